@@ -1,0 +1,242 @@
+//! Expressions: jq as jaq reads it, with a fast lane for plain paths and limits on everything else.
+//!
+//! An expression is checked and compiled when the configuration is read; a distinct text compiles once. It sees its
+//! input and `$now`, and nothing of the daemon. What could leave that box (`env`, `input`, `halt`, modules) or could
+//! not be stopped (a definition that calls itself) is refused by name.
+
+mod jq;
+mod path;
+
+use std::{fmt, sync::Arc};
+
+use serde_json::Value as Json;
+
+pub use path::Path;
+
+/// A compiled expression. Cheap to clone; equal when its text is.
+#[derive(Clone)]
+pub struct Expr {
+    text: Arc<str>,
+    kind: Kind,
+}
+
+#[derive(Clone)]
+enum Kind {
+    Path(Arc<Path>),
+    Jq(Arc<jq::Program>),
+}
+
+/// Why a text is no expression.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompileError {
+    pub message: String,
+    /// The line of the program that is wrong, with a caret.
+    pub excerpt: String,
+    pub help: Option<String>,
+}
+
+/// Why an expression failed on its input.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("jq `{program}`: {message}")]
+    Failed { program: String, message: String },
+    #[error("jq `{program}` was stopped: {limit}")]
+    Runaway { program: String, limit: &'static str },
+    /// The input or an output is not JSON.
+    #[error("jq `{program}`: {message}")]
+    Json { program: String, message: String },
+}
+
+impl Expr {
+    /// Parses, checks and compiles; the same text again costs a look-up.
+    pub fn parse(text: &str) -> Result<Self, CompileError> {
+        let kind = match Path::parse(text) {
+            Some(path) => Kind::Path(Arc::new(path)),
+            None => Kind::Jq(jq::Program::interned(text)?),
+        };
+        Ok(Self { text: text.into(), kind })
+    }
+
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The plain path that this is, if it is one.
+    pub fn as_path(&self) -> Option<&Path> {
+        match &self.kind {
+            Kind::Path(path) => Some(path),
+            Kind::Jq(_) => None,
+        }
+    }
+
+    /// The first output; `None` when there is none.
+    pub fn first(&self, input: &Json) -> Result<Option<Json>, Error> {
+        match &self.kind {
+            Kind::Path(path) => Ok(path.values(input).map_err(|e| self.failed(e))?.first().map(|v| (*v).clone())),
+            Kind::Jq(program) => Ok(program.run(input.to_string().as_bytes(), 1)?.into_iter().next()),
+        }
+    }
+
+    /// Every output.
+    pub fn all(&self, input: &Json) -> Result<Vec<Json>, Error> {
+        match &self.kind {
+            Kind::Path(path) => {
+                Ok(path.values(input).map_err(|e| self.failed(e))?.into_iter().cloned().collect())
+            }
+            Kind::Jq(program) => program.run(input.to_string().as_bytes(), usize::MAX),
+        }
+    }
+
+    /// Every output over a JSON text; numbers keep their digits.
+    pub fn all_of_text(&self, text: &[u8]) -> Result<Vec<Json>, Error> {
+        match &self.kind {
+            Kind::Path(path) => {
+                let raw = path.raw_values(text).map_err(|e| self.failed(e))?;
+                raw.iter().map(|raw| serde_json::from_str(raw.get()).map_err(|e| self.failed(e.to_string()))).collect()
+            }
+            Kind::Jq(program) => program.run(text, usize::MAX),
+        }
+    }
+
+    /// Whether the first output is neither `false` nor `null`.
+    pub fn holds(&self, input: &Json) -> Result<bool, Error> {
+        Ok(!matches!(self.first(input)?, None | Some(Json::Null | Json::Bool(false))))
+    }
+
+    fn failed(&self, message: String) -> Error {
+        Error::Failed { program: self.text.to_string(), message }
+    }
+}
+
+impl fmt::Debug for Expr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "jq {:?}", self.text)
+    }
+}
+
+impl PartialEq for Expr {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+    use serde_json::json;
+
+    use super::*;
+
+    fn run(program: &str, input: &str) -> String {
+        match Expr::parse(program).map(|e| e.all_of_text(input.as_bytes())) {
+            Ok(Ok(out)) => out.iter().map(Json::to_string).collect::<Vec<_>>().join(" "),
+            Ok(Err(error)) => format!("error: {error}"),
+            Err(error) => format!("refused: {}", error.message),
+        }
+    }
+
+    fn check(program: &str, input: &str, expected: Expect) {
+        expected.assert_eq(&run(program, input));
+    }
+
+    #[test]
+    fn numbers_keep_their_digits_in_both_lanes() {
+        // serde_json writes the sign of an exponent; the digits stay.
+        let input = r#"{"a":[12345678901234567890,1.10,1e2,-0.0,123456789012345678901234567890.5]}"#;
+        check(".a[]", input, expect!["12345678901234567890 1.10 1e+2 -0.0 123456789012345678901234567890.5"]);
+        check(".a | .[]", input, expect!["12345678901234567890 1.10 1e+2 -0.0 123456789012345678901234567890.5"]);
+    }
+
+    #[test]
+    fn plain_paths_behave_as_jq_does() {
+        let cases = [
+            (".", r#"{"a":1}"#),
+            (".a", r#"{"a":1}"#),
+            (".b", r#"{"a":1}"#),
+            (".a.b", r#"{"a":null}"#),
+            (".a[]", r#"{"a":[1,2]}"#),
+            (".[]", r#"{"a":1,"b":2}"#),
+            (".[].id", r#"[{"id":1},{"id":2},{}]"#),
+            (r#"."x-y""#, r#"{"x-y":3}"#),
+            (r#".["x y"][]"#, r#"{"x y":[3]}"#),
+            (".a", r#"{"a":1,"a":2}"#),
+        ];
+        for (path, input) in cases {
+            assert!(Expr::parse(path).expect(path).as_path().is_some(), "{path} is plain");
+            let as_jq = format!("{path} | .");
+            assert!(Expr::parse(&as_jq).expect("valid").as_path().is_none());
+            assert_eq!(run(path, input), run(&as_jq, input), "{path} over {input}");
+            let value: Json = serde_json::from_str(input).expect("valid");
+            let by_value = Expr::parse(path).expect("valid").all(&value).expect("runs");
+            assert_eq!(by_value.iter().map(Json::to_string).collect::<Vec<_>>().join(" "), run(path, input));
+        }
+        for (path, input) in [(".a[]", r#"{"a":null}"#), (".[]", "3"), (".a", "[1]"), (".a.b", r#"{"a":1}"#)] {
+            assert!(run(path, input).starts_with("error"), "{path} over {input}: {}", run(path, input));
+            assert!(run(&format!("{path} | ."), input).starts_with("error"), "jq: {path} over {input}");
+        }
+    }
+
+    #[test]
+    fn what_leaves_the_box_is_refused() {
+        for program in [
+            "env", "$ENV", "$ENV.PATH", "input", "[inputs]", "debug", "debug(1)", "stderr", "halt", "halt_error", "now",
+            "include \"a\"; .", "import \"a\" as a; .", "def f: 1 + f; f", "def f: f; f", "def f: def g: f; g; f",
+            "[.[] | env]", "{a: env.HOME}", "\"\\(env)\"", "if env then 1 else 2 end", "debug_empty", "input_line_number",
+        ] {
+            assert!(run(program, "null").starts_with("refused"), "{program}: {}", run(program, "null"));
+        }
+    }
+
+    #[test]
+    fn compile_errors_show_where() {
+        let error = Expr::parse(".a | foo(1)").expect_err("foo is unknown");
+        expect![[r#"
+            CompileError {
+                message: "undefined filter `foo/1`",
+                excerpt: ".a | foo(1)\n     ^^^",
+                help: None,
+            }
+        "#]]
+        .assert_debug_eq(&error);
+        let error = Expr::parse(".a | [").expect_err("no bracket");
+        expect![[r#"
+            CompileError {
+                message: "jq: `[` is not closed",
+                excerpt: ".a | [\n     ^",
+                help: None,
+            }
+        "#]]
+        .assert_debug_eq(&error);
+        let error = Expr::parse(".a | | .b").expect_err("two pipes");
+        expect![[r#"
+            CompileError {
+                message: "jq: expected term",
+                excerpt: ".a | | .b\n     ^",
+                help: None,
+            }
+        "#]]
+        .assert_debug_eq(&error);
+    }
+
+    #[test]
+    fn runaways_are_stopped() {
+        for program in ["[range(1e18)] | length", "last(repeat(1))", "until(false; .)", "[limit(1e15; repeat(1))]", "[recurse(.)]"] {
+            let out = run(program, "0");
+            assert!(out.contains("was stopped"), "{program}: {out}");
+        }
+    }
+
+    #[test]
+    fn jq_works() {
+        check(".[] | select(.a > 1) | {id: .a}", r#"[{"a":1},{"a":2}]"#, expect![[r#"{"id":2}"#]]);
+        check("if .ok then null else .error end", r#"{"ok":false,"error":"no"}"#, expect![[r#""no""#]]);
+        check("IN(1, 2)", "2", expect!["true"]);
+        check("INDEX(.id) | keys", r#"[{"id":1},{"id":2}]"#, expect![[r#"["1","2"]"#]]);
+        check("[.[] | tostring | ascii_downcase] | join(\",\")", r#"["A",1]"#, expect![[r#""a,1""#]]);
+        check(".a | test(\"^x\")", r#"{"a":"xy"}"#, expect!["true"]);
+        check("$now | type", "null", expect![[r#""string""#]]);
+        check("to_entries | map(.key) | @json", r#"{"a":1}"#, expect![[r#""[\"a\"]""#]]);
+        check(".a | error", r#"{"a":"boom"}"#, expect!["error: jq `.a | error`: boom"]);
+        assert!(Expr::parse(".a == 1").expect("valid").holds(&json!({"a": 1})).expect("runs"));
+    }
+}

@@ -1,0 +1,458 @@
+//! Reading a TOML table key by key, with every error of all files collected and placed.
+//!
+//! A part of bellpull reads its own keys: it takes them from a [`Table`], and what it leaves is an unknown key. Nothing
+//! here knows a key's meaning, and no error stops the reading.
+
+pub mod diagnostic;
+pub mod secret;
+pub mod units;
+pub mod value;
+
+use std::{cell::RefCell, collections::BTreeMap, ops::Range, time::Duration};
+
+use serde_json::Value as Json;
+use toml::de::{DeTable, DeValue};
+
+use crate::expr::Expr;
+use diagnostic::{Diagnostic, Place, Severity};
+
+/// What is shared while files are read.
+#[derive(Debug)]
+pub struct Context {
+    diagnostics: RefCell<Vec<Diagnostic>>,
+    /// Whether secrets are read, or only their form is checked.
+    pub resolve: bool,
+}
+
+impl Context {
+    pub fn new(resolve: bool) -> Self {
+        Self { diagnostics: RefCell::default(), resolve }
+    }
+
+    pub fn report(&self, diagnostic: Diagnostic) {
+        self.diagnostics.borrow_mut().push(diagnostic);
+    }
+
+    pub fn into_diagnostics(self) -> Vec<Diagnostic> {
+        self.diagnostics.into_inner()
+    }
+}
+
+/// A table being read: what is left in it at the end is unknown.
+#[derive(Debug)]
+pub struct Table<'a> {
+    context: &'a Context,
+    /// `bridge.orders.source.http`; empty at the top.
+    pub path: String,
+    pub place: Place,
+    entries: BTreeMap<&'a str, (Place, Item<'a>)>,
+    known: Vec<&'static str>,
+    /// Keys that come with a later version.
+    later: Vec<&'static str>,
+}
+
+/// A value and its place.
+#[derive(Debug, Clone)]
+pub struct Item<'a> {
+    context: &'a Context,
+    pub path: String,
+    pub place: Place,
+    value: &'a DeValue<'a>,
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+/// The kind of a value as messages name it.
+fn type_name(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+impl<'a> Table<'a> {
+    pub fn new(context: &'a Context, path: String, place: Place, table: &'a DeTable<'a>) -> Self {
+        let entries = table
+            .iter()
+            .map(|(key, value)| {
+                let at = |span: Range<usize>| Place { file: place.file, span };
+                let name: &'a str = key.get_ref();
+                let item = Item { context, path: join(&path, name), place: at(value.span()), value: value.get_ref() };
+                (name, (at(key.span()), item))
+            })
+            .collect();
+        Self { context, path, place, entries, known: Vec::new(), later: Vec::new() }
+    }
+
+    /// Adds keys that this table lacks; values stay where they were written.
+    pub fn with_defaults(mut self, defaults: Option<&DefaultTable<'a>>) -> Self {
+        for (key, (place, item)) in defaults.iter().flat_map(|d| &d.entries) {
+            let item = Item { path: join(&self.path, key), ..item.clone() };
+            self.entries.entry(key).or_insert((place.clone(), item));
+        }
+        self
+    }
+
+    /// Takes one key's value out.
+    pub fn take(&mut self, key: &'static str) -> Option<Item<'a>> {
+        self.known.push(key);
+        self.entries.remove(key).map(|(_, item)| item)
+    }
+
+    /// Takes a key that must be there.
+    pub fn require(&mut self, key: &'static str, example: &str) -> Option<Item<'a>> {
+        let item = self.take(key);
+        if item.is_none() {
+            self.error(format!("`{key}` is missing in {}", self.title())).help(format!("for example {example}")).report();
+        }
+        item
+    }
+
+    /// Where a key is written, when it is there.
+    pub fn key_place(&self, key: &str) -> Option<Place> {
+        self.entries.get(key).map(|(place, _)| place.clone())
+    }
+
+    pub fn has(&self, key: &str) -> bool {
+        self.entries.contains_key(key)
+    }
+
+    /// Keys that the reference has and this version does not support yet.
+    pub fn not_yet(&mut self, keys: &[&'static str]) {
+        self.later.extend_from_slice(keys);
+    }
+
+    /// What is left, for tables whose keys are names.
+    pub fn take_all(&mut self) -> Vec<(&'a str, Place, Item<'a>)> {
+        std::mem::take(&mut self.entries).into_iter().map(|(key, (place, item))| (key, place, item)).collect()
+    }
+
+    /// Of an externally tagged kind: exactly one key of the known ones.
+    pub fn take_kind(&mut self, kinds: &[&'static str]) -> Option<(&'static str, Item<'a>)> {
+        let mut found = Vec::new();
+        for kind in kinds {
+            if let Some(place) = self.key_place(kind) {
+                found.extend(self.take(kind).map(|item| (*kind, place, item)));
+            } else {
+                self.known.push(kind);
+            }
+        }
+        let mut found = found.into_iter();
+        let first = found.next();
+        for (kind, place, _) in found {
+            let already = first.as_ref().map_or("", |(first, ..)| *first);
+            self.error_at(place, format!("`{kind}` stands beside `{already}` in {}", self.title()))
+                .help("keep one of them".into())
+                .report();
+        }
+        if first.is_none() && self.entries.is_empty() {
+            let list = kinds.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ");
+            self.error(format!("{} names no kind", self.title())).help(format!("one of {list}")).report();
+        }
+        first.map(|(kind, _, item)| (kind, item))
+    }
+
+    /// `[bridge.orders]`, or the file.
+    pub fn title(&self) -> String {
+        if self.path.is_empty() { "the file".into() } else { format!("[{}]", self.path) }
+    }
+
+    pub fn error(&self, message: String) -> Report<'a> {
+        self.error_at(self.place.clone(), message)
+    }
+
+    pub fn error_at(&self, place: Place, message: String) -> Report<'a> {
+        Report { context: self.context, diagnostic: Diagnostic::error(place, message) }
+    }
+
+    /// Reports what nobody took.
+    pub fn finish(self) {
+        for (key, (place, _)) in &self.entries {
+            let report = if self.later.contains(key) {
+                self.error_at(place.clone(), format!("`{key}` in {} is not yet supported by this version", self.title()))
+            } else {
+                let report = self.error_at(place.clone(), format!("unknown key `{key}` in {}", self.title()));
+                match nearest(key, self.known.iter().chain(&self.later).copied()) {
+                    Some(near) => report.help(format!("did you mean `{near}`?")),
+                    None => {
+                        let mut known = self.known.clone();
+                        known.sort_unstable();
+                        known.dedup();
+                        report.help(format!("known are {}", known.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ")))
+                    }
+                }
+            };
+            report.report();
+        }
+    }
+}
+
+/// `defaults.bridge` and its like: keys to fill in, one level deep.
+#[derive(Debug, Default)]
+pub struct DefaultTable<'a> {
+    entries: BTreeMap<&'a str, (Place, Item<'a>)>,
+}
+
+impl<'a> DefaultTable<'a> {
+    pub fn of(table: Table<'a>) -> Self {
+        Self { entries: table.entries }
+    }
+}
+
+/// An error being made; nothing is said before `report`.
+#[derive(Debug)]
+#[must_use = "call `report`"]
+pub struct Report<'a> {
+    context: &'a Context,
+    diagnostic: Diagnostic,
+}
+
+impl Report<'_> {
+    /// What to change.
+    pub fn help(mut self, help: String) -> Self {
+        self.diagnostic.help = Some(help);
+        self
+    }
+
+    /// Lines to show beneath, such as jq's own excerpt.
+    pub fn excerpt(mut self, excerpt: String) -> Self {
+        self.diagnostic.excerpt = Some(excerpt);
+        self
+    }
+
+    /// A second place that matters.
+    pub fn also(mut self, place: Place, label: &str) -> Self {
+        self.diagnostic.also = Some((place, label.to_owned()));
+        self
+    }
+
+    pub fn report(self) {
+        self.context.report(self.diagnostic);
+    }
+}
+
+/// The known word that a typo most likely meant.
+pub fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+    /// Jaro-Winkler similarity from which a word counts as meant; below, suggestions mislead.
+    const NEAR: f64 = 0.8;
+    known
+        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
+        .filter(|(score, _)| *score >= NEAR)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+impl<'a> Item<'a> {
+    pub fn new(context: &'a Context, path: String, place: Place, value: &'a DeValue<'a>) -> Self {
+        Self { context, path, place, value }
+    }
+
+    pub fn context(&self) -> &'a Context {
+        self.context
+    }
+
+    pub fn error(&self, message: String) -> Report<'a> {
+        Report { context: self.context, diagnostic: Diagnostic::error(self.place.clone(), message) }
+    }
+
+    pub fn warn(&self, message: String, help: &str) {
+        let diagnostic = Diagnostic {
+            severity: Severity::Warning,
+            help: Some(help.to_owned()),
+            ..Diagnostic::error(self.place.clone(), message)
+        };
+        self.context.report(diagnostic);
+    }
+
+    fn expected(&self, what: &str) {
+        self.error(format!("`{}` must be {what}, not {}", self.path, type_name(self.value))).report();
+    }
+
+    pub fn is_table(&self) -> bool {
+        matches!(self.value, DeValue::Table(_))
+    }
+
+    pub fn is_string(&self) -> bool {
+        matches!(self.value, DeValue::String(_))
+    }
+
+    pub fn string(&self) -> Option<&'a str> {
+        match self.value {
+            DeValue::String(text) => Some(text),
+            _ => {
+                self.expected("a string");
+                None
+            }
+        }
+    }
+
+    pub fn boolean(&self) -> Option<bool> {
+        match self.value {
+            DeValue::Boolean(yes) => Some(*yes),
+            _ => {
+                self.expected("true or false");
+                None
+            }
+        }
+    }
+
+    /// A whole number within a range.
+    pub fn integer(&self, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
+        let DeValue::Integer(number) = self.value else {
+            self.expected("a whole number");
+            return None;
+        };
+        match u64::from_str_radix(number.as_str(), number.radix()) {
+            Ok(n) if range.contains(&n) => Some(n),
+            _ => {
+                let upto = if *range.end() == u64::MAX { "or more".into() } else { format!("to {}", range.end()) };
+                self.error(format!("`{}` must be {} {upto}, not {number}", self.path, range.start())).report();
+                None
+            }
+        }
+    }
+
+    /// A share from 0 to 1.
+    pub fn share(&self) -> Option<f64> {
+        let number = match self.value {
+            DeValue::Float(number) => number.as_str().parse().ok(),
+            DeValue::Integer(number) => number.as_str().parse().ok(),
+            _ => {
+                self.expected("a number from 0 to 1");
+                return None;
+            }
+        };
+        let share = number.filter(|n: &f64| (0.0..=1.0).contains(n));
+        if share.is_none() {
+            self.error(format!("`{}` must be from 0 to 1", self.path)).help("0.5 is half of the known records".into()).report();
+        }
+        share
+    }
+
+    pub fn duration(&self) -> Option<Duration> {
+        self.parse_text(units::duration, "a duration such as \"30s\"")
+    }
+
+    pub fn size(&self) -> Option<u64> {
+        self.parse_text(units::size, "a size such as \"32MiB\"")
+    }
+
+    /// A string that `parse` makes sense of, or its error.
+    pub fn parse_text<T, E: std::fmt::Display>(
+        &self,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+        what: &str,
+    ) -> Option<T> {
+        let DeValue::String(text) = self.value else {
+            self.expected(what);
+            return None;
+        };
+        match parse(text) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.error(format!("`{}`: {error}", self.path)).report();
+                None
+            }
+        }
+    }
+
+    /// One of some words.
+    pub fn word<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
+        let text = self.string()?;
+        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        if found.is_none() {
+            let list = words.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
+            let report = self.error(format!("`{}` must be one of {list}, not {text:?}", self.path));
+            match nearest(text, words.iter().map(|(word, _)| *word)) {
+                Some(near) => report.help(format!("did you mean \"{near}\"?")).report(),
+                None => report.report(),
+            }
+        }
+        found
+    }
+
+    pub fn items(&self) -> Option<Vec<Item<'a>>> {
+        let DeValue::Array(list) = self.value else {
+            self.expected("a list");
+            return None;
+        };
+        let item = |(index, value): (usize, &'a toml::Spanned<DeValue<'a>>)| Item {
+            context: self.context,
+            path: format!("{}[{index}]", self.path),
+            place: Place { file: self.place.file, span: value.span() },
+            value: value.get_ref(),
+        };
+        Some(list.iter().enumerate().map(item).collect())
+    }
+
+    pub fn table(&self) -> Option<Table<'a>> {
+        match self.value {
+            DeValue::Table(table) => Some(Table::new(self.context, self.path.clone(), self.place.clone(), table)),
+            _ => {
+                self.expected("a table");
+                None
+            }
+        }
+    }
+
+    /// A jq program, compiled; its error is placed here, with the excerpt.
+    pub fn expr(&self) -> Option<Expr> {
+        let text = self.string()?;
+        match Expr::parse(text) {
+            Ok(expr) => Some(expr),
+            Err(error) => {
+                let report = self.error(format!("`{}`: {}", self.path, error.message)).excerpt(error.excerpt);
+                match error.help {
+                    Some(help) => report.help(help).report(),
+                    None => report.report(),
+                }
+                None
+            }
+        }
+    }
+
+    /// The value as JSON, as `json` bodies need it; dates become strings.
+    pub fn json(&self) -> Option<Json> {
+        to_json(self.value).or_else(|| {
+            self.error(format!("`{}` holds a number that JSON cannot", self.path)).report();
+            None
+        })
+    }
+
+    /// A string, number or boolean as text.
+    pub fn scalar(&self) -> Option<String> {
+        match self.value {
+            DeValue::String(text) => Some(text.to_string()),
+            DeValue::Integer(number) => Some(number.to_string()),
+            DeValue::Float(number) => Some(number.to_string()),
+            DeValue::Boolean(yes) => Some(yes.to_string()),
+            _ => None,
+        }
+    }
+
+    pub fn type_name(&self) -> &'static str {
+        type_name(self.value)
+    }
+}
+
+fn to_json(value: &DeValue<'_>) -> Option<Json> {
+    Some(match value {
+        DeValue::String(text) => Json::String(text.to_string()),
+        DeValue::Integer(number) => Json::Number(i64::from_str_radix(number.as_str(), number.radix()).ok()?.into()),
+        DeValue::Float(number) => Json::Number(serde_json::Number::from_f64(number.as_str().parse().ok()?)?),
+        DeValue::Boolean(yes) => Json::Bool(*yes),
+        DeValue::Datetime(date) => Json::String(date.to_string()),
+        DeValue::Array(list) => Json::Array(list.iter().map(|v| to_json(v.get_ref())).collect::<Option<_>>()?),
+        DeValue::Table(table) => {
+            let pairs = table.iter().map(|(k, v)| Some((k.get_ref().to_string(), to_json(v.get_ref())?)));
+            Json::Object(pairs.collect::<Option<_>>()?)
+        }
+    })
+}

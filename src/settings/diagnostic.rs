@@ -1,0 +1,110 @@
+//! An error or warning about a place in a file, and how it is shown.
+
+use std::{fmt::Write as _, ops::Range, path::PathBuf};
+
+/// A file's number among those read, and the bytes meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub file: usize,
+    pub span: Range<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    Error,
+    Warning,
+}
+
+/// One finding.
+#[derive(Debug, Clone)]
+pub struct Diagnostic {
+    pub severity: Severity,
+    pub place: Place,
+    pub message: String,
+    pub help: Option<String>,
+    pub excerpt: Option<String>,
+    pub also: Option<(Place, String)>,
+}
+
+impl Diagnostic {
+    pub fn error(place: Place, message: String) -> Self {
+        Self { severity: Severity::Error, place, message, help: None, excerpt: None, also: None }
+    }
+}
+
+/// The files that places refer to.
+#[derive(Debug, Default)]
+pub struct Sources {
+    pub files: Vec<(PathBuf, String)>,
+}
+
+/// A finding that stands on its own, for errors that leave the loader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendered {
+    pub severity: Severity,
+    pub file: PathBuf,
+    /// From 1.
+    pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
+    pub message: String,
+    pub help: Option<String>,
+    /// The whole finding, several lines.
+    pub text: String,
+}
+
+impl Sources {
+    /// `FILE:LINE:COLUMN: message`, the source line with carets, help.
+    pub fn render(&self, found: &Diagnostic) -> Rendered {
+        let (file, line, column, source, width) = self.locate(&found.place);
+        let word = match found.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        let mut text = format!("{}:{line}:{column}: {word}: {}\n", file.display(), found.message);
+        let gutter = line.to_string().len();
+        let caret = format!("{}{}", " ".repeat(column.saturating_sub(1)), "^".repeat(width));
+        // A string takes every write.
+        let _ = writeln!(text, "{line} | {source}\n{:gutter$} | {caret}", "");
+        for line in found.excerpt.iter().flat_map(|e| e.lines()) {
+            let _ = writeln!(text, "{:gutter$} | {line}", "");
+        }
+        if let Some((place, label)) = &found.also {
+            let (file, line, column, ..) = self.locate(place);
+            let _ = writeln!(text, "{:gutter$} = {label}: {}:{line}:{column}", "", file.display());
+        }
+        if let Some(help) = &found.help {
+            let _ = writeln!(text, "{:gutter$} = help: {help}", "");
+        }
+        Rendered {
+            severity: found.severity,
+            file,
+            line,
+            column,
+            message: found.message.clone(),
+            help: found.help.clone(),
+            text,
+        }
+    }
+
+    fn locate(&self, place: &Place) -> (PathBuf, usize, usize, String, usize) {
+        let Some((path, text)) = self.files.get(place.file) else {
+            return (PathBuf::from("?"), 0, 0, String::new(), 1);
+        };
+        let start = floor(text, place.span.start);
+        let before = text.get(..start).unwrap_or_default();
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let line_end = text.get(start..).and_then(|rest| rest.find('\n')).map_or(text.len(), |n| start + n);
+        let source = text.get(line_start..line_end).unwrap_or_default();
+        let end = floor(text, place.span.end).clamp(start, line_end.max(start));
+        let width = text.get(start..end).map_or(1, |s| s.chars().count().max(1));
+        let column = text.get(line_start..start).map_or(0, |s| s.chars().count()) + 1;
+        let line = before.matches('\n').count() + 1;
+        (path.clone(), line, column, source.trim_end_matches('\r').replace('\t', " "), width)
+    }
+}
+
+/// The character boundary at or before an offset.
+fn floor(text: &str, offset: usize) -> usize {
+    (0..=offset.min(text.len())).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0)
+}

@@ -1,0 +1,122 @@
+//! Secrets: named in the file, read from a credential, a file or the environment, printed as `***`.
+
+use std::{fmt, os::unix::fs::PermissionsExt, path::PathBuf};
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::Item;
+
+/// A secret's text. It has no way into a log, a message or a stored row.
+#[derive(Clone)]
+pub struct Secret(SecretString);
+
+impl Secret {
+    pub fn new(text: String) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for the one who signs or sends it.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A secret takes part in comparing an old and a new file.
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.expose() == other.expose()
+    }
+}
+
+/// What stands for a secret while its source is not read (`check` without `--resolve`).
+const UNRESOLVED: &str = "***";
+/// A secret longer than this is a wrong file.
+const SECRET_BYTES_MAX: u64 = 64 << 10;
+
+impl Item<'_> {
+    /// Whether this is `{ credential | file | env | value = ... }`.
+    pub fn is_secret(&self) -> bool {
+        let toml::de::DeValue::Table(table) = self.value else { return false };
+        table.keys().any(|key| ["credential", "file", "env", "value"].contains(&key.get_ref().as_ref()))
+    }
+
+    /// A secret. `None` after an error; a placeholder while secrets are not read.
+    pub fn secret(&self) -> Option<Secret> {
+        if self.is_string() {
+            self.error(format!("`{}` must be a secret, not a plain string", self.path))
+                .help("{ credential = \"name\" }, { file = \"/path\" } or { env = \"NAME\" }".into())
+                .report();
+            return None;
+        }
+        let mut table = self.table()?;
+        let found = table.take_kind(&["credential", "file", "env", "value"]);
+        table.finish();
+        let (kind, item) = found?;
+        let text = item.string()?;
+        if kind == "value" {
+            self.warn(format!("`{}` holds its secret in the file", self.path), "use { credential }, { file } or { env }");
+            return Some(Secret::new(text.to_owned()));
+        }
+        if !self.context().resolve {
+            return Some(Secret::new(UNRESOLVED.into()));
+        }
+        match read(kind, text) {
+            Ok(secret) => Some(Secret::new(secret)),
+            Err(error) => {
+                item.error(format!("`{}`: {error}", self.path)).report();
+                None
+            }
+        }
+    }
+
+    /// Whether a secret's text is really there to be checked.
+    pub fn resolved(&self, secret: &Secret) -> bool {
+        self.context().resolve || secret.expose() != UNRESOLVED
+    }
+}
+
+fn read(kind: &str, name: &str) -> Result<String, String> {
+    match kind {
+        "env" => std::env::var(name).map_err(|e| match e {
+            std::env::VarError::NotPresent => format!("the environment has no {name}"),
+            std::env::VarError::NotUnicode(_) => format!("{name} of the environment is not UTF-8"),
+        }),
+        "credential" => {
+            let dir = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or(
+                "there is no $CREDENTIALS_DIRECTORY: credentials come from systemd's LoadCredential=".to_owned(),
+            )?;
+            if name.contains('/') {
+                return Err(format!("{name:?} is not a credential's name"));
+            }
+            read_file(PathBuf::from(dir).join(name))
+        }
+        _ => {
+            let path = PathBuf::from(name);
+            let mode = std::fs::metadata(&path).map_err(|e| format!("failed to read {name}: {e}"))?.permissions().mode();
+            if mode & 0o077 != 0 {
+                return Err(format!("{name} may be read by group or others (mode {:03o}): chmod 600 it", mode & 0o777));
+            }
+            read_file(path)
+        }
+    }
+}
+
+fn read_file(path: PathBuf) -> Result<String, String> {
+    let failed = |e: std::io::Error| format!("failed to read {}: {e}", path.display());
+    let length = std::fs::metadata(&path).map_err(failed)?.len();
+    if length > SECRET_BYTES_MAX {
+        return Err(format!("{} has {length} bytes: too long for a secret", path.display()));
+    }
+    let text = std::fs::read_to_string(&path).map_err(failed)?;
+    let text = text.trim_end_matches(['\n', '\r']);
+    if text.is_empty() {
+        return Err(format!("{} is empty", path.display()));
+    }
+    Ok(text.to_owned())
+}

@@ -1,0 +1,93 @@
+//! Values of urls, headers, queries and bodies: literal, secret, or made by jq for each request.
+
+use serde_json::Value as Json;
+
+use super::{Item, secret::Secret};
+use crate::expr::{self, Expr};
+
+/// One value of the file.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    Literal(String),
+    /// Several, as a repeated parameter or header.
+    List(Vec<String>),
+    Secret(Secret),
+    Jq(Expr),
+}
+
+impl Value {
+    /// Whether it is the same at every request.
+    pub fn is_constant(&self) -> bool {
+        !matches!(self, Self::Jq(_))
+    }
+
+    /// The texts it stands for; `null` and no output stand for none.
+    pub fn resolve(&self, input: &Json) -> Result<Vec<String>, expr::Error> {
+        Ok(match self {
+            Self::Literal(text) => vec![text.clone()],
+            Self::List(list) => list.clone(),
+            Self::Secret(secret) => vec![secret.expose().to_owned()],
+            Self::Jq(expr) => match expr.first(input)? {
+                None | Some(Json::Null) => Vec::new(),
+                Some(Json::Array(list)) => list.iter().map(text).collect(),
+                Some(one) => vec![text(&one)],
+            },
+        })
+    }
+}
+
+/// A JSON value as a parameter: strings bare, all else as JSON.
+fn text(value: &Json) -> String {
+    match value {
+        Json::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// The `json` body: fixed, or made by jq.
+#[derive(Debug, Clone, PartialEq)]
+pub enum JsonBody {
+    Fixed(Json),
+    Jq(Expr),
+}
+
+impl Item<'_> {
+    /// A string, number, boolean, a list of them, a secret or `{ jq = "..." }`.
+    pub fn value(&self) -> Option<Value> {
+        if let Some(text) = self.scalar() {
+            return Some(Value::Literal(text));
+        }
+        if !self.is_table() {
+            let list: Option<Vec<String>> = self.items()?.iter().map(Item::scalar).collect();
+            if list.is_none() {
+                self.error(format!("`{}` must hold strings, numbers and booleans only", self.path)).report();
+            }
+            return list.map(Value::List);
+        }
+        if self.is_secret() {
+            return self.secret().map(Value::Secret);
+        }
+        self.jq_table().map(Value::Jq)
+    }
+
+    /// A table, or `{ jq = "..." }`.
+    pub fn json_body(&self) -> Option<JsonBody> {
+        if self.is_table() && self.table().is_some_and(|t| t.has("jq")) {
+            return self.jq_table().map(JsonBody::Jq);
+        }
+        self.json().map(JsonBody::Fixed)
+    }
+
+    fn jq_table(&self) -> Option<Expr> {
+        let mut table = self.table()?;
+        let expr = table.require("jq", "{ jq = \".mark\" }").and_then(|item| item.expr());
+        table.finish();
+        expr
+    }
+
+    /// A table of names and values.
+    pub fn value_map(&self) -> Option<Vec<(String, Value)>> {
+        let all = self.table()?.take_all();
+        Some(all.into_iter().filter_map(|(name, _, item)| Some((name.to_owned(), item.value()?))).collect())
+    }
+}

@@ -1,0 +1,373 @@
+//! What is durable: snapshots, the outbox, and the one transaction that joins them.
+//!
+//! The contract, which [`sled`] keeps on disk and [`memory`] models, and which one suite (`tests/it/store.rs`) checks
+//! for both:
+//!
+//! - `claim` takes a lease with a fencing number one higher than any before; a write under an older lease is `Fenced`.
+//! - A `Commit` is all or nothing: records, list, state, hold and events together. Its `expected` version must be the
+//!   stored one, else `Conflict`. It is durable when `write` returns `Ok`, and visible to no reader before that.
+//! - `Unknown` means that it cannot be told whether a write became durable. The caller loads the state again and
+//!   compares versions; it never assumes.
+//! - `Full` means that nothing was written for want of space.
+//! - Events get positions in the order of their commits; an endpoint's queue is read back in that order.
+//! - What was never acknowledged may be absent after a crash; what was, is there.
+//!
+//! It never decides what an event is or when it is sent again: it stores what `poller` and `deliver` say.
+
+pub mod codec;
+pub mod memory;
+pub mod sled;
+mod writer;
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Entry, Event, EventId, Hash, Name, Record, Timestamp, Validators};
+
+pub use writer::{Counters, Store};
+
+/// The right to write, and the number that makes an older holder lose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lease {
+    pub epoch: u64,
+}
+
+/// What is kept of a bridge beside its records; small, and held in memory by its poller.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct BridgeState {
+    /// Counts the bridge's commits; 0 is a bridge without a snapshot.
+    pub version: u64,
+    /// Of the last event.
+    pub sequence: u64,
+    /// Of the definition (source, items, key, ignore, unordered, decoder) that the snapshot was taken under.
+    pub definition: Hash,
+    /// Of the last accepted walk's bytes.
+    pub answer: Option<Hash>,
+    /// Pages of the last accepted walk.
+    pub pages: u32,
+    /// Records that are known.
+    pub records: u64,
+    pub validators: Validators,
+    /// The highest mark of `since`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<String>,
+    /// What `previous` is in a source's jq: status, headers and time of the last accepted answer, as JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<serde_json::Value>,
+    pub accepted_at: Timestamp,
+}
+
+/// Where a bridge stands in time; written together for many bridges, at most every 30 s. Losing the last one costs a
+/// full answer or a later deletion, never a change.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The version that `answer`, `validators` and `missing` belong to; of another version they are void.
+    pub version: u64,
+    pub due: Timestamp,
+    pub last_poll: Option<Timestamp>,
+    /// Failed polls in a row.
+    pub failures: u32,
+    /// A `failing` event was sent and no `recovered` yet.
+    pub alerted: bool,
+    pub last_error: Option<String>,
+    /// As in the state, from a later answer that brought no change.
+    pub answer: Option<Hash>,
+    pub validators: Option<Validators>,
+    pub pages: Option<u32>,
+    /// Records missing from complete polls, and from how many in a row.
+    pub missing: Vec<(Hash, u32)>,
+}
+
+/// A suspicious answer, kept until it is accepted, rejected, cleared or replaced.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Of the answer; what `accept` names.
+    pub hash: Hash,
+    pub at: Timestamp,
+    /// What the guard said, with the setting that would change it.
+    pub reason: String,
+    pub created: u64,
+    pub updated: u64,
+    pub deleted: u64,
+    /// Rejected: an identical answer is only counted.
+    pub rejected: bool,
+    /// How often an identical answer came.
+    pub seen: u64,
+    /// The pages as they came, for `accept`. Empty once rejected.
+    pub answer: Vec<HeldPage>,
+    pub validators: Validators,
+}
+
+/// One page of a held answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HeldPage {
+    pub url: String,
+    pub content_type: Option<String>,
+    pub body: String,
+}
+
+/// What becomes of a bridge's hold in a commit.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum HoldChange {
+    #[default]
+    Keep,
+    Clear,
+    Set(Box<Hold>),
+}
+
+/// All of it, or none of it.
+#[derive(Debug, Clone, Default)]
+pub struct Commit {
+    pub bridge: Option<Name>,
+    /// The version the change was computed from; the stored one must be equal. The new one is `state.version`.
+    pub expected: u64,
+    pub state: BridgeState,
+    /// The whole list of entries in the answer's order, when it changed (complete walks only).
+    pub list: Option<Vec<Entry>>,
+    pub put: Vec<Record>,
+    /// Keys' hashes.
+    pub delete: Vec<Hash>,
+    pub hold: HoldChange,
+    pub events: Vec<Event>,
+}
+
+/// What the writer applies, in groups.
+#[derive(Debug, Clone)]
+pub enum Op {
+    /// A poll's outcome. With `bridge: None` only its events count: operational ones.
+    Commit(Box<Commit>),
+    /// Where bridges stand; several at once.
+    Progress(Vec<(Name, Progress)>),
+    /// The ends or retries of attempts of one endpoint.
+    Settle(Name, Vec<Settlement>),
+    /// Dead or delivered events back into an endpoint's queue, due at once, attempts from 0, marked as replays.
+    Requeue(Name, Vec<Requeued>),
+    /// An endpoint's health.
+    Endpoint(Name, EndpointState),
+    /// Drops what was settled before a time: events with no waiting or dead delivery, at most `limit` of them. For an
+    /// endpoint that is not named here, `default_before` counts.
+    Sweep { before: Vec<(Name, Timestamp)>, default_before: Timestamp, limit: usize },
+}
+
+/// An event's place: packs in the order of commits, events within a pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Position {
+    pub pack: u64,
+    pub index: u16,
+}
+
+/// One attempt's end.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settlement {
+    pub position: Position,
+    pub outcome: Outcome,
+    /// Recorded in the same transaction.
+    pub attempt: Attempt,
+}
+
+/// What an attempt led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Delivered,
+    /// Once more at `due`; `refusals` attempts count against the event's own schedule so far.
+    Retry { due: Timestamp, refusals: u16 },
+    Dead,
+}
+
+/// An event to send again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Requeued {
+    pub position: Position,
+    /// The body made anew (`--remake`); else the stored one.
+    pub content: Option<crate::model::Content>,
+}
+
+/// One attempt, as `deliveries` and `event` show it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// As `evt_...`.
+    pub event: String,
+    pub endpoint: String,
+    /// From 1.
+    pub number: u32,
+    pub at: Timestamp,
+    pub duration_ms: u32,
+    /// Absent when no answer came.
+    pub status: Option<u16>,
+    /// The first 4 KiB of the answer, lossy UTF-8.
+    pub answer: String,
+    /// What failed, when something did.
+    pub error: Option<String>,
+}
+
+/// Where one delivery of one event stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeliveryState {
+    Waiting,
+    Delivered,
+    Dead,
+}
+
+/// A waiting event, as a dispatcher holds it in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    pub position: Position,
+    /// `lane(bridge, key)`: events of one record share it.
+    pub lane: u64,
+    pub due: Timestamp,
+    /// Attempts made.
+    pub attempts: u32,
+    /// Those that count against the event's own schedule.
+    pub refusals: u16,
+    pub replay: bool,
+}
+
+/// What is sent to one endpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outgoing {
+    pub id: EventId,
+    pub body: Vec<u8>,
+    pub bridge: Name,
+    pub key: String,
+    pub kind: String,
+}
+
+/// An endpoint's health, durable.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct EndpointState {
+    /// Why it is disabled; `None` is enabled.
+    pub disabled: Option<String>,
+    /// Since when nothing was delivered.
+    pub failing_since: Option<Timestamp>,
+    /// Steps of the schedule that the endpoint as a whole has gone.
+    pub step: u16,
+    pub next_attempt: Option<Timestamp>,
+    pub last_error: Option<String>,
+}
+
+/// An event with where its deliveries stand.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredEvent {
+    pub position: Position,
+    /// With `deliveries` as committed.
+    pub event: Event,
+    pub deliveries: Vec<StoredDelivery>,
+}
+
+/// Where one delivery stands.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StoredDelivery {
+    pub endpoint: Name,
+    pub state: DeliveryState,
+    pub attempts: u32,
+    /// When waiting.
+    pub due: Option<Timestamp>,
+}
+
+/// Which events to list; newest first.
+#[derive(Debug, Clone, Default)]
+pub struct EventFilter {
+    pub bridge: Option<Name>,
+    pub since: Option<Timestamp>,
+    pub endpoint: Option<Name>,
+    /// Only events with a delivery (to `endpoint`, when named) in this state.
+    pub state: Option<DeliveryState>,
+    pub limit: usize,
+}
+
+/// All that is loaded of a bridge at the start.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub name: Name,
+    pub state: BridgeState,
+    pub progress: Option<Progress>,
+    /// Whether a hold exists (rejected ones too).
+    pub held: bool,
+}
+
+/// How a write ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Written {
+    /// Of a commit: the waiting deliveries it made, by endpoint; and of a `Requeue` likewise.
+    Queued(Vec<(Name, Waiting)>),
+    /// Of a sweep: how many events went.
+    Swept(usize),
+    Done,
+}
+
+/// Why a read or a write failed.
+#[derive(Debug, Clone, thiserror::Error, PartialEq)]
+pub enum Error {
+    #[error("another commit of this bridge came first: version {stored} is stored, {expected} was expected")]
+    Conflict { stored: u64, expected: u64 },
+    #[error("a newer owner holds the store: its epoch is {current}, ours {ours}")]
+    Fenced { current: u64, ours: u64 },
+    #[error("the disk is full: {0}")]
+    Full(String),
+    /// Read back before going on.
+    #[error("it is not known whether the write became durable: {0}")]
+    Unknown(String),
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+    #[error("{0}")]
+    Io(String),
+    /// The directory is held by another process.
+    #[error("{0}")]
+    Locked(String),
+    #[error("the store has format {found}, this bellpull reads up to {known}: {advice}")]
+    Format { found: u32, known: u32, advice: String },
+}
+
+impl Error {
+    /// Whether the store has to be opened again before anything else is written.
+    pub fn needs_reopen(&self) -> bool {
+        !matches!(self, Self::Conflict { .. } | Self::Fenced { .. })
+    }
+}
+
+/// The lane that orders events of one record: a hash of the bridge's name and the key.
+pub fn lane(bridge: &str, key: &str) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(bridge.as_bytes()).update(&[0]).update(key.as_bytes());
+    Hash::from_blake3(&hasher.finalize()).low64()
+}
+
+/// A blocking store. Reads may come from many threads at once; writes come from the one writer thread.
+pub trait Engine: Send + Sync + 'static {
+    /// Names the store's life: `s_` and random letters; new with an empty store.
+    fn stream(&self) -> Name;
+    fn claim(&self) -> Result<Lease, Error>;
+    /// Every bridge with a state or a progress, at start.
+    fn bridges(&self) -> Result<Vec<Loaded>, Error>;
+    /// One bridge again, after `Unknown` or `Conflict`.
+    fn bridge(&self, name: &str) -> Result<Option<Loaded>, Error>;
+    /// The list of a complete walk, in the answer's order.
+    fn list(&self, bridge: &str) -> Result<Vec<Entry>, Error>;
+    /// Records by key hash, in the order asked for.
+    fn records(&self, bridge: &str, keys: &[Hash]) -> Result<Vec<Option<Record>>, Error>;
+    /// A slice of a bridge's records in the order of their key hashes, after `after`.
+    fn scan(&self, bridge: &str, after: Option<Hash>, limit: usize) -> Result<Vec<Record>, Error>;
+    fn hold(&self, bridge: &str) -> Result<Option<Hold>, Error>;
+    fn endpoints(&self) -> Result<Vec<(Name, EndpointState)>, Error>;
+    /// An endpoint's whole queue in order, at start.
+    fn waiting(&self, endpoint: &str) -> Result<Vec<Waiting>, Error>;
+    /// How many deliveries of an endpoint are dead.
+    fn dead(&self, endpoint: &str) -> Result<u64, Error>;
+    /// What to send; `None` when the event is gone.
+    fn outgoing(&self, endpoint: &str, position: Position) -> Result<Option<Outgoing>, Error>;
+    fn events(&self, filter: &EventFilter) -> Result<Vec<StoredEvent>, Error>;
+    fn event(&self, id: EventId) -> Result<Option<StoredEvent>, Error>;
+    /// Recorded attempts, newest first; of one event, or of one endpoint, or all.
+    fn attempts(&self, event: Option<EventId>, endpoint: Option<&str>, limit: usize) -> Result<Vec<Attempt>, Error>;
+    /// Applies a group durably, in order; one answer each.
+    fn write(&self, lease: Lease, group: Vec<Op>) -> Vec<Result<Written, Error>>;
+    /// Every row as JSON lines: a backup that names its format. (`import` comes later.)
+    fn export(&self, out: &mut dyn std::io::Write) -> Result<(), Error>;
+    /// How often the disk was synced.
+    fn syncs(&self) -> u64;
+}
+
+/// An engine that several threads share.
+pub type SharedEngine = Arc<dyn Engine>;
