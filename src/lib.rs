@@ -3,8 +3,23 @@
 //! The modules stand in the order of a change's way, from the file to the receiver; an import points to a module
 //! further up in this list only.
 
+// The ground.
 pub mod model;
 pub mod clock;
 pub mod expr;
 pub mod settings;
+// What a bridge is made of.
 pub mod schedule;
+pub mod http;
+pub mod decode;
+pub mod source;
+pub mod extract;
+pub mod guard;
+pub mod sign;
+pub mod config;
+// A change's way.
+pub mod diff;
+pub mod mark;
+pub mod event;
+pub mod store;
+pub mod deliver;

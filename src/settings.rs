@@ -45,7 +45,7 @@ pub struct Table<'a> {
     /// `bridge.orders.source.http`; empty at the top.
     pub path: String,
     pub place: Place,
-    entries: BTreeMap<&'a str, (Place, Item<'a>)>,
+    entries: Entries<'a>,
     known: Vec<&'static str>,
     /// Keys that come with a later version.
     later: Vec<&'static str>,
@@ -58,7 +58,11 @@ pub struct Item<'a> {
     pub path: String,
     pub place: Place,
     value: &'a DeValue<'a>,
+    /// Defaults for tables below, by the way to them.
+    defaults: Vec<(Vec<&'static str>, Entries<'a>)>,
 }
+
+type Entries<'a> = BTreeMap<&'a str, (Place, Item<'a>)>;
 
 fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
@@ -84,7 +88,7 @@ impl<'a> Table<'a> {
             .map(|(key, value)| {
                 let at = |span: Range<usize>| Place { file: place.file, span };
                 let name: &'a str = key.get_ref();
-                let item = Item { context, path: join(&path, name), place: at(value.span()), value: value.get_ref() };
+                let item = Item { context, path: join(&path, name), place: at(value.span()), value: value.get_ref(), defaults: Vec::new() };
                 (name, (at(key.span()), item))
             })
             .collect();
@@ -172,6 +176,31 @@ impl<'a> Table<'a> {
         Report { context: self.context, diagnostic: Diagnostic::error(place, message) }
     }
 
+    pub fn warn_at(&self, place: Place, message: String, help: &str) {
+        let warning = Diagnostic::error(place, message);
+        self.context.report(Diagnostic { severity: Severity::Warning, help: Some(help.to_owned()), ..warning });
+    }
+
+    /// Fills keys of a table further down with defaults; where one is absent on the way, nothing is filled.
+    pub fn fill_nested(&mut self, path: &[&'static str], defaults: &DefaultTable<'a>) {
+        if let Some((first, rest)) = path.split_first()
+            && let Some((_, item)) = self.entries.get_mut(first)
+        {
+            item.defaults.push((rest.to_vec(), defaults.entries.clone()));
+        }
+    }
+
+    /// The places of the strings within some keys' values, by their text.
+    pub fn with_names(&mut self, keys: &[&'static str]) -> Option<BTreeMap<String, Place>> {
+        let mut out = BTreeMap::new();
+        for key in keys {
+            if let Some(item) = self.take(key) {
+                item.strings(&mut out);
+            }
+        }
+        Some(out)
+    }
+
     /// Reports what nobody took.
     pub fn finish(self) {
         for (key, (place, _)) in &self.entries {
@@ -197,7 +226,7 @@ impl<'a> Table<'a> {
 /// `defaults.bridge` and its like: keys to fill in, one level deep.
 #[derive(Debug, Default)]
 pub struct DefaultTable<'a> {
-    entries: BTreeMap<&'a str, (Place, Item<'a>)>,
+    entries: Entries<'a>,
 }
 
 impl<'a> DefaultTable<'a> {
@@ -251,7 +280,7 @@ pub fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&
 
 impl<'a> Item<'a> {
     pub fn new(context: &'a Context, path: String, place: Place, value: &'a DeValue<'a>) -> Self {
-        Self { context, path, place, value }
+        Self { context, path, place, value, defaults: Vec::new() }
     }
 
     pub fn context(&self) -> &'a Context {
@@ -260,6 +289,22 @@ impl<'a> Item<'a> {
 
     pub fn error(&self, message: String) -> Report<'a> {
         Report { context: self.context, diagnostic: Diagnostic::error(self.place.clone(), message) }
+    }
+
+    pub fn error_at(&self, place: Place, message: String) -> Report<'a> {
+        Report { context: self.context, diagnostic: Diagnostic::error(place, message) }
+    }
+
+    fn strings(&self, out: &mut BTreeMap<String, Place>) {
+        match self.value {
+            DeValue::String(text) => drop(out.insert(text.to_string(), self.place.clone())),
+            DeValue::Array(_) => self.items().iter().flatten().for_each(|item| item.strings(out)),
+            DeValue::Table(_) => {
+                let all = self.table().map(|mut t| t.take_all()).unwrap_or_default();
+                all.iter().for_each(|(_, _, item)| item.strings(out));
+            }
+            _ => {}
+        }
     }
 
     pub fn warn(&self, message: String, help: &str) {
@@ -388,13 +433,25 @@ impl<'a> Item<'a> {
             path: format!("{}[{index}]", self.path),
             place: Place { file: self.place.file, span: value.span() },
             value: value.get_ref(),
+            defaults: Vec::new(),
         };
         Some(list.iter().enumerate().map(item).collect())
     }
 
     pub fn table(&self) -> Option<Table<'a>> {
         match self.value {
-            DeValue::Table(table) => Some(Table::new(self.context, self.path.clone(), self.place.clone(), table)),
+            DeValue::Table(table) => {
+                let mut table = Table::new(self.context, self.path.clone(), self.place.clone(), table);
+                for (path, entries) in &self.defaults {
+                    let defaults = DefaultTable { entries: entries.clone() };
+                    if path.is_empty() {
+                        table = table.with_defaults(Some(&defaults));
+                    } else {
+                        table.fill_nested(path, &defaults);
+                    }
+                }
+                Some(table)
+            }
             _ => {
                 self.expected("a table");
                 None

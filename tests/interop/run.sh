@@ -59,6 +59,9 @@ within() {
     timeout --kill-after=10 "$((limit_s - SECONDS))" "$@" &
     group=$!
     wait "$group" || status=$?
+    # Whatever the command left behind, should it have been killed itself.
+    kill -KILL -- "-$group" 2>/dev/null || true
+    group=
     if ((status == 124 || status == 137)); then
         echo "over the limit of $limit_s s: $1 was stopped" >&2
     fi

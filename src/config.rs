@@ -1,0 +1,58 @@
+//! The whole configuration: files, bridges, endpoints, and every error of them at once.
+//!
+//! The parts read their own keys; here they are composed and references between them are checked. A [`Config`] that
+//! exists is right: it has no error, and with `Secrets::Read` every secret is there.
+
+mod bridge;
+mod endpoint;
+mod load;
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+use serde_json::Value as Json;
+
+pub use bridge::{Alert, Bridge, DefinitionChanged, Deletes, Filters, FirstPoll, Order, Route, Since, type_name};
+pub use endpoint::{Endpoint, RETRY_SCHEDULE};
+pub use load::{Failed, Secrets, load};
+
+use crate::{expr, http::client, model::{ChangeKind, Name}, settings::diagnostic::Rendered};
+
+/// All that the files say.
+#[derive(Debug)]
+pub struct Config {
+    pub daemon: Daemon,
+    pub store: Store,
+    pub network: client::Config,
+    pub bridges: BTreeMap<Name, Arc<Bridge>>,
+    pub endpoints: BTreeMap<Name, Arc<Endpoint>>,
+    pub warnings: Vec<Rendered>,
+}
+
+/// `[daemon]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Daemon {
+    pub state_dir: PathBuf,
+    pub socket: PathBuf,
+    pub shutdown_grace: Duration,
+    pub polls_in_flight: usize,
+    pub deliveries_in_flight: usize,
+    /// Bytes of answers in flight.
+    pub memory: u64,
+}
+
+/// `[store.sled]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Store {
+    /// Bytes.
+    pub cache: u64,
+}
+
+impl Filters {
+    /// Whether an event passes. `event` is made only when `when` needs it.
+    pub fn hold(&self, kind: ChangeKind, event: &dyn Fn() -> Json) -> Result<bool, expr::Error> {
+        if !self.on.is_empty() && !self.on.contains(&kind) {
+            return Ok(false);
+        }
+        self.when.as_ref().map_or(Ok(true), |when| when.holds(&event()))
+    }
+}

@@ -1,0 +1,277 @@
+//! `[bridge.NAME]`: what is polled, what counts as a change, and where it goes.
+
+use std::time::Duration;
+
+use crate::{
+    expr::Expr,
+    extract::Definition,
+    guard::Guard,
+    model::{ChangeKind, Hash, Name},
+    schedule::Schedule,
+    settings::{Item, Table},
+    source::{Source, http::read_statuses, page::At},
+};
+
+/// How long a record that left a window stays known.
+const FORGET: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+/// Failed polls in a row before one `failing`.
+const ALERT_AFTER: u64 = 5;
+
+/// Keys of later versions, refused by name.
+const NOT_YET: &[&str] = &["was", "each"];
+
+/// A bridge that cannot be wrong.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bridge {
+    pub name: Name,
+    pub enabled: bool,
+    pub schedule: Schedule,
+    pub source: Source,
+    pub definition: Definition,
+    pub first_poll: FirstPoll,
+    pub deletes: Deletes,
+    pub window: bool,
+    pub forget: Duration,
+    pub absent: Vec<u16>,
+    pub guard: Guard,
+    pub since: Option<Since>,
+    pub filters: Filters,
+    pub routes: Vec<Route>,
+    pub alert: Alert,
+    pub definition_changed: DefinitionChanged,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstPoll {
+    Baseline,
+    Emit,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DefinitionChanged {
+    Diff,
+    Rebaseline,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deletes {
+    pub report: bool,
+    /// `None`: 1, or 2 where a walk has several pages.
+    pub after: Option<u32>,
+}
+
+/// `on` and `when`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Filters {
+    /// Empty: all.
+    pub on: Vec<ChangeKind>,
+    pub when: Option<Expr>,
+}
+
+/// One entry of `to`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route {
+    pub endpoint: Name,
+    pub filters: Filters,
+    pub payload: Option<Expr>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Alert {
+    pub after: u32,
+    /// Endpoints; empty: those of `to`.
+    pub to: Vec<Name>,
+}
+
+/// `since`: only what is newer than a mark is asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Since {
+    pub at: At,
+    pub from: Expr,
+    pub order: Order,
+    pub start: Option<String>,
+}
+
+/// How marks compare, and how far the next question reaches back.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Order {
+    Number { overlap: u64 },
+    Time { overlap: Duration },
+    Text,
+}
+
+impl Bridge {
+    pub fn read(name: &str, mut table: Table<'_>) -> Option<Self> {
+        table.not_yet(NOT_YET);
+        let enabled = table.take("enabled").and_then(|i| i.boolean()).unwrap_or(true);
+        let schedule = Schedule::read(&mut table);
+        let source = table
+            .require("source", "source.http.url = \"https://api.example.com/orders\"")
+            .and_then(|i| i.table())
+            .and_then(Source::read);
+        let definition = match &source {
+            Some(source) => Definition::read(&mut table, source),
+            None => {
+                for key in ["items", "key"] {
+                    table.take(key).and_then(|i| i.expr());
+                }
+                for key in ["ignore", "unordered"] {
+                    table.take(key);
+                }
+                None
+            }
+        };
+        let first_poll = table
+            .take("first-poll")
+            .and_then(|i| i.word(&[("baseline", FirstPoll::Baseline), ("emit", FirstPoll::Emit)]))
+            .unwrap_or(FirstPoll::Baseline);
+        let deletes = table.take("deletes").map_or(Deletes { report: true, after: None }, |i| read_deletes(&i));
+        let window = table.take("window").and_then(|i| i.boolean()).unwrap_or(false);
+        let forget = table.take("forget").and_then(|i| i.duration()).unwrap_or(FORGET);
+        let absent = table.take("absent").and_then(|i| {
+            if definition.as_ref().is_some_and(|d| d.items.is_some()) {
+                i.error(format!("`{}` is for documents; this bridge has `items`", i.path)).report();
+            }
+            read_statuses(&i)
+        });
+        let guard = Guard::read(&mut table);
+        let since = table.take("since").map(|i| Since::read(&i));
+        let filters = Filters::read(&mut table);
+        let routes = table.require("to", "to = [\"me\"]").and_then(|i| read_routes(&i));
+        let alert = table.take("alert").map_or(Some(Alert { after: 5, to: Vec::new() }), |i| read_alert(&i));
+        let definition_changed = table
+            .take("definition-changed")
+            .and_then(|i| i.word(&[("diff", DefinitionChanged::Diff), ("rebaseline", DefinitionChanged::Rebaseline)]))
+            .unwrap_or(DefinitionChanged::Diff);
+        table.finish();
+        Some(Self {
+            name: name.into(),
+            enabled,
+            schedule: schedule?,
+            source: source?,
+            definition: definition?,
+            first_poll,
+            deletes,
+            window,
+            forget,
+            absent: absent.unwrap_or_default(),
+            guard,
+            since: since.map_or(Some(None), |s| s.map(Some))?,
+            filters,
+            routes: routes?,
+            alert: alert?,
+            definition_changed,
+        })
+    }
+
+    /// Whether a complete answer says that what it lacks is gone.
+    pub fn is_complete(&self) -> bool {
+        !self.window && self.since.is_none()
+    }
+
+    /// Of all that the snapshot depends on. Names of secrets' sources are not part of it, nor are limits.
+    pub fn fingerprint(&self) -> Hash {
+        let text = format!("{} {} {:?} {:?}", self.source.definition(), self.definition.text(), self.window, self.since);
+        Hash::of(text.as_bytes())
+    }
+
+    /// The bridge's name in event types: all but letters, digits and `_` become `_`.
+    pub fn type_name(&self) -> String {
+        type_name(&self.name)
+    }
+}
+
+/// See [`Bridge::type_name`].
+pub fn type_name(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
+}
+
+impl Filters {
+    /// Reads `on` and `when`.
+    pub fn read(table: &mut Table<'_>) -> Self {
+        let words = [("created", ChangeKind::Created), ("updated", ChangeKind::Updated), ("deleted", ChangeKind::Deleted)];
+        let on = table.take("on").and_then(|item| {
+            let on: Vec<ChangeKind> = item.items()?.iter().filter_map(|i| i.word(&words)).collect();
+            if item.items().is_some_and(|all| all.is_empty()) {
+                item.error(format!("`{}` is empty: nothing would be sent", item.path)).report();
+            }
+            Some(on)
+        });
+        Self { on: on.unwrap_or_default(), when: table.take("when").and_then(|item| item.expr()) }
+    }
+}
+
+fn read_deletes(item: &Item<'_>) -> Deletes {
+    let mut deletes = Deletes { report: true, after: None };
+    if let Some(mut table) = item.table() {
+        if let Some(report) = table.take("report").and_then(|i| i.boolean()) {
+            deletes.report = report;
+        }
+        deletes.after = table.take("after").and_then(|i| i.integer(1..=1000)).and_then(|n| u32::try_from(n).ok());
+        table.finish();
+    }
+    deletes
+}
+
+fn read_routes(item: &Item<'_>) -> Option<Vec<Route>> {
+    let all = item.items()?;
+    if all.is_empty() {
+        item.error(format!("`{}` is empty: its events would go nowhere", item.path)).help("name an endpoint".into()).report();
+        return None;
+    }
+    let route = |item: &Item<'_>| {
+        if item.is_string() {
+            return Some(Route { endpoint: item.string()?.into(), filters: Filters::default(), payload: None });
+        }
+        let mut table = item.table()?;
+        let endpoint = table.require("endpoint", "endpoint = \"me\"").and_then(|i| i.string());
+        let filters = Filters::read(&mut table);
+        let payload = table.take("payload").map(|i| i.expr());
+        table.finish();
+        Some(Route { endpoint: endpoint?.into(), filters, payload: payload.map_or(Some(None), |p| p.map(Some))? })
+    };
+    let routes: Vec<Option<Route>> = all.iter().map(route).collect();
+    routes.into_iter().collect()
+}
+
+fn read_alert(item: &Item<'_>) -> Option<Alert> {
+    let mut table = item.table()?;
+    table.not_yet(&["repeat", "stale-after"]);
+    let after = table.take("after").map_or(Some(ALERT_AFTER), |i| i.integer(1..=1_000_000));
+    let to = table.take("to").map_or(Some(Vec::new()), |i| i.items()?.iter().map(|i| i.string().map(Name::from)).collect());
+    table.finish();
+    Some(Alert { after: u32::try_from(after?).unwrap_or(u32::MAX), to: to? })
+}
+
+impl Since {
+    fn read(item: &Item<'_>) -> Option<Self> {
+        let mut table = item.table()?;
+        table.not_yet(&["variable"]);
+        let at = At::read(&mut table, None);
+        let from = table.require("from", "from = \".updated_at\"").and_then(|i| i.expr());
+        let order = table.require("order", "order = \"time\"").and_then(|i| i.word(&[("number", 0u8), ("time", 1), ("text", 2)]));
+        let start = table.take("start").map(|i| i.value());
+        let overlap = table.take("overlap");
+        table.finish();
+        let order = match (order?, overlap) {
+            (0, None) => Order::Number { overlap: 0 },
+            (0, Some(i)) => Order::Number { overlap: i.integer(0..=u64::from(u32::MAX))? },
+            (1, None) => Order::Time { overlap: Duration::ZERO },
+            (1, Some(i)) => Order::Time { overlap: i.duration()? },
+            (_, None) => Order::Text,
+            (_, Some(i)) => {
+                i.error(format!("`{}` needs an order of \"number\" or \"time\"", i.path)).report();
+                return None;
+            }
+        };
+        let start = match start {
+            None => None,
+            Some(Some(crate::settings::value::Value::Literal(text))) => Some(text),
+            Some(_) => {
+                item.error(format!("`{}.start` must be a string or a number", item.path)).report();
+                return None;
+            }
+        };
+        Some(Self { at: at?, from: from?, order, start })
+    }
+}

@@ -1,0 +1,348 @@
+//! From files to a [`Config`]: includes, defaults, names, and references between the parts.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use toml::de::DeTable;
+
+use super::{Bridge, Config, Daemon, Endpoint, Store, bridge::type_name};
+use crate::{
+    http::client,
+    model::Name,
+    settings::{
+        Context, DefaultTable, Item, Table,
+        diagnostic::{Diagnostic, Place, Rendered, Severity, Sources},
+        nearest,
+    },
+};
+
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(20);
+const IN_FLIGHT: u64 = 256;
+const MEMORY: u64 = 512 << 20;
+const CACHE: u64 = 64 << 20;
+const PER_HOST: u64 = 8;
+const NAME_CHARS_MAX: usize = 64;
+
+/// Whether secrets are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Secrets {
+    Read,
+    FormOnly,
+}
+
+/// Why there is no configuration: every error, and the warnings beside them.
+#[derive(Debug)]
+pub struct Failed(pub Vec<Rendered>);
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|found| f.write_str(&found.text))
+    }
+}
+
+impl std::error::Error for Failed {}
+
+/// Reads a file and all that it includes. Blocking; for the start, a reload and `check`.
+pub fn load(path: &Path, secrets: Secrets) -> Result<Config, Failed> {
+    let mut sources = Sources::default();
+    let context = Context::new(secrets == Secrets::Read);
+    let unreadable = |path: &Path, e: &std::io::Error| {
+        let text = format!("{}: error: failed to read it: {e}\n", path.display());
+        Failed(vec![Rendered { severity: Severity::Error, file: path.to_owned(), line: 0, column: 0, message: text.clone(), help: None, text }])
+    };
+    let main = std::fs::read_to_string(path).map_err(|e| unreadable(path, &e))?;
+    let (includes, early) = includes(path, &main);
+    sources.files.push((path.to_owned(), main));
+    for found in includes {
+        let text = std::fs::read_to_string(&found).map_err(|e| unreadable(&found, &e))?;
+        sources.files.push((found, text));
+    }
+    for diagnostic in early {
+        context.report(diagnostic);
+    }
+    let config = read_files(&sources, &context);
+    let rendered: Vec<(Severity, Rendered)> = {
+        let mut all = context.into_diagnostics();
+        all.sort_by_key(|d| (d.place.file, d.place.span.start, d.place.span.end));
+        all.dedup_by(|a, b| a.place == b.place && a.message == b.message);
+        all.iter().map(|d| (d.severity, sources.render(d))).collect()
+    };
+    let failed = rendered.iter().any(|(severity, _)| *severity == Severity::Error);
+    let all: Vec<Rendered> = rendered.into_iter().map(|(_, rendered)| rendered).collect();
+    match config {
+        Some(config) if !failed => Ok(Config { warnings: all, ..config }),
+        _ => Err(Failed(all)),
+    }
+}
+
+/// The files that `include` names, in order, and what is wrong with it.
+fn includes(path: &Path, text: &str) -> (Vec<PathBuf>, Vec<Diagnostic>) {
+    let (table, _) = DeTable::parse_recoverable(text);
+    let Some((_, value)) = table.get_ref().iter().find(|(key, _)| key.get_ref() == "include") else {
+        return (Vec::new(), Vec::new());
+    };
+    let context = Context::new(false);
+    let place = Place { file: 0, span: value.span() };
+    let item = Item::new(&context, "include".into(), place, value.get_ref());
+    let base = path.parent().unwrap_or(Path::new(""));
+    let mut found = Vec::new();
+    for item in item.items().unwrap_or_default() {
+        let Some(pattern) = item.string() else { continue };
+        let full = base.join(pattern);
+        match glob::glob(&full.to_string_lossy()) {
+            Err(error) => item.error(format!("`{}`: {pattern:?} is no pattern: {error}", item.path)).report(),
+            Ok(paths) => {
+                let before = found.len();
+                found.extend(paths.filter_map(Result::ok).filter(|p| p.is_file()));
+                // A pattern may match nothing yet; a name must exist.
+                if found.len() == before && !pattern.contains(['*', '?', '[']) {
+                    item.error(format!("`{}`: there is no file {}", item.path, full.display())).report();
+                }
+            }
+        }
+    }
+    (found, context.into_diagnostics())
+}
+
+fn read_files(sources: &Sources, context: &Context) -> Option<Config> {
+    let parsed: Vec<_> = sources
+        .files
+        .iter()
+        .enumerate()
+        .map(|(file, (_, text))| {
+            let (table, errors) = DeTable::parse_recoverable(text);
+            for error in errors {
+                let span = error.span().unwrap_or(0..0);
+                context.report(Diagnostic::error(Place { file, span }, format!("TOML: {}", error.message())));
+            }
+            table
+        })
+        .collect();
+    let mut tables: Vec<Table<'_>> = parsed
+        .iter()
+        .enumerate()
+        .map(|(file, table)| Table::new(context, String::new(), Place { file, span: 0..0 }, table.get_ref()))
+        .collect();
+    let (main, included) = tables.split_first_mut()?;
+    main.take("include");
+    let daemon = main.take("daemon").and_then(|i| i.table());
+    let store = main.take("store").and_then(|i| i.table());
+    let network = main.take("network").and_then(|i| i.table());
+    let defaults = main.take("defaults").and_then(|i| i.table());
+    main.not_yet(&["log"]);
+    let mut bridges = Vec::new();
+    let mut endpoints = Vec::new();
+    for table in std::iter::once(main).chain(included) {
+        for (key, all) in [("bridge", &mut bridges), ("endpoint", &mut endpoints)] {
+            all.extend(table.take(key).and_then(|i| i.table()).map(|mut t| t.take_all()).unwrap_or_default());
+        }
+    }
+    for (file, table) in tables.into_iter().enumerate() {
+        if file > 0 && ["daemon", "store", "network", "defaults", "include"].iter().any(|key| table.has(key)) {
+            let only = "an included file holds bridges and endpoints only";
+            table.error(only.into()).report();
+        }
+        table.finish();
+    }
+    let daemon = read_daemon(context, daemon);
+    let store = read_store(store);
+    let network = read_network(network);
+    let defaults = Defaults::read(defaults);
+    let endpoints = read_named(endpoints, |name, item| Endpoint::read(name, item.table()?.with_defaults(defaults.endpoint.as_ref())));
+    let bridges = read_bridges(bridges, &defaults, &endpoints);
+    let config = Config {
+        daemon: daemon?,
+        store: store?,
+        network: network?,
+        bridges: bridges.into_iter().filter_map(|(name, bridge)| Some((name, Arc::new(bridge?)))).collect(),
+        endpoints: endpoints.into_iter().filter_map(|(name, endpoint)| Some((name, Arc::new(endpoint?)))).collect(),
+        warnings: Vec::new(),
+    };
+    Some(config)
+}
+
+type Named<'a> = Vec<(&'a str, Place, Item<'a>)>;
+
+/// Reads tables whose keys are names; a name of which the table is wrong is there with `None`.
+fn read_named<'a, T>(all: Named<'a>, read: impl Fn(&str, &Item<'a>) -> Option<T>) -> BTreeMap<Name, Option<T>> {
+    let mut out = BTreeMap::new();
+    let mut places: BTreeMap<&str, Place> = BTreeMap::new();
+    for (name, place, item) in all {
+        let report = |message: String| item.error_at(place.clone(), message);
+        if let Some(first) = places.get(name) {
+            report(format!("`{}` is defined twice", item.path)).also(first.clone(), "first defined at").report();
+            continue;
+        }
+        places.insert(name, place.clone());
+        let well = name.len() <= NAME_CHARS_MAX
+            && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+        if !well {
+            report(format!("{name:?} is no name: letters, digits, `_` and `-` are allowed, 64 at most, the first a letter or digit")).report();
+        } else if name == "bellpull" {
+            report("the name `bellpull` is reserved for bellpull's own events".into()).report();
+        }
+        out.insert(Name::from(name), read(name, &item));
+    }
+    out
+}
+
+fn read_bridges<'a>(
+    all: Named<'a>,
+    defaults: &Defaults<'a>,
+    endpoints: &BTreeMap<Name, Option<Endpoint>>,
+) -> BTreeMap<Name, Option<Bridge>> {
+    let mut types: BTreeMap<String, (&str, Place)> = BTreeMap::new();
+    for (name, place, item) in &all {
+        let known = types.entry(type_name(name)).or_insert_with(|| (name, place.clone()));
+        if known.0 != *name {
+            item.error_at(place.clone(), format!("bridges {:?} and {name:?} would both send the type `{}.…`", known.0, type_name(name)))
+                .also(known.1.clone(), "the other one is at")
+                .help("rename one of them".into())
+                .report();
+        }
+    }
+    let items: BTreeMap<String, Item<'_>> = all.iter().map(|(name, _, item)| ((*name).to_owned(), item.clone())).collect();
+    let bridges = read_named(all, |name, item| {
+        let table = item.table()?.with_defaults(defaults.bridge.as_ref());
+        Bridge::read(name, defaults.fill_source(table))
+    });
+    for bridge in bridges.values().flatten() {
+        let Some(item) = items.get(&*bridge.name) else { continue };
+        let places = item.table().and_then(|mut t| t.with_names(&["to", "alert"]));
+        let named = bridge.routes.iter().map(|r| (&r.endpoint, "to")).chain(bridge.alert.to.iter().map(|name| (name, "alert.to")));
+        for (endpoint, key) in named.filter(|(name, _)| !endpoints.contains_key(*name)) {
+            let place = places.as_ref().and_then(|p| p.get(&**endpoint)).cloned().unwrap_or_else(|| item.place.clone());
+            let report = item.error_at(place, format!("`{key}` of [{}] names the endpoint {endpoint:?}, which is not defined", item.path));
+            match nearest(endpoint, endpoints.keys().map(|name| &**name)) {
+                Some(near) => report.help(format!("did you mean {near:?}?")).report(),
+                None => report.help(format!("define [endpoint.{endpoint}]")).report(),
+            }
+        }
+    }
+    bridges
+}
+
+/// `[defaults]`.
+#[derive(Default)]
+struct Defaults<'a> {
+    bridge: Option<DefaultTable<'a>>,
+    endpoint: Option<DefaultTable<'a>>,
+    http: Option<DefaultTable<'a>>,
+}
+
+impl<'a> Defaults<'a> {
+    fn read(table: Option<Table<'a>>) -> Self {
+        let Some(mut table) = table else { return Self::default() };
+        let bridge = table.take("bridge").and_then(|i| i.table());
+        if let Some(bridge) = &bridge {
+            for key in ["source", "items", "key"] {
+                if let Some(place) = bridge.key_place(key) {
+                    bridge.error_at(place, format!("[defaults.bridge] may not hold `{key}`: each bridge has its own")).report();
+                }
+            }
+        }
+        let endpoint = table.take("endpoint").and_then(|i| i.table()).map(DefaultTable::of);
+        let http = table.take("http").and_then(|i| i.table()).map(DefaultTable::of);
+        table.finish();
+        Self { bridge: bridge.map(DefaultTable::of), endpoint, http }
+    }
+
+    /// Defaults of `source.http` are one level further down.
+    fn fill_source(&self, mut table: Table<'a>) -> Table<'a> {
+        if let Some(http) = &self.http {
+            table.fill_nested(&["source", "http"], http);
+        }
+        table
+    }
+}
+
+fn read_daemon(context: &Context, table: Option<Table<'_>>) -> Option<Daemon> {
+    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let state_default = variable("STATE_DIRECTORY").unwrap_or_else(|| PathBuf::from("state"));
+    let mut daemon = Daemon {
+        socket: PathBuf::new(),
+        state_dir: state_default,
+        shutdown_grace: SHUTDOWN_GRACE,
+        polls_in_flight: usize::try_from(IN_FLIGHT).ok()?,
+        deliveries_in_flight: usize::try_from(IN_FLIGHT).ok()?,
+        memory: MEMORY,
+    };
+    let mut socket = None;
+    if let Some(mut table) = table {
+        table.not_yet(&["listen", "hosts", "token", "heartbeat"]);
+        if let Some(dir) = table.take("state-dir").and_then(|i| i.string()) {
+            daemon.state_dir = dir.into();
+        }
+        socket = table.take("socket").and_then(|i| i.string()).map(PathBuf::from);
+        if let Some(grace) = table.take("shutdown-grace").and_then(|i| i.duration()) {
+            daemon.shutdown_grace = grace;
+        }
+        let count = |table: &mut Table<'_>, key| table.take(key).and_then(|i| i.integer(1..=100_000)).and_then(|n| usize::try_from(n).ok());
+        daemon.polls_in_flight = count(&mut table, "polls-in-flight").unwrap_or(daemon.polls_in_flight);
+        daemon.deliveries_in_flight = count(&mut table, "deliveries-in-flight").unwrap_or(daemon.deliveries_in_flight);
+        daemon.memory = table.take("memory").and_then(|i| i.size()).unwrap_or(daemon.memory);
+        table.finish();
+    }
+    let _ = context;
+    daemon.socket = socket
+        .or_else(|| variable("RUNTIME_DIRECTORY").map(|dir| dir.join("admin.sock")))
+        .unwrap_or_else(|| daemon.state_dir.join("admin.sock"));
+    Some(daemon)
+}
+
+fn read_store(table: Option<Table<'_>>) -> Option<Store> {
+    let mut store = Store { cache: CACHE };
+    if let Some(mut table) = table {
+        if let Some(mut sled) = table.take("sled").and_then(|i| i.table()) {
+            store.cache = sled.take("cache").and_then(|i| i.size()).unwrap_or(CACHE);
+            sled.finish();
+        }
+        table.not_yet(&["nats"]);
+        table.finish();
+    }
+    Some(store)
+}
+
+fn read_network(table: Option<Table<'_>>) -> Option<client::Config> {
+    let mut config = client::Config { per_host: usize::try_from(PER_HOST).ok()?, ..client::Config::default() };
+    let Some(mut table) = table else { return Some(config) };
+    if let Some(allow) = table.take("allow").and_then(|i| i.items()) {
+        let net = |text: &str| {
+            text.parse::<ipnet::IpNet>()
+                .or_else(|_| text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from))
+                .map_err(|_| format!("{text:?} is no address range such as \"10.0.0.0/8\""))
+        };
+        config.allow = allow.iter().filter_map(|i| i.parse_text(net, "a range such as \"10.0.0.0/8\"")).collect();
+    }
+    if let Some(item) = table.take("ca") {
+        let all = if item.is_string() { vec![item] } else { item.items().unwrap_or_default() };
+        let pem = |i: &Item<'_>| {
+            let path = i.string()?;
+            let read = std::fs::read_to_string(path).map_err(|e| format!("failed to read {path}: {e}"));
+            let checked = read.and_then(|text| {
+                let found = reqwest::Certificate::from_pem_bundle(text.as_bytes()).map_err(|_| format!("{path} is not PEM"))?;
+                if found.is_empty() { Err(format!("{path} holds no certificate")) } else { Ok(text) }
+            });
+            checked.map_err(|e| i.error(format!("`{}`: {e}", i.path)).report()).ok()
+        };
+        config.ca = all.iter().filter_map(pem).collect();
+    }
+    if let Some(item) = table.take("proxy") {
+        let proxy = |text: &str| match text.parse::<url::Url>() {
+            Ok(url) if ["http", "https", "socks5h"].contains(&url.scheme()) => Ok(url),
+            _ => Err(format!("{text:?} is no proxy: http://, https:// or socks5h://")),
+        };
+        config.proxy = item.parse_text(proxy, "a proxy's URL");
+    }
+    if let Some(n) = table.take("per-host").and_then(|i| i.integer(1..=1000)) {
+        config.per_host = usize::try_from(n).unwrap_or(8);
+    }
+    table.finish();
+    Some(config)
+}

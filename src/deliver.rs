@@ -1,0 +1,3 @@
+//! Delivery: from the outbox to a receiver's 2xx, or to a dead letter.
+
+pub mod sign;

@@ -1,0 +1,319 @@
+//! What changed between the stored list of records and an answer. Pure, and by key.
+//!
+//! A record whose bytes are those of the stored list is neither parsed nor keyed: first by position, and where that
+//! fails by hash. Only what matches neither is parsed. Order of records and of object keys never matters.
+
+use std::collections::HashMap;
+
+use crate::{
+    extract::{Definition, Error, Parsed, Raw},
+    model::{Entry, Hash},
+};
+
+/// What an answer brings against what is known.
+#[derive(Debug, Default, PartialEq)]
+pub struct Diff {
+    /// Known records of the answer and new ones, in its order, then those that are missing from it.
+    pub list: Vec<Entry>,
+    pub created: Vec<Parsed>,
+    /// Records whose canonical form changed.
+    pub updated: Vec<Parsed>,
+    /// Keys of known records that the answer lacks.
+    pub missing: Vec<Hash>,
+    /// Records in the answer.
+    pub present: u64,
+    /// Records that had to be parsed.
+    pub parsed: u64,
+}
+
+/// Compares a complete walk's records, page by page, with the known list.
+pub fn complete(definition: &Definition, known: &[Entry], pages: Vec<(String, Vec<Raw>)>) -> Result<Diff, Error> {
+    let mut index = Index::new(known);
+    // In which page (from 1) a known record was met last, and what it is now.
+    let mut met: Vec<Option<(usize, usize, Entry)>> = vec![None; known.len()];
+    let mut order: Vec<Slot> = Vec::new();
+    let mut fresh: HashMap<Hash, (usize, usize)> = HashMap::new();
+    let mut created: Vec<Option<Parsed>> = Vec::new();
+    let mut updated: HashMap<usize, Parsed> = HashMap::new();
+    let mut diff = Diff::default();
+    for (page_number, (page, records)) in pages.into_iter().enumerate() {
+        let page_number = page_number + 1;
+        for (record, raw) in records.into_iter().enumerate() {
+            let record = record + 1;
+            if let Some(at) = index.by_bytes(known, raw.hash) {
+                let same_page = met.get(at).copied().flatten().filter(|(p, ..)| *p == page_number);
+                if let Some((_, first, _)) = same_page {
+                    let key = definition.parse(raw, record, &page)?.key;
+                    return Err(Error::SameKey { first, second: record, page, key });
+                }
+                note(&mut met, &mut order, at, (page_number, record, known.get(at).copied()));
+                // An earlier page may have had another copy: the later one counts.
+                updated.remove(&at);
+                continue;
+            }
+            diff.parsed += 1;
+            let parsed = definition.parse(raw, record, &page)?;
+            let same_key = |first| Error::SameKey { first, second: record, page: page.clone(), key: parsed.key.clone() };
+            if let Some(at) = index.by_key(known, parsed.entry.key) {
+                if let Some((p, first, _)) = met.get(at).copied().flatten()
+                    && p == page_number
+                {
+                    return Err(same_key(first));
+                }
+                let old = known.get(at).copied();
+                let changed = old.is_none_or(|old| old.canonical != parsed.entry.canonical);
+                // Where only bytes changed the old ones stay: the stored body is theirs.
+                note(&mut met, &mut order, at, (page_number, record, if changed { Some(parsed.entry) } else { old }));
+                if changed {
+                    updated.insert(at, parsed);
+                } else {
+                    updated.remove(&at);
+                }
+            } else if let Some((at, (p, first))) = fresh.get(&parsed.entry.key).map(|(at, p)| (*at, (*p / RECORDS, *p % RECORDS))) {
+                if p == page_number {
+                    return Err(same_key(first));
+                }
+                fresh.insert(parsed.entry.key, (at, page_number * RECORDS + record));
+                if let Some(slot) = created.get_mut(at) {
+                    *slot = Some(parsed);
+                }
+            } else {
+                fresh.insert(parsed.entry.key, (created.len(), page_number * RECORDS + record));
+                order.push(Slot::New(created.len()));
+                created.push(Some(parsed));
+            }
+        }
+    }
+    diff.present = u64::try_from(order.len()).unwrap_or(u64::MAX);
+    diff.list = order
+        .iter()
+        .filter_map(|slot| match slot {
+            Slot::Known(at) => met.get(*at).copied().flatten().map(|(.., entry)| entry),
+            Slot::New(at) => created.get(*at).and_then(Option::as_ref).map(|parsed| parsed.entry),
+        })
+        .collect();
+    for (entry, met) in known.iter().zip(&met) {
+        if met.is_none() {
+            diff.missing.push(entry.key);
+            diff.list.push(*entry);
+        }
+    }
+    diff.created = created.into_iter().flatten().collect();
+    let mut updated: Vec<(usize, Parsed)> = updated.into_iter().collect();
+    updated.sort_by_key(|(at, _)| *at);
+    diff.updated = updated.into_iter().map(|(_, parsed)| parsed).collect();
+    Ok(diff)
+}
+
+/// Page and record numbers share a word; no page has so many records.
+const RECORDS: usize = 1 << 32;
+
+#[derive(Debug, Clone, Copy)]
+enum Slot {
+    Known(usize),
+    New(usize),
+}
+
+fn note(met: &mut [Option<(usize, usize, Entry)>], order: &mut Vec<Slot>, at: usize, now: (usize, usize, Option<Entry>)) {
+    if let (Some(slot), (page, record, Some(entry))) = (met.get_mut(at), now) {
+        if slot.is_none() {
+            order.push(Slot::Known(at));
+        }
+        *slot = Some((page, record, entry));
+    }
+}
+
+/// Finds known records: the next in order first, maps only when that fails.
+struct Index {
+    next: usize,
+    bytes: Option<HashMap<Hash, usize>>,
+    keys: Option<HashMap<Hash, usize>>,
+}
+
+impl Index {
+    fn new(_known: &[Entry]) -> Self {
+        Self { next: 0, bytes: None, keys: None }
+    }
+
+    fn by_bytes(&mut self, known: &[Entry], raw: Hash) -> Option<usize> {
+        let map = |known: &[Entry]| known.iter().enumerate().map(|(at, entry)| (entry.raw, at)).collect();
+        let at = match known.get(self.next) {
+            Some(entry) if entry.raw == raw => self.next,
+            _ => *self.bytes.get_or_insert_with(|| map(known)).get(&raw)?,
+        };
+        // An insertion shifts every position: go on from where this one was.
+        self.next = at + 1;
+        Some(at)
+    }
+
+    fn by_key(&mut self, known: &[Entry], key: Hash) -> Option<usize> {
+        let map = || known.iter().enumerate().map(|(at, entry)| (entry.key, at)).collect();
+        let at = *self.keys.get_or_insert_with(map).get(&key)?;
+        self.next = at + 1;
+        Some(at)
+    }
+}
+
+/// Parses every record of a window or a `since` answer; of a key that several pages have, the later copy counts.
+pub fn parse_all(definition: &Definition, pages: Vec<(String, Vec<Raw>)>) -> Result<Vec<Parsed>, Error> {
+    let mut all: Vec<Parsed> = Vec::new();
+    let mut places: HashMap<Hash, (usize, usize, usize)> = HashMap::new();
+    for (number, (page, records)) in pages.into_iter().enumerate() {
+        for (record, raw) in records.into_iter().enumerate() {
+            let parsed = definition.parse(raw, record + 1, &page)?;
+            match places.get(&parsed.entry.key).copied() {
+                Some((p, first, _)) if p == number => {
+                    return Err(Error::SameKey { first, second: record + 1, page, key: parsed.key });
+                }
+                Some((.., at)) => {
+                    places.insert(parsed.entry.key, (number, record + 1, at));
+                    if let Some(slot) = all.get_mut(at) {
+                        *slot = parsed;
+                    }
+                }
+                None => {
+                    places.insert(parsed.entry.key, (number, record + 1, all.len()));
+                    all.push(parsed);
+                }
+            }
+        }
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+    use crate::expr::Expr;
+
+    fn definition() -> Definition {
+        let expr = |text| Some(Expr::parse(text).expect("valid"));
+        Definition { items: expr(".[]"), key: expr(".id"), ignore: Vec::new(), unordered: Vec::new(), decoder: None, depth_max: 128 }
+    }
+
+    fn raw(text: &str) -> Raw {
+        Raw { text: text.into(), hash: Hash::of(text.as_bytes()) }
+    }
+
+    fn page(records: &[String]) -> (String, Vec<Raw>) {
+        ("page".into(), records.iter().map(|r| raw(r)).collect())
+    }
+
+    /// A set of records by key.
+    type Set = BTreeMap<u8, Json>;
+
+    fn records(set: &Set, reversed_keys: bool) -> Vec<String> {
+        let show = |(id, value): (&u8, &Json)| {
+            if reversed_keys { format!("{{\"v\":{value},\"id\":{id}}}") } else { format!("{{\"id\":{id},\"v\":{value}}}") }
+        };
+        set.iter().map(show).collect()
+    }
+
+    fn known(set: &Set) -> Vec<Entry> {
+        complete(&definition(), &[], vec![page(&records(set, false))]).expect("keys differ").list
+    }
+
+    fn value() -> impl Strategy<Value = Json> {
+        let leaf = prop_oneof![
+            Just(json!(null)),
+            any::<bool>().prop_map(|b| json!(b)),
+            (-3i32..3).prop_map(|n| json!(n)),
+            "[a-c]{0,3}".prop_map(|s| json!(s)),
+        ];
+        leaf.prop_recursive(3, 16, 3, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Json::Array),
+                prop::collection::btree_map("[a-c/~]{1,2}", inner, 0..4).prop_map(|m| json!(m)),
+            ]
+        })
+    }
+
+    fn set() -> impl Strategy<Value = Set> {
+        prop::collection::btree_map(0u8..12, value(), 0..10)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+
+        /// apply(a, events of diff(a, b)) == b, patches are never empty and lead from before to after.
+        #[test]
+        fn applying_the_changes_gives_the_new_set(a in set(), b in set()) {
+            let diff = complete(&definition(), &known(&a), vec![page(&records(&b, false))]).expect("keys differ");
+            let mut applied: BTreeMap<String, Json> =
+                a.iter().map(|(id, v)| (id.to_string(), json!({"id": id, "v": v}))).collect();
+            for parsed in diff.created {
+                prop_assert!(applied.insert(parsed.key, parsed.value).is_none(), "created once");
+            }
+            for parsed in diff.updated {
+                let mut before = applied.get(&parsed.key).cloned().expect("it was known");
+                let patch = json_patch::diff(&before, &parsed.value);
+                prop_assert!(!patch.0.is_empty());
+                json_patch::patch(&mut before, &patch).expect("it applies");
+                prop_assert_eq!(&before, &parsed.value);
+                applied.insert(parsed.key, before);
+            }
+            let names: BTreeMap<Hash, String> =
+                a.keys().map(|id| (Hash::of(id.to_string().as_bytes()), id.to_string())).collect();
+            for key in diff.missing {
+                applied.remove(&names[&key]).expect("it was known");
+            }
+            let expected: BTreeMap<String, Json> =
+                b.iter().map(|(id, v)| (id.to_string(), json!({"id": id, "v": v}))).collect();
+            prop_assert_eq!(applied, expected);
+        }
+
+        /// diff(a, any order of a) is empty, whatever the order of object keys.
+        #[test]
+        fn order_never_matters(a in set(), seed: u64, reversed: bool) {
+            let mut shuffled = records(&a, reversed);
+            shuffled.sort_by_key(|r| Hash::of(format!("{seed}{r}").as_bytes()));
+            let diff = complete(&definition(), &known(&a), vec![page(&shuffled)]).expect("keys differ");
+            prop_assert!(diff.created.is_empty() && diff.updated.is_empty() && diff.missing.is_empty());
+        }
+
+        /// However a set is cut into pages, with records that drift from one to the next, the later copy counts.
+        #[test]
+        fn pages_and_drift_give_the_same(a in set(), b in set(), cut in 0usize..10) {
+            let all = records(&b, false);
+            let (one, two) = all.split_at(cut.min(all.len()));
+            let mut first: Vec<String> = one.to_vec();
+            if let Some(drifted) = two.first() {
+                first.push(drifted.replace("\"v\":", "\"old\":1,\"v\":"));
+            }
+            let whole = complete(&definition(), &known(&a), vec![page(&all)]).expect("keys differ");
+            let paged = complete(&definition(), &known(&a), vec![page(&first), page(two)]).expect("keys differ");
+            let changes = |d: &Diff| {
+                let keys = |l: &[Parsed]| l.iter().map(|p| (p.key.clone(), p.value.clone())).collect::<BTreeMap<_, _>>();
+                (keys(&d.created), keys(&d.updated), d.missing.clone())
+            };
+            prop_assert_eq!(changes(&whole), changes(&paged));
+        }
+    }
+
+    #[test]
+    fn unchanged_records_are_not_parsed() {
+        let old: Set = (0..200).map(|i| (i, json!(i))).collect();
+        let mut new = records(&old, false);
+        new.insert(0, "{\"id\":201,\"v\":0}".into());
+        new.remove(100);
+        let diff = complete(&definition(), &known(&old), vec![page(&new)]).expect("keys differ");
+        assert_eq!((diff.parsed, diff.created.len(), diff.missing.len()), (1, 1, 1));
+    }
+
+    #[test]
+    fn two_records_with_one_key_in_a_page_are_named() {
+        let same = ["{\"id\":1}".to_owned(), "{\"id\":2}".to_owned(), "{\"id\":1,\"v\":2}".to_owned()];
+        let error = complete(&definition(), &[], vec![page(&same)]).expect_err("one key twice");
+        assert_eq!(error.to_string(), "records 1 and 3 of page have the same key \"1\"");
+        let known = complete(&definition(), &[], vec![page(&same[..1])]).expect("one record").list;
+        let twice = ["{\"id\":1}".to_owned(), "{\"id\":1}".to_owned()];
+        assert!(complete(&definition(), &known, vec![page(&twice)]).is_err());
+        assert!(parse_all(&definition(), vec![page(&twice)]).is_err());
+        assert_eq!(parse_all(&definition(), vec![page(&twice[..1]), page(&twice[..1])]).map(|l| l.len()), Ok(1));
+    }
+}

@@ -1,0 +1,181 @@
+//! From a change to an event: its id, its body, its patch, and what each endpoint is sent. Pure but for the random id.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::Serialize;
+use serde_json::{Value as Json, json};
+
+use crate::{
+    config::{Bridge, Endpoint, Route, type_name},
+    expr::Expr,
+    model::{ChangeKind, Content, Delivery, Event, EventId, Name, Timestamp},
+};
+
+/// One record's change. A value is absent where the record is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    pub kind: ChangeKind,
+    pub key: String,
+    pub before: Option<Json>,
+    pub after: Option<Json>,
+}
+
+/// What events of one poll share.
+#[derive(Debug, Clone)]
+pub struct Maker {
+    pub bridge: Arc<Bridge>,
+    pub endpoints: Arc<BTreeMap<Name, Arc<Endpoint>>>,
+    pub stream: Name,
+    pub now: Timestamp,
+}
+
+/// The body in the order of the reference.
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: &'a str,
+    timestamp: String,
+    data: Data<'a>,
+}
+
+#[derive(Serialize)]
+struct Data<'a> {
+    bridge: &'a str,
+    key: &'a str,
+    stream: &'a str,
+    sequence: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<&'a Json>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<&'a Json>,
+    patch: json_patch::Patch,
+}
+
+impl Maker {
+    /// The event of a change, with every endpoint that a route leads to.
+    pub fn event(&self, sequence: u64, change: &Change) -> Event {
+        let kind = format!("{}.{}", self.bridge.type_name(), change.kind.as_str());
+        let body = Body {
+            r#type: &kind,
+            timestamp: self.now.to_string(),
+            data: Data {
+                bridge: &self.bridge.name,
+                key: &change.key,
+                stream: &self.stream,
+                sequence,
+                before: change.before.as_ref(),
+                after: change.after.as_ref(),
+                patch: patch(change.before.as_ref(), change.after.as_ref()),
+            },
+        };
+        let body = serde_json::to_vec(&body).expect("JSON values and strings serialize");
+        let deliveries = self.deliveries(change.kind, &body);
+        Event {
+            id: EventId::random(),
+            bridge: self.bridge.name.clone(),
+            sequence,
+            kind,
+            key: change.key.clone(),
+            at: self.now,
+            body,
+            deliveries,
+        }
+    }
+
+    /// Per endpoint the first route whose filters hold.
+    fn deliveries(&self, kind: ChangeKind, body: &[u8]) -> Vec<Delivery> {
+        // Parsed only when an expression asks for it.
+        let parsed = std::cell::OnceCell::new();
+        let event = || parsed.get_or_init(|| serde_json::from_slice::<Json>(body).expect("our own JSON")).clone();
+        let whole = self.bridge.filters.hold(kind, &event);
+        if whole == Ok(false) {
+            return Vec::new();
+        }
+        let mut chosen: BTreeMap<Name, Content> = BTreeMap::new();
+        for route in &self.bridge.routes {
+            let Some(endpoint) = self.endpoints.get(&route.endpoint).filter(|_| !chosen.contains_key(&route.endpoint)) else {
+                continue;
+            };
+            let holds = whole.clone().and_then(|_| route.filters.hold(kind, &event)).and_then(|holds| {
+                Ok(holds && endpoint.filters.hold(kind, &event)?)
+            });
+            let content = match holds {
+                Ok(false) => continue,
+                Ok(true) => content(route, endpoint, &event),
+                Err(error) => Content::Dead(format!("`when`: {error}")),
+            };
+            chosen.insert(route.endpoint.clone(), content);
+        }
+        chosen.into_iter().map(|(endpoint, content)| Delivery { endpoint, content }).collect()
+    }
+
+    /// What a route sends of an event's standard body today, for `replay --remake`.
+    pub fn remake(&self, endpoint: &str, body: &[u8]) -> Option<Content> {
+        let route = self.bridge.routes.iter().find(|route| &*route.endpoint == endpoint)?;
+        let endpoint = self.endpoints.get(endpoint)?;
+        let event: Json = serde_json::from_slice(body).ok()?;
+        Some(content(route, endpoint, &|| event.clone()))
+    }
+
+    /// A record as it is, for `resend`: `<bridge>.present`.
+    pub fn present(&self, endpoint: &str, sequence: u64, key: &str, record: &Json) -> Event {
+        let kind = format!("{}.present", self.bridge.type_name());
+        let body = json!({
+            "type": kind,
+            "timestamp": self.now.to_string(),
+            "data": { "bridge": &*self.bridge.name, "key": key, "stream": &*self.stream, "sequence": sequence, "after": record },
+        });
+        let body = body.to_string().into_bytes();
+        let route = self.bridge.routes.iter().find(|route| &*route.endpoint == endpoint);
+        let event = || serde_json::from_slice::<Json>(&body).expect("our own JSON");
+        let content = match (route, self.endpoints.get(endpoint)) {
+            (Some(route), Some(endpoint)) => content(route, endpoint, &event),
+            _ => Content::Shared,
+        };
+        Event {
+            id: EventId::random(),
+            bridge: self.bridge.name.clone(),
+            sequence,
+            kind,
+            key: key.to_owned(),
+            at: self.now,
+            body,
+            deliveries: vec![Delivery { endpoint: endpoint.into(), content }],
+        }
+    }
+}
+
+fn content(route: &Route, endpoint: &Endpoint, event: &dyn Fn() -> Json) -> Content {
+    let payload: Option<&Expr> = route.payload.as_ref().or(endpoint.payload.as_ref());
+    let Some(payload) = payload else { return Content::Shared };
+    match payload.first(&event()) {
+        Ok(Some(value)) => Content::Own(value.to_string().into_bytes()),
+        Ok(None) => Content::Dead("`payload` gives nothing".into()),
+        Err(error) => Content::Dead(format!("`payload`: {error}")),
+    }
+}
+
+/// RFC 6902: applying it to `before` gives `after`. A record that comes or goes is added or removed as a whole.
+fn patch(before: Option<&Json>, after: Option<&Json>) -> json_patch::Patch {
+    use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, jsonptr::PointerBuf};
+    match (before, after) {
+        (Some(before), Some(after)) => json_patch::diff(before, after),
+        (None, Some(after)) => Patch(vec![PatchOperation::Add(AddOperation { path: PointerBuf::root(), value: after.clone() })]),
+        _ => Patch(vec![PatchOperation::Remove(RemoveOperation { path: PointerBuf::root() })]),
+    }
+}
+
+/// Operational events (`bellpull.*`): of no bridge's sequence, past `on`, `when` and `payload`.
+pub fn operational(kind: &str, about: &str, data: Json, to: &[Name], now: Timestamp) -> Event {
+    let kind = format!("bellpull.{kind}");
+    let body = json!({ "type": kind, "timestamp": now.to_string(), "data": data });
+    Event {
+        id: EventId::random(),
+        bridge: Name::from(""),
+        sequence: 0,
+        key: format!("{}/{about}", type_name(&kind)),
+        kind,
+        at: now,
+        body: body.to_string().into_bytes(),
+        deliveries: to.iter().map(|endpoint| Delivery { endpoint: endpoint.clone(), content: Content::Shared }).collect(),
+    }
+}

@@ -1,0 +1,247 @@
+//! The one pooled client: deadlines, caps, decompression counted chunk by chunk, and a limit per origin.
+
+use std::{
+    collections::BTreeMap,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_compression::tokio::bufread::{BrotliDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder};
+use bytes::{Bytes, BytesMut};
+use futures_util::TryStreamExt;
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderValue};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+use tokio_util::io::StreamReader;
+use url::Url;
+
+use super::{Answer, BodyLimit, Error, Request, budget::Share, egress::{Egress, Refused}, origin};
+
+/// The longest wait for a connection; a request's own timeout may end it earlier.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// An idle connection holds 28 KiB: origins that are polled rarely give it back soon.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+/// What an answer may grow by decompression beyond `RATIO_FROM_BYTES`; real JSON stays under 50.
+const RATIO_MAX: u64 = 200;
+/// Below it a high ratio is harmless.
+const RATIO_FROM_BYTES: u64 = 1 << 20;
+/// What is read at once.
+const CHUNK_BYTES: usize = 16 << 10;
+
+/// How the client is built.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    pub allow: Vec<ipnet::IpNet>,
+    /// PEM texts of more roots.
+    pub ca: Vec<String>,
+    pub proxy: Option<Url>,
+    pub per_host: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { allow: Vec::new(), ca: Vec::new(), proxy: None, per_host: 8 }
+    }
+}
+
+/// Cheap to clone; clones share connections.
+#[derive(Debug, Clone)]
+pub struct Client {
+    client: reqwest::Client,
+    egress: Egress,
+    per_host: usize,
+    origins: Arc<Mutex<BTreeMap<String, Weak<Semaphore>>>>,
+}
+
+impl Client {
+    /// Errors when a root or the proxy cannot be used.
+    pub fn new(config: &Config) -> Result<Self, String> {
+        // The process's TLS provider; a second installation changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let egress = Egress::new(config.allow.clone());
+        let mut roots = Vec::new();
+        for pem in &config.ca {
+            roots.extend(reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(|e| format!("network.ca: {}", chain(&e)))?);
+        }
+        let builder = || -> Result<reqwest::ClientBuilder, String> {
+            let builder = reqwest::Client::builder()
+                .user_agent(concat!("bellpull/", env!("CARGO_PKG_VERSION_MAJOR"), ".", env!("CARGO_PKG_VERSION_MINOR")))
+                .redirect(reqwest::redirect::Policy::none())
+                .retry(reqwest::retry::never())
+                .referer(false)
+                .connect_timeout(CONNECT_TIMEOUT)
+                .pool_idle_timeout(IDLE_TIMEOUT)
+                .pool_max_idle_per_host(config.per_host)
+                .dns_resolver(Arc::new(egress.clone()));
+            match &config.proxy {
+                Some(url) => {
+                    let proxy = reqwest::Proxy::all(url.clone()).map_err(|e| format!("network.proxy: {}", chain(&e)))?;
+                    Ok(builder.proxy(proxy))
+                }
+                None => Ok(builder.no_proxy()),
+            }
+        };
+        // Without any system root the platform's verifier cannot be built: then the roots of `network.ca` alone count,
+        // which may be none; https fails then with the verifier's own words, and http works.
+        let client = builder()?
+            .tls_certs_merge(roots.clone())
+            .build()
+            .or_else(|_| builder()?.tls_certs_only(roots).build().map_err(|e| format!("the HTTP client: {}", chain(&e))))?;
+        Ok(Self { client, egress, per_host: config.per_host, origins: Arc::default() })
+    }
+
+    /// Sends one request and reads its answer, both within `within`. Waiting for a turn at the origin counts too.
+    pub async fn send(
+        &self,
+        request: Request,
+        within: Duration,
+        limit: BodyLimit,
+        share: Option<&mut Share>,
+    ) -> Result<Answer, Error> {
+        let origin = origin(&request.url);
+        let late = || Error::Timeout { origin: origin.clone(), after: within };
+        timeout(within, self.exchange(request, &origin, limit, share)).await.map_err(|_| late())?
+    }
+
+    async fn exchange(
+        &self,
+        request: Request,
+        origin: &str,
+        limit: BodyLimit,
+        share: Option<&mut Share>,
+    ) -> Result<Answer, Error> {
+        self.egress.judge_literal(&request.url)?;
+        let _turn = self.turn(origin).await;
+        let url = request.url.clone();
+        let mut wire = reqwest::Request::new(request.method, request.url);
+        *wire.headers_mut() = request.headers;
+        wire.headers_mut().entry(ACCEPT_ENCODING).or_insert(HeaderValue::from_static("gzip, br, zstd, deflate"));
+        *wire.body_mut() = request.body.map(reqwest::Body::from);
+        let response = self.client.execute(wire).await.map_err(|e| classify(&e, origin))?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let body = read_body(response, origin, limit, share).await?;
+        Ok(Answer { status, headers, body, url })
+    }
+
+    async fn turn(&self, origin: &str) -> OwnedSemaphorePermit {
+        let turns = {
+            let mut origins = self.origins.lock().expect("no thread panics with it");
+            match origins.get(origin).and_then(Weak::upgrade) {
+                Some(turns) => turns,
+                None => {
+                    origins.retain(|_, turns| turns.strong_count() > 0);
+                    let turns = Arc::new(Semaphore::new(self.per_host));
+                    origins.insert(origin.to_owned(), Arc::downgrade(&turns));
+                    turns
+                }
+            }
+        };
+        turns.acquire_owned().await.expect("turns are never closed")
+    }
+}
+
+async fn read_body(
+    response: reqwest::Response,
+    origin: &str,
+    limit: BodyLimit,
+    mut share: Option<&mut Share>,
+) -> Result<Bytes, Error> {
+    let encoding = response.headers().get(CONTENT_ENCODING).map(|v| v.to_str().unwrap_or("?").trim().to_ascii_lowercase());
+    let wire = Arc::new(AtomicU64::new(0));
+    let counted = {
+        let wire = wire.clone();
+        response.bytes_stream().map_err(std::io::Error::other).inspect_ok(move |chunk| {
+            wire.fetch_add(u64::try_from(chunk.len()).unwrap_or(0), Ordering::Relaxed);
+        })
+    };
+    let raw = StreamReader::new(counted);
+    let mut reader: Pin<Box<dyn AsyncRead + Send>> = match encoding.as_deref() {
+        None | Some("" | "identity") => Box::pin(raw),
+        Some("gzip" | "x-gzip") => {
+            let mut decoder = GzipDecoder::new(raw);
+            decoder.multiple_members(true);
+            Box::pin(decoder)
+        }
+        Some("br") => Box::pin(BrotliDecoder::new(raw)),
+        Some("zstd") => Box::pin(ZstdDecoder::new(raw)),
+        Some("deflate") => Box::pin(ZlibDecoder::new(raw)),
+        Some(other) => return Err(Error::Encoding { origin: origin.into(), encoding: other.chars().take(40).collect() }),
+    };
+    let (max, whole) = match limit {
+        BodyLimit::Whole(max) => (max, true),
+        BodyLimit::Head(max) => (max, false),
+    };
+    let mut body = BytesMut::new();
+    loop {
+        body.reserve(CHUNK_BYTES);
+        let read = match reader.read_buf(&mut body).await {
+            Ok(read) => read,
+            // Of the head of an answer, what came before the damage is enough.
+            Err(_) if !whole => 0,
+            Err(e) => return Err(Error::Body { origin: origin.into(), cause: chain(&e) }),
+        };
+        let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
+        if read == 0 {
+            return Ok(body.freeze());
+        }
+        if length > max {
+            if whole {
+                return Err(Error::TooLarge { origin: origin.into(), limit: max });
+            }
+            body.truncate(usize::try_from(max).unwrap_or(usize::MAX));
+            return Ok(body.freeze());
+        }
+        if length > RATIO_FROM_BYTES && length / wire.load(Ordering::Relaxed).max(1) > RATIO_MAX {
+            return Err(Error::Bomb { origin: origin.into(), ratio: RATIO_MAX });
+        }
+        if let Some(share) = share.as_deref_mut()
+            && !share.take(u64::try_from(read).unwrap_or(u64::MAX))
+        {
+            return Err(Error::Memory { origin: origin.into() });
+        }
+    }
+}
+
+/// What reqwest's error is, without its URL: that may hold a secret.
+fn classify(error: &reqwest::Error, origin: &str) -> Error {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(refused) = cause.downcast_ref::<Refused>() {
+            return Error::Address(refused.clone());
+        }
+        source = cause.source();
+    }
+    let origin = origin.to_owned();
+    let cause = chain(error);
+    if error.is_connect() || error.is_timeout() {
+        Error::Connect { origin, cause }
+    } else if error.is_builder() || error.is_request() && error.status().is_none() && std::error::Error::source(error).is_none() {
+        Error::Request { origin, cause }
+    } else {
+        Error::Body { origin, cause }
+    }
+}
+
+/// An error's causes, from the second on: the first of reqwest's names the URL.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut out = Vec::new();
+    let mut source = Some(error);
+    while let Some(cause) = source {
+        // reqwest's own errors print their URL; what they wrap says why.
+        if cause.downcast_ref::<reqwest::Error>().is_none() {
+            let text = cause.to_string();
+            if out.last() != Some(&text) {
+                out.push(text);
+            }
+        }
+        source = cause.source();
+    }
+    if out.is_empty() { "no cause was given".into() } else { out.join(": ") }
+}

@@ -1,0 +1,495 @@
+//! `source.http`: a request made from the file, walked over its pages.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::{
+    Method,
+    header::{
+        ACCEPT, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, LOCATION,
+    },
+};
+use serde_json::{Value as Json, json};
+use tokio::time::Instant;
+use url::Url;
+
+use super::{Answer, Ask, Error, ErrorKind, Fetched, Step, auth::Auth, page::Pages};
+use crate::{
+    decode::{self, Page},
+    expr::Expr,
+    http::{self, BodyLimit, Request, origin, retry_after},
+    model::{Hash, Validators},
+    settings::{
+        Item, Table,
+        value::{JsonBody, Value},
+    },
+};
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(5 * 60);
+const SIZE_MAX: u64 = 32 << 20;
+/// All pages of a walk together: several times what one answer may be.
+const WALK_SIZES: u64 = 8;
+const REDIRECTS: u64 = 5;
+const DEPTH_MAX: u64 = 128;
+/// Of an error's answer, for the message.
+const EXCERPT_CHARS: usize = 200;
+
+/// Keys of later versions, refused by name.
+const NOT_YET: &[&str] = &["retry", "rate", "tls", "proxy", "http", "job"];
+
+/// A source as the file defines it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Source {
+    url: Value,
+    method: Method,
+    query: Vec<(String, Value)>,
+    headers: Vec<(HeaderName, Value)>,
+    body: Body,
+    auth: Vec<Auth>,
+    pages: Option<Pages>,
+    pub decode: Option<decode::Kind>,
+    accept: Vec<u16>,
+    fail: Option<Expr>,
+    conditional: bool,
+    timeout: Duration,
+    deadline: Duration,
+    size_max: u64,
+    pub depth_max: usize,
+    redirects: usize,
+    redirects_to: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Body {
+    None,
+    Text(Value),
+    Json(JsonBody),
+}
+
+impl Source {
+    /// Reads `[bridge.NAME.source.http]`.
+    pub fn read(mut table: Table<'_>) -> Option<Self> {
+        table.not_yet(NOT_YET);
+        let url = table.require("url", "url = \"https://api.example.com/orders\"").and_then(|item| read_url(&item));
+        let method = table.take("method").map_or(Some(Method::GET), |i| {
+            i.parse_text(
+                |t| t.parse::<Method>().map_err(|_| format!("{t:?} is no method")).and_then(|m| {
+                    if m.as_str().bytes().all(|b| b.is_ascii_uppercase()) { Ok(m) } else { Err(format!("{t:?} is no method: write {:?}", t.to_uppercase())) }
+                }),
+                "a method such as \"GET\"",
+            )
+        });
+        let query = table.take("query").and_then(|i| i.value_map()).unwrap_or_default();
+        let headers = table.take("headers").and_then(|i| read_headers(&i)).unwrap_or_default();
+        let json_place = table.key_place("json");
+        let text = table.take("body");
+        let json = table.take("json");
+        let body = match (text, json) {
+            (Some(_), Some(_)) => {
+                let place = json_place.unwrap_or_else(|| table.place.clone());
+                table.error_at(place, format!("`json` stands beside `body` in {}", table.title())).help("keep one of them".into()).report();
+                None
+            }
+            (Some(text), None) => text.value().map(Body::Text),
+            (None, Some(json)) => json.json_body().map(Body::Json),
+            (None, None) => Some(Body::None),
+        };
+        let auth = table.take("auth").and_then(|i| Auth::read_all(&i)).unwrap_or_default();
+        let pages = table.take("pages").map(|i| Pages::read(&i));
+        let decode = table.take("decode").map(|i| decode::read(&i));
+        let accept = table.take("accept").map_or(Some(vec![200]), |i| read_statuses(&i));
+        let fail = table.take("fail").map(|i| i.expr());
+        let conditional = table.take("conditional").and_then(|i| i.boolean()).unwrap_or(true);
+        let timeout = table.take("timeout").and_then(|i| i.duration()).unwrap_or(TIMEOUT);
+        let deadline = table.take("deadline").and_then(|i| i.duration()).unwrap_or(DEADLINE);
+        let size_max = table.take("size-max").and_then(|i| i.size()).unwrap_or(SIZE_MAX);
+        let depth_max = table.take("depth-max").and_then(|i| i.integer(1..=DEPTH_MAX)).unwrap_or(DEPTH_MAX);
+        let redirects = table.take("redirects").and_then(|i| i.integer(0..=20)).unwrap_or(REDIRECTS);
+        let redirects_to = table.take("redirects-to").and_then(|i| read_origins(&i)).unwrap_or_default();
+        table.finish();
+        Some(Self {
+            url: url?,
+            method: method?,
+            query,
+            headers,
+            body: body?,
+            auth,
+            pages: pages.map_or(Some(None), |p| p.map(Some))?,
+            decode: decode.map_or(Some(None), |d| d.map(Some))?,
+            accept: accept?,
+            fail: fail.map_or(Some(None), |f| f.map(Some))?,
+            conditional,
+            timeout,
+            deadline,
+            size_max,
+            depth_max: usize::try_from(depth_max).unwrap_or(128),
+            redirects: usize::try_from(redirects).unwrap_or(0),
+            redirects_to,
+        })
+    }
+
+    /// What the snapshot depends on. Secrets, limits and timeouts are not part of it.
+    pub fn definition(&self) -> String {
+        format!(
+            "http {:?} {} {:?} {:?} {:?} {:?} {:?} {:?}",
+            self.url, self.method, self.query, self.headers, self.body, self.pages, self.decode, self.accept
+        )
+    }
+
+    pub fn describe(&self) -> String {
+        match &self.url {
+            Value::Literal(url) => format!("{} {url}", self.method),
+            _ => format!("{} (a URL that is secret or made by jq)", self.method),
+        }
+    }
+
+    pub async fn fetch(&self, mut ask: Ask<'_>) -> Result<Fetched, Error> {
+        let walk = Walk::start(self, &ask)?;
+        let first = origin(&walk.url);
+        match tokio::time::timeout(self.deadline, walk.run(&mut ask)).await {
+            Ok(result) => result,
+            Err(_) => Err(ErrorKind::Deadline { origin: first, after: self.deadline }.into()),
+        }
+    }
+
+    fn answer_limit(&self) -> BodyLimit {
+        BodyLimit::Whole(self.size_max)
+    }
+}
+
+/// One walk over the pages.
+struct Walk<'s> {
+    source: &'s Source,
+    /// Of the first request; what an answer names must stay on it.
+    home: Url,
+    url: Url,
+    headers: HeaderMap,
+    json: Option<Json>,
+    text: Option<Bytes>,
+    until: Instant,
+}
+
+impl<'s> Walk<'s> {
+    /// Makes the first request: values, mark, first page's parameters.
+    fn start(source: &'s Source, ask: &Ask<'_>) -> Result<Self, Error> {
+        let input = json!({
+            "now": ask.clock.now().to_string(),
+            "previous": ask.previous,
+            "mark": ask.mark,
+        });
+        let one = |value: &Value, what: &str| -> Result<String, Error> {
+            let texts = value.resolve(&input).map_err(ErrorKind::Expr)?;
+            texts.into_iter().next().ok_or_else(|| ErrorKind::Request(format!("`{what}` gives nothing")).into())
+        };
+        let mut url: Url = one(&source.url, "url")?.parse().map_err(|_| ErrorKind::Request("`url` gives no URL".into()))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(ErrorKind::Request("`url` is neither http nor https".into()).into());
+        }
+        url.set_fragment(None);
+        for (name, value) in &source.query {
+            let texts = value.resolve(&input).map_err(ErrorKind::Expr)?;
+            url.query_pairs_mut().extend_pairs(texts.iter().map(|text| (name, text)));
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json, */*;q=0.5"));
+        for (name, value) in &source.headers {
+            headers.remove(name);
+            for text in value.resolve(&input).map_err(ErrorKind::Expr)? {
+                let mut header = HeaderValue::from_str(&text)
+                    .map_err(|_| ErrorKind::Request(format!("the value of header `{name}` holds a character that no header can")))?;
+                header.set_sensitive(matches!(value, Value::Secret(_)));
+                headers.append(name.clone(), header);
+            }
+        }
+        let (mut json, mut text) = (None, None);
+        match &source.body {
+            Body::None => {}
+            Body::Text(value) => text = Some(one(value, "body")?.into()),
+            Body::Json(JsonBody::Fixed(value)) => json = Some(value.clone()),
+            Body::Json(JsonBody::Jq(expr)) => {
+                json = Some(expr.first(&input).map_err(ErrorKind::Expr)?.unwrap_or(Json::Null));
+            }
+        }
+        let mut parameters = source.pages.as_ref().map(Pages::first).unwrap_or_default();
+        if let (Some(at), Some(mark)) = (ask.since, ask.mark) {
+            parameters.push((at.clone(), mark.to_owned()));
+        }
+        for (at, value) in parameters {
+            at.set(&value, &mut url, &mut headers, &mut json).map_err(ErrorKind::Request)?;
+        }
+        Ok(Self { source, home: url.clone(), url, headers, json, text, until: Instant::now() + source.deadline })
+    }
+
+    async fn run(mut self, ask: &mut Ask<'_>) -> Result<Fetched, Error> {
+        let source = self.source;
+        let mut pages: Vec<Page> = Vec::new();
+        let mut steps: Vec<(Hash, Step)> = Vec::new();
+        let mut asked = std::collections::BTreeSet::new();
+        let (mut size, mut records, mut hint) = (0u64, 0u64, None);
+        let mut first = None;
+        loop {
+            let number = pages.len();
+            let validators = ask.validators.filter(|_| number == 0 && source.conditional);
+            let answer = self.ask(ask, validators).await?;
+            let now = ask.clock.now();
+            hint = hint.max(retry_after::wait(&answer.headers, now));
+            if number == 0 && validators.is_some() && answer.status == 304 {
+                return Ok(Fetched::NotModified { hint });
+            }
+            if number == 0 && ask.absent.contains(&answer.status) {
+                return Ok(Fetched::Absent { hint });
+            }
+            let empty = answer.status == 204;
+            if !empty && !source.accept.contains(&answer.status) {
+                return Err(Error { kind: refused(&answer), hint });
+            }
+            let from = origin(&answer.url);
+            let content_type = answer.header(CONTENT_TYPE.as_str()).map(str::to_owned);
+            // 204 is an empty list, in the shape of the decoder.
+            let body = if empty { Bytes::from_static(b"[]") } else { answer.body.clone() };
+            let page = Page { url: redact(&answer.url), content_type, hash: Hash::of(&body), body };
+            size += u64::try_from(page.body.len()).unwrap_or(u64::MAX);
+            if size > source.size_max.saturating_mul(WALK_SIZES) {
+                return Err(ErrorKind::WalkSize { origin: from, limit: source.size_max.saturating_mul(WALK_SIZES) }.into());
+            }
+            let known = ask.memo.step(page.hash);
+            if known.is_none() {
+                self.check_fail(&page, number, &from)?;
+            }
+            let step = match (&source.pages, known) {
+                (None, _) => Step::End,
+                // A Link header is no part of the bytes.
+                (Some(list), Some(step)) if !matches!(list.kind, super::page::Kind::Link { .. }) => step,
+                (Some(list), _) => {
+                    let document = || decode_page(source, &page);
+                    let count = || (ask.count)(&page);
+                    list.step(number, records, &answer.url, &answer.headers, &page, &document, &count)?
+                }
+            };
+            if let (Some(list), Step::Parameter(_)) = (&source.pages, &step)
+                && matches!(list.kind, super::page::Kind::Offset { .. })
+            {
+                records += u64::try_from((ask.count)(&page)?).unwrap_or(0);
+            }
+            if number > 0 && step_repeats(&pages, &page, ask)? {
+                return Err(ErrorKind::Repeats { origin: from, page: number + 1, what: "it has the bytes of an earlier page" }.into());
+            }
+            steps.push((page.hash, step.clone()));
+            if first.is_none() {
+                first = Some((validators_of(&answer.headers), retry_after::date(&answer.headers), meta(&answer, now)));
+            }
+            pages.push(page);
+            let max = source.pages.as_ref().map_or(1, |list| list.max);
+            match step {
+                Step::End => break,
+                _ if pages.len() >= max => {
+                    let kind = source.pages.as_ref().map_or("link", Pages::name);
+                    return Err(ErrorKind::Pages { origin: from, max, kind }.into());
+                }
+                step => {
+                    self.turn(step, &answer.url)?;
+                    let same = (self.url.to_string(), self.json.as_ref().map(Json::to_string), format!("{:?}", self.headers));
+                    if !asked.insert(same) {
+                        return Err(ErrorKind::Repeats { origin: from, page: number + 2, what: "it was asked for before" }.into());
+                    }
+                }
+            }
+        }
+        ask.memo.replace(steps);
+        let (validators, date, meta) = first.unwrap_or_default();
+        // A validator speaks for its page only.
+        let validators = if pages.len() == 1 { validators } else { Validators::default() };
+        Ok(Fetched::Pages(Answer { pages, validators, hint, date, meta }))
+    }
+
+    /// Turns to the next page.
+    fn turn(&mut self, step: Step, at: &Url) -> Result<(), Error> {
+        match step {
+            Step::End => {}
+            Step::Url(next) => {
+                if next.origin() != self.home.origin() {
+                    let (origin, target) = (origin(at), origin(&next));
+                    return Err(ErrorKind::ForeignOrigin { origin, what: "next page", target, setting: "`url`" }.into());
+                }
+                self.url = next;
+                self.url.set_fragment(None);
+            }
+            Step::Parameter(value) => {
+                if let Some(place) = self.source.pages.as_ref().and_then(Pages::at) {
+                    place.set(&value, &mut self.url, &mut self.headers, &mut self.json).map_err(ErrorKind::Request)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One page: the request, and its redirects by hand.
+    async fn ask(&self, ask: &mut Ask<'_>, validators: Option<&Validators>) -> Result<http::Answer, Error> {
+        let source = self.source;
+        let (mut url, mut method) = (self.url.clone(), source.method.clone());
+        let mut body = match &self.json {
+            Some(json) => Some(Bytes::from(json.to_string())),
+            None => self.text.clone(),
+        };
+        for hop in 0..=source.redirects {
+            let mut headers = self.headers.clone();
+            let mut target = url.clone();
+            if url.origin() == self.home.origin() {
+                for auth in &source.auth {
+                    auth.apply(&mut target, &mut headers).map_err(ErrorKind::Request)?;
+                }
+            } else {
+                // What the file sends to its own origin stays there.
+                headers.retain_public();
+            }
+            if body.is_some() && self.json.is_some() && !headers.contains_key(CONTENT_TYPE) {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            }
+            if let Some(validators) = validators.filter(|_| hop == 0) {
+                let pairs = [(IF_NONE_MATCH, &validators.etag), (IF_MODIFIED_SINCE, &validators.last_modified)];
+                for (name, value) in pairs {
+                    if let Some(value) = value.as_deref().and_then(|v| HeaderValue::from_str(v).ok()) {
+                        headers.insert(name, value);
+                    }
+                }
+            }
+            let within = source.timeout.min(self.until.saturating_duration_since(Instant::now()));
+            let request = Request { method: method.clone(), url: target, headers, body: body.clone() };
+            let mut answer = ask.client.send(request, within, source.answer_limit(), Some(ask.share)).await.map_err(ErrorKind::Http)?;
+            // Later steps and messages see the URL without the credentials of `auth.query`.
+            answer.url = url.clone();
+            if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) || source.accept.contains(&answer.status) {
+                return Ok(answer);
+            }
+            let from = origin(&url);
+            let next = answer.headers.get(LOCATION).and_then(|v| v.to_str().ok()).and_then(|l| url.join(l).ok());
+            let next = next.ok_or_else(|| ErrorKind::Location { origin: from.clone() })?;
+            if next.origin() != self.home.origin() && !source.redirects_to.contains(&origin(&next)) {
+                let target = origin(&next);
+                return Err(ErrorKind::ForeignOrigin { origin: from, what: "redirect target", target, setting: "`redirects-to`" }.into());
+            }
+            // RFC 9110, section 15.4: 303 always, 301 and 302 in practice, turn a POST into a GET.
+            if answer.status == 303 && method != Method::HEAD || matches!(answer.status, 301 | 302) && method == Method::POST {
+                method = Method::GET;
+                body = None;
+            }
+            url = next;
+        }
+        Err(ErrorKind::Redirects { origin: origin(&self.home), max: source.redirects }.into())
+    }
+
+    fn check_fail(&self, page: &Page, number: usize, from: &str) -> Result<(), Error> {
+        let Some(fail) = &self.source.fail else { return Ok(()) };
+        let found = fail.all_of_text(&decode_page(self.source, page)?).map_err(ErrorKind::Expr)?;
+        let message = match found.into_iter().next() {
+            None | Some(Json::Null | Json::Bool(false)) => return Ok(()),
+            Some(Json::String(text)) => text,
+            Some(other) => other.to_string(),
+        };
+        let message = message.chars().take(EXCERPT_CHARS).collect();
+        Err(ErrorKind::Fail { origin: from.to_owned(), page: number + 1, message }.into())
+    }
+}
+
+/// Keeps only headers that say nothing of who asks.
+trait Public {
+    fn retain_public(&mut self);
+}
+
+impl Public for HeaderMap {
+    fn retain_public(&mut self) {
+        let accept = self.get(ACCEPT).cloned();
+        self.clear();
+        if let Some(accept) = accept {
+            self.insert(ACCEPT, accept);
+        }
+    }
+}
+
+/// A page with records that came before in the same walk.
+fn step_repeats(pages: &[Page], page: &Page, ask: &Ask<'_>) -> Result<bool, Error> {
+    Ok(pages.iter().any(|earlier| earlier.hash == page.hash) && (ask.count)(page)? > 0)
+}
+
+fn decode_page(source: &Source, page: &Page) -> Result<Vec<u8>, Error> {
+    Ok(decode::decode(source.decode, page, source.depth_max).map_err(ErrorKind::Decode)?.into_owned())
+}
+
+fn validators_of(headers: &HeaderMap) -> Validators {
+    let text = |name| headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok()).map(str::to_owned);
+    Validators { etag: text(ETAG), last_modified: text(LAST_MODIFIED) }
+}
+
+fn meta(answer: &http::Answer, now: crate::model::Timestamp) -> Json {
+    /// Headers that a next request may need; never all, since they may hold cookies.
+    const KEPT: [&str; 6] = ["date", "etag", "last-modified", "link", "x-next-cursor", "x-total-count"];
+    let headers: serde_json::Map<String, Json> =
+        KEPT.iter().filter_map(|name| Some(((*name).to_owned(), answer.header(name)?.into()))).collect();
+    json!({ "status": answer.status, "headers": headers, "at": now.to_string() })
+}
+
+fn refused(answer: &http::Answer) -> ErrorKind {
+    let text = String::from_utf8_lossy(&answer.body);
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let excerpt: String = line.chars().take(EXCERPT_CHARS).collect();
+    ErrorKind::Status {
+        origin: origin(&answer.url),
+        status: answer.status,
+        excerpt: Some(excerpt).filter(|e| !e.is_empty()),
+    }
+}
+
+/// A URL without its query and user, which may be secret.
+fn redact(url: &Url) -> String {
+    format!("{}{}", origin(url), url.path())
+}
+
+fn read_url(item: &Item<'_>) -> Option<Value> {
+    let value = item.value()?;
+    if let Value::Literal(text) = &value {
+        check_url(item, text)?;
+    }
+    Some(value)
+}
+
+/// Checks a literal URL; `None` after an error.
+pub fn check_url(item: &Item<'_>, text: &str) -> Option<Url> {
+    let wrong = |why: String| {
+        item.error(format!("`{}`: {why}", item.path)).help("for example \"https://api.example.com/orders\"".into()).report();
+        None
+    };
+    match text.parse::<Url>() {
+        Err(error) => wrong(format!("not a URL: {error}")),
+        Ok(url) if !matches!(url.scheme(), "http" | "https") => wrong(format!("the scheme {:?} is not http or https", url.scheme())),
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+            item.error(format!("`{}` holds a user or password", item.path)).help("use `auth.basic`".into()).report();
+            None
+        }
+        Ok(url) => Some(url),
+    }
+}
+
+/// A table of header names and values.
+pub fn read_headers(item: &Item<'_>) -> Option<Vec<(HeaderName, Value)>> {
+    let all = item.table()?.take_all();
+    let header = |(name, _, item): (&str, _, Item<'_>)| match name.parse::<HeaderName>() {
+        Ok(header) => Some((header, item.value()?)),
+        Err(_) => {
+            item.error(format!("`{}`: {name:?} is no header name", item.path)).report();
+            None
+        }
+    };
+    Some(all.into_iter().filter_map(header).collect())
+}
+
+/// A list of statuses.
+pub fn read_statuses(item: &Item<'_>) -> Option<Vec<u16>> {
+    let all = item.items()?;
+    let statuses: Option<Vec<u16>> = all.iter().map(|i| i.integer(100..=599).and_then(|n| u16::try_from(n).ok())).collect();
+    statuses
+}
+
+fn read_origins(item: &Item<'_>) -> Option<Vec<String>> {
+    item.items()?.iter().map(|i| i.string().and_then(|text| check_url(i, text)).map(|url| origin(&url))).collect()
+}

@@ -1,0 +1,348 @@
+//! Pagination: what follows a page. Pure: it sees an answer's headers, URL and document, and decides the next step.
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LINK};
+use serde_json::Value as Json;
+use url::Url;
+
+use super::{Error, ErrorKind, Step};
+use crate::{
+    decode::Page,
+    expr::Expr,
+    settings::{Item, Table},
+};
+
+/// Pages of one walk when the file says nothing: far above what is meant, far below for ever.
+const PAGES_MAX: u64 = 1000;
+
+/// How a list goes on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pages {
+    pub kind: Kind,
+    pub max: usize,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Kind {
+    /// RFC 8288.
+    Link { rel: String },
+    /// A number that counts pages.
+    Page { at: At, start: u64, size: Option<(String, u64)> },
+    /// A number that counts records.
+    Offset { at: At, limit: Option<(String, u64)> },
+    /// A token from the last page.
+    Cursor { at: At, next: Expr },
+    /// A URL from the last page.
+    NextUrl { next: Expr },
+}
+
+/// Where a parameter goes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum At {
+    Param(String),
+    Header(HeaderName),
+    /// A field of the `json` body, `a.b` for a nested one.
+    Json(String),
+}
+
+impl At {
+    /// Reads `param`, `header` or `json`, one of them.
+    pub fn read(table: &mut Table<'_>, default: Option<&str>) -> Option<Self> {
+        let found: Vec<(&str, Item<'_>)> =
+            ["param", "header", "json"].into_iter().filter_map(|key| Some((key, table.take(key)?))).collect();
+        match (found.as_slice(), default) {
+            ([(kind, item)], _) => {
+                let name = item.string()?;
+                match *kind {
+                    "param" => Some(Self::Param(name.to_owned())),
+                    "json" => Some(Self::Json(name.to_owned())),
+                    _ => match name.parse() {
+                        Ok(header) => Some(Self::Header(header)),
+                        Err(_) => {
+                            item.error(format!("`{}`: {name:?} is no header name", item.path)).report();
+                            None
+                        }
+                    },
+                }
+            }
+            ([], Some(default)) => Some(Self::Param(default.to_owned())),
+            ([], None) => {
+                table
+                    .error(format!("`param`, `header` or `json` is missing in {}", table.title()))
+                    .help("say where it is sent, for example param = \"cursor\"".into())
+                    .report();
+                None
+            }
+            ([.., (_, item)], _) => {
+                item.error(format!("`{}` stands beside another place in {}", item.path, table.title())).report();
+                None
+            }
+        }
+    }
+
+    /// Sets the parameter on a request.
+    pub fn set(&self, value: &str, url: &mut Url, headers: &mut HeaderMap, body: &mut Option<Json>) -> Result<(), String> {
+        match self {
+            Self::Param(name) => {
+                let kept: Vec<(String, String)> =
+                    url.query_pairs().filter(|(known, _)| known != name).map(|(n, v)| (n.into_owned(), v.into_owned())).collect();
+                url.query_pairs_mut().clear().extend_pairs(kept).append_pair(name, value);
+            }
+            Self::Header(name) => {
+                let value = HeaderValue::from_str(value).map_err(|_| format!("the value for `{name}` holds a character that no header can"))?;
+                headers.insert(name.clone(), value);
+            }
+            Self::Json(path) => {
+                let mut place = body.get_or_insert_with(|| Json::Object(serde_json::Map::new()));
+                for part in path.split('.') {
+                    if !place.is_object() {
+                        *place = Json::Object(serde_json::Map::new());
+                    }
+                    let Json::Object(map) = place else { return Ok(()) };
+                    place = map.entry(part).or_insert(Json::Null);
+                }
+                // A number stays a number: page 2, not "2".
+                *place = value.parse::<u64>().map_or_else(|_| Json::String(value.to_owned()), Json::from);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Pages {
+    /// Reads `pages.KIND`.
+    pub fn read(item: &Item<'_>) -> Option<Self> {
+        let mut table = item.table()?;
+        let found = table.take_kind(&["link", "page", "offset", "cursor", "next-url"]);
+        table.finish();
+        let (kind, item) = found?;
+        let mut table = item.table()?;
+        table.not_yet(&["delay", "end", "stop"]);
+        let max = table.take("max").map_or(Some(PAGES_MAX), |i| i.integer(1..=100_000));
+        let sized = |table: &mut Table<'_>, param: &'static str, size: &'static str| {
+            let name = table.take(param).and_then(|i| i.string()).map(str::to_owned);
+            let count = table.take(size).and_then(|i| i.integer(1..=1_000_000));
+            if let (Some(name), None) = (&name, count) {
+                table.error(format!("`{param}` = {name:?} needs `{size}` in {}", table.title())).report();
+            }
+            count.map(|count| (name.unwrap_or_default(), count))
+        };
+        let kind = match kind {
+            "link" => {
+                let rel = table.take("rel").map_or(Some("next"), |i| i.string());
+                rel.map(|rel| Kind::Link { rel: rel.to_owned() })
+            }
+            "page" => {
+                let at = At::read(&mut table, Some("page"));
+                let start = table.take("start").map_or(Some(1), |i| i.integer(0..=u64::from(u32::MAX)));
+                let size = sized(&mut table, "size-param", "size");
+                at.zip(start).map(|(at, start)| Kind::Page { at, start, size })
+            }
+            "offset" => {
+                let at = At::read(&mut table, Some("offset"));
+                let limit = sized(&mut table, "limit-param", "limit");
+                at.map(|at| Kind::Offset { at, limit })
+            }
+            "cursor" => {
+                let at = At::read(&mut table, None);
+                let next = table.require("next", "next = \".next_cursor\"").and_then(|i| i.expr());
+                at.zip(next).map(|(at, next)| Kind::Cursor { at, next })
+            }
+            _ => {
+                let next = table.require("next", "next = \".next\"").and_then(|i| i.expr());
+                next.map(|next| Kind::NextUrl { next })
+            }
+        };
+        table.finish();
+        Some(Self { kind: kind?, max: usize::try_from(max?).unwrap_or(usize::MAX) })
+    }
+
+    /// The parameters of the first request: page, offset and sizes.
+    pub fn first(&self) -> Vec<(At, String)> {
+        let sized = |size: &Option<(String, u64)>| {
+            size.iter().filter(|(name, _)| !name.is_empty()).map(|(name, n)| (At::Param(name.clone()), n.to_string())).collect::<Vec<_>>()
+        };
+        match &self.kind {
+            Kind::Page { at, start, size } => {
+                let mut all = sized(size);
+                all.push((at.clone(), start.to_string()));
+                all
+            }
+            Kind::Offset { at, limit } => {
+                let mut all = sized(limit);
+                all.push((at.clone(), "0".into()));
+                all
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Where the parameter of a [`Step::Parameter`] goes.
+    pub fn at(&self) -> Option<&At> {
+        match &self.kind {
+            Kind::Page { at, .. } | Kind::Offset { at, .. } | Kind::Cursor { at, .. } => Some(at),
+            Kind::Link { .. } | Kind::NextUrl { .. } => None,
+        }
+    }
+
+    /// The kind's name in the file.
+    pub fn name(&self) -> &'static str {
+        match &self.kind {
+            Kind::Link { .. } => "link",
+            Kind::Page { .. } => "page",
+            Kind::Offset { .. } => "offset",
+            Kind::Cursor { .. } => "cursor",
+            Kind::NextUrl { .. } => "next-url",
+        }
+    }
+
+    /// What follows a page, the `number`th from 0. `records_before` counts those of earlier pages; `count` parses only
+    /// where the end shows by it.
+    pub fn step(
+        &self,
+        number: usize,
+        records_before: u64,
+        url: &Url,
+        headers: &HeaderMap,
+        page: &Page,
+        document: &dyn Fn() -> Result<Vec<u8>, Error>,
+        count: &dyn Fn() -> Result<usize, Error>,
+    ) -> Result<Step, Error> {
+        let wrong = |message: String| ErrorKind::Next { origin: crate::http::origin(url), page: number + 1, message };
+        let to_url = |target: &str| url.join(target).map(Step::Url).map_err(|e| Error::from(wrong(format!("the next URL is none: {e}"))));
+        match &self.kind {
+            Kind::Link { rel } => match link(headers, rel) {
+                Some(target) => to_url(&target),
+                None => Ok(Step::End),
+            },
+            Kind::Page { start, size, .. } => {
+                let records = count()?;
+                let short = size.as_ref().is_some_and(|(_, size)| u64::try_from(records).unwrap_or(0) < *size);
+                let next = start + u64::try_from(number).unwrap_or(0) + 1;
+                Ok(if records == 0 || short { Step::End } else { Step::Parameter(next.to_string()) })
+            }
+            Kind::Offset { limit, .. } => {
+                let records = u64::try_from(count()?).unwrap_or(0);
+                let short = limit.as_ref().is_some_and(|(_, limit)| records < *limit);
+                Ok(if records == 0 || short { Step::End } else { Step::Parameter((records_before + records).to_string()) })
+            }
+            Kind::Cursor { next, .. } | Kind::NextUrl { next } => {
+                let found = next.all_of_text(&document()?).map_err(|e| Error::from(ErrorKind::Expr(e)))?;
+                let text = match found.into_iter().next() {
+                    None | Some(Json::Null | Json::Bool(false)) => return Ok(Step::End),
+                    Some(Json::String(text)) => text,
+                    Some(Json::Number(number)) => number.to_string(),
+                    Some(other) => return Err(wrong(format!("`next` gives {}, not a string", kind_of(&other))).into()),
+                };
+                match (&self.kind, text.is_empty()) {
+                    (_, true) => Ok(Step::End),
+                    (Kind::NextUrl { .. }, _) => to_url(&text),
+                    _ => Ok(Step::Parameter(text)),
+                }
+            }
+        }
+        .map_err(|error| {
+            debug_assert!(!page.url.is_empty(), "a page has a URL");
+            error
+        })
+    }
+}
+
+fn kind_of(value: &Json) -> &'static str {
+    match value {
+        Json::Array(_) => "an array",
+        Json::Object(_) => "an object",
+        _ => "true",
+    }
+}
+
+/// The target of the first link with a relation (RFC 8288, section 3).
+pub fn link(headers: &HeaderMap, rel: &str) -> Option<String> {
+    headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()).find_map(|text| {
+        links(text).into_iter().find(|(_, rels)| rels.iter().any(|r| r.eq_ignore_ascii_case(rel))).map(|(target, _)| target)
+    })
+}
+
+/// The links of one header: targets with their relations.
+fn links(text: &str) -> Vec<(String, Vec<String>)> {
+    let mut out = Vec::new();
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once('<') {
+        let Some((target, mut after)) = after.split_once('>') else { break };
+        let mut rels: Option<Vec<String>> = None;
+        // Parameters up to the comma that ends this link.
+        loop {
+            after = after.trim_start();
+            let Some(parameter) = after.strip_prefix(';') else { break };
+            let parameter = parameter.trim_start();
+            let end = parameter.find(['=', ';', ',']).unwrap_or(parameter.len());
+            let (name, tail) = parameter.split_at_checked(end).unwrap_or((parameter, ""));
+            let (value, tail) = match tail.strip_prefix('=') {
+                Some(tail) => parameter_value(tail.trim_start()),
+                None => (String::new(), tail),
+            };
+            // Only the first `rel` counts.
+            if name.trim().eq_ignore_ascii_case("rel") && rels.is_none() {
+                rels = Some(value.split_ascii_whitespace().map(str::to_owned).collect());
+            }
+            after = tail;
+        }
+        out.push((target.trim().to_owned(), rels.unwrap_or_default()));
+        rest = after;
+    }
+    out
+}
+
+/// A token or a quoted string, and what follows it.
+fn parameter_value(text: &str) -> (String, &str) {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let end = text.find([';', ',']).unwrap_or(text.len());
+        let (value, tail) = text.split_at_checked(end).unwrap_or((text, ""));
+        return (value.trim().to_owned(), tail);
+    };
+    let mut value = String::new();
+    let mut chars = quoted.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' => return (value, chars.as_str()),
+            '\\' => value.extend(chars.next()),
+            c => value.push(c),
+        }
+    }
+    (value, "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn link_headers_as_servers_send_them() {
+        let cases = [
+            (r#"<https://a/x?page=2>; rel="next", <https://a/x?page=9>; rel="last""#, Some("https://a/x?page=2")),
+            (r#"<https://a/x?page=9>; rel="last",<https://a/x?page=2>;rel=next"#, Some("https://a/x?page=2")),
+            (r#"</y?a=1,2;3>; title="a, b; c"; rel="prev next""#, Some("/y?a=1,2;3")),
+            (r#"<z>; REL=Next"#, Some("z")),
+            (r#"<z>; rel="prev"; rel="next""#, None),
+            (r#"<z>; title="rel=next""#, None),
+            (r#"<z>; title="\"; rel=next""#, None),
+            ("", None),
+            ("<z", None),
+            ("garbage", None),
+            (r#"<z>; rel="next"#, Some("z")),
+        ];
+        for (header, expected) in cases {
+            let headers = HeaderMap::from_iter([(LINK, HeaderValue::from_str(header).expect("a header"))]);
+            assert_eq!(link(&headers, "next").as_deref(), expected, "{header}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_replaces_the_one_of_the_url() {
+        let mut url: Url = "http://a/x?page=1&q=a%20b".parse().expect("a url");
+        At::Param("page".into()).set("2", &mut url, &mut HeaderMap::new(), &mut None).expect("set");
+        assert_eq!(url.as_str(), "http://a/x?q=a+b&page=2");
+        let mut body = None;
+        At::Json("a.b".into()).set("2", &mut url, &mut HeaderMap::new(), &mut body).expect("set");
+        assert_eq!(body, Some(serde_json::json!({"a": {"b": 2}})));
+    }
+}

@@ -1,0 +1,326 @@
+//! The engine on one disk: sled, used in the few ways that were measured to be safe.
+//!
+//! One write is one group: one transaction over all trees, `flush`, `sync_all` on the database's file (sled's flush
+//! alone is not durable across a power cut), and only then an answer. From the first failure on nothing more is read
+//! or written until the store is opened again: what sled then holds in memory may not be on the disk.
+//!
+//! Beside the database lie `owner`, which is locked while the store is open, and `mark`, the number of the last group
+//! that was acknowledged: sled cuts a damaged file back to what it can read and says nothing, and only the mark tells.
+
+mod export;
+mod group;
+mod open;
+mod ops;
+mod read;
+mod tables;
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::Write,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, RwLock, RwLockReadGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use ::sled::{Batch, Db, Transactional, Tree, transaction::TransactionError};
+
+use self::{
+    group::Group,
+    open::Mark,
+    tables::{Rows, Table, Tables, io_error},
+};
+use super::{
+    Attempt, EndpointState, Engine, Error, EventFilter, Hold, Lease, Loaded, Op, Outgoing,
+    Position, StoredEvent, Waiting, Written,
+    codec::{self, Counters},
+};
+use crate::model::{Entry, EventId, Hash, Name, Record};
+
+/// What this code reads and writes.
+pub const FORMAT: u32 = 1;
+
+const META_FORMAT: &[u8] = b"format";
+const META_STREAM: &[u8] = b"stream";
+const META_EPOCH: &[u8] = b"epoch";
+const META_COUNTERS: &[u8] = b"counters";
+
+/// An open store.
+pub struct SledEngine {
+    // First, so that the database is closed before the lock is given back.
+    db: Db,
+    tables: Tables,
+    dir: PathBuf,
+    stream: Name,
+    /// `sled/db`, for syncing.
+    file: File,
+    mark: Mark,
+    /// Held by a write from its transaction to the end of its sync. What made the store fail, once something did.
+    gate: RwLock<Option<Error>>,
+    writer: Mutex<WriterState>,
+    /// Dead deliveries, of the endpoints that were asked for.
+    dead: Mutex<BTreeMap<Name, u64>>,
+    syncs: AtomicU64,
+    rows: AtomicU64,
+    /// Locked as long as it is open.
+    _owner: File,
+}
+
+#[derive(Default)]
+struct WriterState {
+    sweep_from: u64,
+}
+
+/// How applying a group failed.
+enum Failure {
+    /// Nothing of it is on the disk, and nothing will be: its transaction was not sealed.
+    Before(Error),
+    /// It may be.
+    Unknown(Error),
+}
+
+impl SledEngine {
+    /// Opens or creates the store in a state directory.
+    ///
+    /// - `Locked`: another process has it.
+    /// - `Damaged`: something is missing, or unreadable; the directory is left as it was.
+    /// - `Format`: a newer bellpull wrote it.
+    pub fn open(dir: &Path, cache_bytes: u64) -> Result<Self, Error> {
+        open::open(dir, cache_bytes)
+    }
+
+    /// Rows that were written or removed since the store was opened.
+    pub fn rows_written(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
+    }
+
+    /// The longest row, which must stay under 8 KiB; for tests, since it reads everything.
+    pub fn longest_row(&self) -> Result<usize, Error> {
+        let _gate = self.reading()?;
+        let mut longest = 0;
+        for (_, tree) in self.tables.iter() {
+            for row in tree.iter() {
+                longest = longest.max(row.map_err(tables::error)?.1.len());
+            }
+        }
+        Ok(longest)
+    }
+
+    /// The bytes that the database takes on the disk.
+    pub fn size_bytes(&self) -> Result<u64, Error> {
+        self.db.size_on_disk().map_err(tables::error)
+    }
+
+    fn reading(&self) -> Result<RwLockReadGuard<'_, Option<Error>>, Error> {
+        let gate = self.gate.read().map_err(|_| read::poisoned())?;
+        match &*gate {
+            Some(error) => Err(error.clone()),
+            None => Ok(gate),
+        }
+    }
+
+    fn counters(&self) -> Result<Counters, Error> {
+        match self.tables.value(Table::Meta, META_COUNTERS)? {
+            Some(value) => codec::decode_counters(&value),
+            None => Ok(Counters::default()),
+        }
+    }
+
+    fn epoch(&self) -> Result<u64, Error> {
+        self.tables
+            .value(Table::Meta, META_EPOCH)?
+            .map_or(Ok(0), |value| codec::decode_number(&value))
+    }
+
+    /// Makes a group durable; on success `gate` was held until it was.
+    fn apply(&self, mut group: Group<'_>) -> Result<(), Error> {
+        group.counters.groups += 1;
+        let counters = group.counters;
+        group.put(
+            Table::Meta,
+            META_COUNTERS,
+            &codec::encode_counters(counters),
+        )?;
+        let (batches, rows) = group.batches();
+        let mut gate = self.gate.write().map_err(|_| read::poisoned())?;
+        // A panic in sled must not take the answers of the whole group with it.
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.apply_batches(batches)))
+            .unwrap_or_else(|_| {
+                Err(Failure::Unknown(Error::Io(
+                    "the database panicked while writing".into(),
+                )))
+            });
+        match outcome {
+            Ok(()) => {
+                self.syncs.fetch_add(1, Ordering::Relaxed);
+                self.rows.fetch_add(rows, Ordering::Relaxed);
+                // Not synced, and its failure is none: an older mark only notices less.
+                let _ = self.mark.write(counters.groups);
+                let mut dead = self.dead.lock().map_err(|_| read::poisoned())?;
+                for (endpoint, more) in &group.dead {
+                    if let Some(count) = dead.get_mut(endpoint) {
+                        *count = count.saturating_add_signed(*more);
+                    }
+                }
+                Ok(())
+            }
+            Err(Failure::Before(error)) => {
+                *gate = Some(error.clone());
+                Err(error)
+            }
+            Err(Failure::Unknown(error)) => {
+                let unknown = Error::Unknown(error.to_string());
+                *gate = Some(error);
+                Err(unknown)
+            }
+        }
+    }
+
+    fn apply_batches(&self, batches: Vec<(Table, Batch)>) -> Result<(), Failure> {
+        let trees: Vec<&Tree> = batches
+            .iter()
+            .map(|(table, _)| self.tables.get(*table))
+            .collect();
+        let applied = trees.as_slice().transaction(|trees| {
+            for (tree, (_, batch)) in trees.iter().zip(&batches) {
+                tree.apply_batch(batch)?;
+            }
+            Ok(())
+        });
+        applied.map_err(|e: TransactionError<()>| match e {
+            TransactionError::Storage(e) => Failure::Before(tables::error(e)),
+            TransactionError::Abort(()) => {
+                Failure::Before(Error::Io("the transaction was aborted".into()))
+            }
+        })?;
+        // Never `flush_async`, which hung, and never inside of the transaction.
+        self.db
+            .flush()
+            .map_err(|e| Failure::Unknown(tables::error(e)))?;
+        self.file
+            .sync_all()
+            .map_err(|e| Failure::Unknown(io_error("syncing the database", &e)))
+    }
+
+    /// Writes one value of the meta table as a group of its own.
+    fn put_meta(&self, key: &[u8], value: &[u8]) -> Result<(), Error> {
+        let mut group = Group::new(&self.tables, self.counters()?, 0);
+        group.put(Table::Meta, key, value)?;
+        self.apply(group)
+    }
+}
+
+impl Engine for SledEngine {
+    fn stream(&self) -> Name {
+        self.stream.clone()
+    }
+
+    fn claim(&self) -> Result<Lease, Error> {
+        let _writer = self.writer.lock().map_err(|_| read::poisoned())?;
+        drop(self.reading()?);
+        let epoch = self.epoch()? + 1;
+        self.put_meta(META_EPOCH, &codec::encode_number(epoch))?;
+        Ok(Lease { epoch })
+    }
+
+    fn bridges(&self) -> Result<Vec<Loaded>, Error> {
+        self.read_bridges()
+    }
+
+    fn bridge(&self, name: &str) -> Result<Option<Loaded>, Error> {
+        self.read_bridge(name)
+    }
+
+    fn list(&self, bridge: &str) -> Result<Vec<Entry>, Error> {
+        self.read_list(bridge)
+    }
+
+    fn records(&self, bridge: &str, keys: &[Hash]) -> Result<Vec<Option<Record>>, Error> {
+        self.read_records(bridge, keys)
+    }
+
+    fn scan(&self, bridge: &str, after: Option<Hash>, limit: usize) -> Result<Vec<Record>, Error> {
+        self.read_scan(bridge, after, limit)
+    }
+
+    fn hold(&self, bridge: &str) -> Result<Option<Hold>, Error> {
+        self.read_hold(bridge)
+    }
+
+    fn endpoints(&self) -> Result<Vec<(Name, EndpointState)>, Error> {
+        self.read_endpoints()
+    }
+
+    fn waiting(&self, endpoint: &str) -> Result<Vec<Waiting>, Error> {
+        self.read_waiting(endpoint)
+    }
+
+    fn dead(&self, endpoint: &str) -> Result<u64, Error> {
+        self.read_dead(endpoint)
+    }
+
+    fn outgoing(&self, endpoint: &str, position: Position) -> Result<Option<Outgoing>, Error> {
+        self.read_outgoing(endpoint, position)
+    }
+
+    fn events(&self, filter: &EventFilter) -> Result<Vec<StoredEvent>, Error> {
+        self.read_events(filter)
+    }
+
+    fn event(&self, id: EventId) -> Result<Option<StoredEvent>, Error> {
+        self.read_event(id)
+    }
+
+    fn attempts(
+        &self,
+        event: Option<EventId>,
+        endpoint: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Attempt>, Error> {
+        self.read_attempts(event, endpoint, limit)
+    }
+
+    fn write(&self, lease: Lease, ops: Vec<Op>) -> Vec<Result<Written, Error>> {
+        let count = ops.len();
+        let all = |error: Error| vec![Err(error); count];
+        let Ok(mut writer) = self.writer.lock() else {
+            return all(read::poisoned());
+        };
+        if let Err(error) = self.reading() {
+            return all(error);
+        }
+        let (epoch, counters) = match self.epoch().and_then(|epoch| Ok((epoch, self.counters()?))) {
+            Ok(stored) => stored,
+            Err(error) => return all(error),
+        };
+        if lease.epoch != epoch {
+            return all(Error::Fenced {
+                current: epoch,
+                ours: lease.epoch,
+            });
+        }
+        let mut group = Group::new(&self.tables, counters, writer.sweep_from);
+        let mut results: Vec<_> = ops.into_iter().map(|op| group.apply(op)).collect();
+        writer.sweep_from = group.sweep_from;
+        if !group.is_empty()
+            && let Err(error) = self.apply(group)
+        {
+            for result in &mut results {
+                // A conflict may be one with a write of this group; to read again is right for both.
+                *result = Err(error.clone());
+            }
+        }
+        results
+    }
+
+    fn export(&self, out: &mut dyn Write) -> Result<(), Error> {
+        self.write_export(out)
+    }
+
+    fn syncs(&self) -> u64 {
+        self.syncs.load(Ordering::Relaxed)
+    }
+}

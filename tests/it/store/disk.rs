@@ -1,0 +1,412 @@
+//! What only the engine on disk can get wrong.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use bellpull::{
+    model::{Content, Hash, Timestamp},
+    store::{
+        Commit, Engine, Error, EventFilter, HeldPage, Hold, HoldChange, Op, Outcome, Requeued,
+        sled::{FORMAT, SledEngine},
+    },
+};
+
+use super::{CACHE_BYTES, Writer, commit, entry, entry_of, event, op, open, record};
+
+/// Every file's content, by path.
+fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(dir).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(contents(&path));
+        } else {
+            found.insert(path.clone(), fs::read(&path).expect("a file"));
+        }
+    }
+    found
+}
+
+/// Some of everything; what `export` says of it.
+fn fill(engine: &SledEngine) -> Vec<u8> {
+    let writer = Writer::of(engine);
+    let own = Content::Own(b"a,b\n1,2\n".to_vec());
+    let to = [
+        ("app", Content::Shared),
+        ("crm", own),
+        ("log", Content::Dead("when: not a boolean".into())),
+    ];
+    let put = (0..300)
+        .map(|n| record(n, format!("{{\"n\":{n},\"price\":1.10}}")))
+        .collect();
+    let hold = Hold {
+        hash: Hash::of(b"answer"),
+        at: Timestamp(4),
+        reason: "too many".into(),
+        created: 0,
+        updated: 0,
+        deleted: 9,
+        rejected: false,
+        seen: 1,
+        answer: vec![HeldPage {
+            url: "https://a.example".into(),
+            content_type: None,
+            body: "[]".into(),
+        }],
+        validators: Default::default(),
+    };
+    let queued = writer.queued(op(Commit {
+        list: Some((0..300).map(entry).collect()),
+        put,
+        hold: HoldChange::Set(Box::new(hold)),
+        events: (0..50).map(|n| event("shop", n, &to)).collect(),
+        ..commit("shop", 0)
+    }));
+    writer.one(Op::Progress(vec![("shop".into(), Default::default())]));
+    writer.one(Op::Endpoint("app".into(), Default::default()));
+    for (endpoint, waiting) in queued.iter().take(9) {
+        writer.settle(endpoint, waiting.position, Outcome::Dead);
+    }
+    let (endpoint, first) = queued.first().expect("some");
+    let content = Some(Content::Own(b"\xff\x00".to_vec()));
+    writer.one(Op::Requeue(
+        endpoint.clone(),
+        vec![Requeued {
+            position: first.position,
+            content,
+        }],
+    ));
+    export(engine)
+}
+
+fn export(engine: &SledEngine) -> Vec<u8> {
+    let mut out = Vec::new();
+    engine.export(&mut out).expect("exported");
+    out
+}
+
+#[test]
+fn all_is_there_after_reopening() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let engine = open(dir.path());
+    let before = fill(&engine);
+    let (stream, epoch) = (engine.stream(), engine.claim().expect("claimed").epoch);
+    drop(engine);
+    let engine = open(dir.path());
+    assert_eq!(
+        String::from_utf8(export(&engine)),
+        String::from_utf8(before)
+    );
+    assert_eq!(engine.stream(), stream);
+    assert_eq!(engine.claim().expect("claimed").epoch, epoch + 1);
+    let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+    assert_eq!(mode(&dir.path().join("sled")), 0o700);
+}
+
+#[test]
+fn an_export_is_one_json_object_a_line() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let engine = open(dir.path());
+    let text = String::from_utf8(fill(&engine)).expect("UTF-8");
+    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    for line in text.lines() {
+        let value: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        let kind = value
+            .as_object()
+            .and_then(|object| object.keys().next())
+            .expect("a kind");
+        *kinds.entry(kind.clone()).or_default() += 1;
+    }
+    let first = text.lines().next().expect("a first line");
+    assert!(
+        first.starts_with("{\"bellpull\":\"export\",\"format\":1,\"stream\":\"s_"),
+        "{first}"
+    );
+    assert!(
+        text.contains("\"body\":{\"json\":{\"n\":7,\"price\":1.10}}"),
+        "bodies keep their digits"
+    );
+    // The list has as many lines as chunks.
+    assert!(kinds.remove("list").is_some_and(|lines| lines >= 3));
+    let expected = [
+        ("attempt", 9),
+        ("bellpull", 1),
+        ("delivery", 150),
+        ("endpoint", 1),
+        ("event", 50),
+        ("hold", 1),
+        ("progress", 1),
+        ("record", 300),
+        ("remade", 1),
+        ("state", 1),
+    ];
+    assert_eq!(
+        kinds,
+        expected
+            .into_iter()
+            .map(|(kind, count)| (kind.to_owned(), count))
+            .collect()
+    );
+}
+
+#[test]
+fn no_row_is_too_long_for_the_log() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let engine = open(dir.path());
+    fill(&engine);
+    let writer = Writer::of(&engine);
+    let noise: Vec<u8> = (0u64..20_000).flat_map(|n| entry(n).raw.0).collect();
+    let text: String = (0u64..40_000).map(|n| entry(n).raw.to_string()).collect();
+    let hold = engine.hold("shop").expect("read").expect("held");
+    let page = HeldPage {
+        url: "https://a.example".into(),
+        content_type: None,
+        body: text,
+    };
+    let mut large = event("shop", 900, &[("app", Content::Own(noise.clone()))]);
+    large.body = noise.clone();
+    writer.one(op(Commit {
+        put: vec![record(7, noise)],
+        hold: HoldChange::Set(Box::new(Hold {
+            answer: vec![page],
+            ..hold
+        })),
+        events: vec![large],
+        list: Some((0..50_000).map(entry).collect()),
+        ..commit("shop", 1)
+    }));
+    let longest = engine.longest_row().expect("read");
+    assert!(longest <= 8 << 10, "{longest}");
+    let blobs = dir.path().join("sled/blobs");
+    assert!(!blobs.exists() || fs::read_dir(blobs).expect("a directory").next().is_none());
+}
+
+#[test]
+fn an_insertion_rewrites_few_rows_of_a_long_list() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let engine = open(dir.path());
+    let writer = Writer::of(&engine);
+    let mut list: Vec<_> = (1..50_001).map(entry).collect();
+    writer.one(op(Commit {
+        list: Some(list.clone()),
+        ..commit("shop", 0)
+    }));
+    let mut rows = engine.rows_written();
+    assert!(rows > 300, "{rows}");
+    let mut write = |list: &Vec<_>, version| {
+        writer.one(op(Commit {
+            list: Some(list.clone()),
+            ..commit("shop", version)
+        }));
+        let written = engine.rows_written() - rows;
+        rows = engine.rows_written();
+        assert_eq!(engine.list("shop").as_ref(), Ok(list));
+        written
+    };
+    list.insert(0, entry(0));
+    let inserted = write(&list, 1);
+    if let Some(changed) = list.get_mut(25_000) {
+        *changed = entry_of(25_000, 1);
+    }
+    let updated = write(&list, 2);
+    let same = write(&list, 3);
+    // State and counters; the manifest's 2 or 3 rows; one or two chunks that go, and as many that come.
+    assert!(
+        inserted <= 9 && updated <= 9 && same <= 2,
+        "{inserted}, {updated} and {same} rows"
+    );
+}
+
+#[test]
+fn a_second_owner_is_turned_away() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let engine = open(dir.path());
+    let refused = SledEngine::open(dir.path(), CACHE_BYTES).err();
+    let Some(Error::Locked(text)) = refused else {
+        panic!("{refused:?} is not Locked")
+    };
+    assert!(text.contains(&dir.path().display().to_string()), "{text}");
+    assert!(
+        text.contains(&format!("process {}", std::process::id())),
+        "{text}"
+    );
+    drop(engine);
+    drop(open(dir.path()));
+}
+
+#[test]
+fn another_programs_lock_is_seen() {
+    let dir = tempfile::tempdir().expect("a directory");
+    drop(open(dir.path()));
+    let other = fs::File::open(dir.path().join("sled/db")).expect("there");
+    other.lock().expect("locked");
+    let refused = SledEngine::open(dir.path(), CACHE_BYTES).err();
+    assert!(matches!(refused, Some(Error::Locked(_))), "{refused:?}");
+}
+
+type Harm = fn(&mut Vec<u8>);
+
+const HARMS: [(&str, Harm); 7] = [
+    ("emptied", |bytes| bytes.clear()),
+    ("cut in half", |bytes| bytes.truncate(bytes.len() / 2)),
+    ("without its last page", |bytes| {
+        bytes.truncate(bytes.len() - 4096)
+    }),
+    ("overwritten at the start", |bytes| {
+        bytes.iter_mut().take(4096).for_each(|b| *b = 0x55)
+    }),
+    ("overwritten in the middle", |bytes| {
+        let middle = bytes.len() / 2;
+        bytes
+            .iter_mut()
+            .skip(middle)
+            .take(4096)
+            .for_each(|b| *b = 0x55);
+    }),
+    ("overwritten", |bytes| bytes.fill(0x55)),
+    ("zeroed", |bytes| bytes.fill(0)),
+];
+
+/// Sled opened most of these without a word, with rows missing or all of them, and cut the file. Harm to space that is
+/// not in use is none; harm to what was read back once before shows when it is read.
+#[test]
+fn damage_is_told_and_the_directory_left_as_it_is() {
+    for reopened in [false, true] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let engine = open(dir.path());
+        let writer = Writer::of(&engine);
+        for n in 0..40 {
+            let put = (0..20)
+                .map(|k| record(k, Hash::of(&[n, 1]).0.repeat(60)))
+                .collect();
+            writer.one(op(Commit {
+                put,
+                ..commit("shop", n.into())
+            }));
+        }
+        let all = export(&engine);
+        drop(engine);
+        if reopened {
+            drop(open(dir.path()));
+        }
+        let whole = contents(dir.path());
+        let file = dir.path().join("sled/db");
+        let mut told = 0;
+        for (harm, apply) in HARMS {
+            let harm = format!(
+                "{harm}, {}",
+                if reopened {
+                    "after reopening"
+                } else {
+                    "as written"
+                }
+            );
+            fs::remove_dir_all(dir.path().join("sled")).expect("removed");
+            fs::create_dir_all(dir.path().join("sled/blobs")).expect("made");
+            for (path, bytes) in &whole {
+                fs::write(path, bytes).expect("written");
+            }
+            let mut bytes = whole.get(&file).expect("there").clone();
+            apply(&mut bytes);
+            fs::write(&file, bytes).expect("written");
+            let before = contents(dir.path());
+            match SledEngine::open(dir.path(), CACHE_BYTES) {
+                Ok(engine) => {
+                    let mut out = Vec::new();
+                    match engine.export(&mut out) {
+                        Ok(()) => assert!(out == all, "{harm}: something is missing"),
+                        Err(error) => {
+                            assert!(matches!(error, Error::Damaged(_)), "{harm}: {error:?}")
+                        }
+                    }
+                }
+                Err(Error::Damaged(text)) => {
+                    told += 1;
+                    assert!(
+                        text.contains(&dir.path().display().to_string()),
+                        "{harm}: {text}"
+                    );
+                    assert!(
+                        contents(dir.path()) == before,
+                        "{harm}: the directory was changed"
+                    );
+                }
+                Err(error) => panic!("{harm}: {error:?} is not Damaged"),
+            }
+        }
+        assert!(told >= 4, "only {told} were told at the opening");
+        fs::remove_file(&file).expect("removed");
+        let refused = SledEngine::open(dir.path(), CACHE_BYTES).err();
+        assert!(matches!(refused, Some(Error::Damaged(_))), "{refused:?}");
+    }
+}
+
+/// Writes the number of a format into a closed store.
+fn set_format(dir: &Path, format: u64) {
+    let db = ::sled::Config::new()
+        .path(dir.join("sled"))
+        .flush_every_ms(None)
+        .open()
+        .expect("opened");
+    let meta = db.open_tree("meta").expect("opened");
+    // The version byte, one chunk, the number.
+    let value = [&[1, 0, 1][..], &format.to_be_bytes()].concat();
+    meta.insert(b"format\0\0", value).expect("written");
+    db.flush().expect("flushed");
+}
+
+#[test]
+fn an_older_format_is_exported_first() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let engine = open(dir.path());
+    let before = String::from_utf8(fill(&engine)).expect("UTF-8");
+    drop(engine);
+    set_format(dir.path(), 0);
+    let engine = open(dir.path());
+    let path = dir
+        .path()
+        .join(format!("export-format-0-before-{FORMAT}.jsonl"));
+    let exported = fs::read_to_string(&path).expect("there");
+    assert_eq!(exported, before.replacen("\"format\":1", "\"format\":0", 1));
+    assert_eq!(
+        fs::metadata(&path).expect("there").permissions().mode() & 0o777,
+        0o600
+    );
+    fs::remove_file(&path).expect("removed");
+    drop(engine);
+    let engine = open(dir.path());
+    assert!(!path.exists(), "it was brought to this format");
+    let all = EventFilter {
+        limit: 1_000,
+        ..EventFilter::default()
+    };
+    assert_eq!(engine.events(&all).map(|events| events.len()), Ok(50));
+}
+
+#[test]
+fn a_newer_format_is_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    fill(&open(dir.path()));
+    set_format(dir.path(), 99);
+    let refused = SledEngine::open(dir.path(), CACHE_BYTES).err();
+    assert!(
+        matches!(
+            refused,
+            Some(Error::Format {
+                found: 99,
+                known: FORMAT,
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
+    set_format(dir.path(), FORMAT.into());
+    assert_eq!(
+        open(dir.path()).list("shop").map(|list| list.len()),
+        Ok(300)
+    );
+}

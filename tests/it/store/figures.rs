@@ -1,0 +1,130 @@
+//! Figures of the engine on disk, by hand:
+//! `cargo test --release --test it store::figures -- --ignored --nocapture --test-threads 1`.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "it measures, and prints what it measured"
+)]
+
+use std::time::Instant;
+
+use bellpull::{
+    model::Content,
+    store::{Engine, Op, Outcome, Settlement},
+};
+
+use super::{Writer, attempt, commit, entry_of, event, op, open, record};
+
+/// Records of the bridge, in a list.
+const RECORDS: u64 = 2_000;
+
+/// `events` events in commits of `changes` changes, `commits` to a group; each is delivered when `settles`.
+fn run(events: u64, changes: u64, commits: u64, settles: bool) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let engine = open(dir.path());
+    let writer = Writer::of(&engine);
+    let (mut version, mut sent) = (0, 0);
+    let mut list: Vec<_> = (0..RECORDS).map(|n| entry_of(n, 0)).collect();
+    let app = [("app", Content::Shared)];
+    let (started, cpu) = (Instant::now(), cpu_ms());
+    while sent < events {
+        let mut group = Vec::new();
+        for _ in 0..commits {
+            let mut next = commit("shop", version);
+            version += 1;
+            for _ in 0..changes {
+                let n = sent.wrapping_mul(7_919) % RECORDS;
+                let body = format!(
+                    "{{\"id\":{n},\"status\":\"paid\",\"total\":\"{sent}.90\",\"note\":\"{}\"}}",
+                    record(sent, "").key.repeat(30)
+                );
+                let at = usize::try_from(n).expect("small");
+                list.splice(at..=at, [entry_of(n, sent + 1)]);
+                let mut made = event("shop", sent, &app);
+                made.body = format!("{{\"type\":\"shop.updated\",\"data\":{body}}}").into_bytes();
+                next.put.push(record(n, body));
+                next.events.push(made);
+                sent += 1;
+            }
+            next.list = Some(list.clone());
+            group.push(op(next));
+        }
+        for written in writer.group(group) {
+            let bellpull::store::Written::Queued(queued) = written.expect("written") else {
+                panic!("a commit's answer")
+            };
+            if settles {
+                let rows = queued.into_iter().map(|(_, waiting)| Settlement {
+                    position: waiting.position,
+                    outcome: Outcome::Delivered,
+                    attempt: attempt("evt_0000000000000000000000", "app", 1),
+                });
+                writer.one(Op::Settle("app".into(), rows.collect()));
+            }
+        }
+    }
+    let (wall, cpu) = (started.elapsed(), cpu_ms() - cpu);
+    let per_event = |ms: f64| ms * 1_000.0 / f64::from(u32::try_from(sent).expect("small"));
+    println!(
+        "{sent} events, {changes} a commit, {commits} commits a group{}: {:.1} µs an event ({:.1} µs CPU), {} syncs, \
+         RSS {} MB, {} MB on disk",
+        if settles { ", delivered" } else { "" },
+        per_event(wall.as_secs_f64() * 1_000.0),
+        per_event(cpu),
+        engine.syncs(),
+        rss_kb() / 1024,
+        engine.size_bytes().expect("read") >> 20,
+    );
+    let started = Instant::now();
+    let waiting = engine.waiting("app").expect("read").len();
+    println!("  waiting(): {waiting} in {:?}", started.elapsed());
+    drop(engine);
+    let started = Instant::now();
+    let engine = open(dir.path());
+    println!("  open: {:?}", started.elapsed());
+    assert_eq!(engine.list("shop").as_ref(), Ok(&list));
+}
+
+fn rss_kb() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .expect("there");
+    line.trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .expect("a number")
+}
+
+/// User and system time of this process.
+fn cpu_ms() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
+    let (_, fields) = stat.rsplit_once(')').expect("a name");
+    // In ticks of 10 ms: fields 14 and 15 of proc_pid_stat(5).
+    fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|ticks| ticks.parse::<f64>().expect("a number") * 10.0)
+        .sum()
+}
+
+#[test]
+#[ignore = "measures"]
+fn twenty_changes_a_commit() {
+    run(100_000, 20, 10, false);
+}
+
+#[test]
+#[ignore = "measures"]
+fn one_change_a_commit() {
+    run(20_000, 1, 50, false);
+}
+
+#[test]
+#[ignore = "measures"]
+fn delivered() {
+    run(100_000, 20, 10, true);
+}

@@ -1,0 +1,329 @@
+//! Any sequence of writes leaves the same in both engines.
+
+use std::collections::BTreeMap;
+
+use bellpull::{
+    model::{Content, EventId, Timestamp},
+    store::{
+        DeliveryState, Engine, EventFilter, Op, Outcome, Position, Progress, Requeued, Settlement,
+        Written, memory::MemoryEngine,
+    },
+};
+use proptest::{collection::vec, prelude::*, sample::Index};
+
+use super::{Writer, attempt, commit, entry, entry_of, event, op, open, record};
+
+const BRIDGES: [&str; 2] = ["shop", "shop-2"];
+const ENDPOINTS: [&str; 3] = ["app", "app2", "crm"];
+/// Keys are few, so that records are overwritten and deleted.
+const KEYS: u64 = 12;
+
+/// A write, with what depends on the state still open.
+#[derive(Debug, Clone)]
+enum Step {
+    Commit {
+        bridge: usize,
+        stale: bool,
+        edits: Vec<Edit>,
+        events: Vec<Vec<(usize, u8)>>,
+    },
+    Progress {
+        bridge: usize,
+        failures: u32,
+    },
+    Settle {
+        endpoint: usize,
+        which: Vec<(Index, u8)>,
+    },
+    Requeue {
+        endpoint: usize,
+        which: Vec<(Index, u8)>,
+    },
+    Sweep {
+        before: i64,
+        default_before: i64,
+    },
+}
+
+#[derive(Debug, Clone)]
+enum Edit {
+    Put(u64, usize),
+    Delete(u64),
+    Insert(Index, u64),
+    Remove(Index),
+    Change(Index, u64),
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    prop_oneof![
+        (0..KEYS, prop_oneof![0usize..50, 3_000usize..20_000])
+            .prop_map(|(key, size)| Edit::Put(key, size)),
+        (0..KEYS).prop_map(Edit::Delete),
+        (any::<Index>(), 0..500u64).prop_map(|(at, n)| Edit::Insert(at, n)),
+        any::<Index>().prop_map(Edit::Remove),
+        (any::<Index>(), 0..500u64).prop_map(|(at, n)| Edit::Change(at, n)),
+    ]
+}
+
+/// A sweep is alone: it goes through what was stored before its group.
+fn group() -> impl Strategy<Value = Vec<Step>> {
+    prop_oneof![
+        5 => vec(step(), 1..4),
+        1 => (0..40i64, 0..40i64).prop_map(|(before, default_before)| {
+            let [before, default_before] = [before, default_before].map(|ms| 10_000 + ms);
+            vec![Step::Sweep { before, default_before }]
+        }),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let bridge = 0..BRIDGES.len();
+    let endpoint = 0..ENDPOINTS.len();
+    let to = vec((endpoint.clone(), 0..4u8), 0..3);
+    let which = vec((any::<Index>(), any::<u8>()), 1..4);
+    prop_oneof![
+        4 => (bridge.clone(), prop::bool::weighted(0.1), vec(edit(), 0..6), vec(to, 0..5))
+            .prop_map(|(bridge, stale, edits, events)| Step::Commit { bridge, stale, edits, events }),
+        1 => (bridge, any::<u32>()).prop_map(|(bridge, failures)| Step::Progress { bridge, failures }),
+        4 => (endpoint.clone(), which.clone()).prop_map(|(endpoint, which)| Step::Settle { endpoint, which }),
+        2 => (endpoint, which).prop_map(|(endpoint, which)| Step::Requeue { endpoint, which }),
+    ]
+}
+
+/// What the caller of a store knows: versions, lists, and the events it made.
+#[derive(Default)]
+struct Caller {
+    versions: BTreeMap<&'static str, u64>,
+    lists: BTreeMap<&'static str, Vec<bellpull::model::Entry>>,
+    events: u64,
+}
+
+impl Caller {
+    /// The same write for both engines, but for the positions, which are each engine's own.
+    fn op(&mut self, step: &Step, engine: &dyn Engine) -> Op {
+        match step {
+            Step::Commit {
+                bridge,
+                stale,
+                edits,
+                events,
+            } => self.commit(*bridge, *stale, edits, events),
+            Step::Progress { bridge, failures } => {
+                let progress = Progress {
+                    failures: *failures,
+                    ..Progress::default()
+                };
+                Op::Progress(vec![(name(&BRIDGES, *bridge).into(), progress)])
+            }
+            Step::Settle { endpoint, which } => {
+                let endpoint = name(&ENDPOINTS, *endpoint);
+                let rows = which.iter().filter_map(|(index, outcome)| {
+                    let (id, position) = self.position(*index, engine)?;
+                    let outcome = match outcome % 3 {
+                        0 => Outcome::Delivered,
+                        1 => Outcome::Retry {
+                            due: Timestamp((*outcome).into()),
+                            refusals: (*outcome).into(),
+                        },
+                        _ => Outcome::Dead,
+                    };
+                    Some(Settlement {
+                        position,
+                        outcome,
+                        attempt: attempt(&id.to_string(), endpoint, 1),
+                    })
+                });
+                Op::Settle(endpoint.into(), rows.collect())
+            }
+            Step::Requeue { endpoint, which } => {
+                let rows = which.iter().filter_map(|(index, content)| {
+                    let (_, position) = self.position(*index, engine)?;
+                    Some(Requeued {
+                        position,
+                        content: (content % 2 == 0).then(|| self::content(content / 2)),
+                    })
+                });
+                Op::Requeue(name(&ENDPOINTS, *endpoint).into(), rows.collect())
+            }
+            Step::Sweep {
+                before,
+                default_before,
+            } => Op::Sweep {
+                before: vec![("app".into(), Timestamp(*before))],
+                default_before: Timestamp(*default_before),
+                limit: usize::MAX,
+            },
+        }
+    }
+
+    fn commit(
+        &mut self,
+        bridge: usize,
+        stale: bool,
+        edits: &[Edit],
+        events: &[Vec<(usize, u8)>],
+    ) -> Op {
+        let bridge = name(&BRIDGES, bridge);
+        let list = self
+            .lists
+            .entry(bridge)
+            .or_insert_with(|| (0..300).map(entry).collect());
+        let version = self.versions.entry(bridge).or_default();
+        let mut commit = commit(bridge, if stale { *version + 1 } else { *version });
+        let before = list.clone();
+        for edit in edits {
+            match edit {
+                Edit::Put(key, size) => commit.put.push(record(*key, vec![b'x'; *size])),
+                Edit::Delete(key) => commit.delete.push(entry(*key).key),
+                Edit::Insert(at, n) => list.insert(at.index(list.len() + 1), entry(*n)),
+                Edit::Remove(at) if !list.is_empty() => {
+                    list.remove(at.index(list.len()));
+                }
+                Edit::Change(at, n) if !list.is_empty() => {
+                    let at = at.index(list.len());
+                    list.splice(at..=at, [entry_of(*n, *n + 1)]);
+                }
+                Edit::Remove(_) | Edit::Change(..) => {}
+            }
+        }
+        commit.list = (before != *list || *version == 0).then(|| list.clone());
+        for to in events {
+            self.events += 1;
+            let to: BTreeMap<_, _> = to
+                .iter()
+                .map(|(e, c)| (name(&ENDPOINTS, *e), content(*c)))
+                .collect();
+            let to: Vec<_> = to.into_iter().collect();
+            commit.events.push(event(bridge, self.events, &to));
+        }
+        if stale {
+            *list = before;
+        } else {
+            *version += 1;
+        }
+        op(commit)
+    }
+
+    fn position(&self, index: Index, engine: &dyn Engine) -> Option<(EventId, Position)> {
+        let number = index.index(usize::try_from(self.events).ok()? + 1);
+        let id = EventId(u128::try_from(number).ok()?.to_be_bytes());
+        Some((id, engine.event(id).expect("read")?.position))
+    }
+}
+
+fn name(names: &[&'static str], index: usize) -> &'static str {
+    names
+        .get(index)
+        .copied()
+        .expect("the strategy stays within")
+}
+
+fn content(tag: u8) -> Content {
+    match tag % 4 {
+        0 | 1 => Content::Shared,
+        2 => Content::Own(vec![tag; 40]),
+        _ => Content::Dead(format!("reason {tag}")),
+    }
+}
+
+/// All that can be read, with positions shown as what stands there.
+fn view(engine: &dyn Engine) -> String {
+    use std::fmt::Write;
+    let mut view = String::new();
+    let mut show =
+        |what: &dyn std::fmt::Debug| writeln!(view, "{what:?}").expect("a string takes all");
+    show(&engine.bridges());
+    for bridge in BRIDGES {
+        let keys: Vec<_> = (0..KEYS).map(|n| entry(n).key).collect();
+        show(&(
+            engine.list(bridge),
+            engine.records(bridge, &keys),
+            engine.scan(bridge, None, usize::MAX),
+        ));
+        show(&engine.scan(bridge, Some(entry(3).key), 4));
+    }
+    for endpoint in ENDPOINTS {
+        show(&(endpoint, engine.dead(endpoint)));
+        let waiting = engine.waiting(endpoint).expect("read");
+        assert!(waiting.is_sorted_by_key(|w| w.position));
+        for w in waiting {
+            show(&(
+                w.lane,
+                w.due,
+                w.attempts,
+                w.refusals,
+                w.replay,
+                engine.outgoing(endpoint, w.position),
+            ));
+        }
+    }
+    let endpoints = ENDPOINTS.iter().map(|name| Some((*name).into()));
+    for endpoint in endpoints.chain([None]) {
+        for state in [
+            None,
+            Some(DeliveryState::Waiting),
+            Some(DeliveryState::Delivered),
+            Some(DeliveryState::Dead),
+        ] {
+            for (since, limit) in [(None, usize::MAX), (Some(Timestamp(10_012)), 7)] {
+                let filter = EventFilter {
+                    endpoint: endpoint.clone(),
+                    state,
+                    since,
+                    limit,
+                    bridge: None,
+                };
+                for stored in engine.events(&filter).expect("read") {
+                    show(&(stored.event, stored.deliveries));
+                }
+            }
+        }
+    }
+    show(&engine.attempts(None, None, usize::MAX));
+    view
+}
+
+fn anonymous(
+    written: Result<Written, bellpull::store::Error>,
+) -> Result<Written, bellpull::store::Error> {
+    written.map(|written| match written {
+        Written::Queued(queued) => Written::Queued(
+            queued
+                .into_iter()
+                .map(|(name, mut waiting)| {
+                    waiting.position = Position { pack: 0, index: 0 };
+                    (name, waiting)
+                })
+                .collect(),
+        ),
+        other => other,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn both_engines_agree(groups in vec(group(), 1..14), reopen: Index) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let memory = MemoryEngine::new();
+        let mut sled = Some(open(dir.path()));
+        let mut callers = [Caller::default(), Caller::default()];
+        let reopen = reopen.index(groups.len());
+        for (number, steps) in groups.iter().enumerate() {
+            if number == reopen {
+                drop(sled.take());
+                sled = Some(open(dir.path()));
+            }
+            let disk = sled.as_ref().expect("open");
+            let [ours, theirs] = &mut callers;
+            let model: Vec<_> = steps.iter().map(|step| ours.op(step, &memory)).collect();
+            let model = Writer::of(&memory).group(model);
+            let real: Vec<_> = steps.iter().map(|step| theirs.op(step, disk)).collect();
+            let real = Writer::of(disk).group(real);
+            let [model, real] = [model, real].map(|all| all.into_iter().map(anonymous).collect::<Vec<_>>());
+            prop_assert_eq!(model, real);
+            prop_assert_eq!(view(&memory), view(disk));
+        }
+    }
+}
