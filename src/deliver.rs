@@ -1,3 +1,242 @@
 //! Delivery: from the outbox to a receiver's 2xx, or to a dead letter.
+//!
+//! One dispatcher for each endpoint, and this one door to them. Delivery never reads a snapshot, and it makes no event
+//! but those about its endpoints.
 
-pub mod sign;
+mod attempt;
+mod dispatcher;
+pub mod queue;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::Serialize;
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::Clock,
+    config::Endpoint,
+    http::Client,
+    model::Name,
+    store::{self, Store, Waiting},
+};
+pub use attempt::random;
+use dispatcher::{Dispatcher, Message};
+
+/// Messages that may wait; a poller beyond it waits for its turn.
+const REQUESTS_MAX: usize = 1024;
+
+/// What all dispatchers share.
+#[derive(Clone)]
+struct Shared {
+    store: Store,
+    client: Client,
+    clock: Clock,
+    /// `deliveries-in-flight`.
+    in_flight: Arc<Semaphore>,
+    /// Every endpoint: an endpoint's own alerts go to the others.
+    alerts: Arc<Vec<Name>>,
+    deliveries: Handle,
+}
+
+/// How an endpoint stands.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Status {
+    /// `ok`, `failing` (some event is refused), `down` or `disabled`.
+    pub state: &'static str,
+    pub waiting: usize,
+    pub in_flight: usize,
+    /// When the oldest waiting event was due first.
+    pub oldest: Option<String>,
+    pub next_attempt: Option<String>,
+    pub failing_since: Option<String>,
+    pub last_error: Option<String>,
+    pub disabled: Option<String>,
+}
+
+enum Request {
+    Queued(Vec<(Name, Waiting)>),
+    Enable(Name, bool, oneshot::Sender<Result<(), store::Error>>),
+    Status(oneshot::Sender<BTreeMap<Name, Status>>),
+    Apply(BTreeMap<Name, Arc<Endpoint>>, Client, oneshot::Sender<()>),
+}
+
+/// The door; cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    requests: mpsc::Sender<Request>,
+}
+
+impl Handle {
+    /// Hands over what a durable commit queued.
+    pub async fn queued(&self, queued: Vec<(Name, Waiting)>) {
+        if !queued.is_empty() {
+            // At shutdown nobody takes it: the next start reads it from the store.
+            let _ = self.requests.send(Request::Queued(queued)).await;
+        }
+    }
+
+    fn try_queued(&self, queued: Vec<(Name, Waiting)>) -> bool {
+        self.requests.try_send(Request::Queued(queued)).is_ok()
+    }
+
+    /// Enables or disables an endpoint by hand; durable on return.
+    pub async fn enable(&self, endpoint: Name, enable: bool) -> Result<(), store::Error> {
+        let gone = || store::Error::Io("the deliveries have ended".into());
+        let (answer, result) = oneshot::channel();
+        self.requests.send(Request::Enable(endpoint, enable, answer)).await.map_err(|_| gone())?;
+        result.await.map_err(|_| gone())?
+    }
+
+    /// How every endpoint stands.
+    pub async fn status(&self) -> BTreeMap<Name, Status> {
+        let (answer, result) = oneshot::channel();
+        if self.requests.send(Request::Status(answer)).await.is_err() {
+            return BTreeMap::new();
+        }
+        result.await.unwrap_or_default()
+    }
+
+    /// Starts, restarts and stops dispatchers so that they are those of a configuration; unchanged ones go on.
+    pub async fn apply(&self, endpoints: BTreeMap<Name, Arc<Endpoint>>, client: Client) {
+        let (answer, result) = oneshot::channel();
+        if self.requests.send(Request::Apply(endpoints, client, answer)).await.is_ok() {
+            // An error ends the run, which says so itself.
+            let _ = result.await;
+        }
+    }
+}
+
+/// The dispatchers.
+pub struct Deliveries {
+    shared: Shared,
+    requests: mpsc::Receiver<Request>,
+    running: BTreeMap<Name, Running>,
+    ended: JoinSet<Result<(), store::Error>>,
+}
+
+struct Running {
+    endpoint: Arc<Endpoint>,
+    messages: mpsc::Sender<Message>,
+    stop: CancellationToken,
+    /// Cancelled when it has ended.
+    done: CancellationToken,
+}
+
+impl Deliveries {
+    pub fn new(store: Store, client: Client, clock: Clock, in_flight: usize) -> (Self, Handle) {
+        let (sender, requests) = mpsc::channel(REQUESTS_MAX);
+        let handle = Handle { requests: sender };
+        let shared = Shared {
+            store,
+            client,
+            clock,
+            in_flight: Arc::new(Semaphore::new(in_flight)),
+            alerts: Arc::default(),
+            deliveries: handle.clone(),
+        };
+        (Self { shared, requests, running: BTreeMap::new(), ended: JoinSet::new() }, handle)
+    }
+
+    /// Runs until shutdown, or until the store fails.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), store::Error> {
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some(ended) = self.ended.join_next() => {
+                    ended.map_err(|e| store::Error::Io(format!("a dispatcher panicked: {e}")))??;
+                }
+                request = self.requests.recv() => match request {
+                    Some(request) => self.request(request).await?,
+                    None => break,
+                },
+            }
+        }
+        for running in self.running.values() {
+            running.stop.cancel();
+        }
+        while let Some(ended) = self.ended.join_next().await {
+            ended.map_err(|e| store::Error::Io(format!("a dispatcher panicked: {e}")))??;
+        }
+        Ok(())
+    }
+
+    async fn request(&mut self, request: Request) -> Result<(), store::Error> {
+        match request {
+            Request::Queued(queued) => {
+                let mut by_endpoint: BTreeMap<Name, Vec<Waiting>> = BTreeMap::new();
+                for (endpoint, waiting) in queued {
+                    by_endpoint.entry(endpoint).or_default().push(waiting);
+                }
+                for (endpoint, waiting) in by_endpoint {
+                    if let Some(running) = self.running.get(&endpoint) {
+                        // One that has ended has failed: its error ends the run.
+                        let _ = running.messages.send(Message::Queued(waiting)).await;
+                    }
+                }
+            }
+            Request::Enable(endpoint, enable, answer) => match self.running.get(&endpoint) {
+                Some(running) => {
+                    let _ = running.messages.send(Message::Enable(enable, answer)).await;
+                }
+                None => {
+                    let _ = answer.send(Err(store::Error::Io(format!("there is no endpoint {endpoint:?}"))));
+                }
+            },
+            Request::Status(answer) => {
+                let mut all = BTreeMap::new();
+                for (name, running) in &self.running {
+                    let (one, result) = oneshot::channel();
+                    if running.messages.send(Message::Status(one)).await.is_ok()
+                        && let Ok(status) = result.await
+                    {
+                        all.insert(name.clone(), status);
+                    }
+                }
+                // The one who asked may have gone.
+                let _ = answer.send(all);
+            }
+            Request::Apply(endpoints, client, answer) => {
+                self.apply(endpoints, client).await?;
+                let _ = answer.send(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply(&mut self, endpoints: BTreeMap<Name, Arc<Endpoint>>, client: Client) -> Result<(), store::Error> {
+        let same_client = self.shared.client.is_same(&client);
+        self.shared.client = client;
+        self.shared.alerts = Arc::new(endpoints.keys().cloned().collect());
+        let keep = |name: &Name, running: &Running| {
+            same_client && endpoints.get(name).is_some_and(|endpoint| **endpoint == *running.endpoint)
+        };
+        let stop: Vec<Name> = self.running.iter().filter(|(name, running)| !keep(name, running)).map(|(n, _)| n.clone()).collect();
+        for name in stop {
+            if let Some(running) = self.running.remove(&name) {
+                running.stop.cancel();
+                // Its attempts in flight are recorded before another dispatcher reads the queue.
+                running.done.cancelled().await;
+            }
+        }
+        for (name, endpoint) in endpoints {
+            if self.running.contains_key(&name) {
+                continue;
+            }
+            let (dispatcher, messages) = Dispatcher::new(self.shared.clone(), endpoint.clone()).await?;
+            let stop = CancellationToken::new();
+            let done = CancellationToken::new();
+            let (token, guard) = (stop.clone(), done.clone().drop_guard());
+            self.ended.spawn(async move {
+                let result = dispatcher.run(token).await;
+                drop(guard);
+                result
+            });
+            self.running.insert(name, Running { endpoint, messages, stop, done });
+        }
+        Ok(())
+    }
+}

@@ -62,8 +62,10 @@ pub fn complete(definition: &Definition, known: &[Entry], pages: Vec<(String, Ve
                 }
                 let old = known.get(at).copied();
                 let changed = old.is_none_or(|old| old.canonical != parsed.entry.canonical);
-                // Where only bytes changed the old ones stay: the stored body is theirs.
-                note(&mut met, &mut order, at, (page_number, record, if changed { Some(parsed.entry) } else { old }));
+                // Where only bytes changed the old ones stay: the stored body is theirs. Without bytes (a list made anew)
+                // these are as good.
+                let anew = old.is_some_and(|old| old.raw == Hash::default());
+                note(&mut met, &mut order, at, (page_number, record, if changed || anew { Some(parsed.entry) } else { old }));
                 if changed {
                     updated.insert(at, parsed);
                 } else {

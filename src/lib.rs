@@ -23,3 +23,4 @@ pub mod mark;
 pub mod event;
 pub mod store;
 pub mod deliver;
+pub mod poller;

@@ -147,6 +147,8 @@ pub enum Op {
     Endpoint(Name, EndpointState),
     /// Drops what was settled before a time: events with no waiting or dead delivery, at most `limit` of them. For an
     /// endpoint that is not named here, `default_before` counts.
+    /// Of several endpoints' times the earliest counts. It looks at what was stored before its group; events of one
+    /// commit may stay together while one of them has to, and go together beyond the limit.
     Sweep { before: Vec<(Name, Timestamp)>, default_before: Timestamp, limit: usize },
 }
 

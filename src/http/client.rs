@@ -97,6 +97,11 @@ impl Client {
         Ok(Self { client, egress, per_host: config.per_host, origins: Arc::default() })
     }
 
+    /// Whether both share their connections.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.origins, &other.origins)
+    }
+
     /// Sends one request and reads its answer, both within `within`. Waiting for a turn at the origin counts too.
     pub async fn send(
         &self,

@@ -2,6 +2,7 @@
 //! each other.
 
 mod contract;
+mod crash;
 mod disk;
 mod figures;
 mod model;

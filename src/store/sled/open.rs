@@ -51,12 +51,21 @@ pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<SledEngine, Error> {
         .mode(0o700)
         .create(&database)
         .map_err(io("creating the database's directory"))?;
-    let copy = before.copy(dir)?;
-    let opened = open_database(&database, cache_bytes).and_then(|db| {
-        let meta =
-            check(&db, &mark, &before).and_then(|()| Tables::open(&db).map_err(tables::error))?;
-        Ok((db, meta))
-    });
+    let mut copy = before.copy(dir)?;
+    let open = || {
+        let db = open_database(&database, cache_bytes)?;
+        check(&db, &mark)?;
+        let tables = Tables::open(&db).map_err(tables::error)?;
+        Ok((db, tables))
+    };
+    let mut opened = open();
+    if matches!(opened, Err(Error::Full(_))) && copy.made {
+        // The copy itself may be what fills the disk.
+        copy.remove()?;
+        copy.made = false;
+        wait_for_sled(&database)?;
+        opened = open();
+    }
     let (db, tables) = match opened {
         Ok(opened) => opened,
         Err(Error::Damaged(why)) => return Err(Error::Damaged(advice(dir, &why, copy.put_back()))),
@@ -254,6 +263,9 @@ impl Before {
         }
         // Without space for a copy the store is opened all the same: the mark still tells what was lost.
         let made = copied.make().is_ok();
+        if !made {
+            copied.remove()?;
+        }
         Ok(Copied { made, ..copied })
     }
 }
@@ -352,7 +364,7 @@ fn wait_for_sled(database: &Path) -> Result<(), Error> {
 }
 
 /// What was opened is all that was acknowledged, in a format that is known. Reads only.
-fn check(db: &Db, mark: &Mark, before: &Before) -> Result<(), Error> {
+fn check(db: &Db, mark: &Mark) -> Result<(), Error> {
     let meta = Meta(Tables::open_one(db, Table::Meta).map_err(tables::error)?);
     let number = |key| {
         meta.value(Table::Meta, key)?
@@ -369,7 +381,7 @@ fn check(db: &Db, mark: &Mark, before: &Before) -> Result<(), Error> {
         && groups < marked
     {
         return Err(Error::Damaged(format!(
-            "{groups} of {marked} acknowledged groups of writes can be read"
+            "{groups} of {marked} acknowledged groups of writes can be read; to go on with those, delete the file `mark`"
         )));
     }
     if format.is_none() && groups > 1 {
@@ -385,10 +397,6 @@ fn check(db: &Db, mark: &Mark, before: &Before) -> Result<(), Error> {
             known: FORMAT,
             advice,
         });
-    }
-    // A file with bytes in it is a store whose first group was cut away; a new one has none, or no mark either.
-    if groups == 0 && before.bytes.is_some_and(|bytes| bytes > 0) && mark.groups.is_some() {
-        return Err(Error::Damaged("none of its rows can be read".into()));
     }
     Ok(())
 }

@@ -1,0 +1,274 @@
+//! One poll: ask, compare, judge, commit. The story is [`Poller::poll_once`]; `run` decides when.
+//!
+//! What an answer changes is committed together with the answer's snapshot, or not at all. A poll that changes nothing
+//! touches no store.
+
+mod commit;
+mod run;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use crate::{
+    clock::Clock,
+    config::{Bridge, Endpoint},
+    decode::Page,
+    deliver, diff, extract,
+    guard::Verdict,
+    http::{Client, budget::Budget},
+    mark,
+    model::{Hash, Name, Timestamp},
+    schedule::FailureKind,
+    source::{self, Answer, Ask, Fetched, Memo},
+    store::{self, BridgeState, Hold, Loaded, Progress, Store},
+};
+pub use commit::{Detected, Found};
+pub use run::{Handle, Refused, Runner, Status};
+
+/// What the first answer of a bridge is expected to take.
+const EXPECTED_BYTES_FIRST: u64 = 64 << 10;
+
+/// What all polls share.
+#[derive(Clone)]
+pub struct Poller {
+    pub store: Store,
+    pub client: Client,
+    pub clock: Clock,
+    pub budget: Budget,
+    pub endpoints: Arc<BTreeMap<Name, Arc<Endpoint>>>,
+    pub deliveries: deliver::Handle,
+}
+
+/// A bridge and where it stands; lives between polls, and belongs to one poll at a time.
+pub struct Polled {
+    pub bridge: Arc<Bridge>,
+    pub fingerprint: Hash,
+    pub state: BridgeState,
+    pub progress: Progress,
+    /// The hash of what is held, and whether it was rejected.
+    pub held: Option<(Hash, bool)>,
+    memo: Memo,
+    expected_bytes: u64,
+    /// `progress` has something that is not stored yet.
+    pub dirty: bool,
+}
+
+/// How a poll ended, for the log, `status` and the next due time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    pub result: Result<Polling, Failure>,
+    /// The server wants no poll before this has passed.
+    pub hint: Option<Duration>,
+}
+
+/// A poll that was accepted, or held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Polling {
+    /// 304, or the bytes of the last accepted answer.
+    Unchanged,
+    /// Other bytes, no change that counts.
+    Same,
+    Baseline { records: u64 },
+    Changed { created: u64, updated: u64, deleted: u64 },
+    Held,
+}
+
+/// A poll that changed nothing because it failed.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Failure {
+    #[error(transparent)]
+    Source(#[from] source::Error),
+    #[error(transparent)]
+    Extract(#[from] extract::Error),
+    #[error("{0}")]
+    Answer(String),
+    #[error("the store: {0}")]
+    Store(#[from] store::Error),
+}
+
+impl Failure {
+    fn kind(&self) -> FailureKind {
+        match self {
+            Self::Source(error) => error.failure_kind(),
+            _ => FailureKind::Transient,
+        }
+    }
+}
+
+/// Polls that were made since the start; for tests.
+pub static POLLS: AtomicU64 = AtomicU64::new(0);
+
+impl Polled {
+    /// A bridge with what is stored of it.
+    pub fn new(bridge: Arc<Bridge>, loaded: Option<Loaded>, held: Option<(Hash, bool)>) -> Self {
+        let fingerprint = bridge.fingerprint();
+        let (state, progress) = loaded.map(|l| (l.state, l.progress)).unwrap_or_default();
+        let mut progress = progress.unwrap_or_default();
+        if progress.version != state.version {
+            // Of another snapshot: only the timing still means something.
+            let Progress { due, last_poll, failures, alerted, last_error, .. } = progress;
+            progress = Progress { due, last_poll, failures, alerted, last_error, version: state.version, ..Progress::default() };
+        }
+        Self { bridge, fingerprint, state, progress, held, memo: Memo::default(), expected_bytes: EXPECTED_BYTES_FIRST, dirty: false }
+    }
+
+    fn definition_is_same(&self) -> bool {
+        self.state.version > 0 && self.state.definition == self.fingerprint
+    }
+
+    /// The hash of the last accepted answer, under the definition that still holds.
+    fn accepted_answer(&self) -> Option<Hash> {
+        self.progress.answer.or(self.state.answer).filter(|_| self.definition_is_same())
+    }
+
+    /// From how many complete polls in a row a missing record is deleted.
+    fn deletes_after(&self, pages: u32) -> u32 {
+        self.bridge.deletes.after.unwrap_or(if pages > 1 { 2 } else { 1 })
+    }
+}
+
+impl Poller {
+    /// One poll. Updates where the bridge stands; what is durable is durable on return.
+    pub async fn poll_once(&self, polled: &mut Polled) -> Outcome {
+        POLLS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let (hint, result) = match self.fetch(polled).await {
+            Err(error) => (error.hint, Err(error.into())),
+            Ok(Fetched::NotModified { hint }) => (hint, self.unchanged(polled).await),
+            Ok(Fetched::Absent { hint }) => (hint, self.absent(polled).await),
+            Ok(Fetched::Pages(answer)) => (answer.hint, self.answered(polled, answer).await),
+        };
+        polled.progress.last_poll = Some(self.clock.now());
+        match &result {
+            Ok(_) => self.succeeded(polled).await,
+            Err(failure) => self.failed(polled, failure).await,
+        }
+        polled.dirty = true;
+        Outcome { result, hint }
+    }
+
+    async fn fetch(&self, polled: &mut Polled) -> Result<Fetched, source::Error> {
+        let Polled { bridge, state, progress, memo, expected_bytes, .. } = polled;
+        let same = state.version > 0 && state.definition == polled.fingerprint;
+        let validators = progress.validators.as_ref().unwrap_or(&state.validators);
+        let pages = progress.pages.unwrap_or(state.pages);
+        // While an answer is held a 304 would say that the accepted one is back.
+        let usable = same && pages == 1 && (validators.etag.is_some() || validators.last_modified.is_some());
+        let mut share = self.budget.share(*expected_bytes).await;
+        let mark = bridge.since.as_ref().and_then(|since| mark::to_send(since, state.mark.as_deref()));
+        let count = |page: &Page| {
+            bridge.definition.count(page).map_err(|e| source::Error { kind: source::ErrorKind::Request(e.to_string()), hint: None })
+        };
+        let fetched = bridge
+            .source
+            .fetch(Ask {
+                client: &self.client,
+                clock: &self.clock,
+                share: &mut share,
+                validators: usable.then_some(validators),
+                previous: state.previous.as_ref(),
+                mark: mark.as_deref(),
+                since: bridge.since.as_ref().map(|since| &since.at),
+                absent: &bridge.absent,
+                count: &count,
+                memo,
+            })
+            .await;
+        *expected_bytes = share.used_bytes().max(EXPECTED_BYTES_FIRST);
+        fetched
+    }
+
+    /// The accepted answer again: it counts as a complete poll for records that are missing already.
+    async fn unchanged(&self, polled: &mut Polled) -> Result<Polling, Failure> {
+        let counts = polled.bridge.is_complete() && !polled.progress.missing.is_empty();
+        if !counts && polled.held.is_none() {
+            return Ok(Polling::Unchanged);
+        }
+        let found = self.detect_again(polled).await?;
+        let pages = polled.progress.pages.unwrap_or(polled.state.pages);
+        self.judge_and_commit(polled, found, pages, None).await
+    }
+
+    async fn absent(&self, polled: &mut Polled) -> Result<Polling, Failure> {
+        let found = Detected::nothing(self.known(polled).await?);
+        self.judge_and_commit(polled, found, 1, None).await
+    }
+
+    async fn answered(&self, polled: &mut Polled, answer: Answer) -> Result<Polling, Failure> {
+        let hash = answer.hash();
+        if polled.accepted_answer() == Some(hash) {
+            // The same bytes under another ETag.
+            polled.progress.validators = Some(answer.validators);
+            return self.unchanged(polled).await;
+        }
+        if polled.held.is_some_and(|(held, _)| held == hash) {
+            return Ok(Polling::Held);
+        }
+        let found = self.detect(polled, answer.pages.clone(), answer.date).await?;
+        let pages = u32::try_from(answer.pages.len()).unwrap_or(u32::MAX);
+        self.judge_and_commit(polled, found, pages, Some((hash, answer))).await
+    }
+
+    /// Compares an answer with what is known, on a blocking thread: it parses what changed.
+    async fn detect(&self, polled: &Polled, pages: Vec<Page>, date: Option<Timestamp>) -> Result<Detected, Failure> {
+        let anew = polled.state.version > 0 && !polled.definition_is_same();
+        let known = if anew { self.known_anew(polled).await? } else { self.known(polled).await? };
+        let bridge = polled.bridge.clone();
+        let mark = polled.state.mark.clone();
+        let read = move || -> Result<Detected, Failure> {
+            let mut records = Vec::with_capacity(pages.len());
+            for (number, page) in pages.iter().enumerate() {
+                records.push((format!("page {}", number + 1), bridge.definition.records(page)?));
+            }
+            if bridge.is_complete() {
+                return Ok(Detected::complete(diff::complete(&bridge.definition, &known, records)?));
+            }
+            let parsed = diff::parse_all(&bridge.definition, records)?;
+            let mark = match &bridge.since {
+                Some(since) => mark::advance(since, mark, &parsed, date).map_err(Failure::Answer)?,
+                None => None,
+            };
+            Ok(Detected::window(parsed, mark))
+        };
+        let mut found = tokio::task::spawn_blocking(read).await.map_err(|e| Failure::Answer(format!("reading it panicked: {e}")))??;
+        if !polled.bridge.is_complete() {
+            self.compare_window(polled, &mut found).await?;
+        }
+        Ok(found)
+    }
+
+    /// Where a poll went well.
+    async fn succeeded(&self, polled: &mut Polled) {
+        let failures = std::mem::take(&mut polled.progress.failures);
+        polled.progress.last_error = None;
+        if std::mem::take(&mut polled.progress.alerted) {
+            let data = serde_json::json!({ "bridge": &*polled.bridge.name, "failures": failures });
+            self.alert(&polled.bridge, "bridge.recovered", data).await;
+        }
+    }
+
+    async fn failed(&self, polled: &mut Polled, failure: &Failure) {
+        let bridge = &polled.bridge;
+        polled.progress.failures = polled.progress.failures.saturating_add(1);
+        polled.progress.last_error = Some(failure.to_string());
+        let failures = polled.progress.failures;
+        if failures == 1 {
+            tracing::warn!(bridge = %bridge.name, error = %failure, "the poll failed");
+        } else {
+            tracing::debug!(bridge = %bridge.name, failures, error = %failure, "the poll failed again");
+        }
+        if failures >= bridge.alert.after && !polled.progress.alerted {
+            polled.progress.alerted = true;
+            let data = serde_json::json!({ "bridge": &*bridge.name, "failures": failures, "error": failure.to_string() });
+            self.alert(&polled.bridge, "bridge.failing", data).await;
+        }
+    }
+
+    /// What is held, in full.
+    pub async fn hold(&self, name: &Name) -> Result<Option<Hold>, store::Error> {
+        let name = name.clone();
+        self.store.read(move |engine| engine.hold(&name)).await
+    }
+}

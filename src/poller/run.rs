@@ -1,0 +1,589 @@
+//! When bridges are polled: one heap of due times, no overlap, and a ceiling on polls in flight.
+//!
+//! A bridge's state is moved into the task that works on it (a poll, an accept, a resend) and comes back with it, so
+//! that nothing else can touch it meanwhile.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap, HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde::Serialize;
+use serde_json::{Value as Json, json};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::{Id, JoinSet},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Failure, Outcome, Polled, Poller, Polling};
+use crate::{
+    config::Bridge,
+    decode::Page,
+    guard::Verdict,
+    model::{Hash, Name, Timestamp},
+    schedule::HINT_MAX,
+    store::{self, Op, Progress},
+};
+
+/// Requests that may wait for the runner.
+const REQUESTS_MAX: usize = 256;
+/// Where bridges stand is written at most this often.
+const SAVE_EVERY: Duration = Duration::from_secs(30);
+/// A server's hint longer than this is written at once: a restart must not ask too early.
+const HINT_SAVED_FROM: Duration = Duration::from_secs(60);
+/// Rows of one write.
+const SAVE_AT_ONCE: usize = 1000;
+/// Jobs that may wait for one bridge.
+const JOBS_MAX: usize = 16;
+
+/// How a bridge stands, as `status` shows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Status {
+    /// `ok`, `new`, `failing`, `held`, `disabled`.
+    pub state: &'static str,
+    pub records: u64,
+    pub sequence: u64,
+    pub version: u64,
+    pub last_poll: Option<String>,
+    pub next_poll: Option<String>,
+    pub failures: u32,
+    pub last_error: Option<String>,
+    pub polling: bool,
+    pub source: String,
+}
+
+/// Why a request was not taken.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(pub String);
+
+type Answer = oneshot::Sender<Result<Json, Refused>>;
+
+enum Request {
+    Job(Name, Job),
+    Status(oneshot::Sender<BTreeMap<Name, Status>>),
+    Apply(BTreeMap<Name, Arc<Bridge>>, Box<Poller>, oneshot::Sender<()>),
+}
+
+/// Work on one bridge, exclusive.
+enum Job {
+    Due,
+    Poll(Answer),
+    /// With saved pages, or with those that the source gives now.
+    DryRun(Option<Page>, Answer),
+    Accept(Option<Hash>, Answer),
+    Reject(Option<Hash>, Answer),
+    Resend(Name, Answer),
+}
+
+/// The door; cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    requests: mpsc::Sender<Request>,
+}
+
+impl Handle {
+    async fn job(&self, bridge: Name, job: impl FnOnce(Answer) -> Job) -> Result<Json, Refused> {
+        let gone = |_| Refused("the daemon is stopping".into());
+        let (answer, result) = oneshot::channel();
+        self.requests.send(Request::Job(bridge, job(answer))).await.map_err(|_| gone(()))?;
+        result.await.map_err(|_| gone(()))?
+    }
+
+    /// One poll now.
+    pub async fn poll(&self, bridge: Name) -> Result<Json, Refused> {
+        self.job(bridge, Job::Poll).await
+    }
+
+    /// What a poll would do.
+    pub async fn dry_run(&self, bridge: Name, saved: Option<Page>) -> Result<Json, Refused> {
+        self.job(bridge, |answer| Job::DryRun(saved, answer)).await
+    }
+
+    pub async fn accept(&self, bridge: Name, hash: Option<Hash>) -> Result<Json, Refused> {
+        self.job(bridge, |answer| Job::Accept(hash, answer)).await
+    }
+
+    pub async fn reject(&self, bridge: Name, hash: Option<Hash>) -> Result<Json, Refused> {
+        self.job(bridge, |answer| Job::Reject(hash, answer)).await
+    }
+
+    pub async fn resend(&self, bridge: Name, endpoint: Name) -> Result<Json, Refused> {
+        self.job(bridge, |answer| Job::Resend(endpoint, answer)).await
+    }
+
+    /// How every bridge stands.
+    pub async fn status(&self) -> BTreeMap<Name, Status> {
+        let (answer, result) = oneshot::channel();
+        if self.requests.send(Request::Status(answer)).await.is_err() {
+            return BTreeMap::new();
+        }
+        result.await.unwrap_or_default()
+    }
+
+    /// Takes the bridges of another configuration; unchanged ones keep their timing.
+    pub async fn apply(&self, bridges: BTreeMap<Name, Arc<Bridge>>, poller: Poller) {
+        let (answer, result) = oneshot::channel();
+        if self.requests.send(Request::Apply(bridges, Box::new(poller), answer)).await.is_ok() {
+            // An error ends the run, which says so itself.
+            let _ = result.await;
+        }
+    }
+}
+
+struct Slot {
+    bridge: Arc<Bridge>,
+    /// Away while a task works on it.
+    polled: Option<Polled>,
+    due: Timestamp,
+    /// Of the heap's entry that counts; older ones are void.
+    generation: u64,
+    jobs: VecDeque<Job>,
+    /// As it stood when the work began.
+    last: Status,
+    /// In line for a place among the polls in flight.
+    queued: bool,
+}
+
+/// Runs all bridges.
+pub struct Runner {
+    poller: Poller,
+    in_flight_max: usize,
+    requests: mpsc::Receiver<Request>,
+    slots: BTreeMap<Name, Slot>,
+    heap: BinaryHeap<Reverse<(Instant, u64, Name)>>,
+    generation: u64,
+    /// Due, and waiting for a place.
+    ready: VecDeque<Name>,
+    tasks: JoinSet<(Polled, Option<Outcome>)>,
+    working: HashMap<Id, Name>,
+    saving: JoinSet<Result<(), store::Error>>,
+}
+
+impl Runner {
+    pub fn new(poller: Poller, in_flight_max: usize) -> (Self, Handle) {
+        let (sender, requests) = mpsc::channel(REQUESTS_MAX);
+        let runner = Self {
+            poller,
+            in_flight_max,
+            requests,
+            slots: BTreeMap::new(),
+            heap: BinaryHeap::new(),
+            generation: 0,
+            ready: VecDeque::new(),
+            tasks: JoinSet::new(),
+            working: HashMap::new(),
+            saving: JoinSet::new(),
+        };
+        (runner, Handle { requests: sender })
+    }
+
+    /// Runs until shutdown, or until the store fails. Polls under way are finished and everything is written first.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), store::Error> {
+        let mut save = interval(SAVE_EVERY);
+        save.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            self.start_due();
+            let wake = self.heap.peek().map(|Reverse((at, ..))| *at);
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some(done) = self.tasks.join_next_with_id() => self.done(done).await?,
+                Some(saved) = self.saving.join_next() => saved.map_err(|e| store::Error::Io(e.to_string()))??,
+                request = self.requests.recv() => match request {
+                    Some(request) => self.request(request).await?,
+                    None => break,
+                },
+                _ = save.tick() => self.save(),
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
+            }
+        }
+        self.requests.close();
+        while let Some(done) = self.tasks.join_next_with_id().await {
+            self.done(done).await?;
+        }
+        while let Some(saved) = self.saving.join_next().await {
+            saved.map_err(|e| store::Error::Io(e.to_string()))??;
+        }
+        self.save();
+        while let Some(saved) = self.saving.join_next().await {
+            saved.map_err(|e| store::Error::Io(e.to_string()))??;
+        }
+        Ok(())
+    }
+
+    /// Puts what is due in line, and starts as many as there are places.
+    fn start_due(&mut self) {
+        let now = Instant::now();
+        while let Some(Reverse((at, ..))) = self.heap.peek()
+            && *at <= now
+        {
+            let Some(Reverse((_, generation, name))) = self.heap.pop() else { break };
+            if let Some(slot) = self.slots.get_mut(&name)
+                && slot.generation == generation
+                && !slot.queued
+            {
+                slot.queued = true;
+                self.ready.push_back(name);
+            }
+        }
+        while self.working.len() < self.in_flight_max
+            && let Some(name) = self.ready.pop_front()
+        {
+            if let Some(slot) = self.slots.get_mut(&name) {
+                slot.queued = false;
+                // While something else works on it, it is due again when that is done.
+                if slot.polled.is_some() {
+                    slot.jobs.push_front(Job::Due);
+                    self.work(&name);
+                }
+            }
+        }
+    }
+
+    /// Starts the next job of a bridge, when nothing works on it.
+    fn work(&mut self, name: &Name) {
+        let Some(slot) = self.slots.get_mut(name) else { return };
+        if slot.polled.is_none() {
+            return;
+        }
+        let Some(job) = slot.jobs.pop_front() else { return };
+        slot.last = status(slot);
+        let Some(polled) = slot.polled.take() else { return };
+        let poller = self.poller.clone();
+        let id = self.tasks.spawn(run_job(poller, polled, job)).id();
+        self.working.insert(id, name.clone());
+    }
+
+    async fn done(&mut self, done: Result<(Id, (Polled, Option<Outcome>)), tokio::task::JoinError>) -> Result<(), store::Error> {
+        let (id, result) = match done {
+            Ok((id, result)) => (id, Some(result)),
+            Err(error) => {
+                tracing::error!(%error, "a poll panicked");
+                (error.id(), None)
+            }
+        };
+        let Some(name) = self.working.remove(&id) else { return Ok(()) };
+        let Some(slot) = self.slots.get_mut(&name) else {
+            // The bridge left the configuration meanwhile: where it stood is still worth keeping.
+            if let Some((polled, _)) = result {
+                self.poller.store.write(Op::Progress(vec![(name, polled.progress)])).await?;
+            }
+            return Ok(());
+        };
+        let bridge = slot.bridge.clone();
+        let (mut polled, outcome) = match result {
+            Some((polled, outcome)) if !stale(&outcome) && *polled.bridge == *bridge => (polled, outcome),
+            Some((polled, outcome)) if !stale(&outcome) => (rebuilt(bridge, polled), outcome),
+            _ => (load(&self.poller, bridge).await?, None),
+        };
+        let hint = outcome.as_ref().and_then(|o| o.hint);
+        let now = self.poller.clock.now();
+        if let Some(outcome) = outcome {
+            slot.due = next_due(&polled, slot.due, now, &outcome);
+            polled.progress.due = slot.due;
+        }
+        let save_now = hint.filter(|hint| *hint > HINT_SAVED_FROM).map(|_| polled.progress.clone());
+        slot.polled = Some(polled);
+        if let Some(progress) = save_now {
+            self.poller.store.write(Op::Progress(vec![(name.clone(), progress)])).await?;
+        }
+        self.arm(&name, now);
+        self.work(&name);
+        Ok(())
+    }
+
+    /// Puts a bridge's due time on the heap.
+    fn arm(&mut self, name: &Name, now: Timestamp) {
+        self.generation += 1;
+        let generation = self.generation;
+        if let Some(slot) = self.slots.get_mut(name)
+            && slot.bridge.enabled
+        {
+            slot.generation = generation;
+            // A timer reaches at most a day: then the wall clock is looked at again.
+            let wait = now.until(slot.due).min(HINT_MAX);
+            self.heap.push(Reverse((Instant::now() + wait, generation, name.clone())));
+        }
+    }
+
+    async fn request(&mut self, request: Request) -> Result<(), store::Error> {
+        match request {
+            Request::Job(name, job) => match self.slots.get_mut(&name) {
+                Some(slot) if slot.jobs.len() < JOBS_MAX => {
+                    slot.jobs.push_back(job);
+                    self.work(&name);
+                }
+                Some(_) => refuse(job, format!("{JOBS_MAX} requests wait for {name} already")),
+                None => {
+                    let near = crate::settings::nearest(&name, self.slots.keys().map(|n| &**n));
+                    let hint = near.map(|n| format!(": did you mean {n:?}?")).unwrap_or_default();
+                    refuse(job, format!("there is no bridge {name:?}{hint}"));
+                }
+            },
+            Request::Status(answer) => {
+                let all = self.slots.iter().map(|(name, slot)| (name.clone(), status(slot))).collect();
+                // The one who asked may have gone.
+                let _ = answer.send(all);
+            }
+            Request::Apply(bridges, poller, answer) => {
+                self.apply(bridges, *poller).await?;
+                let _ = answer.send(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply(&mut self, bridges: BTreeMap<Name, Arc<Bridge>>, poller: Poller) -> Result<(), store::Error> {
+        self.poller = poller;
+        let removed: Vec<Name> = self.slots.keys().filter(|name| !bridges.contains_key(*name)).cloned().collect();
+        for name in removed {
+            if let Some(Slot { polled: Some(polled), .. }) = self.slots.remove(&name) {
+                self.poller.store.write(Op::Progress(vec![(name, polled.progress)])).await?;
+            }
+        }
+        let fresh: Vec<Name> = bridges.keys().filter(|name| !self.slots.contains_key(*name)).cloned().collect();
+        // At the start all of them: one read instead of one for each.
+        let mut loaded: BTreeMap<Name, store::Loaded> = BTreeMap::new();
+        if !fresh.is_empty() {
+            let all = self.poller.store.read(|engine| engine.bridges()).await?;
+            loaded.extend(all.into_iter().map(|l| (l.name.clone(), l)));
+        }
+        let now = self.poller.clock.now();
+        for (name, bridge) in bridges {
+            match self.slots.get_mut(&name) {
+                Some(slot) if *slot.bridge == *bridge => continue,
+                Some(slot) => {
+                    let stored = slot.due;
+                    slot.bridge = bridge.clone();
+                    // Its old due time may lie too far ahead for the new schedule.
+                    slot.due = stored.min(bridge.schedule.first(&name, None, now));
+                    slot.polled = slot.polled.take().map(|polled| rebuilt(bridge, polled));
+                }
+                None => {
+                    let stored = loaded.remove(&name);
+                    let held = match &stored {
+                        Some(stored) if stored.held => self.poller.hold(&name).await?.map(|h| (h.hash, h.rejected)),
+                        _ => None,
+                    };
+                    let known = stored.as_ref().filter(|l| l.state.version > 0 || l.progress.is_some());
+                    let due = known.map(|l| l.progress.as_ref().map_or(Timestamp(0), |p| p.due));
+                    let due = bridge.schedule.first(&name, due, now);
+                    let polled = Polled::new(bridge.clone(), stored, held);
+                    let mut slot = Slot {
+                        bridge,
+                        polled: Some(polled),
+                        due,
+                        generation: 0,
+                        jobs: VecDeque::new(),
+                        last: Status {
+                            state: "new",
+                            records: 0,
+                            sequence: 0,
+                            version: 0,
+                            last_poll: None,
+                            next_poll: None,
+                            failures: 0,
+                            last_error: None,
+                            polling: false,
+                            source: String::new(),
+                        },
+                        queued: false,
+                    };
+                    slot.last = status(&slot);
+                    self.slots.insert(name.clone(), slot);
+                }
+            }
+            self.arm(&name, now);
+        }
+        Ok(())
+    }
+
+    /// Writes where bridges stand, in the background; nothing when the last writing is still under way.
+    fn save(&mut self) {
+        if !self.saving.is_empty() {
+            return;
+        }
+        let mut rows: Vec<(Name, Progress)> = Vec::new();
+        for (name, slot) in &mut self.slots {
+            if let Some(polled) = slot.polled.as_mut().filter(|polled| polled.dirty) {
+                polled.dirty = false;
+                rows.push((name.clone(), polled.progress.clone()));
+            }
+        }
+        let store = self.poller.store.clone();
+        if !rows.is_empty() {
+            self.saving.spawn(async move {
+                for chunk in rows.chunks(SAVE_AT_ONCE) {
+                    store.write(Op::Progress(chunk.to_vec())).await?;
+                }
+                Ok(())
+            });
+        }
+    }
+}
+
+/// Whether what the task worked with is no longer what is stored.
+fn stale(outcome: &Option<Outcome>) -> bool {
+    matches!(outcome, Some(Outcome { result: Err(Failure::Store(store::Error::Conflict { .. })), .. }))
+}
+
+/// The same state under another definition.
+fn rebuilt(bridge: Arc<Bridge>, old: Polled) -> Polled {
+    let held = old.held;
+    let loaded =
+        store::Loaded { name: bridge.name.clone(), state: old.state, progress: Some(old.progress), held: held.is_some() };
+    Polled::new(bridge, Some(loaded), held)
+}
+
+async fn load(poller: &Poller, bridge: Arc<Bridge>) -> Result<Polled, store::Error> {
+    let name = bridge.name.clone();
+    let (loaded, hold) = poller.store.read(move |engine| Ok((engine.bridge(&name)?, engine.hold(&name)?))).await?;
+    Ok(Polled::new(bridge, loaded, hold.map(|h| (h.hash, h.rejected))))
+}
+
+/// After success on the beat, after failure by backoff; a hint of the server only delays.
+fn next_due(polled: &Polled, due: Timestamp, now: Timestamp, outcome: &Outcome) -> Timestamp {
+    let schedule = &polled.bridge.schedule;
+    let next = match &outcome.result {
+        Ok(_) => schedule.next(due, now, crate::deliver::random()),
+        Err(failure) => schedule.after_failure(polled.progress.failures, failure.kind(), now),
+    };
+    outcome.hint.map_or(next, |hint| next.max(now.plus(hint.min(HINT_MAX))))
+}
+
+fn refuse(job: Job, why: String) {
+    match job {
+        Job::Due => {}
+        Job::Poll(answer)
+        | Job::DryRun(_, answer)
+        | Job::Accept(_, answer)
+        | Job::Reject(_, answer)
+        | Job::Resend(_, answer) => drop(answer.send(Err(Refused(why)))),
+    }
+}
+
+fn status(slot: &Slot) -> Status {
+    let next_poll = slot.bridge.enabled.then(|| slot.due.to_string());
+    let Some(polled) = &slot.polled else { return Status { polling: true, ..slot.last.clone() } };
+    let progress = &polled.progress;
+    Status {
+        state: if !slot.bridge.enabled {
+            "disabled"
+        } else if progress.failures > 0 {
+            "failing"
+        } else if matches!(polled.held, Some((_, false))) {
+            "held"
+        } else if polled.state.version == 0 {
+            "new"
+        } else {
+            "ok"
+        },
+        records: polled.state.records,
+        sequence: polled.state.sequence,
+        version: polled.state.version,
+        last_poll: progress.last_poll.map(|at| at.to_string()),
+        next_poll,
+        failures: progress.failures,
+        last_error: progress.last_error.clone(),
+        polling: false,
+        source: slot.bridge.source.describe(),
+    }
+}
+
+/// One job. The outcome is there when it was a poll.
+async fn run_job(poller: Poller, mut polled: Polled, job: Job) -> (Polled, Option<Outcome>) {
+    // The one who asked may have gone; the work is done all the same.
+    let reply = |answer: Answer, result: Result<Json, String>| drop(answer.send(result.map_err(Refused)));
+    match job {
+        Job::Due => {
+            let outcome = poller.poll_once(&mut polled).await;
+            return (polled, Some(outcome));
+        }
+        Job::Poll(answer) => {
+            let outcome = poller.poll_once(&mut polled).await;
+            reply(answer, outcome.result.as_ref().map(show).map_err(Failure::to_string));
+            return (polled, Some(outcome));
+        }
+        Job::DryRun(saved, answer) => {
+            let result = dry_run(&poller, &mut polled, saved).await;
+            reply(answer, result.map_err(|e| e.to_string()));
+        }
+        Job::Accept(hash, answer) => {
+            let result = poller.accept(&mut polled, hash).await;
+            reply(answer, result.map(|polling| show(&polling)));
+        }
+        Job::Reject(hash, answer) => {
+            let result = poller.reject(&mut polled, hash).await;
+            reply(answer, result.map(|()| json!({ "result": "rejected" })));
+        }
+        Job::Resend(endpoint, answer) => {
+            let result = poller.resend(&mut polled, &endpoint).await;
+            reply(answer, result.map(|sent| json!({ "result": "resent", "events": sent })).map_err(|e| e.to_string()));
+        }
+    }
+    (polled, None)
+}
+
+fn show(polling: &Polling) -> Json {
+    match polling {
+        Polling::Unchanged => json!({ "result": "unchanged" }),
+        Polling::Same => json!({ "result": "no change that counts" }),
+        Polling::Baseline { records } => json!({ "result": "baseline", "records": records }),
+        Polling::Changed { created, updated, deleted } => {
+            json!({ "result": "changed", "created": created, "updated": updated, "deleted": deleted })
+        }
+        Polling::Held => json!({ "result": "held" }),
+    }
+}
+
+/// Shows request, pages, records, keys and changes; writes nothing.
+async fn dry_run(poller: &Poller, polled: &mut Polled, saved: Option<Page>) -> Result<Json, Failure> {
+    /// Changes that are shown in full.
+    const SHOWN_MAX: usize = 100;
+    let request = polled.bridge.source.describe();
+    let (pages, date) = match saved {
+        Some(page) => (vec![page], None),
+        None => {
+            let mut fresh = Polled::new(polled.bridge.clone(), None, None);
+            fresh.state.mark = polled.state.mark.clone();
+            fresh.state.previous = polled.state.previous.clone();
+            match poller.fetch(&mut fresh).await? {
+                crate::source::Fetched::Pages(answer) => (answer.pages, answer.date),
+                crate::source::Fetched::Absent { .. } => return Ok(json!({ "request": request, "absent": true })),
+                crate::source::Fetched::NotModified { .. } => return Ok(json!({ "request": request, "not-modified": true })),
+            }
+        }
+    };
+    let mut shown = Vec::new();
+    for (number, page) in pages.iter().enumerate() {
+        let records = polled.bridge.definition.records(page)?;
+        let keys: Result<Vec<String>, _> = records
+            .into_iter()
+            .enumerate()
+            .map(|(at, raw)| polled.bridge.definition.parse(raw, at + 1, &format!("page {}", number + 1)).map(|p| p.key))
+            .collect();
+        let keys = keys?;
+        shown.push(json!({ "url": page.url, "bytes": page.body.len(), "records": keys.len(), "keys": keys }));
+    }
+    let found = poller.dry_run(polled, pages, date).await?;
+    let changes: Vec<Json> = found
+        .changes
+        .iter()
+        .take(SHOWN_MAX)
+        .map(|change| json!({ "change": change.kind, "key": change.key, "before": change.before, "after": change.after }))
+        .collect();
+    let verdict = match found.verdict {
+        Verdict::Commit => json!("commit"),
+        Verdict::Hold(reason) => json!({ "hold": reason }),
+        Verdict::Error(reason) => json!({ "error": reason }),
+    };
+    Ok(json!({
+        "request": request, "pages": shown, "baseline": polled.state.version == 0,
+        "created": found.counts.created, "updated": found.counts.updated, "deleted": found.counts.deleted,
+        "verdict": verdict, "changes": changes,
+    }))
+}

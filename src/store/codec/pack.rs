@@ -1,0 +1,292 @@
+//! Events of one commit in packs: a header that tells what a reader looks for, and the events, compressed.
+
+use super::{
+    ROW_BYTES_MAX,
+    bytes::{Bytes, damaged, put_bytes, put_folded, put_number, put_varint},
+};
+use crate::{
+    model::{Content, Delivery, Event, EventId, Name, Timestamp},
+    store::Error,
+};
+
+/// Below it a pack is stored as it is: compressing would gain little.
+const FOLD_OVER: usize = 2048;
+/// Left of a row for the chunk's header and the compression's.
+const PACK_BYTES_MAX: usize = ROW_BYTES_MAX - 16;
+/// Of one event or endpoint in the header, beside its text.
+const OVERHEAD: usize = 20;
+
+/// An encoded pack and the number of its events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pack {
+    pub value: Vec<u8>,
+    pub events: usize,
+}
+
+/// What is known of a pack without its events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackHeader {
+    /// Of the latest event.
+    pub at: Timestamp,
+    pub bridge: Name,
+    /// Each once.
+    pub endpoints: Vec<Name>,
+    pub ids: Vec<EventId>,
+}
+
+/// Packs events in order; events of different bridges go into different packs. An event that is larger than a pack
+/// has one of its own.
+pub fn pack(events: &[Event]) -> Vec<Pack> {
+    let mut packs = Vec::new();
+    let mut open = Open::default();
+    for event in events {
+        let mut next = Encoded::of(event, &open.header.endpoints);
+        let full = open.size + next.size > PACK_BYTES_MAX || event.bridge != open.header.bridge;
+        if full && !open.header.ids.is_empty() {
+            packs.push(std::mem::take(&mut open).close());
+            next = Encoded::of(event, &[]);
+        }
+        if open.header.ids.is_empty() {
+            open.header.bridge = event.bridge.clone();
+            open.header.at = event.at;
+            open.size = event.bridge.len() + OVERHEAD;
+        }
+        open.size += next.size;
+        open.header.at = open.header.at.max(event.at);
+        open.header.endpoints.extend(next.endpoints);
+        open.header.ids.push(event.id);
+        open.events.extend_from_slice(&next.bytes);
+    }
+    if !open.header.ids.is_empty() {
+        packs.push(open.close());
+    }
+    packs
+}
+
+#[derive(Default)]
+struct Open {
+    header: PackHeader,
+    events: Vec<u8>,
+    size: usize,
+}
+
+impl Default for PackHeader {
+    fn default() -> Self {
+        Self {
+            at: Timestamp(0),
+            bridge: "".into(),
+            endpoints: Vec::new(),
+            ids: Vec::new(),
+        }
+    }
+}
+
+impl Open {
+    fn close(self) -> Pack {
+        let header = &self.header;
+        let mut value = Vec::with_capacity(self.size);
+        value.extend_from_slice(&header.at.0.to_be_bytes());
+        put_bytes(&mut value, header.bridge.as_bytes());
+        put_number(&mut value, header.endpoints.len());
+        for endpoint in &header.endpoints {
+            put_bytes(&mut value, endpoint.as_bytes());
+        }
+        put_number(&mut value, header.ids.len());
+        for id in &header.ids {
+            value.extend_from_slice(&id.0);
+        }
+        put_folded(&mut value, &self.events, FOLD_OVER);
+        Pack {
+            value,
+            events: header.ids.len(),
+        }
+    }
+}
+
+/// An event, and what it adds to a pack.
+struct Encoded {
+    bytes: Vec<u8>,
+    /// Those that the header does not have yet.
+    endpoints: Vec<Name>,
+    size: usize,
+}
+
+impl Encoded {
+    fn of(event: &Event, known: &[Name]) -> Self {
+        let mut endpoints: Vec<Name> = Vec::new();
+        let mut size = OVERHEAD;
+        for delivery in &event.deliveries {
+            if !known.contains(&delivery.endpoint) && !endpoints.contains(&delivery.endpoint) {
+                size += delivery.endpoint.len() + OVERHEAD;
+                endpoints.push(delivery.endpoint.clone());
+            }
+        }
+        let bytes = encode(event, known, &endpoints);
+        Self {
+            size: size + bytes.len(),
+            bytes,
+            endpoints,
+        }
+    }
+}
+
+/// All but the id and the bridge, which the header has.
+fn encode(event: &Event, known: &[Name], more: &[Name]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(event.body.len() + event.key.len() + 64);
+    put_varint(&mut out, event.sequence);
+    put_bytes(&mut out, event.kind.as_bytes());
+    put_bytes(&mut out, event.key.as_bytes());
+    out.extend_from_slice(&event.at.0.to_be_bytes());
+    put_bytes(&mut out, &event.body);
+    put_number(&mut out, event.deliveries.len());
+    for delivery in &event.deliveries {
+        let index = known
+            .iter()
+            .chain(more)
+            .position(|e| *e == delivery.endpoint)
+            .expect("the caller added every endpoint");
+        put_number(&mut out, index);
+        match &delivery.content {
+            Content::Shared => out.push(0),
+            Content::Own(body) => {
+                out.push(1);
+                put_bytes(&mut out, body);
+            }
+            Content::Dead(reason) => {
+                out.push(2);
+                put_bytes(&mut out, reason.as_bytes());
+            }
+        }
+    }
+    out
+}
+
+fn header(bytes: &mut Bytes<'_>) -> Result<PackHeader, Error> {
+    let at = Timestamp(bytes.i64()?);
+    let bridge = bytes.text()?.into();
+    let mut endpoints = Vec::new();
+    for _ in 0..bytes.varint::<u32>()? {
+        endpoints.push(bytes.text()?.into());
+    }
+    let mut ids = Vec::new();
+    for _ in 0..bytes.varint::<u32>()? {
+        ids.push(EventId(bytes.array()?));
+    }
+    Ok(PackHeader {
+        at,
+        bridge,
+        endpoints,
+        ids,
+    })
+}
+
+pub fn decode_pack_header(value: &[u8]) -> Result<PackHeader, Error> {
+    header(&mut Bytes::of(value))
+}
+
+/// The events in order.
+pub fn decode_pack(value: &[u8]) -> Result<Vec<Event>, Error> {
+    let mut bytes = Bytes::of(value);
+    let header = header(&mut bytes)?;
+    let events = bytes.folded()?;
+    let mut bytes = Bytes::of(&events);
+    let mut events = Vec::with_capacity(header.ids.len());
+    for id in &header.ids {
+        let sequence = bytes.varint()?;
+        let kind = bytes.text()?.to_owned();
+        let key = bytes.text()?.to_owned();
+        let at = Timestamp(bytes.i64()?);
+        let body = bytes.bytes()?.to_vec();
+        let mut deliveries = Vec::new();
+        for _ in 0..bytes.varint::<u32>()? {
+            let index: usize = bytes.varint()?;
+            let endpoint = header
+                .endpoints
+                .get(index)
+                .ok_or_else(|| damaged("an endpoint's number"))?
+                .clone();
+            let content = match bytes.u8()? {
+                0 => Content::Shared,
+                1 => Content::Own(bytes.bytes()?.to_vec()),
+                2 => Content::Dead(bytes.text()?.to_owned()),
+                _ => return Err(damaged("an unknown content")),
+            };
+            deliveries.push(Delivery { endpoint, content });
+        }
+        events.push(Event {
+            id: *id,
+            bridge: header.bridge.clone(),
+            sequence,
+            kind,
+            key,
+            at,
+            body,
+            deliveries,
+        });
+    }
+    bytes.end()?;
+    Ok(events)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+    use crate::store::codec::split;
+
+    prop_compose! {
+        fn delivery()(endpoint in "[a-c]{1,2}", tag in 0..3, text in ".{0,40}") -> Delivery {
+            let content = match tag {
+                0 => Content::Shared,
+                1 => Content::Own(text.into_bytes()),
+                _ => Content::Dead(text),
+            };
+            Delivery { endpoint: endpoint.into(), content }
+        }
+    }
+
+    prop_compose! {
+        fn event()(
+            id: [u8; 16], bridge in "[ab]?", sequence: u64, key in ".{0,9}", at: i64, body in vec(any::<u8>(), 0..900),
+            deliveries in vec(delivery(), 0..4),
+        ) -> Event {
+            let kind = format!("{bridge}.created");
+            Event { id: EventId(id), bridge: bridge.into(), sequence, kind, key, at: Timestamp(at), body, deliveries }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn events_round_trip_and_packs_fit_a_row(events in vec(event(), 0..60)) {
+            let packs = pack(&events);
+            let mut read = Vec::new();
+            for pack in &packs {
+                prop_assert_eq!(split(&pack.value).expect("it fits").len(), 1);
+                let header = decode_pack_header(&pack.value).expect("readable");
+                let events = decode_pack(&pack.value).expect("readable");
+                prop_assert_eq!(events.len(), pack.events);
+                prop_assert_eq!(header.ids, events.iter().map(|e| e.id).collect::<Vec<_>>());
+                prop_assert_eq!(Some(header.at), events.iter().map(|e| e.at).max());
+                read.extend(events);
+            }
+            prop_assert_eq!(read, events);
+        }
+
+        #[test]
+        fn packs_cut_short_are_damaged(events in vec(event(), 1..4), at: prop::sample::Index) {
+            for pack in pack(&events) {
+                let short = pack.value.get(..at.index(pack.value.len())).expect("within");
+                prop_assert!(matches!(decode_pack(short), Err(Error::Damaged(_))));
+            }
+        }
+
+        #[test]
+        fn noise_never_panics(noise: Vec<u8>) {
+            let _ = decode_pack(&noise);
+            let _ = decode_pack_header(&noise);
+        }
+    }
+}
