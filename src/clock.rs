@@ -17,7 +17,10 @@ pub struct Clock(Arc<Source>);
 enum Source {
     System,
     /// `start` plus what tokio's (paused) clock has moved since `origin`.
-    Manual { start: Timestamp, origin: Instant },
+    Manual {
+        start: Timestamp,
+        origin: Instant,
+    },
 }
 
 impl Clock {
@@ -28,11 +31,17 @@ impl Clock {
 
     /// Starts at `start` and moves with tokio's clock. For tests on paused time.
     pub fn starting_at(start: Timestamp) -> Self {
-        Self(Arc::new(Source::Manual { start, origin: Instant::now() }))
+        Self(Arc::new(Source::Manual {
+            start,
+            origin: Instant::now(),
+        }))
     }
 
     /// Now.
-    #[expect(clippy::disallowed_methods, reason = "the one place where the machine's clock is read")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place where the machine's clock is read"
+    )]
     pub fn now(&self) -> Timestamp {
         match &*self.0 {
             Source::System => {

@@ -15,7 +15,12 @@ pub use bridge::{Alert, Bridge, DefinitionChanged, Deletes, Filters, FirstPoll, 
 pub use endpoint::{Endpoint, RETRY_SCHEDULE};
 pub use load::{Failed, Secrets, load};
 
-use crate::{expr, http::client, model::{ChangeKind, Name}, settings::diagnostic::Rendered};
+use crate::{
+    expr,
+    http::client,
+    model::{ChangeKind, Name},
+    settings::diagnostic::Rendered,
+};
 
 /// All that the files say.
 #[derive(Debug)]

@@ -37,11 +37,19 @@ pub static DECODED: AtomicU64 = AtomicU64::new(0);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error("the answer is HTML ({content_type}), not {expected}: a login or an error page? It begins: {start}")]
-    Html { content_type: String, expected: &'static str, start: String },
+    Html {
+        content_type: String,
+        expected: &'static str,
+        start: String,
+    },
     #[error("the answer is empty")]
     Empty,
     #[error("the answer is not {expected}: {cause}; it begins: {start}")]
-    Malformed { expected: &'static str, cause: String, start: String },
+    Malformed {
+        expected: &'static str,
+        cause: String,
+        start: String,
+    },
     #[error("the answer is nested deeper than {max} (`depth-max`)")]
     Depth { max: usize },
 }
@@ -50,7 +58,11 @@ pub enum Error {
 pub fn read(item: &Item<'_>) -> Option<Kind> {
     let mut table = item.table()?;
     table.not_yet(NOT_YET);
-    let found = if NOT_YET.iter().any(|kind| table.has(kind)) { None } else { table.take_kind(&["json", "ndjson"]) };
+    let found = if NOT_YET.iter().any(|kind| table.has(kind)) {
+        None
+    } else {
+        table.take_kind(&["json", "ndjson"])
+    };
     table.finish();
     let (kind, item) = found?;
     let mut options = item.table()?;
@@ -77,12 +89,24 @@ pub fn decode(kind: Option<Kind>, page: &Page, depth_max: usize) -> Result<Cow<'
     match first {
         None if kind == Kind::Json => return Err(Error::Empty),
         Some(b'<') => {
-            let content_type = if content_type.is_empty() { "no content type".into() } else { content_type };
-            return Err(Error::Html { content_type, expected, start: start(body) });
+            let content_type = if content_type.is_empty() {
+                "no content type".into()
+            } else {
+                content_type
+            };
+            return Err(Error::Html {
+                content_type,
+                expected,
+                start: start(body),
+            });
         }
         _ => {}
     }
-    let malformed = |cause: String| Error::Malformed { expected, cause, start: start(body) };
+    let malformed = |cause: String| Error::Malformed {
+        expected,
+        cause,
+        start: start(body),
+    };
     if let Err(error) = std::str::from_utf8(body) {
         return Err(malformed(format!("it is not UTF-8: {error}")));
     }
@@ -92,7 +116,10 @@ pub fn decode(kind: Option<Kind>, page: &Page, depth_max: usize) -> Result<Cow<'
         Kind::Ndjson => {
             let mut array = Vec::with_capacity(body.len() + 2);
             array.push(b'[');
-            let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
+            let lines = body
+                .split(|byte| *byte == b'\n')
+                .map(<[u8]>::trim_ascii)
+                .filter(|line| !line.is_empty());
             for (number, line) in lines.enumerate() {
                 serde_json::from_slice::<serde::de::IgnoredAny>(line)
                     .map_err(|e| malformed(format!("line {}: {e}", number + 1)))?;
@@ -156,16 +183,30 @@ mod tests {
     #[test]
     fn bodies() {
         assert_eq!(check(None, "application/json", "\u{feff}[1]"), Ok("[1]".into()));
-        assert_eq!(check(None, "application/x-ndjson", "{\"a\":1}\n\n{\"a\":2}\r\n"), Ok("[{\"a\":1},{\"a\":2}]".into()));
+        assert_eq!(
+            check(None, "application/x-ndjson", "{\"a\":1}\n\n{\"a\":2}\r\n"),
+            Ok("[{\"a\":1},{\"a\":2}]".into())
+        );
         assert_eq!(check(Some(Kind::Ndjson), "text/plain", ""), Ok("[]".into()));
         for (content_type, body, error) in [
-            ("text/html", "<!doctype html>\n<title>Log in</title>", "the answer is HTML (text/html), not JSON: a login or an error page? It begins: <!doctype html> <title>Log in</title>"),
+            (
+                "text/html",
+                "<!doctype html>\n<title>Log in</title>",
+                "the answer is HTML (text/html), not JSON: a login or an error page? It begins: <!doctype html> <title>Log in</title>",
+            ),
             ("application/json", "  ", "the answer is empty"),
-            ("application/json", "[[[[[1]]]]]", "the answer is nested deeper than 4 (`depth-max`)"),
+            (
+                "application/json",
+                "[[[[[1]]]]]",
+                "the answer is nested deeper than 4 (`depth-max`)",
+            ),
         ] {
             assert_eq!(check(None, content_type, body), Err(error.into()));
         }
-        assert!(check(None, "application/json", r#"["[[[[[[[[", "\"[[[[["]"#).is_ok(), "brackets in strings do not nest");
+        assert!(
+            check(None, "application/json", r#"["[[[[[[[[", "\"[[[[["]"#).is_ok(),
+            "brackets in strings do not nest"
+        );
         assert!(check(Some(Kind::Ndjson), "", "{\"a\":1}\n{\"a\"").is_err());
     }
 }

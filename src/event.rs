@@ -85,19 +85,28 @@ impl Maker {
     fn deliveries(&self, kind: ChangeKind, body: &[u8]) -> Vec<Delivery> {
         // Parsed only when an expression asks for it.
         let parsed = std::cell::OnceCell::new();
-        let event = || parsed.get_or_init(|| serde_json::from_slice::<Json>(body).expect("our own JSON")).clone();
+        let event = || {
+            parsed
+                .get_or_init(|| serde_json::from_slice::<Json>(body).expect("our own JSON"))
+                .clone()
+        };
         let whole = self.bridge.filters.hold(kind, &event);
         if whole == Ok(false) {
             return Vec::new();
         }
         let mut chosen: BTreeMap<Name, Content> = BTreeMap::new();
         for route in &self.bridge.routes {
-            let Some(endpoint) = self.endpoints.get(&route.endpoint).filter(|_| !chosen.contains_key(&route.endpoint)) else {
+            let Some(endpoint) = self
+                .endpoints
+                .get(&route.endpoint)
+                .filter(|_| !chosen.contains_key(&route.endpoint))
+            else {
                 continue;
             };
-            let holds = whole.clone().and_then(|_| route.filters.hold(kind, &event)).and_then(|holds| {
-                Ok(holds && endpoint.filters.hold(kind, &event)?)
-            });
+            let holds = whole
+                .clone()
+                .and_then(|_| route.filters.hold(kind, &event))
+                .and_then(|holds| Ok(holds && endpoint.filters.hold(kind, &event)?));
             let content = match holds {
                 Ok(false) => continue,
                 Ok(true) => content(route, endpoint, &event),
@@ -105,7 +114,10 @@ impl Maker {
             };
             chosen.insert(route.endpoint.clone(), content);
         }
-        chosen.into_iter().map(|(endpoint, content)| Delivery { endpoint, content }).collect()
+        chosen
+            .into_iter()
+            .map(|(endpoint, content)| Delivery { endpoint, content })
+            .collect()
     }
 
     /// What a route sends of an event's standard body today, for `replay --remake`.
@@ -139,7 +151,10 @@ impl Maker {
             key: key.to_owned(),
             at: self.now,
             body,
-            deliveries: vec![Delivery { endpoint: endpoint.into(), content }],
+            deliveries: vec![Delivery {
+                endpoint: endpoint.into(),
+                content,
+            }],
         }
     }
 }
@@ -159,8 +174,13 @@ fn patch(before: Option<&Json>, after: Option<&Json>) -> json_patch::Patch {
     use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, jsonptr::PointerBuf};
     match (before, after) {
         (Some(before), Some(after)) => json_patch::diff(before, after),
-        (None, Some(after)) => Patch(vec![PatchOperation::Add(AddOperation { path: PointerBuf::root(), value: after.clone() })]),
-        _ => Patch(vec![PatchOperation::Remove(RemoveOperation { path: PointerBuf::root() })]),
+        (None, Some(after)) => Patch(vec![PatchOperation::Add(AddOperation {
+            path: PointerBuf::root(),
+            value: after.clone(),
+        })]),
+        _ => Patch(vec![PatchOperation::Remove(RemoveOperation {
+            path: PointerBuf::root(),
+        })]),
     }
 }
 
@@ -176,6 +196,12 @@ pub fn operational(kind: &str, about: &str, data: Json, to: &[Name], now: Timest
         kind,
         at: now,
         body: body.to_string().into_bytes(),
-        deliveries: to.iter().map(|endpoint| Delivery { endpoint: endpoint.clone(), content: Content::Shared }).collect(),
+        deliveries: to
+            .iter()
+            .map(|endpoint| Delivery {
+                endpoint: endpoint.clone(),
+                content: Content::Shared,
+            })
+            .collect(),
     }
 }

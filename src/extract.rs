@@ -47,13 +47,23 @@ pub enum Error {
     #[error("`items`: {0}")]
     Items(expr::Error),
     #[error("`{what}` on record {record} of {page}: {error}")]
-    Expr { what: &'static str, record: usize, page: String, error: expr::Error },
+    Expr {
+        what: &'static str,
+        record: usize,
+        page: String,
+        error: expr::Error,
+    },
     #[error("record {record} of {page} has no key: `key` gives {found}")]
     NoKey { record: usize, page: String, found: String },
     #[error("record {record} of {page} has a key of {length} bytes; {KEY_BYTES_MAX} are allowed")]
     LongKey { record: usize, page: String, length: usize },
     #[error("records {first} and {second} of {page} have the same key {key:?}")]
-    SameKey { first: usize, second: usize, page: String, key: String },
+    SameKey {
+        first: usize,
+        second: usize,
+        page: String,
+        key: String,
+    },
     #[error("record {record} of {page} is not JSON: {cause}")]
     Record { record: usize, page: String, cause: String },
 }
@@ -65,18 +75,35 @@ impl Definition {
         let key = table.take("key").map(|item| item.expr());
         if let (Some(place), None) = (items.is_some().then(|| table.place.clone()), &key) {
             table
-                .error_at(place, format!("`key` is missing in {}: records of a list are told apart by it", table.title()))
+                .error_at(
+                    place,
+                    format!(
+                        "`key` is missing in {}: records of a list are told apart by it",
+                        table.title()
+                    ),
+                )
                 .help("for example key = \".id\"".into())
                 .report();
             return None;
         }
         if items.is_none() && key.is_some() {
-            table.error(format!("`key` in {} needs `items`: a document has the key \"\"", table.title())).report();
+            table
+                .error(format!(
+                    "`key` in {} needs `items`: a document has the key \"\"",
+                    table.title()
+                ))
+                .report();
             return None;
         }
         let mut paths = |name: &'static str| -> Option<Vec<Expr>> {
-            let Some(item) = table.take(name) else { return Some(Vec::new()) };
-            let all: Vec<Option<Expr>> = item.items()?.iter().map(|i| i.expr().filter(|expr| is_path(i, expr))).collect();
+            let Some(item) = table.take(name) else {
+                return Some(Vec::new());
+            };
+            let all: Vec<Option<Expr>> = item
+                .items()?
+                .iter()
+                .map(|i| i.expr().filter(|expr| is_path(i, expr)))
+                .collect();
             all.into_iter().collect()
         };
         let (ignore, unordered) = (paths("ignore"), paths("unordered"));
@@ -92,13 +119,19 @@ impl Definition {
 
     /// The definition as text, for the fingerprint.
     pub fn text(&self) -> String {
-        format!("{:?} {:?} {:?} {:?} {:?}", self.items, self.key, self.ignore, self.unordered, self.decoder)
+        format!(
+            "{:?} {:?} {:?} {:?} {:?}",
+            self.items, self.key, self.ignore, self.unordered, self.decoder
+        )
     }
 
     /// The records of a page, unparsed where `items` is a plain path.
     pub fn records(&self, page: &Page) -> Result<Vec<Raw>, Error> {
         let document = decode::decode(self.decoder, page, self.depth_max)?;
-        let raw = |text: &str| Raw { text: text.to_owned(), hash: Hash::of(text.as_bytes()) };
+        let raw = |text: &str| Raw {
+            text: text.to_owned(),
+            hash: Hash::of(text.as_bytes()),
+        };
         let whole = || std::str::from_utf8(&document).map(str::trim).unwrap_or_default();
         let Some(items) = &self.items else {
             // Parsed once here, so that a damaged document is an error of the page.
@@ -107,7 +140,10 @@ impl Definition {
         };
         if let Some(path) = items.as_path() {
             let found = path.raw_values(&document).map_err(|message| {
-                Error::Items(expr::Error::Failed { program: items.text().to_owned(), message })
+                Error::Items(expr::Error::Failed {
+                    program: items.text().to_owned(),
+                    message,
+                })
             })?;
             return Ok(found.into_iter().map(|value| raw(value.get())).collect());
         }
@@ -125,26 +161,49 @@ impl Definition {
 
     /// Parses a record: its key and its canonical form. `record` counts from 1 and `page` names the page, for messages.
     pub fn parse(&self, raw: Raw, record: usize, page: &str) -> Result<Parsed, Error> {
-        let value: Json = serde_json::from_str(&raw.text)
-            .map_err(|e| Error::Record { record, page: page.to_owned(), cause: e.to_string() })?;
+        let value: Json = serde_json::from_str(&raw.text).map_err(|e| Error::Record {
+            record,
+            page: page.to_owned(),
+            cause: e.to_string(),
+        })?;
         let key = self.key_of(&value, record, page)?;
-        let canonical = self.canonical(&value).map_err(|(what, error)| Error::Expr { what, record, page: page.to_owned(), error })?;
-        let entry = Entry { key: Hash::of(key.as_bytes()), raw: raw.hash, canonical };
+        let canonical = self.canonical(&value).map_err(|(what, error)| Error::Expr {
+            what,
+            record,
+            page: page.to_owned(),
+            error,
+        })?;
+        let entry = Entry {
+            key: Hash::of(key.as_bytes()),
+            raw: raw.hash,
+            canonical,
+        };
         Ok(Parsed { key, entry, value })
     }
 
     fn key_of(&self, value: &Json, record: usize, page: &str) -> Result<String, Error> {
-        let Some(expr) = &self.key else { return Ok(String::new()) };
-        let found = expr
-            .first(value)
-            .map_err(|error| Error::Expr { what: "key", record, page: page.to_owned(), error })?;
-        let none = |found: &str| Error::NoKey { record, page: page.to_owned(), found: found.to_owned() };
+        let Some(expr) = &self.key else {
+            return Ok(String::new());
+        };
+        let found = expr.first(value).map_err(|error| Error::Expr {
+            what: "key",
+            record,
+            page: page.to_owned(),
+            error,
+        })?;
+        let none = |found: &str| Error::NoKey {
+            record,
+            page: page.to_owned(),
+            found: found.to_owned(),
+        };
         let key = match found {
             Some(Json::String(text)) if text.is_empty() => return Err(none("an empty string")),
             Some(Json::String(text)) => text,
             Some(Json::Number(number)) => number.to_string(),
             Some(Json::Array(list)) if list.is_empty() => return Err(none("an empty array")),
-            Some(Json::Array(list)) if list.iter().all(|v| v.is_string() || v.is_number()) => Json::Array(list).to_string(),
+            Some(Json::Array(list)) if list.iter().all(|v| v.is_string() || v.is_number()) => {
+                Json::Array(list).to_string()
+            }
             Some(Json::Array(_)) => return Err(none("an array of other things than strings and numbers")),
             Some(Json::Null) => return Err(none("null")),
             None => return Err(none("nothing")),
@@ -152,7 +211,11 @@ impl Definition {
             Some(Json::Object(_)) => return Err(none("an object")),
         };
         if key.len() > KEY_BYTES_MAX {
-            return Err(Error::LongKey { record, page: page.to_owned(), length: key.len() });
+            return Err(Error::LongKey {
+                record,
+                page: page.to_owned(),
+                length: key.len(),
+            });
         }
         Ok(key)
     }
@@ -188,7 +251,10 @@ impl Definition {
 
 /// Applies a program made around a path.
 fn rewrite(expr: &Expr, value: &Json, program: impl FnOnce(&str) -> String) -> Result<Json, expr::Error> {
-    let failed = |message: String| expr::Error::Failed { program: expr.text().to_owned(), message };
+    let failed = |message: String| expr::Error::Failed {
+        program: expr.text().to_owned(),
+        message,
+    };
     // Interned: the text around a known path compiles once.
     let program = Expr::parse(&program(expr.text())).map_err(|e| failed(e.message))?;
     program.first(value)?.ok_or_else(|| failed("it gives nothing".into()))
@@ -199,20 +265,26 @@ fn is_path(item: &crate::settings::Item<'_>, expr: &Expr) -> bool {
     if expr.as_path().is_some() {
         return true;
     }
-    let tried = Expr::parse(&format!("path({})", expr.text())).map_err(|e| e.message).and_then(|program| {
-        program.all(&Json::Null).map_err(|e| e.to_string())
-    });
+    let tried = Expr::parse(&format!("path({})", expr.text()))
+        .map_err(|e| e.message)
+        .and_then(|program| program.all(&Json::Null).map_err(|e| e.to_string()));
     // A path may not fit `null`; what makes values of its own is none anywhere.
     let not_a_path = matches!(&tried, Err(message) if message.contains("path expression"));
     if not_a_path {
-        item.error(format!("`{}`: `{}` is no path into a record", item.path, expr.text())).help("for example \".updated_at\" or \".items[].etag\"".into()).report();
+        item.error(format!("`{}`: `{}` is no path into a record", item.path, expr.text()))
+            .help("for example \".updated_at\" or \".items[].etag\"".into())
+            .report();
     }
     !not_a_path
 }
 
 fn malformed(error: &serde_json::Error, document: &[u8]) -> decode::Error {
     let start = String::from_utf8_lossy(document).chars().take(80).collect();
-    decode::Error::Malformed { expected: "JSON", cause: error.to_string(), start }
+    decode::Error::Malformed {
+        expected: "JSON",
+        cause: error.to_string(),
+        start,
+    }
 }
 
 fn hash_canonical(value: &Json) -> Hash {
@@ -266,9 +338,13 @@ pub fn canonical_number(text: &str) -> String {
         return "0".into();
     }
     // An exponent beyond 128 bits stays as it is spelled: no source means a number by it.
-    let Ok(exponent) = exponent.trim_start_matches('+').parse::<i128>() else { return text.to_owned() };
+    let Ok(exponent) = exponent.trim_start_matches('+').parse::<i128>() else {
+        return text.to_owned();
+    };
     let zeros = i128::try_from(significant.len() - trimmed.len()).unwrap_or(0);
-    let scale = exponent.saturating_sub(i128::try_from(fraction.len()).unwrap_or(0)).saturating_add(zeros);
+    let scale = exponent
+        .saturating_sub(i128::try_from(fraction.len()).unwrap_or(0))
+        .saturating_add(zeros);
     format!("{}{trimmed}e{scale}", if negative { "-" } else { "" })
 }
 
@@ -289,33 +365,68 @@ mod tests {
     }
 
     fn key(expr: &str, record: &str) -> Result<String, String> {
-        let raw = Raw { text: record.into(), hash: Hash::default() };
-        definition(".[]", expr, &[], &[]).parse(raw, 3, "page 1").map(|p| p.key).map_err(|e| e.to_string())
+        let raw = Raw {
+            text: record.into(),
+            hash: Hash::default(),
+        };
+        definition(".[]", expr, &[], &[])
+            .parse(raw, 3, "page 1")
+            .map(|p| p.key)
+            .map_err(|e| e.to_string())
     }
 
     #[test]
     fn keys() {
         assert_eq!(key(".id", r#"{"id":"a"}"#), Ok("a".into()));
-        assert_eq!(key(".id", r#"{"id":12345678901234567890}"#), Ok("12345678901234567890".into()));
+        assert_eq!(
+            key(".id", r#"{"id":12345678901234567890}"#),
+            Ok("12345678901234567890".into())
+        );
         assert_eq!(key("[.a, .b]", r#"{"a":1.10,"b":"x"}"#), Ok(r#"[1.10,"x"]"#.into()));
-        for record in [r#"{}"#, r#"{"id":""}"#, r#"{"id":true}"#, r#"{"id":{}}"#, r#"{"id":[]}"#] {
-            assert!(key(".id", record).is_err_and(|e| e.starts_with("record 3 of page 1 has no key")), "{record}");
+        for record in [
+            r#"{}"#,
+            r#"{"id":""}"#,
+            r#"{"id":true}"#,
+            r#"{"id":{}}"#,
+            r#"{"id":[]}"#,
+        ] {
+            assert!(
+                key(".id", record).is_err_and(|e| e.starts_with("record 3 of page 1 has no key")),
+                "{record}"
+            );
         }
         assert!(key(".id", &format!(r#"{{"id":"{}"}}"#, "x".repeat(1025))).is_err());
     }
 
     #[test]
     fn numbers_that_are_equal_are_no_change() {
-        for (a, b) in [("1", "1.0"), ("1.10", "1.1"), ("100", "1e2"), ("0", "-0.0"), ("0.001", "1E-3"), ("-5", "-50e-1")] {
+        for (a, b) in [
+            ("1", "1.0"),
+            ("1.10", "1.1"),
+            ("100", "1e2"),
+            ("0", "-0.0"),
+            ("0.001", "1E-3"),
+            ("-5", "-50e-1"),
+        ] {
             assert_eq!(canonical_number(a), canonical_number(b), "{a} {b}");
         }
-        for (a, b) in [("1", "2"), ("12345678901234567890", "12345678901234567891"), ("1", "-1"), ("0.1", "0.10000000000000000001"), ("1e400", "1e401")] {
+        for (a, b) in [
+            ("1", "2"),
+            ("12345678901234567890", "12345678901234567891"),
+            ("1", "-1"),
+            ("0.1", "0.10000000000000000001"),
+            ("1e400", "1e401"),
+        ] {
             assert_ne!(canonical_number(a), canonical_number(b), "{a} {b}");
         }
     }
 
     fn same(definition: &Definition, a: &str, b: &str) -> bool {
-        let canonical = |text: &str| definition.canonical(&serde_json::from_str(text).expect("JSON")).expect("runs");
+        let canonical = |text: &str| {
+            definition
+                .canonical(&serde_json::from_str(text).expect("JSON"))
+                .expect("runs")
+        };
         canonical(a) == canonical(b)
     }
 
@@ -328,9 +439,21 @@ mod tests {
         ] {
             let d = definition(".[]", ".id", &ignore, &unordered);
             let base = r#"{"id":1,"at":5,"meta":{"views":1},"tags":[1,"b",null],"l":[{"etag":1,"s":[2,1]}]}"#;
-            assert!(same(&d, base, r#"{"tags":["b",null,1.0],"id":1.0,"meta":{"views":9},"l":[{"s":[1,2]}]}"#));
-            assert!(!same(&d, base, r#"{"id":1,"at":5,"meta":{"views":1},"tags":[1,"b"],"l":[{"s":[2,1]}]}"#));
-            assert!(!same(&d, base, r#"{"id":2,"at":5,"meta":{"views":1},"tags":[1,"b",null],"l":[{"s":[2,1]}]}"#));
+            assert!(same(
+                &d,
+                base,
+                r#"{"tags":["b",null,1.0],"id":1.0,"meta":{"views":9},"l":[{"s":[1,2]}]}"#
+            ));
+            assert!(!same(
+                &d,
+                base,
+                r#"{"id":1,"at":5,"meta":{"views":1},"tags":[1,"b"],"l":[{"s":[2,1]}]}"#
+            ));
+            assert!(!same(
+                &d,
+                base,
+                r#"{"id":2,"at":5,"meta":{"views":1},"tags":[1,"b",null],"l":[{"s":[2,1]}]}"#
+            ));
         }
     }
 }

@@ -4,23 +4,31 @@
 //! further up in this list only.
 
 // The ground.
-pub mod model;
 pub mod clock;
 pub mod expr;
+pub mod model;
 pub mod settings;
 // What a bridge is made of.
-pub mod schedule;
-pub mod http;
+pub mod config;
 pub mod decode;
-pub mod source;
 pub mod extract;
 pub mod guard;
+pub mod http;
+pub mod schedule;
 pub mod sign;
-pub mod config;
+pub mod source;
 // A change's way.
-pub mod diff;
-pub mod mark;
-pub mod event;
-pub mod store;
 pub mod deliver;
+pub mod diff;
+pub mod event;
+pub mod mark;
 pub mod poller;
+pub mod store;
+// Around it.
+pub mod admin;
+pub mod cli;
+pub mod daemon;
+pub mod demo;
+pub mod notify;
+pub mod receiver;
+pub mod telemetry;

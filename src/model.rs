@@ -160,7 +160,10 @@ impl FromStr for EventId {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const WRONG: &str = "an event's id is `evt_` and 22 letters or digits";
-        let digits = text.strip_prefix("evt_").filter(|d| d.len() == ID_DIGITS).ok_or(WRONG)?;
+        let digits = text
+            .strip_prefix("evt_")
+            .filter(|d| d.len() == ID_DIGITS)
+            .ok_or(WRONG)?;
         let mut value = 0u128;
         for byte in digits.bytes() {
             let digit = BASE62.iter().position(|known| *known == byte).ok_or(WRONG)?;

@@ -71,8 +71,14 @@ pub enum Polling {
     Unchanged,
     /// Other bytes, no change that counts.
     Same,
-    Baseline { records: u64 },
-    Changed { created: u64, updated: u64, deleted: u64 },
+    Baseline {
+        records: u64,
+    },
+    Changed {
+        created: u64,
+        updated: u64,
+        deleted: u64,
+    },
     Held,
 }
 
@@ -109,10 +115,34 @@ impl Polled {
         let mut progress = progress.unwrap_or_default();
         if progress.version != state.version {
             // Of another snapshot: only the timing still means something.
-            let Progress { due, last_poll, failures, alerted, last_error, .. } = progress;
-            progress = Progress { due, last_poll, failures, alerted, last_error, version: state.version, ..Progress::default() };
+            let Progress {
+                due,
+                last_poll,
+                failures,
+                alerted,
+                last_error,
+                ..
+            } = progress;
+            progress = Progress {
+                due,
+                last_poll,
+                failures,
+                alerted,
+                last_error,
+                version: state.version,
+                ..Progress::default()
+            };
         }
-        Self { bridge, fingerprint, state, progress, held, memo: Memo::default(), expected_bytes: EXPECTED_BYTES_FIRST, dirty: false }
+        Self {
+            bridge,
+            fingerprint,
+            state,
+            progress,
+            held,
+            memo: Memo::default(),
+            expected_bytes: EXPECTED_BYTES_FIRST,
+            dirty: false,
+        }
     }
 
     fn definition_is_same(&self) -> bool {
@@ -121,7 +151,10 @@ impl Polled {
 
     /// The hash of the last accepted answer, under the definition that still holds.
     fn accepted_answer(&self) -> Option<Hash> {
-        self.progress.answer.or(self.state.answer).filter(|_| self.definition_is_same())
+        self.progress
+            .answer
+            .or(self.state.answer)
+            .filter(|_| self.definition_is_same())
     }
 
     /// From how many complete polls in a row a missing record is deleted.
@@ -150,16 +183,29 @@ impl Poller {
     }
 
     async fn fetch(&self, polled: &mut Polled) -> Result<Fetched, source::Error> {
-        let Polled { bridge, state, progress, memo, expected_bytes, .. } = polled;
+        let Polled {
+            bridge,
+            state,
+            progress,
+            memo,
+            expected_bytes,
+            ..
+        } = polled;
         let same = state.version > 0 && state.definition == polled.fingerprint;
         let validators = progress.validators.as_ref().unwrap_or(&state.validators);
         let pages = progress.pages.unwrap_or(state.pages);
         // While an answer is held a 304 would say that the accepted one is back.
         let usable = same && pages == 1 && (validators.etag.is_some() || validators.last_modified.is_some());
         let mut share = self.budget.share(*expected_bytes).await;
-        let mark = bridge.since.as_ref().and_then(|since| mark::to_send(since, state.mark.as_deref()));
+        let mark = bridge
+            .since
+            .as_ref()
+            .and_then(|since| mark::to_send(since, state.mark.as_deref()));
         let count = |page: &Page| {
-            bridge.definition.count(page).map_err(|e| source::Error { kind: source::ErrorKind::Request(e.to_string()), hint: None })
+            bridge.definition.count(page).map_err(|e| source::Error {
+                kind: source::ErrorKind::Request(e.to_string()),
+                hint: None,
+            })
         };
         let fetched = bridge
             .source
@@ -214,7 +260,11 @@ impl Poller {
     /// Compares an answer with what is known, on a blocking thread: it parses what changed.
     async fn detect(&self, polled: &Polled, pages: Vec<Page>, date: Option<Timestamp>) -> Result<Detected, Failure> {
         let anew = polled.state.version > 0 && !polled.definition_is_same();
-        let known = if anew { self.known_anew(polled).await? } else { self.known(polled).await? };
+        let known = if anew {
+            self.known_anew(polled).await?
+        } else {
+            self.known(polled).await?
+        };
         let bridge = polled.bridge.clone();
         let mark = polled.state.mark.clone();
         let read = move || -> Result<Detected, Failure> {
@@ -232,7 +282,9 @@ impl Poller {
             };
             Ok(Detected::window(parsed, mark))
         };
-        let mut found = tokio::task::spawn_blocking(read).await.map_err(|e| Failure::Answer(format!("reading it panicked: {e}")))??;
+        let mut found = tokio::task::spawn_blocking(read)
+            .await
+            .map_err(|e| Failure::Answer(format!("reading it panicked: {e}")))??;
         if !polled.bridge.is_complete() {
             self.compare_window(polled, &mut found).await?;
         }
@@ -261,7 +313,8 @@ impl Poller {
         }
         if failures >= bridge.alert.after && !polled.progress.alerted {
             polled.progress.alerted = true;
-            let data = serde_json::json!({ "bridge": &*bridge.name, "failures": failures, "error": failure.to_string() });
+            let data =
+                serde_json::json!({ "bridge": &*bridge.name, "failures": failures, "error": failure.to_string() });
             self.alert(&polled.bridge, "bridge.failing", data).await;
         }
     }

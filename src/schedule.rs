@@ -56,7 +56,10 @@ impl Schedule {
         let every = table.take("every");
         let cron = table.take("cron");
         let zone = table.take("timezone");
-        let jitter = table.take("jitter").and_then(|item| item.duration()).unwrap_or_default();
+        let jitter = table
+            .take("jitter")
+            .and_then(|item| item.duration())
+            .unwrap_or_default();
         if let (Some(_), Some(_), Some(place)) = (&every, &cron, both) {
             table
                 .error_at(place, format!("`cron` stands beside `every` in {}", table.title()))
@@ -67,10 +70,16 @@ impl Schedule {
         let timing = match (every, cron) {
             (Some(every), _) => {
                 if let Some(zone) = zone {
-                    zone.error(format!("`{}` belongs to `cron`; an interval has no zone", zone.path)).report();
+                    zone.error(format!("`{}` belongs to `cron`; an interval has no zone", zone.path))
+                        .report();
                 }
                 if every.is_table() {
-                    every.error(format!("`{}` as a table is not yet supported by this version", every.path)).report();
+                    every
+                        .error(format!(
+                            "`{}` as a table is not yet supported by this version",
+                            every.path
+                        ))
+                        .report();
                     return None;
                 }
                 let interval = every.duration()?;
@@ -85,7 +94,9 @@ impl Schedule {
                     Some(zone) => zone.parse_text(parse_zone, "an IANA zone such as \"Europe/Berlin\"")?,
                     None => Tz::UTC,
                 };
-                Timing::Cron(Box::new(cron.parse_text(|text| Cron::parse(text, zone), "a cron expression")?))
+                Timing::Cron(Box::new(
+                    cron.parse_text(|text| Cron::parse(text, zone), "a cron expression")?,
+                ))
             }
             (None, None) => {
                 table
@@ -100,7 +111,10 @@ impl Schedule {
 
     /// An interval without jitter, for tests and the demo.
     pub fn every(interval: Duration) -> Self {
-        Self { timing: Timing::Every(interval), jitter: Duration::ZERO }
+        Self {
+            timing: Timing::Every(interval),
+            jitter: Duration::ZERO,
+        }
     }
 
     /// The first due time after a start: where the stored one lies ahead it holds; a bridge that is overdue, or was
@@ -141,9 +155,9 @@ impl Schedule {
         let ceiling = self.interval(now).max(BACKOFF_CEILING_MIN);
         let wait = match kind {
             FailureKind::Refused => ceiling,
-            FailureKind::Transient => {
-                BACKOFF_FIRST.saturating_mul(2u32.saturating_pow(failures.saturating_sub(1))).min(ceiling)
-            }
+            FailureKind::Transient => BACKOFF_FIRST
+                .saturating_mul(2u32.saturating_pow(failures.saturating_sub(1)))
+                .min(ceiling),
         };
         now.plus(wait)
     }
@@ -160,7 +174,10 @@ impl Schedule {
 fn parse_zone(text: &str) -> Result<Tz, String> {
     Tz::from_str(text).map_err(|_| {
         let near = crate::settings::nearest(text, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()));
-        let hint = near.map_or_else(|| "such as \"Europe/Berlin\" or \"UTC\"".to_owned(), |n| format!("did you mean {n:?}?"));
+        let hint = near.map_or_else(
+            || "such as \"Europe/Berlin\" or \"UTC\"".to_owned(),
+            |n| format!("did you mean {n:?}?"),
+        );
         format!("{text:?} is no IANA zone: {hint}")
     })
 }
@@ -200,7 +217,12 @@ impl Cron {
         } else {
             vec![face(day, "*")?, face("*", &weekdays)?]
         };
-        let cron = Self { text: text.to_owned(), zone, faces, any_hour: hour.starts_with('*') };
+        let cron = Self {
+            text: text.to_owned(),
+            zone,
+            faces,
+            any_hour: hour.starts_with('*'),
+        };
         // A leap day comes within eight years.
         if cron.next(Timestamp(0)).is_none() {
             return Err(format!("{text:?} never comes"));
@@ -211,13 +233,21 @@ impl Cron {
     /// The first run later than `now`.
     fn next(&self, now: Timestamp) -> Option<Timestamp> {
         let now = now.to_utc();
-        let next = if self.any_hour { self.next_by_cadence(now) } else { self.next_by_face(now) };
+        let next = if self.any_hour {
+            self.next_by_cadence(now)
+        } else {
+            self.next_by_face(now)
+        };
         next.map(Timestamp::from_utc)
     }
 
     /// The first matching face later than `face`.
     fn face_after(&self, face: NaiveDateTime) -> Option<NaiveDateTime> {
-        self.faces.iter().filter_map(|f| f.after(&face.and_utc()).next()).map(|at| at.naive_utc()).min()
+        self.faces
+            .iter()
+            .filter_map(|f| f.after(&face.and_utc()).next())
+            .map(|at| at.naive_utc())
+            .min()
     }
 
     /// Fixed hours: each face runs once, a face in a gap at the gap's end.
@@ -259,7 +289,13 @@ impl Cron {
     }
 
     fn offset(&self, at: DateTime<Utc>) -> TimeDelta {
-        TimeDelta::seconds(self.zone.offset_from_utc_datetime(&at.naive_utc()).fix().local_minus_utc().into())
+        TimeDelta::seconds(
+            self.zone
+                .offset_from_utc_datetime(&at.naive_utc())
+                .fix()
+                .local_minus_utc()
+                .into(),
+        )
     }
 
     /// The first second, after `before` and up to `after`, that has the offset of `after`.
@@ -282,10 +318,13 @@ impl Cron {
 /// crontab(5)'s weekdays (0 and 7 are Sunday, names, ranges, steps) as the crate counts them (1 is Sunday).
 fn weekdays(field: &str) -> Result<String, String> {
     const NAMES: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
-    let wrong = || format!("{field:?} is no weekday field: 0 to 7 (0 and 7 are Sunday) or names, with `,`, `-` and `/`");
+    let wrong =
+        || format!("{field:?} is no weekday field: 0 to 7 (0 and 7 are Sunday) or names, with `,`, `-` and `/`");
     let day = |text: &str| -> Option<u8> {
         let name = text.get(..3).map(str::to_ascii_lowercase);
-        let named = name.and_then(|n| NAMES.iter().position(|known| *known == n)).and_then(|i| u8::try_from(i).ok());
+        let named = name
+            .and_then(|n| NAMES.iter().position(|known| *known == n))
+            .and_then(|i| u8::try_from(i).ok());
         named.or_else(|| text.parse().ok().filter(|n| *n <= 7))
     };
     if field == "*" {
@@ -330,87 +369,161 @@ mod tests {
             assert!(next > now, "never back in time");
             now = next;
             let local = now.to_utc().with_timezone(&cron.zone);
-            out.push_str(&format!("{} = {}\n", now.to_utc().format("%m-%d %H:%M:%SZ"), local.format("%a %H:%M %Z")));
+            out.push_str(&format!(
+                "{} = {}\n",
+                now.to_utc().format("%m-%d %H:%M:%SZ"),
+                local.format("%a %H:%M %Z")
+            ));
         }
         expected.assert_eq(&out);
     }
 
     #[test]
     fn a_fixed_hour_in_berlin_runs_once_in_the_gap_and_once_in_the_fold() {
-        check("30 2 * * *", "Europe/Berlin", "2026-03-28T00:00:00Z", 3, expect![[r#"
+        check(
+            "30 2 * * *",
+            "Europe/Berlin",
+            "2026-03-28T00:00:00Z",
+            3,
+            expect![[r#"
             03-28 01:30:00Z = Sat 02:30 CET
             03-29 01:00:00Z = Sun 03:00 CEST
             03-30 00:30:00Z = Mon 02:30 CEST
-        "#]]);
-        check("30 2 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", 2, expect![[r#"
+        "#]],
+        );
+        check(
+            "30 2 * * *",
+            "Europe/Berlin",
+            "2026-10-24T12:00:00Z",
+            2,
+            expect![[r#"
             10-25 00:30:00Z = Sun 02:30 CEST
             10-26 01:30:00Z = Mon 02:30 CET
-        "#]]);
-        check("*/20 2 * * *", "Europe/Berlin", "2026-03-29T00:00:00Z", 3, expect![[r#"
+        "#]],
+        );
+        check(
+            "*/20 2 * * *",
+            "Europe/Berlin",
+            "2026-03-29T00:00:00Z",
+            3,
+            expect![[r#"
             03-29 01:00:00Z = Sun 03:00 CEST
             03-30 00:00:00Z = Mon 02:00 CEST
             03-30 00:20:00Z = Mon 02:20 CEST
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn any_hour_keeps_its_cadence_in_new_york() {
-        check("*/30 * * * *", "America/New_York", "2026-11-01T04:45:00Z", 6, expect![[r#"
+        check(
+            "*/30 * * * *",
+            "America/New_York",
+            "2026-11-01T04:45:00Z",
+            6,
+            expect![[r#"
             11-01 05:00:00Z = Sun 01:00 EDT
             11-01 05:30:00Z = Sun 01:30 EDT
             11-01 06:00:00Z = Sun 01:00 EST
             11-01 06:30:00Z = Sun 01:30 EST
             11-01 07:00:00Z = Sun 02:00 EST
             11-01 07:30:00Z = Sun 02:30 EST
-        "#]]);
-        check("30 * * * *", "America/New_York", "2026-03-08T05:45:00Z", 3, expect![[r#"
+        "#]],
+        );
+        check(
+            "30 * * * *",
+            "America/New_York",
+            "2026-03-08T05:45:00Z",
+            3,
+            expect![[r#"
             03-08 06:30:00Z = Sun 01:30 EST
             03-08 07:30:00Z = Sun 03:30 EDT
             03-08 08:30:00Z = Sun 04:30 EDT
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn lord_howe_moves_by_half_an_hour() {
-        check("15 2 * * *", "Australia/Lord_Howe", "2026-10-03T00:00:00Z", 2, expect![[r#"
+        check(
+            "15 2 * * *",
+            "Australia/Lord_Howe",
+            "2026-10-03T00:00:00Z",
+            2,
+            expect![[r#"
             10-03 15:30:00Z = Sun 02:30 +11
             10-04 15:15:00Z = Mon 02:15 +11
-        "#]]);
-        check("*/15 * * * *", "Australia/Lord_Howe", "2026-04-04T14:20:00Z", 6, expect![[r#"
+        "#]],
+        );
+        check(
+            "*/15 * * * *",
+            "Australia/Lord_Howe",
+            "2026-04-04T14:20:00Z",
+            6,
+            expect![[r#"
             04-04 14:30:00Z = Sun 01:30 +11
             04-04 14:45:00Z = Sun 01:45 +11
             04-04 15:00:00Z = Sun 01:30 +1030
             04-04 15:15:00Z = Sun 01:45 +1030
             04-04 15:30:00Z = Sun 02:00 +1030
             04-04 15:45:00Z = Sun 02:15 +1030
-        "#]]);
-        check("45 1 * * *", "Australia/Lord_Howe", "2026-04-04T00:00:00Z", 2, expect![[r#"
+        "#]],
+        );
+        check(
+            "45 1 * * *",
+            "Australia/Lord_Howe",
+            "2026-04-04T00:00:00Z",
+            2,
+            expect![[r#"
             04-04 14:45:00Z = Sun 01:45 +11
             04-05 15:15:00Z = Mon 01:45 +1030
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn days_have_the_meaning_of_crontab() {
-        check("0 9 13 * 5", "UTC", "2026-11-12T10:00:00Z", 4, expect![[r#"
+        check(
+            "0 9 13 * 5",
+            "UTC",
+            "2026-11-12T10:00:00Z",
+            4,
+            expect![[r#"
             11-13 09:00:00Z = Fri 09:00 UTC
             11-20 09:00:00Z = Fri 09:00 UTC
             11-27 09:00:00Z = Fri 09:00 UTC
             12-04 09:00:00Z = Fri 09:00 UTC
-        "#]]);
-        check("0 0 */10 * 1", "UTC", "2026-11-12T10:00:00Z", 1, expect![[r#"
+        "#]],
+        );
+        check(
+            "0 0 */10 * 1",
+            "UTC",
+            "2026-11-12T10:00:00Z",
+            1,
+            expect![[r#"
             12-21 00:00:00Z = Mon 00:00 UTC
-        "#]]);
+        "#]],
+        );
         for sunday in ["0", "7", "SUN", "sun"] {
             let cron = Cron::parse(&format!("0 0 * * {sunday}"), Tz::UTC).expect("valid");
-            assert_eq!(cron.next(at("2026-11-23T00:00:00Z")), Some(at("2026-11-29T00:00:00Z")), "{sunday}");
+            assert_eq!(
+                cron.next(at("2026-11-23T00:00:00Z")),
+                Some(at("2026-11-29T00:00:00Z")),
+                "{sunday}"
+            );
         }
         assert_eq!(weekdays("5-7").as_deref(), Ok("1,6,7"));
         assert_eq!(weekdays("FRI-MON").as_deref(), Ok("1,2,6,7"));
         assert_eq!(weekdays("*/2").as_deref(), Ok("1,3,5,7"));
-        check("15 30 6 * * *", "UTC", "2026-11-12T10:00:00Z", 1, expect![[r#"
+        check(
+            "15 30 6 * * *",
+            "UTC",
+            "2026-11-12T10:00:00Z",
+            1,
+            expect![[r#"
             11-13 06:30:15Z = Fri 06:30 UTC
-        "#]]);
+        "#]],
+        );
         for bad in ["* * *", "61 * * * *", "0 0 30 2 *", "0 0 * * 8", "@daily", "0 0 * * x"] {
             assert!(Cron::parse(bad, Tz::UTC).is_err(), "{bad}");
         }
@@ -421,18 +534,31 @@ mod tests {
         let every = Schedule::every(Duration::from_secs(60));
         assert_eq!(every.next(Timestamp(0), Timestamp(1_000), 0.0), Timestamp(60_000));
         assert_eq!(every.next(Timestamp(0), Timestamp(60_000), 0.0), Timestamp(120_000));
-        assert_eq!(every.next(Timestamp(0), Timestamp(601_000), 0.0), Timestamp(660_000), "missed ones are not made up");
-        assert_eq!(every.next(Timestamp(9_000_000), Timestamp(0), 0.0), Timestamp(60_000), "the clock went back");
+        assert_eq!(
+            every.next(Timestamp(0), Timestamp(601_000), 0.0),
+            Timestamp(660_000),
+            "missed ones are not made up"
+        );
+        assert_eq!(
+            every.next(Timestamp(9_000_000), Timestamp(0), 0.0),
+            Timestamp(60_000),
+            "the clock went back"
+        );
     }
 
     #[test]
     fn first_polls_are_spread_and_overdue_ones_catch_up_once() {
         let every = Schedule::every(Duration::from_secs(3600));
         let now = Timestamp(1_000_000_000);
-        let spread: std::collections::BTreeSet<_> =
-            (0..100).map(|i| every.first(&format!("bridge-{i}"), None, now)).collect();
+        let spread: std::collections::BTreeSet<_> = (0..100)
+            .map(|i| every.first(&format!("bridge-{i}"), None, now))
+            .collect();
         assert!(spread.len() > 90, "{} distinct due times", spread.len());
-        assert!(spread.iter().all(|due| *due >= now && *due < now.plus(FIRST_SPREAD_MAX)));
+        assert!(
+            spread
+                .iter()
+                .all(|due| *due >= now && *due < now.plus(FIRST_SPREAD_MAX))
+        );
         assert_eq!(every.first("a", None, now), every.first("a", None, now));
         assert_eq!(every.first("a", Some(now.plus_ms(5)), now), now.plus_ms(5));
         assert!(every.first("a", Some(Timestamp(0)), now) < now.plus(CATCH_UP));
@@ -443,10 +569,17 @@ mod tests {
     #[test]
     fn failures_back_off_to_the_ceiling() {
         let every = Schedule::every(Duration::from_secs(1));
-        let waits: Vec<i64> =
-            (1..12).map(|n| every.after_failure(n, FailureKind::Transient, Timestamp(0)).0 / 1000).collect();
+        let waits: Vec<i64> = (1..12)
+            .map(|n| every.after_failure(n, FailureKind::Transient, Timestamp(0)).0 / 1000)
+            .collect();
         assert_eq!(waits, [5, 10, 20, 40, 80, 160, 320, 640, 900, 900, 900]);
-        assert_eq!(every.after_failure(1, FailureKind::Refused, Timestamp(0)), Timestamp(900_000));
-        assert_eq!(every.after_failure(u32::MAX, FailureKind::Transient, Timestamp(0)), Timestamp(900_000));
+        assert_eq!(
+            every.after_failure(1, FailureKind::Refused, Timestamp(0)),
+            Timestamp(900_000)
+        );
+        assert_eq!(
+            every.after_failure(u32::MAX, FailureKind::Transient, Timestamp(0)),
+            Timestamp(900_000)
+        );
     }
 }

@@ -33,7 +33,11 @@ impl Source {
     /// Reads `[bridge.NAME.source.KIND]`.
     pub fn read(mut table: Table<'_>) -> Option<Self> {
         table.not_yet(NOT_YET);
-        let kind = if NOT_YET.iter().any(|kind| table.has(kind)) { None } else { table.take_kind(&["http"]) };
+        let kind = if NOT_YET.iter().any(|kind| table.has(kind)) {
+            None
+        } else {
+            table.take_kind(&["http"])
+        };
         table.finish();
         let (_, item) = kind?;
         http::Source::read(item.table()?).map(|source| Self::Http(Arc::new(source)))
@@ -100,9 +104,13 @@ pub struct Ask<'a> {
 #[derive(Debug)]
 pub enum Fetched {
     /// 304: what is known still holds.
-    NotModified { hint: Option<Duration> },
+    NotModified {
+        hint: Option<Duration>,
+    },
     /// A status of `absent`: there is no such document.
-    Absent { hint: Option<Duration> },
+    Absent {
+        hint: Option<Duration>,
+    },
     Pages(Answer),
 }
 
@@ -175,19 +183,42 @@ pub enum ErrorKind {
     #[error(transparent)]
     Decode(#[from] crate::decode::Error),
     #[error("{origin} answered {status}{}", .excerpt.as_ref().map(|e| format!(": {e}")).unwrap_or_default())]
-    Status { origin: String, status: u16, excerpt: Option<String> },
+    Status {
+        origin: String,
+        status: u16,
+        excerpt: Option<String>,
+    },
     #[error("page {page} of {origin} says that it failed (`fail`): {message}")]
-    Fail { origin: String, page: usize, message: String },
-    #[error("{origin} names the {what} {target}, which is on another origin: name it in the file ({setting}) or leave it")]
-    ForeignOrigin { origin: String, what: &'static str, target: String, setting: &'static str },
+    Fail {
+        origin: String,
+        page: usize,
+        message: String,
+    },
+    #[error(
+        "{origin} names the {what} {target}, which is on another origin: name it in the file ({setting}) or leave it"
+    )]
+    ForeignOrigin {
+        origin: String,
+        what: &'static str,
+        target: String,
+        setting: &'static str,
+    },
     #[error("{origin} redirects more than {max} times (`redirects`)")]
     Redirects { origin: String, max: usize },
     #[error("{origin} redirects without a usable Location")]
     Location { origin: String },
     #[error("page {page} of {origin} comes again: {what}; the walk would never end")]
-    Repeats { origin: String, page: usize, what: &'static str },
+    Repeats {
+        origin: String,
+        page: usize,
+        what: &'static str,
+    },
     #[error("{origin} has more than {max} pages (`pages.{kind}.max`)")]
-    Pages { origin: String, max: usize, kind: &'static str },
+    Pages {
+        origin: String,
+        max: usize,
+        kind: &'static str,
+    },
     #[error("all pages of {origin} did not come within {} (`deadline`)", crate::settings::units::show(*.after))]
     Deadline { origin: String, after: Duration },
     #[error("all pages of {origin} are larger than {limit} bytes")]
@@ -195,12 +226,19 @@ pub enum ErrorKind {
     #[error("{0}")]
     Request(String),
     #[error("page {page} of {origin}: {message}")]
-    Next { origin: String, page: usize, message: String },
+    Next {
+        origin: String,
+        page: usize,
+        message: String,
+    },
 }
 
 impl<E: Into<ErrorKind>> From<E> for Error {
     fn from(kind: E) -> Self {
-        Self { kind: kind.into(), hint: None }
+        Self {
+            kind: kind.into(),
+            hint: None,
+        }
     }
 }
 

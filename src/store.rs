@@ -149,7 +149,11 @@ pub enum Op {
     /// endpoint that is not named here, `default_before` counts.
     /// Of several endpoints' times the earliest counts. It looks at what was stored before its group; events of one
     /// commit may stay together while one of them has to, and go together beyond the limit.
-    Sweep { before: Vec<(Name, Timestamp)>, default_before: Timestamp, limit: usize },
+    Sweep {
+        before: Vec<(Name, Timestamp)>,
+        default_before: Timestamp,
+        limit: usize,
+    },
 }
 
 /// An event's place: packs in the order of commits, events within a pack.
@@ -173,7 +177,10 @@ pub struct Settlement {
 pub enum Outcome {
     Delivered,
     /// Once more at `due`; `refusals` attempts count against the event's own schedule so far.
-    Retry { due: Timestamp, refusals: u16 },
+    Retry {
+        due: Timestamp,
+        refusals: u16,
+    },
     Dead,
 }
 

@@ -53,7 +53,15 @@ pub fn load(path: &Path, secrets: Secrets) -> Result<Config, Failed> {
     let context = Context::new(secrets == Secrets::Read);
     let unreadable = |path: &Path, e: &std::io::Error| {
         let text = format!("{}: error: failed to read it: {e}\n", path.display());
-        Failed(vec![Rendered { severity: Severity::Error, file: path.to_owned(), line: 0, column: 0, message: text.clone(), help: None, text }])
+        Failed(vec![Rendered {
+            severity: Severity::Error,
+            file: path.to_owned(),
+            line: 0,
+            column: 0,
+            message: text.clone(),
+            help: None,
+            text,
+        }])
     };
     let main = std::fs::read_to_string(path).map_err(|e| unreadable(path, &e))?;
     let (includes, early) = includes(path, &main);
@@ -75,7 +83,10 @@ pub fn load(path: &Path, secrets: Secrets) -> Result<Config, Failed> {
     let failed = rendered.iter().any(|(severity, _)| *severity == Severity::Error);
     let all: Vec<Rendered> = rendered.into_iter().map(|(_, rendered)| rendered).collect();
     match config {
-        Some(config) if !failed => Ok(Config { warnings: all, ..config }),
+        Some(config) if !failed => Ok(Config {
+            warnings: all,
+            ..config
+        }),
         _ => Err(Failed(all)),
     }
 }
@@ -87,7 +98,10 @@ fn includes(path: &Path, text: &str) -> (Vec<PathBuf>, Vec<Diagnostic>) {
         return (Vec::new(), Vec::new());
     };
     let context = Context::new(false);
-    let place = Place { file: 0, span: value.span() };
+    let place = Place {
+        file: 0,
+        span: value.span(),
+    };
     let item = Item::new(&context, "include".into(), place, value.get_ref());
     let base = path.parent().unwrap_or(Path::new(""));
     let mut found = Vec::new();
@@ -95,13 +109,16 @@ fn includes(path: &Path, text: &str) -> (Vec<PathBuf>, Vec<Diagnostic>) {
         let Some(pattern) = item.string() else { continue };
         let full = base.join(pattern);
         match glob::glob(&full.to_string_lossy()) {
-            Err(error) => item.error(format!("`{}`: {pattern:?} is no pattern: {error}", item.path)).report(),
+            Err(error) => item
+                .error(format!("`{}`: {pattern:?} is no pattern: {error}", item.path))
+                .report(),
             Ok(paths) => {
                 let before = found.len();
                 found.extend(paths.filter_map(Result::ok).filter(|p| p.is_file()));
                 // A pattern may match nothing yet; a name must exist.
                 if found.len() == before && !pattern.contains(['*', '?', '[']) {
-                    item.error(format!("`{}`: there is no file {}", item.path, full.display())).report();
+                    item.error(format!("`{}`: there is no file {}", item.path, full.display()))
+                        .report();
                 }
             }
         }
@@ -118,7 +135,10 @@ fn read_files(sources: &Sources, context: &Context) -> Option<Config> {
             let (table, errors) = DeTable::parse_recoverable(text);
             for error in errors {
                 let span = error.span().unwrap_or(0..0);
-                context.report(Diagnostic::error(Place { file, span }, format!("TOML: {}", error.message())));
+                context.report(Diagnostic::error(
+                    Place { file, span },
+                    format!("TOML: {}", error.message()),
+                ));
             }
             table
         })
@@ -139,11 +159,21 @@ fn read_files(sources: &Sources, context: &Context) -> Option<Config> {
     let mut endpoints = Vec::new();
     for table in std::iter::once(main).chain(included) {
         for (key, all) in [("bridge", &mut bridges), ("endpoint", &mut endpoints)] {
-            all.extend(table.take(key).and_then(|i| i.table()).map(|mut t| t.take_all()).unwrap_or_default());
+            all.extend(
+                table
+                    .take(key)
+                    .and_then(|i| i.table())
+                    .map(|mut t| t.take_all())
+                    .unwrap_or_default(),
+            );
         }
     }
     for (file, table) in tables.into_iter().enumerate() {
-        if file > 0 && ["daemon", "store", "network", "defaults", "include"].iter().any(|key| table.has(key)) {
+        if file > 0
+            && ["daemon", "store", "network", "defaults", "include"]
+                .iter()
+                .any(|key| table.has(key))
+        {
             let only = "an included file holds bridges and endpoints only";
             table.error(only.into()).report();
         }
@@ -153,14 +183,22 @@ fn read_files(sources: &Sources, context: &Context) -> Option<Config> {
     let store = read_store(store);
     let network = read_network(network);
     let defaults = Defaults::read(defaults);
-    let endpoints = read_named(endpoints, |name, item| Endpoint::read(name, item.table()?.with_defaults(defaults.endpoint.as_ref())));
+    let endpoints = read_named(endpoints, |name, item| {
+        Endpoint::read(name, item.table()?.with_defaults(defaults.endpoint.as_ref()))
+    });
     let bridges = read_bridges(bridges, &defaults, &endpoints);
     let config = Config {
         daemon: daemon?,
         store: store?,
         network: network?,
-        bridges: bridges.into_iter().filter_map(|(name, bridge)| Some((name, Arc::new(bridge?)))).collect(),
-        endpoints: endpoints.into_iter().filter_map(|(name, endpoint)| Some((name, Arc::new(endpoint?)))).collect(),
+        bridges: bridges
+            .into_iter()
+            .filter_map(|(name, bridge)| Some((name, Arc::new(bridge?))))
+            .collect(),
+        endpoints: endpoints
+            .into_iter()
+            .filter_map(|(name, endpoint)| Some((name, Arc::new(endpoint?))))
+            .collect(),
         warnings: Vec::new(),
     };
     Some(config)
@@ -175,7 +213,9 @@ fn read_named<'a, T>(all: Named<'a>, read: impl Fn(&str, &Item<'a>) -> Option<T>
     for (name, place, item) in all {
         let report = |message: String| item.error_at(place.clone(), message);
         if let Some(first) = places.get(name) {
-            report(format!("`{}` is defined twice", item.path)).also(first.clone(), "first defined at").report();
+            report(format!("`{}` is defined twice", item.path))
+                .also(first.clone(), "first defined at")
+                .report();
             continue;
         }
         places.insert(name, place.clone());
@@ -183,7 +223,10 @@ fn read_named<'a, T>(all: Named<'a>, read: impl Fn(&str, &Item<'a>) -> Option<T>
             && name.starts_with(|c: char| c.is_ascii_alphanumeric())
             && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
         if !well {
-            report(format!("{name:?} is no name: letters, digits, `_` and `-` are allowed, 64 at most, the first a letter or digit")).report();
+            report(format!(
+                "{name:?} is no name: letters, digits, `_` and `-` are allowed, 64 at most, the first a letter or digit"
+            ))
+            .report();
         } else if name == "bellpull" {
             report("the name `bellpull` is reserved for bellpull's own events".into()).report();
         }
@@ -201,13 +244,23 @@ fn read_bridges<'a>(
     for (name, place, item) in &all {
         let known = types.entry(type_name(name)).or_insert_with(|| (name, place.clone()));
         if known.0 != *name {
-            item.error_at(place.clone(), format!("bridges {:?} and {name:?} would both send the type `{}.…`", known.0, type_name(name)))
-                .also(known.1.clone(), "the other one is at")
-                .help("rename one of them".into())
-                .report();
+            item.error_at(
+                place.clone(),
+                format!(
+                    "bridges {:?} and {name:?} would both send the type `{}.…`",
+                    known.0,
+                    type_name(name)
+                ),
+            )
+            .also(known.1.clone(), "the other one is at")
+            .help("rename one of them".into())
+            .report();
         }
     }
-    let items: BTreeMap<String, Item<'_>> = all.iter().map(|(name, _, item)| ((*name).to_owned(), item.clone())).collect();
+    let items: BTreeMap<String, Item<'_>> = all
+        .iter()
+        .map(|(name, _, item)| ((*name).to_owned(), item.clone()))
+        .collect();
     let bridges = read_named(all, |name, item| {
         let table = item.table()?.with_defaults(defaults.bridge.as_ref());
         Bridge::read(name, defaults.fill_source(table))
@@ -215,10 +268,24 @@ fn read_bridges<'a>(
     for bridge in bridges.values().flatten() {
         let Some(item) = items.get(&*bridge.name) else { continue };
         let places = item.table().and_then(|mut t| t.with_names(&["to", "alert"]));
-        let named = bridge.routes.iter().map(|r| (&r.endpoint, "to")).chain(bridge.alert.to.iter().map(|name| (name, "alert.to")));
+        let named = bridge
+            .routes
+            .iter()
+            .map(|r| (&r.endpoint, "to"))
+            .chain(bridge.alert.to.iter().map(|name| (name, "alert.to")));
         for (endpoint, key) in named.filter(|(name, _)| !endpoints.contains_key(*name)) {
-            let place = places.as_ref().and_then(|p| p.get(&**endpoint)).cloned().unwrap_or_else(|| item.place.clone());
-            let report = item.error_at(place, format!("`{key}` of [{}] names the endpoint {endpoint:?}, which is not defined", item.path));
+            let place = places
+                .as_ref()
+                .and_then(|p| p.get(&**endpoint))
+                .cloned()
+                .unwrap_or_else(|| item.place.clone());
+            let report = item.error_at(
+                place,
+                format!(
+                    "`{key}` of [{}] names the endpoint {endpoint:?}, which is not defined",
+                    item.path
+                ),
+            );
             match nearest(endpoint, endpoints.keys().map(|name| &**name)) {
                 Some(near) => report.help(format!("did you mean {near:?}?")).report(),
                 None => report.help(format!("define [endpoint.{endpoint}]")).report(),
@@ -243,14 +310,23 @@ impl<'a> Defaults<'a> {
         if let Some(bridge) = &bridge {
             for key in ["source", "items", "key"] {
                 if let Some(place) = bridge.key_place(key) {
-                    bridge.error_at(place, format!("[defaults.bridge] may not hold `{key}`: each bridge has its own")).report();
+                    bridge
+                        .error_at(
+                            place,
+                            format!("[defaults.bridge] may not hold `{key}`: each bridge has its own"),
+                        )
+                        .report();
                 }
             }
         }
         let endpoint = table.take("endpoint").and_then(|i| i.table()).map(DefaultTable::of);
         let http = table.take("http").and_then(|i| i.table()).map(DefaultTable::of);
         table.finish();
-        Self { bridge: bridge.map(DefaultTable::of), endpoint, http }
+        Self {
+            bridge: bridge.map(DefaultTable::of),
+            endpoint,
+            http,
+        }
     }
 
     /// Defaults of `source.http` are one level further down.
@@ -283,7 +359,12 @@ fn read_daemon(context: &Context, table: Option<Table<'_>>) -> Option<Daemon> {
         if let Some(grace) = table.take("shutdown-grace").and_then(|i| i.duration()) {
             daemon.shutdown_grace = grace;
         }
-        let count = |table: &mut Table<'_>, key| table.take(key).and_then(|i| i.integer(1..=100_000)).and_then(|n| usize::try_from(n).ok());
+        let count = |table: &mut Table<'_>, key| {
+            table
+                .take(key)
+                .and_then(|i| i.integer(1..=100_000))
+                .and_then(|n| usize::try_from(n).ok())
+        };
         daemon.polls_in_flight = count(&mut table, "polls-in-flight").unwrap_or(daemon.polls_in_flight);
         daemon.deliveries_in_flight = count(&mut table, "deliveries-in-flight").unwrap_or(daemon.deliveries_in_flight);
         daemon.memory = table.take("memory").and_then(|i| i.size()).unwrap_or(daemon.memory);
@@ -310,7 +391,10 @@ fn read_store(table: Option<Table<'_>>) -> Option<Store> {
 }
 
 fn read_network(table: Option<Table<'_>>) -> Option<client::Config> {
-    let mut config = client::Config { per_host: usize::try_from(PER_HOST).ok()?, ..client::Config::default() };
+    let mut config = client::Config {
+        per_host: usize::try_from(PER_HOST).ok()?,
+        ..client::Config::default()
+    };
     let Some(mut table) = table else { return Some(config) };
     if let Some(allow) = table.take("allow").and_then(|i| i.items()) {
         let net = |text: &str| {
@@ -318,16 +402,28 @@ fn read_network(table: Option<Table<'_>>) -> Option<client::Config> {
                 .or_else(|_| text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from))
                 .map_err(|_| format!("{text:?} is no address range such as \"10.0.0.0/8\""))
         };
-        config.allow = allow.iter().filter_map(|i| i.parse_text(net, "a range such as \"10.0.0.0/8\"")).collect();
+        config.allow = allow
+            .iter()
+            .filter_map(|i| i.parse_text(net, "a range such as \"10.0.0.0/8\""))
+            .collect();
     }
     if let Some(item) = table.take("ca") {
-        let all = if item.is_string() { vec![item] } else { item.items().unwrap_or_default() };
+        let all = if item.is_string() {
+            vec![item]
+        } else {
+            item.items().unwrap_or_default()
+        };
         let pem = |i: &Item<'_>| {
             let path = i.string()?;
             let read = std::fs::read_to_string(path).map_err(|e| format!("failed to read {path}: {e}"));
             let checked = read.and_then(|text| {
-                let found = reqwest::Certificate::from_pem_bundle(text.as_bytes()).map_err(|_| format!("{path} is not PEM"))?;
-                if found.is_empty() { Err(format!("{path} holds no certificate")) } else { Ok(text) }
+                let found =
+                    reqwest::Certificate::from_pem_bundle(text.as_bytes()).map_err(|_| format!("{path} is not PEM"))?;
+                if found.is_empty() {
+                    Err(format!("{path} holds no certificate"))
+                } else {
+                    Ok(text)
+                }
             });
             checked.map_err(|e| i.error(format!("`{}`: {e}", i.path)).report()).ok()
         };

@@ -23,9 +23,15 @@ pub enum Answered {
     /// 2xx.
     Taken,
     /// No answer, or one that speaks of the endpoint rather than of the event.
-    Down { error: String, retry_after: Option<Duration> },
+    Down {
+        error: String,
+        retry_after: Option<Duration>,
+    },
     /// The event was refused.
-    Refused { error: String, retry_after: Option<Duration> },
+    Refused {
+        error: String,
+        retry_after: Option<Duration>,
+    },
     /// 410, or `webhook-delivery: disable`.
     Gone { error: String },
     /// The event's body is no longer stored: nothing can be sent.
@@ -103,7 +109,11 @@ impl Queue {
         let lane = match self.state.next_attempt {
             Some(at) if at > now || !self.in_flight.is_empty() => return None,
             Some(_) => self.probe()?,
-            None => self.heads.first().filter(|(due, ..)| *due <= now).map(|(.., lane)| *lane)?,
+            None => self
+                .heads
+                .first()
+                .filter(|(due, ..)| *due <= now)
+                .map(|(.., lane)| *lane)?,
         };
         let waiting = *self.lanes.range((lane, START)..).next()?.1;
         self.unhead(lane);
@@ -113,7 +123,10 @@ impl Queue {
 
     /// The lane after the last probed one, of those with nothing in flight.
     fn probe(&mut self) -> Option<u64> {
-        let after = self.probed.checked_add(1).and_then(|from| self.lanes.range((from, START)..).next());
+        let after = self
+            .probed
+            .checked_add(1)
+            .and_then(|from| self.lanes.range((from, START)..).next());
         let lane = after.or_else(|| self.lanes.iter().next()).map(|((lane, _), _)| *lane)?;
         self.probed = lane;
         Some(lane)
@@ -152,14 +165,19 @@ impl Queue {
         let refusals = job.waiting.refusals;
         match answered {
             Answered::Taken => {
-                self.state = EndpointState { disabled: self.state.disabled.take(), ..EndpointState::default() };
+                self.state = EndpointState {
+                    disabled: self.state.disabled.take(),
+                    ..EndpointState::default()
+                };
                 self.down_since = None;
                 Outcome::Delivered
             }
             Answered::Lost => Outcome::Dead,
             Answered::Gone { error } => {
                 self.failed(error, now);
-                self.state.disabled.get_or_insert_with(|| format!("the receiver asked for it: {error}"));
+                self.state
+                    .disabled
+                    .get_or_insert_with(|| format!("the receiver asked for it: {error}"));
                 Outcome::Retry { due: now, refusals }
             }
             Answered::Down { error, retry_after } => {
@@ -185,7 +203,10 @@ impl Queue {
                     return Outcome::Dead;
                 }
                 let wait = self.wait(refusals, *retry_after, random);
-                Outcome::Retry { due: now.plus(wait), refusals: refusals.saturating_add(1) }
+                Outcome::Retry {
+                    due: now.plus(wait),
+                    refusals: refusals.saturating_add(1),
+                }
             }
         }
     }
@@ -194,7 +215,8 @@ impl Queue {
     fn wait(&self, step: u16, retry_after: Option<Duration>, random: f64) -> Duration {
         let last = self.schedule.last().copied().unwrap_or_default();
         let base = self.schedule.get(usize::from(step)).copied().unwrap_or(last);
-        base.mul_f64(1.0 + JITTER * random.clamp(0.0, 1.0)).max(retry_after.unwrap_or_default())
+        base.mul_f64(1.0 + JITTER * random.clamp(0.0, 1.0))
+            .max(retry_after.unwrap_or_default())
     }
 
     fn failed(&mut self, error: &str, now: Timestamp) {
@@ -203,17 +225,27 @@ impl Queue {
     }
 
     fn disable_when_long(&mut self, now: Timestamp) {
-        let long = self.state.failing_since.is_some_and(|since| since.plus(self.disable_after) <= now);
+        let long = self
+            .state
+            .failing_since
+            .is_some_and(|since| since.plus(self.disable_after) <= now);
         if long && self.state.disabled.is_none() {
-            let why = format!("nothing was delivered for {}", crate::settings::units::show(self.disable_after));
+            let why = format!(
+                "nothing was delivered for {}",
+                crate::settings::units::show(self.disable_after)
+            );
             self.state.disabled = Some(why);
         }
     }
 
     /// The attempts of these events are durable: their lanes go on.
     pub fn recorded(&mut self, positions: &[Position]) {
-        let done: Vec<u64> =
-            self.in_flight.iter().filter(|(_, at)| positions.contains(at)).map(|(lane, _)| *lane).collect();
+        let done: Vec<u64> = self
+            .in_flight
+            .iter()
+            .filter(|(_, at)| positions.contains(at))
+            .map(|(lane, _)| *lane)
+            .collect();
         for lane in done {
             self.in_flight.remove(&lane);
             self.head(lane);
@@ -255,7 +287,10 @@ impl Queue {
 }
 
 const START: Position = Position { pack: 0, index: 0 };
-const END: Position = Position { pack: u64::MAX, index: u16::MAX };
+const END: Position = Position {
+    pack: u64::MAX,
+    index: u16::MAX,
+};
 
 #[cfg(test)]
 mod tests {
@@ -269,7 +304,14 @@ mod tests {
 
     fn waiting(lane: u64, pack: u64) -> Waiting {
         let position = Position { pack, index: 0 };
-        Waiting { position, lane, due: Timestamp(0), attempts: 0, refusals: 0, replay: false }
+        Waiting {
+            position,
+            lane,
+            due: Timestamp(0),
+            attempts: 0,
+            refusals: 0,
+            replay: false,
+        }
     }
 
     fn filled(events: &[(u64, u64)]) -> Queue {
@@ -279,7 +321,9 @@ mod tests {
     }
 
     fn take(queue: &mut Queue, now: i64) -> Vec<(u64, u64, Job)> {
-        std::iter::from_fn(|| queue.next(Timestamp(now))).map(|j| (j.waiting.lane, j.waiting.position.pack, j)).collect()
+        std::iter::from_fn(|| queue.next(Timestamp(now)))
+            .map(|j| (j.waiting.lane, j.waiting.position.pack, j))
+            .collect()
     }
 
     fn end(queue: &mut Queue, job: &Job, answered: Answered, now: i64) -> Outcome {
@@ -289,22 +333,34 @@ mod tests {
     }
 
     fn down() -> Answered {
-        Answered::Down { error: "503".into(), retry_after: None }
+        Answered::Down {
+            error: "503".into(),
+            retry_after: None,
+        }
     }
 
     fn refused() -> Answered {
-        Answered::Refused { error: "400".into(), retry_after: None }
+        Answered::Refused {
+            error: "400".into(),
+            retry_after: None,
+        }
     }
 
     #[test]
     fn a_lane_has_one_in_flight_and_others_overtake() {
         let mut queue = filled(&[(1, 1), (1, 2), (2, 3), (1, 4)]);
         let first = take(&mut queue, 0);
-        assert_eq!(first.iter().map(|(l, p, _)| (*l, *p)).collect::<Vec<_>>(), [(1, 1), (2, 3)]);
+        assert_eq!(
+            first.iter().map(|(l, p, _)| (*l, *p)).collect::<Vec<_>>(),
+            [(1, 1), (2, 3)]
+        );
         queue.settle(&first[0].2, &Answered::Taken, Timestamp(1), 0.0);
         assert!(take(&mut queue, 1).is_empty(), "not before the attempt is recorded");
         queue.recorded(&[first[0].2.waiting.position]);
-        assert_eq!(take(&mut queue, 1).iter().map(|(l, p, _)| (*l, *p)).collect::<Vec<_>>(), [(1, 2)]);
+        assert_eq!(
+            take(&mut queue, 1).iter().map(|(l, p, _)| (*l, *p)).collect::<Vec<_>>(),
+            [(1, 2)]
+        );
     }
 
     #[test]
@@ -334,7 +390,14 @@ mod tests {
             now = queue.wake(Timestamp(now)).expect("it is tried again").0;
         }
         assert_eq!(waits, [5_000, 300_000, 1_800_000]);
-        assert_eq!(take(&mut queue, now).iter().map(|(l, p, _)| (*l, *p)).collect::<Vec<_>>(), [(1, 2)], "its lane goes on");
+        assert_eq!(
+            take(&mut queue, now)
+                .iter()
+                .map(|(l, p, _)| (*l, *p))
+                .collect::<Vec<_>>(),
+            [(1, 2)],
+            "its lane goes on"
+        );
     }
 
     #[test]
@@ -356,7 +419,11 @@ mod tests {
             probes.push((now, probe[0].0));
             end(&mut queue, &probe[0].2, down(), now);
         }
-        assert_eq!(probes, [(5_010, 1), (305_010, 2), (2_105_010, 3), (3_905_010, 1), (5_705_010, 2)], "the last step repeats");
+        assert_eq!(
+            probes,
+            [(5_010, 1), (305_010, 2), (2_105_010, 3), (3_905_010, 1), (5_705_010, 2)],
+            "the last step repeats"
+        );
         now = queue.wake(Timestamp(now)).expect("a probe is due").0;
         let probe = take(&mut queue, now);
         assert_eq!(end(&mut queue, &probe[0].2, Answered::Taken, now), Outcome::Delivered);
@@ -367,7 +434,10 @@ mod tests {
     fn retry_after_is_obeyed_in_full_and_jitter_only_adds() {
         let mut queue = filled(&[(1, 1)]);
         let job = queue.next(Timestamp(0)).expect("due");
-        let answered = Answered::Down { error: "429".into(), retry_after: Some(S(3600)) };
+        let answered = Answered::Down {
+            error: "429".into(),
+            retry_after: Some(S(3600)),
+        };
         queue.settle(&job, &answered, Timestamp(0), 1.0);
         assert_eq!(queue.state().next_attempt, Some(Timestamp(3_600_000)));
         assert_eq!(queue.wait(0, None, 1.0), S(6));
@@ -381,7 +451,10 @@ mod tests {
         for (.., job) in &jobs {
             end(&mut queue, job, Answered::Gone { error: "410".into() }, 0);
         }
-        assert_eq!((queue.len(), queue.wake(Timestamp(9)), take(&mut queue, i64::MAX).len()), (2, None, 0));
+        assert_eq!(
+            (queue.len(), queue.wake(Timestamp(9)), take(&mut queue, i64::MAX).len()),
+            (2, None, 0)
+        );
         queue.enable(true, Timestamp(10));
         assert_eq!(take(&mut queue, 10).len(), 2);
     }
@@ -392,7 +465,10 @@ mod tests {
         let mut now = 0;
         while queue.state().disabled.is_none() {
             let job = queue.next(Timestamp(now)).expect("a probe");
-            assert!(matches!(end(&mut queue, &job, down(), now), Outcome::Retry { .. }), "no event dies of it");
+            assert!(
+                matches!(end(&mut queue, &job, down(), now), Outcome::Retry { .. }),
+                "no event dies of it"
+            );
             assert!(now <= 6 * 86_400_000, "it ends");
             now = queue.wake(Timestamp(now)).map_or(now, |at| at.0);
         }

@@ -46,7 +46,9 @@ impl Path {
                 let (name, tail) = if let Some(quoted) = rest.strip_prefix('"') {
                     quoted.split_once('"')?
                 } else {
-                    let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+                    let end = rest
+                        .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+                        .unwrap_or(rest.len());
                     let (name, tail) = rest.split_at_checked(end)?;
                     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
                         return None;
@@ -87,10 +89,13 @@ impl Path {
     pub fn raw_values<'t>(&self, text: &'t [u8]) -> Result<Vec<&'t RawValue>, String> {
         let mut out = Vec::new();
         let mut deserializer = serde_json::Deserializer::from_slice(text);
-        Walk { steps: &self.steps, out: &mut out }
-            .deserialize(&mut deserializer)
-            .and_then(|()| deserializer.end())
-            .map_err(|e| e.to_string())?;
+        Walk {
+            steps: &self.steps,
+            out: &mut out,
+        }
+        .deserialize(&mut deserializer)
+        .and_then(|()| deserializer.end())
+        .map_err(|e| e.to_string())?;
         Ok(out)
     }
 
@@ -118,7 +123,9 @@ fn field(name: &str) -> Option<Step> {
 }
 
 fn visit(steps: &[Step], value: &mut Json, change: &mut dyn FnMut(&mut Json)) {
-    let Some((step, rest)) = steps.split_first() else { return change(value) };
+    let Some((step, rest)) = steps.split_first() else {
+        return change(value);
+    };
     match (step, value) {
         (Step::Field(name), Json::Object(map)) => {
             if let Some(value) = map.get_mut(name) {
@@ -177,7 +184,9 @@ impl<'t> Visitor<'t> for Walk<'_, '_, 't> {
     }
 
     fn visit_map<A: MapAccess<'t>>(self, mut map: A) -> Result<(), A::Error> {
-        let Some((step, rest)) = self.steps.split_first() else { return Ok(()) };
+        let Some((step, rest)) = self.steps.split_first() else {
+            return Ok(());
+        };
         let start = self.out.len();
         let mut found = false;
         while let Some(key) = map.next_key::<std::borrow::Cow<'t, str>>()? {
@@ -185,11 +194,17 @@ impl<'t> Visitor<'t> for Walk<'_, '_, 't> {
                 Step::Field(name) if *name == key => {
                     // Of a repeated name the last counts, as in jq.
                     self.out.truncate(start);
-                    map.next_value_seed(Walk { steps: rest, out: self.out })?;
+                    map.next_value_seed(Walk {
+                        steps: rest,
+                        out: self.out,
+                    })?;
                     found = true;
                 }
                 Step::Field(_) => drop(map.next_value::<IgnoredAny>()?),
-                Step::Each => map.next_value_seed(Walk { steps: rest, out: self.out })?,
+                Step::Each => map.next_value_seed(Walk {
+                    steps: rest,
+                    out: self.out,
+                })?,
             }
         }
         if matches!(step, Step::Field(_)) && !found {
@@ -201,7 +216,13 @@ impl<'t> Visitor<'t> for Walk<'_, '_, 't> {
     fn visit_seq<A: SeqAccess<'t>>(self, mut seq: A) -> Result<(), A::Error> {
         match self.steps.split_first() {
             Some((Step::Each, rest)) => {
-                while seq.next_element_seed(Walk { steps: rest, out: self.out })?.is_some() {}
+                while seq
+                    .next_element_seed(Walk {
+                        steps: rest,
+                        out: self.out,
+                    })?
+                    .is_some()
+                {}
                 Ok(())
             }
             _ => Err(A::Error::invalid_type(serde::de::Unexpected::Seq, &self)),

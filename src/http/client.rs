@@ -22,7 +22,12 @@ use tokio::{
 use tokio_util::io::StreamReader;
 use url::Url;
 
-use super::{Answer, BodyLimit, Error, Request, budget::Share, egress::{Egress, Refused}, origin};
+use super::{
+    Answer, BodyLimit, Error, Request,
+    budget::Share,
+    egress::{Egress, Refused},
+    origin,
+};
 
 /// The longest wait for a connection; a request's own timeout may end it earlier.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,7 +52,12 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { allow: Vec::new(), ca: Vec::new(), proxy: None, per_host: 8 }
+        Self {
+            allow: Vec::new(),
+            ca: Vec::new(),
+            proxy: None,
+            per_host: 8,
+        }
     }
 }
 
@@ -68,11 +78,19 @@ impl Client {
         let egress = Egress::new(config.allow.clone());
         let mut roots = Vec::new();
         for pem in &config.ca {
-            roots.extend(reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(|e| format!("network.ca: {}", chain(&e)))?);
+            roots.extend(
+                reqwest::Certificate::from_pem_bundle(pem.as_bytes())
+                    .map_err(|e| format!("network.ca: {}", chain(&e)))?,
+            );
         }
         let builder = || -> Result<reqwest::ClientBuilder, String> {
             let builder = reqwest::Client::builder()
-                .user_agent(concat!("bellpull/", env!("CARGO_PKG_VERSION_MAJOR"), ".", env!("CARGO_PKG_VERSION_MINOR")))
+                .user_agent(concat!(
+                    "bellpull/",
+                    env!("CARGO_PKG_VERSION_MAJOR"),
+                    ".",
+                    env!("CARGO_PKG_VERSION_MINOR")
+                ))
                 .redirect(reqwest::redirect::Policy::none())
                 .retry(reqwest::retry::never())
                 .referer(false)
@@ -82,7 +100,8 @@ impl Client {
                 .dns_resolver(Arc::new(egress.clone()));
             match &config.proxy {
                 Some(url) => {
-                    let proxy = reqwest::Proxy::all(url.clone()).map_err(|e| format!("network.proxy: {}", chain(&e)))?;
+                    let proxy =
+                        reqwest::Proxy::all(url.clone()).map_err(|e| format!("network.proxy: {}", chain(&e)))?;
                     Ok(builder.proxy(proxy))
                 }
                 None => Ok(builder.no_proxy()),
@@ -90,11 +109,18 @@ impl Client {
         };
         // Without any system root the platform's verifier cannot be built: then the roots of `network.ca` alone count,
         // which may be none; https fails then with the verifier's own words, and http works.
-        let client = builder()?
-            .tls_certs_merge(roots.clone())
-            .build()
-            .or_else(|_| builder()?.tls_certs_only(roots).build().map_err(|e| format!("the HTTP client: {}", chain(&e))))?;
-        Ok(Self { client, egress, per_host: config.per_host, origins: Arc::default() })
+        let client = builder()?.tls_certs_merge(roots.clone()).build().or_else(|_| {
+            builder()?
+                .tls_certs_only(roots)
+                .build()
+                .map_err(|e| format!("the HTTP client: {}", chain(&e)))
+        })?;
+        Ok(Self {
+            client,
+            egress,
+            per_host: config.per_host,
+            origins: Arc::default(),
+        })
     }
 
     /// Whether both share their connections.
@@ -111,8 +137,13 @@ impl Client {
         share: Option<&mut Share>,
     ) -> Result<Answer, Error> {
         let origin = origin(&request.url);
-        let late = || Error::Timeout { origin: origin.clone(), after: within };
-        timeout(within, self.exchange(request, &origin, limit, share)).await.map_err(|_| late())?
+        let late = || Error::Timeout {
+            origin: origin.clone(),
+            after: within,
+        };
+        timeout(within, self.exchange(request, &origin, limit, share))
+            .await
+            .map_err(|_| late())?
     }
 
     async fn exchange(
@@ -127,12 +158,19 @@ impl Client {
         let url = request.url.clone();
         let mut wire = reqwest::Request::new(request.method, request.url);
         *wire.headers_mut() = request.headers;
-        wire.headers_mut().entry(ACCEPT_ENCODING).or_insert(HeaderValue::from_static("gzip, br, zstd, deflate"));
+        wire.headers_mut()
+            .entry(ACCEPT_ENCODING)
+            .or_insert(HeaderValue::from_static("gzip, br, zstd, deflate"));
         *wire.body_mut() = request.body.map(reqwest::Body::from);
         let response = self.client.execute(wire).await.map_err(|e| classify(&e, origin))?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = read_body(response, origin, limit, share).await?;
-        Ok(Answer { status, headers, body, url })
+        Ok(Answer {
+            status,
+            headers,
+            body,
+            url,
+        })
     }
 
     async fn turn(&self, origin: &str) -> OwnedSemaphorePermit {
@@ -158,13 +196,19 @@ async fn read_body(
     limit: BodyLimit,
     mut share: Option<&mut Share>,
 ) -> Result<Bytes, Error> {
-    let encoding = response.headers().get(CONTENT_ENCODING).map(|v| v.to_str().unwrap_or("?").trim().to_ascii_lowercase());
+    let encoding = response
+        .headers()
+        .get(CONTENT_ENCODING)
+        .map(|v| v.to_str().unwrap_or("?").trim().to_ascii_lowercase());
     let wire = Arc::new(AtomicU64::new(0));
     let counted = {
         let wire = wire.clone();
-        response.bytes_stream().map_err(std::io::Error::other).inspect_ok(move |chunk| {
-            wire.fetch_add(u64::try_from(chunk.len()).unwrap_or(0), Ordering::Relaxed);
-        })
+        response
+            .bytes_stream()
+            .map_err(std::io::Error::other)
+            .inspect_ok(move |chunk| {
+                wire.fetch_add(u64::try_from(chunk.len()).unwrap_or(0), Ordering::Relaxed);
+            })
     };
     let raw = StreamReader::new(counted);
     let mut reader: Pin<Box<dyn AsyncRead + Send>> = match encoding.as_deref() {
@@ -177,7 +221,12 @@ async fn read_body(
         Some("br") => Box::pin(BrotliDecoder::new(raw)),
         Some("zstd") => Box::pin(ZstdDecoder::new(raw)),
         Some("deflate") => Box::pin(ZlibDecoder::new(raw)),
-        Some(other) => return Err(Error::Encoding { origin: origin.into(), encoding: other.chars().take(40).collect() }),
+        Some(other) => {
+            return Err(Error::Encoding {
+                origin: origin.into(),
+                encoding: other.chars().take(40).collect(),
+            });
+        }
     };
     let (max, whole) = match limit {
         BodyLimit::Whole(max) => (max, true),
@@ -190,7 +239,12 @@ async fn read_body(
             Ok(read) => read,
             // Of the head of an answer, what came before the damage is enough.
             Err(_) if !whole => 0,
-            Err(e) => return Err(Error::Body { origin: origin.into(), cause: chain(&e) }),
+            Err(e) => {
+                return Err(Error::Body {
+                    origin: origin.into(),
+                    cause: chain(&e),
+                });
+            }
         };
         let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
         if read == 0 {
@@ -198,13 +252,19 @@ async fn read_body(
         }
         if length > max {
             if whole {
-                return Err(Error::TooLarge { origin: origin.into(), limit: max });
+                return Err(Error::TooLarge {
+                    origin: origin.into(),
+                    limit: max,
+                });
             }
             body.truncate(usize::try_from(max).unwrap_or(usize::MAX));
             return Ok(body.freeze());
         }
         if length > RATIO_FROM_BYTES && length / wire.load(Ordering::Relaxed).max(1) > RATIO_MAX {
-            return Err(Error::Bomb { origin: origin.into(), ratio: RATIO_MAX });
+            return Err(Error::Bomb {
+                origin: origin.into(),
+                ratio: RATIO_MAX,
+            });
         }
         if let Some(share) = share.as_deref_mut()
             && !share.take(u64::try_from(read).unwrap_or(u64::MAX))
@@ -227,7 +287,9 @@ fn classify(error: &reqwest::Error, origin: &str) -> Error {
     let cause = chain(error);
     if error.is_connect() || error.is_timeout() {
         Error::Connect { origin, cause }
-    } else if error.is_builder() || error.is_request() && error.status().is_none() && std::error::Error::source(error).is_none() {
+    } else if error.is_builder()
+        || error.is_request() && error.status().is_none() && std::error::Error::source(error).is_none()
+    {
         Error::Request { origin, cause }
     } else {
         Error::Body { origin, cause }
@@ -248,5 +310,9 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         }
         source = cause.source();
     }
-    if out.is_empty() { "no cause was given".into() } else { out.join(": ") }
+    if out.is_empty() {
+        "no cause was given".into()
+    } else {
+        out.join(": ")
+    }
 }

@@ -52,9 +52,7 @@ static RANGES: LazyLock<Vec<(IpNet, &str)>> = LazyLock::new(|| {
 
 /// An address that may not be reached.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
-#[error(
-    "{host} is refused: {address} is in {range} ({what}); to reach it, add \"{range}\" to `network.allow`"
-)]
+#[error("{host} is refused: {address} is in {range} ({what}); to reach it, add \"{range}\" to `network.allow`")]
 pub struct Refused {
     pub host: String,
     pub address: IpAddr,
@@ -83,7 +81,12 @@ impl Egress {
                 continue;
             }
             if let Some((range, what)) = RANGES.iter().find(|(range, _)| range.contains(&form)) {
-                return Err(Refused { host: host.to_owned(), address, range: *range, what });
+                return Err(Refused {
+                    host: host.to_owned(),
+                    address,
+                    range: *range,
+                    what,
+                });
             }
         }
         Ok(())
@@ -103,7 +106,9 @@ impl Egress {
             IpAddr::V6(v6) => v6.to_ipv4_mapped().map(IpAddr::V4),
             IpAddr::V4(_) => None,
         };
-        self.allow.iter().any(|net| net.contains(&address) || mapped.is_some_and(|v4| net.contains(&v4)))
+        self.allow
+            .iter()
+            .any(|net| net.contains(&address) || mapped.is_some_and(|v4| net.contains(&v4)))
     }
 }
 
@@ -146,19 +151,47 @@ mod tests {
     fn special_addresses_are_refused_in_every_spelling() {
         let egress = Egress::default();
         let refused = [
-            "http://127.0.0.1/", "http://2130706433/", "http://0x7f.1/", "http://0177.0.0.1/", "http://127.1/",
-            "http://[::1]/", "http://[::ffff:127.0.0.1]/", "http://[::ffff:7f00:1]/", "http://[::127.0.0.1]/",
-            "http://169.254.169.254/latest/meta-data", "http://[64:ff9b::a9fe:a9fe]/", "http://[2002:a9fe:a9fe::1]/",
-            "http://[2001:0:0a00:1::]/", "http://[2001:0:808:808::f5ff:fffe]/", "http://10.1.2.3/", "http://172.31.0.1/", "http://192.168.1.1/",
-            "http://100.64.0.1/", "http://198.18.0.1/", "http://0.0.0.0/", "http://224.0.0.1/", "http://255.255.255.255/",
-            "http://[fd00:ec2::254]/", "http://[fe80::1]/", "http://[ff02::1]/", "http://[2001:db8::1]/", "http://[::]/",
-            "http://192.0.2.1/", "http://168.63.129.16/",
+            "http://127.0.0.1/",
+            "http://2130706433/",
+            "http://0x7f.1/",
+            "http://0177.0.0.1/",
+            "http://127.1/",
+            "http://[::1]/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://[::ffff:7f00:1]/",
+            "http://[::127.0.0.1]/",
+            "http://169.254.169.254/latest/meta-data",
+            "http://[64:ff9b::a9fe:a9fe]/",
+            "http://[2002:a9fe:a9fe::1]/",
+            "http://[2001:0:0a00:1::]/",
+            "http://[2001:0:808:808::f5ff:fffe]/",
+            "http://10.1.2.3/",
+            "http://172.31.0.1/",
+            "http://192.168.1.1/",
+            "http://100.64.0.1/",
+            "http://198.18.0.1/",
+            "http://0.0.0.0/",
+            "http://224.0.0.1/",
+            "http://255.255.255.255/",
+            "http://[fd00:ec2::254]/",
+            "http://[fe80::1]/",
+            "http://[ff02::1]/",
+            "http://[2001:db8::1]/",
+            "http://[::]/",
+            "http://192.0.2.1/",
+            "http://168.63.129.16/",
         ];
         for url in refused {
             let parsed: Url = url.parse().expect(url);
             assert!(egress.judge_literal(&parsed).is_err(), "{url}");
         }
-        for url in ["http://1.1.1.1/", "http://[2606:4700::1111]/", "http://[64:ff9b::101:101]/", "http://[2002:101:101::1]/", "http://172.32.0.1/"] {
+        for url in [
+            "http://1.1.1.1/",
+            "http://[2606:4700::1111]/",
+            "http://[64:ff9b::101:101]/",
+            "http://[2002:101:101::1]/",
+            "http://172.32.0.1/",
+        ] {
             let parsed: Url = url.parse().expect(url);
             assert_eq!(egress.judge_literal(&parsed), Ok(()), "{url}");
         }
@@ -187,7 +220,9 @@ mod tests {
     async fn a_name_is_judged_by_what_it_resolves_to() {
         use std::str::FromStr;
         let name = Name::from_str("localhost").expect("a name");
-        let Err(error) = Egress::default().resolve(name).await else { panic!("localhost is loopback") };
+        let Err(error) = Egress::default().resolve(name).await else {
+            panic!("localhost is loopback")
+        };
         assert!(error.downcast_ref::<Refused>().is_some(), "{error}");
     }
 }

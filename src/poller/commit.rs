@@ -45,17 +45,33 @@ pub struct Found {
 
 impl Detected {
     pub fn complete(diff: Diff) -> Self {
-        Self { diff, complete: true, ..Self::default() }
+        Self {
+            diff,
+            complete: true,
+            ..Self::default()
+        }
     }
 
     pub fn window(window: Vec<Parsed>, mark: Option<String>) -> Self {
-        Self { window, mark, ..Self::default() }
+        Self {
+            window,
+            mark,
+            ..Self::default()
+        }
     }
 
     /// An answer without any record: all that is known is missing.
     pub fn nothing(known: Vec<Entry>) -> Self {
         let missing = known.iter().map(|entry| entry.key).collect();
-        Self { diff: Diff { list: known, missing, ..Diff::default() }, complete: true, ..Self::default() }
+        Self {
+            diff: Diff {
+                list: known,
+                missing,
+                ..Diff::default()
+            },
+            complete: true,
+            ..Self::default()
+        }
     }
 }
 
@@ -82,13 +98,24 @@ impl Poller {
         let list = self.known(polled).await?;
         let missing: Vec<Hash> = polled.progress.missing.iter().map(|(key, _)| *key).collect();
         let present = u64::try_from(list.len().saturating_sub(missing.len())).unwrap_or(0);
-        let diff = Diff { list, missing, present, ..Diff::default() };
-        Ok(Detected { diff, complete: polled.bridge.is_complete(), ..Detected::default() })
+        let diff = Diff {
+            list,
+            missing,
+            present,
+            ..Diff::default()
+        };
+        Ok(Detected {
+            diff,
+            complete: polled.bridge.is_complete(),
+            ..Detected::default()
+        })
     }
 
     /// Compares a window's records with the stored ones, each by its key.
     pub(super) async fn compare_window(&self, polled: &Polled, found: &mut Detected) -> Result<(), Failure> {
-        let stored = self.stored(&polled.bridge.name, found.window.iter().map(|p| p.entry.key).collect()).await?;
+        let stored = self
+            .stored(&polled.bridge.name, found.window.iter().map(|p| p.entry.key).collect())
+            .await?;
         let now = self.clock.now();
         let refresh = now.plus_ms(-i64::try_from(polled.bridge.forget.as_millis() / 2).unwrap_or(i64::MAX));
         found.diff.present = u64::try_from(found.window.len()).unwrap_or(u64::MAX);
@@ -101,7 +128,10 @@ impl Poller {
             if canonical_of(&polled.bridge, old)? != parsed.entry.canonical {
                 found.diff.updated.push(parsed);
             } else if old.seen < refresh {
-                found.seen_again.push(Record { seen: now, ..old.clone() });
+                found.seen_again.push(Record {
+                    seen: now,
+                    ..old.clone()
+                });
             }
         }
         Ok(())
@@ -112,10 +142,16 @@ impl Poller {
     pub(super) async fn known_anew(&self, polled: &Polled) -> Result<Vec<Entry>, Failure> {
         let mut known = self.known(polled).await?;
         for chunk in known.chunks_mut(ANEW_AT_ONCE) {
-            let stored = self.stored(&polled.bridge.name, chunk.iter().map(|entry| entry.key).collect()).await?;
+            let stored = self
+                .stored(&polled.bridge.name, chunk.iter().map(|entry| entry.key).collect())
+                .await?;
             for entry in chunk {
                 if let Some(record) = stored.get(&entry.key) {
-                    *entry = Entry { key: entry.key, raw: Hash::default(), canonical: canonical_of(&polled.bridge, record)? };
+                    *entry = Entry {
+                        key: entry.key,
+                        raw: Hash::default(),
+                        canonical: canonical_of(&polled.bridge, record)?,
+                    };
                 }
             }
         }
@@ -128,7 +164,11 @@ impl Poller {
         }
         let bridge = bridge.clone();
         let records = self.store.read(move |engine| engine.records(&bridge, &keys)).await?;
-        Ok(records.into_iter().flatten().map(|record| (record.entry.key, record)).collect())
+        Ok(records
+            .into_iter()
+            .flatten()
+            .map(|record| (record.entry.key, record))
+            .collect())
     }
 
     /// Judges what was found, and commits it, or holds it, or finds that there is nothing to commit. `answer` is absent
@@ -167,9 +207,16 @@ impl Poller {
         silence: Silence,
     ) -> Result<Polling, Failure> {
         let now = self.clock.now();
-        let Detected { diff, mark, seen_again, complete, .. } = found;
+        let Detected {
+            diff,
+            mark,
+            seen_again,
+            complete,
+            ..
+        } = found;
         let first = polled.state.version == 0;
-        let changed = !(diff.created.is_empty() && diff.updated.is_empty() && deleted.is_empty() && seen_again.is_empty());
+        let changed =
+            !(diff.created.is_empty() && diff.updated.is_empty() && deleted.is_empty() && seen_again.is_empty());
         let mark_moved = mark.is_some() && mark != polled.state.mark;
         if !first && !changed && !mark_moved && polled.held.is_none() && polled.definition_is_same() {
             if let Some((hash, answer)) = answer {
@@ -180,7 +227,16 @@ impl Poller {
             return Ok(Polling::Same);
         }
         let (created, updated) = (u64_of(diff.created.len()), u64_of(diff.updated.len()));
-        let old = self.stored(&polled.bridge.name, diff.updated.iter().map(|p| p.entry.key).chain(deleted.iter().copied()).collect()).await?;
+        let old = self
+            .stored(
+                &polled.bridge.name,
+                diff.updated
+                    .iter()
+                    .map(|p| p.entry.key)
+                    .chain(deleted.iter().copied())
+                    .collect(),
+            )
+            .await?;
         let records = if complete {
             u64_of(diff.list.len().saturating_sub(deleted.len()))
         } else {
@@ -188,7 +244,11 @@ impl Poller {
         };
         let list = complete.then(|| {
             let gone: BTreeSet<&Hash> = deleted.iter().collect();
-            diff.list.iter().filter(|entry| !gone.contains(&entry.key)).copied().collect::<Vec<_>>()
+            diff.list
+                .iter()
+                .filter(|entry| !gone.contains(&entry.key))
+                .copied()
+                .collect::<Vec<_>>()
         });
         let maker = self.maker(&polled.bridge, now);
         let sequence = polled.state.sequence;
@@ -196,8 +256,9 @@ impl Poller {
         let deletes = deleted.clone();
         // Patches and expressions take time: on a blocking thread.
         let make = move || make(&maker, &bridge, sequence, now, diff, &deletes, &old, silence);
-        let (mut put, events) =
-            tokio::task::spawn_blocking(make).await.map_err(|e| Failure::Answer(format!("making events panicked: {e}")))??;
+        let (mut put, events) = tokio::task::spawn_blocking(make)
+            .await
+            .map_err(|e| Failure::Answer(format!("making events panicked: {e}")))??;
         put.extend(seen_again);
         let deleted_count = u64_of(deleted.len());
         let gone: BTreeSet<Hash> = deleted.iter().copied().collect();
@@ -207,7 +268,11 @@ impl Poller {
             // The accepted answer again: what is known of it still holds.
             None => (
                 polled.progress.answer.or(last.answer),
-                polled.progress.validators.clone().unwrap_or_else(|| last.validators.clone()),
+                polled
+                    .progress
+                    .validators
+                    .clone()
+                    .unwrap_or_else(|| last.validators.clone()),
                 last.previous.clone(),
             ),
         };
@@ -223,8 +288,21 @@ impl Poller {
             previous,
             accepted_at: now,
         };
-        let hold = if polled.held.is_some() { HoldChange::Clear } else { HoldChange::Keep };
-        let commit = Commit { bridge: Some(polled.bridge.name.clone()), expected: last.version, state, list, put, delete: deleted, hold, events };
+        let hold = if polled.held.is_some() {
+            HoldChange::Clear
+        } else {
+            HoldChange::Keep
+        };
+        let commit = Commit {
+            bridge: Some(polled.bridge.name.clone()),
+            expected: last.version,
+            state,
+            list,
+            put,
+            delete: deleted,
+            hold,
+            events,
+        };
         self.write(polled, commit).await?;
         polled.held = None;
         polled.progress.missing.retain(|(key, _)| !gone.contains(key));
@@ -234,7 +312,11 @@ impl Poller {
         } else if created + updated + deleted_count == 0 {
             Polling::Same
         } else {
-            Polling::Changed { created, updated, deleted: deleted_count }
+            Polling::Changed {
+                created,
+                updated,
+                deleted: deleted_count,
+            }
         })
     }
 
@@ -245,7 +327,8 @@ impl Poller {
             Ok(written) => {
                 let missing = std::mem::take(&mut polled.progress.missing);
                 let progress = &mut polled.progress;
-                (progress.version, progress.answer, progress.validators, progress.pages) = (state.version, None, None, None);
+                (progress.version, progress.answer, progress.validators, progress.pages) =
+                    (state.version, None, None, None);
                 progress.missing = missing;
                 polled.state = state;
                 if let Written::Queued(queued) = written {
@@ -269,7 +352,11 @@ impl Poller {
         let (hash, pages, validators) = match answer {
             Some((hash, answer)) => (hash, answer.pages.iter().map(held_page).collect(), answer.validators),
             // Records that have been missing for long enough from the accepted answer, or a document that is gone.
-            None => (polled.progress.answer.or(polled.state.answer).unwrap_or_default(), Vec::new(), Default::default()),
+            None => (
+                polled.progress.answer.or(polled.state.answer).unwrap_or_default(),
+                Vec::new(),
+                Default::default(),
+            ),
         };
         if polled.held.is_some_and(|(held, _)| held == hash) {
             return Ok(Polling::Held);
@@ -292,16 +379,23 @@ impl Poller {
             "created": counts.created, "updated": counts.updated, "deleted": counts.deleted,
         });
         let event = self.operational(&polled.bridge, "bridge.held", data);
-        self.write_hold(polled, HoldChange::Set(Box::new(hold)), vec![event]).await?;
+        self.write_hold(polled, HoldChange::Set(Box::new(hold)), vec![event])
+            .await?;
         polled.held = Some((hash, false));
         Ok(Polling::Held)
     }
 
     async fn write_hold(&self, polled: &mut Polled, hold: HoldChange, alerts: Vec<Event>) -> Result<(), Failure> {
-        let state = BridgeState { version: polled.state.version + 1, ..polled.state.clone() };
+        let state = BridgeState {
+            version: polled.state.version + 1,
+            ..polled.state.clone()
+        };
         let missing = polled.progress.missing.clone();
-        let (answer, validators, pages) =
-            (polled.progress.answer, polled.progress.validators.clone(), polled.progress.pages);
+        let (answer, validators, pages) = (
+            polled.progress.answer,
+            polled.progress.validators.clone(),
+            polled.progress.pages,
+        );
         let commit = Commit {
             bridge: Some(polled.bridge.name.clone()),
             expected: polled.state.version,
@@ -313,7 +407,9 @@ impl Poller {
         // A hold changes no snapshot: what was known of the accepted answer still is.
         let progress = &mut polled.progress;
         (progress.missing, progress.answer, progress.validators, progress.pages) = (missing, answer, validators, pages);
-        self.store.write(Op::Progress(vec![(polled.bridge.name.clone(), progress.clone())])).await?;
+        self.store
+            .write(Op::Progress(vec![(polled.bridge.name.clone(), progress.clone())]))
+            .await?;
         for alert in alerts {
             self.emit(alert).await;
         }
@@ -348,8 +444,13 @@ impl Poller {
             (found, None)
         } else {
             let found = self.detect(polled, pages.clone(), None).await.map_err(failed)?;
-            let answer =
-                Answer { pages, validators: hold.validators.clone(), hint: None, date: None, meta: polled.state.previous.clone().unwrap_or(Json::Null) };
+            let answer = Answer {
+                pages,
+                validators: hold.validators.clone(),
+                hint: None,
+                date: None,
+                meta: polled.state.previous.clone().unwrap_or(Json::Null),
+            };
             (found, Some((hold.hash, answer)))
         };
         // The held poll has counted its missing records: those that were due then are due now.
@@ -358,23 +459,43 @@ impl Poller {
             found.diff.missing.clone()
         } else {
             let counts: BTreeMap<Hash, u32> = polled.progress.missing.iter().copied().collect();
-            found.diff.missing.iter().filter(|key| counts.get(*key).is_some_and(|n| *n >= after)).copied().collect()
+            found
+                .diff
+                .missing
+                .iter()
+                .filter(|key| counts.get(*key).is_some_and(|n| *n >= after))
+                .copied()
+                .collect()
         };
         let shown = (hold.created, hold.updated, hold.deleted);
-        let now = (u64_of(found.diff.created.len()), u64_of(found.diff.updated.len()), u64_of(due.len()));
+        let now = (
+            u64_of(found.diff.created.len()),
+            u64_of(found.diff.updated.len()),
+            u64_of(due.len()),
+        );
         if shown != now {
-            return Err(format!("what is held showed {shown:?} records created, updated and deleted and would now be {now:?}: wait for the next poll"));
+            return Err(format!(
+                "what is held showed {shown:?} records created, updated and deleted and would now be {now:?}: wait for the next poll"
+            ));
         }
         polled.progress.missing.retain(|(key, _)| !due.contains(key));
-        self.commit(polled, found, due, count, answer, Silence::Loud).await.map_err(failed)
+        self.commit(polled, found, due, count, answer, Silence::Loud)
+            .await
+            .map_err(failed)
     }
 
     /// Drops what is held; an identical answer is then only counted.
     pub async fn reject(&self, polled: &mut Polled, hash: Option<Hash>) -> Result<(), String> {
         let hold = self.held(polled, hash).await?;
         let hash = hold.hash;
-        let rejected = Hold { rejected: true, answer: Vec::new(), ..hold };
-        self.write_hold(polled, HoldChange::Set(Box::new(rejected)), Vec::new()).await.map_err(|e| e.to_string())?;
+        let rejected = Hold {
+            rejected: true,
+            answer: Vec::new(),
+            ..hold
+        };
+        self.write_hold(polled, HoldChange::Set(Box::new(rejected)), Vec::new())
+            .await
+            .map_err(|e| e.to_string())?;
         polled.held = Some((hash, true));
         Ok(())
     }
@@ -384,7 +505,10 @@ impl Poller {
         let hold = self.hold(name).await.map_err(|e| e.to_string())?;
         let hold = hold.ok_or_else(|| format!("nothing of {name} is held"))?;
         match hash {
-            Some(hash) if hash != hold.hash => Err(format!("{hash} is stale: {} is held now; look at `bellpull status {name}`", hold.hash)),
+            Some(hash) if hash != hold.hash => Err(format!(
+                "{hash} is stale: {} is held now; look at `bellpull status {name}`",
+                hold.hash
+            )),
             _ => Ok(hold),
         }
     }
@@ -394,7 +518,10 @@ impl Poller {
         let (mut after, mut sent) = (None, 0);
         loop {
             let name = polled.bridge.name.clone();
-            let slice = self.store.read(move |engine| engine.scan(&name, after, RESEND_AT_ONCE)).await?;
+            let slice = self
+                .store
+                .read(move |engine| engine.scan(&name, after, RESEND_AT_ONCE))
+                .await?;
             let Some(last) = slice.last() else { return Ok(sent) };
             after = Some(last.entry.key);
             let maker = self.maker(&polled.bridge, self.clock.now());
@@ -407,9 +534,16 @@ impl Poller {
                 events.push(maker.present(endpoint, sequence, &record.key, &value));
             }
             sent += u64_of(events.len());
-            let state = BridgeState { version: polled.state.version + 1, sequence, ..polled.state.clone() };
-            let (answer, validators, pages) =
-                (polled.progress.answer, polled.progress.validators.clone(), polled.progress.pages);
+            let state = BridgeState {
+                version: polled.state.version + 1,
+                sequence,
+                ..polled.state.clone()
+            };
+            let (answer, validators, pages) = (
+                polled.progress.answer,
+                polled.progress.validators.clone(),
+                polled.progress.pages,
+            );
             let commit = Commit {
                 bridge: Some(polled.bridge.name.clone()),
                 expected: polled.state.version,
@@ -432,13 +566,33 @@ impl Poller {
         let deleted = count_missing(&mut scratch, &found, count);
         let definition_changed = polled.state.version > 0 && !polled.definition_is_same();
         let counts = counts(polled, &found, deleted.len(), definition_changed);
-        let old = self.stored(&polled.bridge.name, found.diff.updated.iter().map(|p| p.entry.key).chain(deleted.iter().copied()).collect()).await?;
+        let old = self
+            .stored(
+                &polled.bridge.name,
+                found
+                    .diff
+                    .updated
+                    .iter()
+                    .map(|p| p.entry.key)
+                    .chain(deleted.iter().copied())
+                    .collect(),
+            )
+            .await?;
         let changes = changes(found.diff, &deleted, &old)?;
-        Ok(Found { counts, verdict: polled.bridge.guard.judge(counts), changes: changes.into_iter().map(|(change, _)| change).collect() })
+        Ok(Found {
+            counts,
+            verdict: polled.bridge.guard.judge(counts),
+            changes: changes.into_iter().map(|(change, _)| change).collect(),
+        })
     }
 
     pub(super) fn maker(&self, bridge: &Arc<Bridge>, now: Timestamp) -> Maker {
-        Maker { bridge: bridge.clone(), endpoints: self.endpoints.clone(), stream: self.store.stream().clone(), now }
+        Maker {
+            bridge: bridge.clone(),
+            endpoints: self.endpoints.clone(),
+            stream: self.store.stream().clone(),
+            now,
+        }
     }
 
     fn operational(&self, bridge: &Bridge, kind: &str, data: Json) -> Event {
@@ -457,7 +611,10 @@ impl Poller {
     }
 
     async fn emit(&self, event: Event) {
-        let commit = Commit { events: vec![event], ..Commit::default() };
+        let commit = Commit {
+            events: vec![event],
+            ..Commit::default()
+        };
         match self.store.write(Op::Commit(Box::new(commit))).await {
             Ok(Written::Queued(queued)) => self.deliveries.queued(queued).await,
             Ok(_) => {}
@@ -473,9 +630,12 @@ const RESEND_AT_ONCE: usize = 200;
 const ANEW_AT_ONCE: usize = 1000;
 
 fn canonical_of(bridge: &Bridge, record: &Record) -> Result<Hash, Failure> {
-    let value: Json =
-        serde_json::from_slice(&record.body).map_err(|e| Failure::Answer(format!("a stored record is damaged: {e}")))?;
-    bridge.definition.canonical(&value).map_err(|(what, e)| Failure::Answer(format!("`{what}` on the stored record {:?}: {e}", record.key)))
+    let value: Json = serde_json::from_slice(&record.body)
+        .map_err(|e| Failure::Answer(format!("a stored record is damaged: {e}")))?;
+    bridge
+        .definition
+        .canonical(&value)
+        .map_err(|(what, e)| Failure::Answer(format!("`{what}` on the stored record {:?}: {e}", record.key)))
 }
 
 /// Notes which records are missing and for how long, and says which are to be deleted.
@@ -520,31 +680,65 @@ fn held_page(page: &Page) -> HeldPage {
 }
 
 /// Changes in a stable order: created, updated, deleted, each in the answer's order, with the records to store.
-fn changes(diff: Diff, deleted: &[Hash], old: &BTreeMap<Hash, Record>) -> Result<Vec<(Change, Option<Entry>)>, Failure> {
+fn changes(
+    diff: Diff,
+    deleted: &[Hash],
+    old: &BTreeMap<Hash, Record>,
+) -> Result<Vec<(Change, Option<Entry>)>, Failure> {
     let body = |key: &Hash| -> Result<(String, Json), Failure> {
-        let record = old.get(key).ok_or_else(|| Failure::Answer("a known record is not in the store".into()))?;
-        let value = serde_json::from_slice(&record.body).map_err(|e| Failure::Answer(format!("a stored record is damaged: {e}")))?;
+        let record = old
+            .get(key)
+            .ok_or_else(|| Failure::Answer("a known record is not in the store".into()))?;
+        let value = serde_json::from_slice(&record.body)
+            .map_err(|e| Failure::Answer(format!("a stored record is damaged: {e}")))?;
         Ok((record.key.clone(), value))
     };
     let mut out = Vec::new();
     for parsed in diff.created {
         let Parsed { key, entry, value } = parsed;
-        out.push((Change { kind: ChangeKind::Created, key, before: None, after: Some(value) }, Some(entry)));
+        out.push((
+            Change {
+                kind: ChangeKind::Created,
+                key,
+                before: None,
+                after: Some(value),
+            },
+            Some(entry),
+        ));
     }
     for parsed in diff.updated {
         let (_, before) = body(&parsed.entry.key)?;
         let Parsed { key, entry, value } = parsed;
-        out.push((Change { kind: ChangeKind::Updated, key, before: Some(before), after: Some(value) }, Some(entry)));
+        out.push((
+            Change {
+                kind: ChangeKind::Updated,
+                key,
+                before: Some(before),
+                after: Some(value),
+            },
+            Some(entry),
+        ));
     }
     for key in deleted {
         let (key, before) = body(key)?;
-        out.push((Change { kind: ChangeKind::Deleted, key, before: Some(before), after: None }, None));
+        out.push((
+            Change {
+                kind: ChangeKind::Deleted,
+                key,
+                before: Some(before),
+                after: None,
+            },
+            None,
+        ));
     }
     Ok(out)
 }
 
 /// The records to put and the events to commit.
-#[expect(clippy::too_many_arguments, reason = "one step of the commit, cut out to run on a blocking thread")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one step of the commit, cut out to run on a blocking thread"
+)]
 fn make(
     maker: &Maker,
     bridge: &Bridge,
@@ -559,7 +753,12 @@ fn make(
     let mut next = sequence;
     for (change, entry) in changes(diff, deleted, old)? {
         if let (Some(entry), Some(after)) = (entry, &change.after) {
-            put.push(Record { entry, key: change.key.clone(), seen: now, body: after.to_string().into_bytes() });
+            put.push(Record {
+                entry,
+                key: change.key.clone(),
+                seen: now,
+                body: after.to_string().into_bytes(),
+            });
         }
         let reported = change.kind != ChangeKind::Deleted || bridge.deletes.report;
         // An edit of the definition may find a difference where there is none.

@@ -90,7 +90,10 @@ impl Handle {
     async fn job(&self, bridge: Name, job: impl FnOnce(Answer) -> Job) -> Result<Json, Refused> {
         let gone = |_| Refused("the daemon is stopping".into());
         let (answer, result) = oneshot::channel();
-        self.requests.send(Request::Job(bridge, job(answer))).await.map_err(|_| gone(()))?;
+        self.requests
+            .send(Request::Job(bridge, job(answer)))
+            .await
+            .map_err(|_| gone(()))?;
         result.await.map_err(|_| gone(()))?
     }
 
@@ -128,7 +131,12 @@ impl Handle {
     /// Takes the bridges of another configuration; unchanged ones keep their timing.
     pub async fn apply(&self, bridges: BTreeMap<Name, Arc<Bridge>>, poller: Poller) {
         let (answer, result) = oneshot::channel();
-        if self.requests.send(Request::Apply(bridges, Box::new(poller), answer)).await.is_ok() {
+        if self
+            .requests
+            .send(Request::Apply(bridges, Box::new(poller), answer))
+            .await
+            .is_ok()
+        {
             // An error ends the run, which says so itself.
             let _ = result.await;
         }
@@ -221,7 +229,9 @@ impl Runner {
         while let Some(Reverse((at, ..))) = self.heap.peek()
             && *at <= now
         {
-            let Some(Reverse((_, generation, name))) = self.heap.pop() else { break };
+            let Some(Reverse((_, generation, name))) = self.heap.pop() else {
+                break;
+            };
             if let Some(slot) = self.slots.get_mut(&name)
                 && slot.generation == generation
                 && !slot.queued
@@ -258,7 +268,10 @@ impl Runner {
         self.working.insert(id, name.clone());
     }
 
-    async fn done(&mut self, done: Result<(Id, (Polled, Option<Outcome>)), tokio::task::JoinError>) -> Result<(), store::Error> {
+    async fn done(
+        &mut self,
+        done: Result<(Id, (Polled, Option<Outcome>)), tokio::task::JoinError>,
+    ) -> Result<(), store::Error> {
         let (id, result) = match done {
             Ok((id, result)) => (id, Some(result)),
             Err(error) => {
@@ -266,11 +279,16 @@ impl Runner {
                 (error.id(), None)
             }
         };
-        let Some(name) = self.working.remove(&id) else { return Ok(()) };
+        let Some(name) = self.working.remove(&id) else {
+            return Ok(());
+        };
         let Some(slot) = self.slots.get_mut(&name) else {
             // The bridge left the configuration meanwhile: where it stood is still worth keeping.
             if let Some((polled, _)) = result {
-                self.poller.store.write(Op::Progress(vec![(name, polled.progress)])).await?;
+                self.poller
+                    .store
+                    .write(Op::Progress(vec![(name, polled.progress)]))
+                    .await?;
             }
             return Ok(());
         };
@@ -286,10 +304,15 @@ impl Runner {
             slot.due = next_due(&polled, slot.due, now, &outcome);
             polled.progress.due = slot.due;
         }
-        let save_now = hint.filter(|hint| *hint > HINT_SAVED_FROM).map(|_| polled.progress.clone());
+        let save_now = hint
+            .filter(|hint| *hint > HINT_SAVED_FROM)
+            .map(|_| polled.progress.clone());
         slot.polled = Some(polled);
         if let Some(progress) = save_now {
-            self.poller.store.write(Op::Progress(vec![(name.clone(), progress)])).await?;
+            self.poller
+                .store
+                .write(Op::Progress(vec![(name.clone(), progress)]))
+                .await?;
         }
         self.arm(&name, now);
         self.work(&name);
@@ -306,7 +329,8 @@ impl Runner {
             slot.generation = generation;
             // A timer reaches at most a day: then the wall clock is looked at again.
             let wait = now.until(slot.due).min(HINT_MAX);
-            self.heap.push(Reverse((Instant::now() + wait, generation, name.clone())));
+            self.heap
+                .push(Reverse((Instant::now() + wait, generation, name.clone())));
         }
     }
 
@@ -325,7 +349,11 @@ impl Runner {
                 }
             },
             Request::Status(answer) => {
-                let all = self.slots.iter().map(|(name, slot)| (name.clone(), status(slot))).collect();
+                let all = self
+                    .slots
+                    .iter()
+                    .map(|(name, slot)| (name.clone(), status(slot)))
+                    .collect();
                 // The one who asked may have gone.
                 let _ = answer.send(all);
             }
@@ -339,13 +367,28 @@ impl Runner {
 
     async fn apply(&mut self, bridges: BTreeMap<Name, Arc<Bridge>>, poller: Poller) -> Result<(), store::Error> {
         self.poller = poller;
-        let removed: Vec<Name> = self.slots.keys().filter(|name| !bridges.contains_key(*name)).cloned().collect();
+        let removed: Vec<Name> = self
+            .slots
+            .keys()
+            .filter(|name| !bridges.contains_key(*name))
+            .cloned()
+            .collect();
         for name in removed {
-            if let Some(Slot { polled: Some(polled), .. }) = self.slots.remove(&name) {
-                self.poller.store.write(Op::Progress(vec![(name, polled.progress)])).await?;
+            if let Some(Slot {
+                polled: Some(polled), ..
+            }) = self.slots.remove(&name)
+            {
+                self.poller
+                    .store
+                    .write(Op::Progress(vec![(name, polled.progress)]))
+                    .await?;
             }
         }
-        let fresh: Vec<Name> = bridges.keys().filter(|name| !self.slots.contains_key(*name)).cloned().collect();
+        let fresh: Vec<Name> = bridges
+            .keys()
+            .filter(|name| !self.slots.contains_key(*name))
+            .cloned()
+            .collect();
         // At the start all of them: one read instead of one for each.
         let mut loaded: BTreeMap<Name, store::Loaded> = BTreeMap::new();
         if !fresh.is_empty() {
@@ -428,20 +471,33 @@ impl Runner {
 
 /// Whether what the task worked with is no longer what is stored.
 fn stale(outcome: &Option<Outcome>) -> bool {
-    matches!(outcome, Some(Outcome { result: Err(Failure::Store(store::Error::Conflict { .. })), .. }))
+    matches!(
+        outcome,
+        Some(Outcome {
+            result: Err(Failure::Store(store::Error::Conflict { .. })),
+            ..
+        })
+    )
 }
 
 /// The same state under another definition.
 fn rebuilt(bridge: Arc<Bridge>, old: Polled) -> Polled {
     let held = old.held;
-    let loaded =
-        store::Loaded { name: bridge.name.clone(), state: old.state, progress: Some(old.progress), held: held.is_some() };
+    let loaded = store::Loaded {
+        name: bridge.name.clone(),
+        state: old.state,
+        progress: Some(old.progress),
+        held: held.is_some(),
+    };
     Polled::new(bridge, Some(loaded), held)
 }
 
 async fn load(poller: &Poller, bridge: Arc<Bridge>) -> Result<Polled, store::Error> {
     let name = bridge.name.clone();
-    let (loaded, hold) = poller.store.read(move |engine| Ok((engine.bridge(&name)?, engine.hold(&name)?))).await?;
+    let (loaded, hold) = poller
+        .store
+        .read(move |engine| Ok((engine.bridge(&name)?, engine.hold(&name)?)))
+        .await?;
     Ok(Polled::new(bridge, loaded, hold.map(|h| (h.hash, h.rejected))))
 }
 
@@ -468,7 +524,12 @@ fn refuse(job: Job, why: String) {
 
 fn status(slot: &Slot) -> Status {
     let next_poll = slot.bridge.enabled.then(|| slot.due.to_string());
-    let Some(polled) = &slot.polled else { return Status { polling: true, ..slot.last.clone() } };
+    let Some(polled) = &slot.polled else {
+        return Status {
+            polling: true,
+            ..slot.last.clone()
+        };
+    };
     let progress = &polled.progress;
     Status {
         state: if !slot.bridge.enabled {
@@ -522,7 +583,12 @@ async fn run_job(poller: Poller, mut polled: Polled, job: Job) -> (Polled, Optio
         }
         Job::Resend(endpoint, answer) => {
             let result = poller.resend(&mut polled, &endpoint).await;
-            reply(answer, result.map(|sent| json!({ "result": "resent", "events": sent })).map_err(|e| e.to_string()));
+            reply(
+                answer,
+                result
+                    .map(|sent| json!({ "result": "resent", "events": sent }))
+                    .map_err(|e| e.to_string()),
+            );
         }
     }
     (polled, None)
@@ -533,7 +599,11 @@ fn show(polling: &Polling) -> Json {
         Polling::Unchanged => json!({ "result": "unchanged" }),
         Polling::Same => json!({ "result": "no change that counts" }),
         Polling::Baseline { records } => json!({ "result": "baseline", "records": records }),
-        Polling::Changed { created, updated, deleted } => {
+        Polling::Changed {
+            created,
+            updated,
+            deleted,
+        } => {
             json!({ "result": "changed", "created": created, "updated": updated, "deleted": deleted })
         }
         Polling::Held => json!({ "result": "held" }),
@@ -554,7 +624,9 @@ async fn dry_run(poller: &Poller, polled: &mut Polled, saved: Option<Page>) -> R
             match poller.fetch(&mut fresh).await? {
                 crate::source::Fetched::Pages(answer) => (answer.pages, answer.date),
                 crate::source::Fetched::Absent { .. } => return Ok(json!({ "request": request, "absent": true })),
-                crate::source::Fetched::NotModified { .. } => return Ok(json!({ "request": request, "not-modified": true })),
+                crate::source::Fetched::NotModified { .. } => {
+                    return Ok(json!({ "request": request, "not-modified": true }));
+                }
             }
         }
     };
@@ -564,7 +636,13 @@ async fn dry_run(poller: &Poller, polled: &mut Polled, saved: Option<Page>) -> R
         let keys: Result<Vec<String>, _> = records
             .into_iter()
             .enumerate()
-            .map(|(at, raw)| polled.bridge.definition.parse(raw, at + 1, &format!("page {}", number + 1)).map(|p| p.key))
+            .map(|(at, raw)| {
+                polled
+                    .bridge
+                    .definition
+                    .parse(raw, at + 1, &format!("page {}", number + 1))
+                    .map(|p| p.key)
+            })
             .collect();
         let keys = keys?;
         shown.push(json!({ "url": page.url, "bytes": page.body.len(), "records": keys.len(), "keys": keys }));

@@ -28,7 +28,14 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     pub fn error(place: Place, message: String) -> Self {
-        Self { severity: Severity::Error, place, message, help: None, excerpt: None, also: None }
+        Self {
+            severity: Severity::Error,
+            place,
+            message,
+            help: None,
+            excerpt: None,
+            also: None,
+        }
     }
 }
 
@@ -94,17 +101,29 @@ impl Sources {
         let start = floor(text, place.span.start);
         let before = text.get(..start).unwrap_or_default();
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let line_end = text.get(start..).and_then(|rest| rest.find('\n')).map_or(text.len(), |n| start + n);
+        let line_end = text
+            .get(start..)
+            .and_then(|rest| rest.find('\n'))
+            .map_or(text.len(), |n| start + n);
         let source = text.get(line_start..line_end).unwrap_or_default();
         let end = floor(text, place.span.end).clamp(start, line_end.max(start));
         let width = text.get(start..end).map_or(1, |s| s.chars().count().max(1));
         let column = text.get(line_start..start).map_or(0, |s| s.chars().count()) + 1;
         let line = before.matches('\n').count() + 1;
-        (path.clone(), line, column, source.trim_end_matches('\r').replace('\t', " "), width)
+        (
+            path.clone(),
+            line,
+            column,
+            source.trim_end_matches('\r').replace('\t', " "),
+            width,
+        )
     }
 }
 
 /// The character boundary at or before an offset.
 fn floor(text: &str, offset: usize) -> usize {
-    (0..=offset.min(text.len())).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0)
+    (0..=offset.min(text.len()))
+        .rev()
+        .find(|i| text.is_char_boundary(*i))
+        .unwrap_or(0)
 }

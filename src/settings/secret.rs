@@ -42,8 +42,12 @@ const SECRET_BYTES_MAX: u64 = 64 << 10;
 impl Item<'_> {
     /// Whether this is `{ credential | file | env | value = ... }`.
     pub fn is_secret(&self) -> bool {
-        let toml::de::DeValue::Table(table) = self.value else { return false };
-        table.keys().any(|key| ["credential", "file", "env", "value"].contains(&key.get_ref().as_ref()))
+        let toml::de::DeValue::Table(table) = self.value else {
+            return false;
+        };
+        table
+            .keys()
+            .any(|key| ["credential", "file", "env", "value"].contains(&key.get_ref().as_ref()))
     }
 
     /// A secret. `None` after an error; a placeholder while secrets are not read.
@@ -60,7 +64,10 @@ impl Item<'_> {
         let (kind, item) = found?;
         let text = item.string()?;
         if kind == "value" {
-            self.warn(format!("`{}` holds its secret in the file", self.path), "use { credential }, { file } or { env }");
+            self.warn(
+                format!("`{}` holds its secret in the file", self.path),
+                "use { credential }, { file } or { env }",
+            );
             return Some(Secret::new(text.to_owned()));
         }
         if !self.context().resolve {
@@ -98,9 +105,15 @@ fn read(kind: &str, name: &str) -> Result<String, String> {
         }
         _ => {
             let path = PathBuf::from(name);
-            let mode = std::fs::metadata(&path).map_err(|e| format!("failed to read {name}: {e}"))?.permissions().mode();
+            let mode = std::fs::metadata(&path)
+                .map_err(|e| format!("failed to read {name}: {e}"))?
+                .permissions()
+                .mode();
             if mode & 0o077 != 0 {
-                return Err(format!("{name} may be read by group or others (mode {:03o}): chmod 600 it", mode & 0o777));
+                return Err(format!(
+                    "{name} may be read by group or others (mode {:03o}): chmod 600 it",
+                    mode & 0o777
+                ));
             }
             read_file(path)
         }

@@ -7,13 +7,31 @@ use url::Url;
 use crate::settings::{Item, Table, secret::Secret, value::Value};
 
 /// Kinds of later versions, refused by name.
-const NOT_YET: &[&str] = &["digest", "headers", "oauth2", "jwt", "session", "aws-sigv4", "rotate", "wsse"];
+const NOT_YET: &[&str] = &[
+    "digest",
+    "headers",
+    "oauth2",
+    "jwt",
+    "session",
+    "aws-sigv4",
+    "rotate",
+    "wsse",
+];
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Auth {
-    Basic { username: String, password: Secret },
-    Bearer { secret: Secret },
-    Header { name: HeaderName, value: Secret, prefix: String },
+    Basic {
+        username: String,
+        password: Secret,
+    },
+    Bearer {
+        secret: Secret,
+    },
+    Header {
+        name: HeaderName,
+        value: Secret,
+        prefix: String,
+    },
     /// Names and secret values.
     Query(Vec<(String, Secret)>),
 }
@@ -34,18 +52,27 @@ impl Auth {
     }
 
     fn read(kind: &str, mut table: Table<'_>) -> Option<Self> {
-        let secret = |table: &mut Table<'_>, key| table.require(key, &format!("{key} = {{ env = \"TOKEN\" }}")).and_then(|i| i.secret());
+        let secret = |table: &mut Table<'_>, key| {
+            table
+                .require(key, &format!("{key} = {{ env = \"TOKEN\" }}"))
+                .and_then(|i| i.secret())
+        };
         let auth = match kind {
             "basic" => {
-                let username = table.require("username", "username = \"reader\"").and_then(|i| i.value());
+                let username = table
+                    .require("username", "username = \"reader\"")
+                    .and_then(|i| i.value());
                 let password = secret(&mut table, "password");
                 match (username, password) {
                     (Some(Value::Literal(username)), Some(password)) => Some(Self::Basic { username, password }),
-                    (Some(Value::Secret(username)), Some(password)) => {
-                        Some(Self::Basic { username: username.expose().to_owned(), password })
-                    }
+                    (Some(Value::Secret(username)), Some(password)) => Some(Self::Basic {
+                        username: username.expose().to_owned(),
+                        password,
+                    }),
                     (Some(_), _) => {
-                        table.error(format!("`username` in {} must be a string or a secret", table.title())).report();
+                        table
+                            .error(format!("`username` in {} must be a string or a secret", table.title()))
+                            .report();
                         None
                     }
                     _ => None,
@@ -54,11 +81,19 @@ impl Auth {
             "bearer" => secret(&mut table, "secret").map(|secret| Self::Bearer { secret }),
             "header" => {
                 let name = table.require("name", "name = \"X-Api-Key\"").and_then(|i| {
-                    i.parse_text(|t| t.parse::<HeaderName>().map_err(|_| format!("{t:?} is no header name")), "a header's name")
+                    i.parse_text(
+                        |t| t.parse::<HeaderName>().map_err(|_| format!("{t:?} is no header name")),
+                        "a header's name",
+                    )
                 });
                 let value = secret(&mut table, "value");
-                let prefix = table.take("prefix").and_then(|i| i.string()).unwrap_or_default().to_owned();
-                name.zip(value).map(|(name, value)| Self::Header { name, value, prefix })
+                let prefix = table
+                    .take("prefix")
+                    .and_then(|i| i.string())
+                    .unwrap_or_default()
+                    .to_owned();
+                name.zip(value)
+                    .map(|(name, value)| Self::Header { name, value, prefix })
             }
             _ => {
                 let named = table.take("name").and_then(|i| i.string());
@@ -66,7 +101,10 @@ impl Auth {
                     Some(name) => secret(&mut table, "value").map(|value| Self::Query(vec![(name.to_owned(), value)])),
                     None => {
                         let all = table.take_all().into_iter();
-                        Some(Self::Query(all.filter_map(|(name, _, i)| Some((name.to_owned(), i.secret()?))).collect()))
+                        Some(Self::Query(
+                            all.filter_map(|(name, _, i)| Some((name.to_owned(), i.secret()?)))
+                                .collect(),
+                        ))
                     }
                 }
             }
@@ -78,7 +116,8 @@ impl Auth {
     /// Puts the credentials on a request.
     pub fn apply(&self, url: &mut Url, headers: &mut HeaderMap) -> Result<(), String> {
         let value = |text: String| {
-            let mut value = HeaderValue::from_str(&text).map_err(|_| "a credential holds a character that no header can".to_owned())?;
+            let mut value = HeaderValue::from_str(&text)
+                .map_err(|_| "a credential holds a character that no header can".to_owned())?;
             value.set_sensitive(true);
             Ok::<_, String>(value)
         };
@@ -90,11 +129,16 @@ impl Auth {
             Self::Bearer { secret } => {
                 headers.insert(AUTHORIZATION, value(format!("Bearer {}", secret.expose()))?);
             }
-            Self::Header { name, value: secret, prefix } => {
+            Self::Header {
+                name,
+                value: secret,
+                prefix,
+            } => {
                 headers.insert(name.clone(), value(format!("{prefix}{}", secret.expose()))?);
             }
             Self::Query(pairs) => {
-                url.query_pairs_mut().extend_pairs(pairs.iter().map(|(name, value)| (name, value.expose())));
+                url.query_pairs_mut()
+                    .extend_pairs(pairs.iter().map(|(name, value)| (name, value.expose())));
             }
         }
         Ok(())

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use reqwest::{
     Method,
     header::{
-        ACCEPT, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, LOCATION,
+        ACCEPT, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+        LAST_MODIFIED, LOCATION,
     },
 };
 use serde_json::{Value as Json, json};
@@ -71,12 +72,22 @@ impl Source {
     /// Reads `[bridge.NAME.source.http]`.
     pub fn read(mut table: Table<'_>) -> Option<Self> {
         table.not_yet(NOT_YET);
-        let url = table.require("url", "url = \"https://api.example.com/orders\"").and_then(|item| read_url(&item));
+        let url = table
+            .require("url", "url = \"https://api.example.com/orders\"")
+            .and_then(|item| read_url(&item));
         let method = table.take("method").map_or(Some(Method::GET), |i| {
             i.parse_text(
-                |t| t.parse::<Method>().map_err(|_| format!("{t:?} is no method")).and_then(|m| {
-                    if m.as_str().bytes().all(|b| b.is_ascii_uppercase()) { Ok(m) } else { Err(format!("{t:?} is no method: write {:?}", t.to_uppercase())) }
-                }),
+                |t| {
+                    t.parse::<Method>()
+                        .map_err(|_| format!("{t:?} is no method"))
+                        .and_then(|m| {
+                            if m.as_str().bytes().all(|b| b.is_ascii_uppercase()) {
+                                Ok(m)
+                            } else {
+                                Err(format!("{t:?} is no method: write {:?}", t.to_uppercase()))
+                            }
+                        })
+                },
                 "a method such as \"GET\"",
             )
         });
@@ -88,7 +99,10 @@ impl Source {
         let body = match (text, json) {
             (Some(_), Some(_)) => {
                 let place = json_place.unwrap_or_else(|| table.place.clone());
-                table.error_at(place, format!("`json` stands beside `body` in {}", table.title())).help("keep one of them".into()).report();
+                table
+                    .error_at(place, format!("`json` stands beside `body` in {}", table.title()))
+                    .help("keep one of them".into())
+                    .report();
                 None
             }
             (Some(text), None) => text.value().map(Body::Text),
@@ -104,9 +118,18 @@ impl Source {
         let timeout = table.take("timeout").and_then(|i| i.duration()).unwrap_or(TIMEOUT);
         let deadline = table.take("deadline").and_then(|i| i.duration()).unwrap_or(DEADLINE);
         let size_max = table.take("size-max").and_then(|i| i.size()).unwrap_or(SIZE_MAX);
-        let depth_max = table.take("depth-max").and_then(|i| i.integer(1..=DEPTH_MAX)).unwrap_or(DEPTH_MAX);
-        let redirects = table.take("redirects").and_then(|i| i.integer(0..=20)).unwrap_or(REDIRECTS);
-        let redirects_to = table.take("redirects-to").and_then(|i| read_origins(&i)).unwrap_or_default();
+        let depth_max = table
+            .take("depth-max")
+            .and_then(|i| i.integer(1..=DEPTH_MAX))
+            .unwrap_or(DEPTH_MAX);
+        let redirects = table
+            .take("redirects")
+            .and_then(|i| i.integer(0..=20))
+            .unwrap_or(REDIRECTS);
+        let redirects_to = table
+            .take("redirects-to")
+            .and_then(|i| read_origins(&i))
+            .unwrap_or_default();
         table.finish();
         Some(Self {
             url: url?,
@@ -149,7 +172,11 @@ impl Source {
         let first = origin(&walk.url);
         match tokio::time::timeout(self.deadline, walk.run(&mut ask)).await {
             Ok(result) => result,
-            Err(_) => Err(ErrorKind::Deadline { origin: first, after: self.deadline }.into()),
+            Err(_) => Err(ErrorKind::Deadline {
+                origin: first,
+                after: self.deadline,
+            }
+            .into()),
         }
     }
 
@@ -180,24 +207,33 @@ impl<'s> Walk<'s> {
         });
         let one = |value: &Value, what: &str| -> Result<String, Error> {
             let texts = value.resolve(&input).map_err(ErrorKind::Expr)?;
-            texts.into_iter().next().ok_or_else(|| ErrorKind::Request(format!("`{what}` gives nothing")).into())
+            texts
+                .into_iter()
+                .next()
+                .ok_or_else(|| ErrorKind::Request(format!("`{what}` gives nothing")).into())
         };
-        let mut url: Url = one(&source.url, "url")?.parse().map_err(|_| ErrorKind::Request("`url` gives no URL".into()))?;
+        let mut url: Url = one(&source.url, "url")?
+            .parse()
+            .map_err(|_| ErrorKind::Request("`url` gives no URL".into()))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(ErrorKind::Request("`url` is neither http nor https".into()).into());
         }
         url.set_fragment(None);
         for (name, value) in &source.query {
             let texts = value.resolve(&input).map_err(ErrorKind::Expr)?;
-            url.query_pairs_mut().extend_pairs(texts.iter().map(|text| (name, text)));
+            url.query_pairs_mut()
+                .extend_pairs(texts.iter().map(|text| (name, text)));
         }
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json, */*;q=0.5"));
         for (name, value) in &source.headers {
             headers.remove(name);
             for text in value.resolve(&input).map_err(ErrorKind::Expr)? {
-                let mut header = HeaderValue::from_str(&text)
-                    .map_err(|_| ErrorKind::Request(format!("the value of header `{name}` holds a character that no header can")))?;
+                let mut header = HeaderValue::from_str(&text).map_err(|_| {
+                    ErrorKind::Request(format!(
+                        "the value of header `{name}` holds a character that no header can"
+                    ))
+                })?;
                 header.set_sensitive(matches!(value, Value::Secret(_)));
                 headers.append(name.clone(), header);
             }
@@ -216,9 +252,18 @@ impl<'s> Walk<'s> {
             parameters.push((at.clone(), mark.to_owned()));
         }
         for (at, value) in parameters {
-            at.set(&value, &mut url, &mut headers, &mut json).map_err(ErrorKind::Request)?;
+            at.set(&value, &mut url, &mut headers, &mut json)
+                .map_err(ErrorKind::Request)?;
         }
-        Ok(Self { source, home: url.clone(), url, headers, json, text, until: Instant::now() + source.deadline })
+        Ok(Self {
+            source,
+            home: url.clone(),
+            url,
+            headers,
+            json,
+            text,
+            until: Instant::now() + source.deadline,
+        })
     }
 
     async fn run(mut self, ask: &mut Ask<'_>) -> Result<Fetched, Error> {
@@ -242,16 +287,32 @@ impl<'s> Walk<'s> {
             }
             let empty = answer.status == 204;
             if !empty && !source.accept.contains(&answer.status) {
-                return Err(Error { kind: refused(&answer), hint });
+                return Err(Error {
+                    kind: refused(&answer),
+                    hint,
+                });
             }
             let from = origin(&answer.url);
             let content_type = answer.header(CONTENT_TYPE.as_str()).map(str::to_owned);
             // 204 is an empty list, in the shape of the decoder.
-            let body = if empty { Bytes::from_static(b"[]") } else { answer.body.clone() };
-            let page = Page { url: redact(&answer.url), content_type, hash: Hash::of(&body), body };
+            let body = if empty {
+                Bytes::from_static(b"[]")
+            } else {
+                answer.body.clone()
+            };
+            let page = Page {
+                url: redact(&answer.url),
+                content_type,
+                hash: Hash::of(&body),
+                body,
+            };
             size += u64::try_from(page.body.len()).unwrap_or(u64::MAX);
             if size > source.size_max.saturating_mul(WALK_SIZES) {
-                return Err(ErrorKind::WalkSize { origin: from, limit: source.size_max.saturating_mul(WALK_SIZES) }.into());
+                return Err(ErrorKind::WalkSize {
+                    origin: from,
+                    limit: source.size_max.saturating_mul(WALK_SIZES),
+                }
+                .into());
             }
             let known = ask.memo.step(page.hash);
             if known.is_none() {
@@ -273,11 +334,20 @@ impl<'s> Walk<'s> {
                 records += u64::try_from((ask.count)(&page)?).unwrap_or(0);
             }
             if number > 0 && step_repeats(&pages, &page, ask)? {
-                return Err(ErrorKind::Repeats { origin: from, page: number + 1, what: "it has the bytes of an earlier page" }.into());
+                return Err(ErrorKind::Repeats {
+                    origin: from,
+                    page: number + 1,
+                    what: "it has the bytes of an earlier page",
+                }
+                .into());
             }
             steps.push((page.hash, step.clone()));
             if first.is_none() {
-                first = Some((validators_of(&answer.headers), retry_after::date(&answer.headers), meta(&answer, now)));
+                first = Some((
+                    validators_of(&answer.headers),
+                    retry_after::date(&answer.headers),
+                    meta(&answer, now),
+                ));
             }
             pages.push(page);
             let max = source.pages.as_ref().map_or(1, |list| list.max);
@@ -285,13 +355,27 @@ impl<'s> Walk<'s> {
                 Step::End => break,
                 _ if pages.len() >= max => {
                     let kind = source.pages.as_ref().map_or("link", Pages::name);
-                    return Err(ErrorKind::Pages { origin: from, max, kind }.into());
+                    return Err(ErrorKind::Pages {
+                        origin: from,
+                        max,
+                        kind,
+                    }
+                    .into());
                 }
                 step => {
                     self.turn(step, &answer.url)?;
-                    let same = (self.url.to_string(), self.json.as_ref().map(Json::to_string), format!("{:?}", self.headers));
+                    let same = (
+                        self.url.to_string(),
+                        self.json.as_ref().map(Json::to_string),
+                        format!("{:?}", self.headers),
+                    );
                     if !asked.insert(same) {
-                        return Err(ErrorKind::Repeats { origin: from, page: number + 2, what: "it was asked for before" }.into());
+                        return Err(ErrorKind::Repeats {
+                            origin: from,
+                            page: number + 2,
+                            what: "it was asked for before",
+                        }
+                        .into());
                     }
                 }
             }
@@ -299,8 +383,18 @@ impl<'s> Walk<'s> {
         ask.memo.replace(steps);
         let (validators, date, meta) = first.unwrap_or_default();
         // A validator speaks for its page only.
-        let validators = if pages.len() == 1 { validators } else { Validators::default() };
-        Ok(Fetched::Pages(Answer { pages, validators, hint, date, meta }))
+        let validators = if pages.len() == 1 {
+            validators
+        } else {
+            Validators::default()
+        };
+        Ok(Fetched::Pages(Answer {
+            pages,
+            validators,
+            hint,
+            date,
+            meta,
+        }))
     }
 
     /// Turns to the next page.
@@ -310,14 +404,22 @@ impl<'s> Walk<'s> {
             Step::Url(next) => {
                 if next.origin() != self.home.origin() {
                     let (origin, target) = (origin(at), origin(&next));
-                    return Err(ErrorKind::ForeignOrigin { origin, what: "next page", target, setting: "`url`" }.into());
+                    return Err(ErrorKind::ForeignOrigin {
+                        origin,
+                        what: "next page",
+                        target,
+                        setting: "`url`",
+                    }
+                    .into());
                 }
                 self.url = next;
                 self.url.set_fragment(None);
             }
             Step::Parameter(value) => {
                 if let Some(place) = self.source.pages.as_ref().and_then(Pages::at) {
-                    place.set(&value, &mut self.url, &mut self.headers, &mut self.json).map_err(ErrorKind::Request)?;
+                    place
+                        .set(&value, &mut self.url, &mut self.headers, &mut self.json)
+                        .map_err(ErrorKind::Request)?;
                 }
             }
         }
@@ -347,7 +449,10 @@ impl<'s> Walk<'s> {
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             }
             if let Some(validators) = validators.filter(|_| hop == 0) {
-                let pairs = [(IF_NONE_MATCH, &validators.etag), (IF_MODIFIED_SINCE, &validators.last_modified)];
+                let pairs = [
+                    (IF_NONE_MATCH, &validators.etag),
+                    (IF_MODIFIED_SINCE, &validators.last_modified),
+                ];
                 for (name, value) in pairs {
                     if let Some(value) = value.as_deref().and_then(|v| HeaderValue::from_str(v).ok()) {
                         headers.insert(name, value);
@@ -355,40 +460,72 @@ impl<'s> Walk<'s> {
                 }
             }
             let within = source.timeout.min(self.until.saturating_duration_since(Instant::now()));
-            let request = Request { method: method.clone(), url: target, headers, body: body.clone() };
-            let mut answer = ask.client.send(request, within, source.answer_limit(), Some(ask.share)).await.map_err(ErrorKind::Http)?;
+            let request = Request {
+                method: method.clone(),
+                url: target,
+                headers,
+                body: body.clone(),
+            };
+            let mut answer = ask
+                .client
+                .send(request, within, source.answer_limit(), Some(ask.share))
+                .await
+                .map_err(ErrorKind::Http)?;
             // Later steps and messages see the URL without the credentials of `auth.query`.
             answer.url = url.clone();
             if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) || source.accept.contains(&answer.status) {
                 return Ok(answer);
             }
             let from = origin(&url);
-            let next = answer.headers.get(LOCATION).and_then(|v| v.to_str().ok()).and_then(|l| url.join(l).ok());
+            let next = answer
+                .headers
+                .get(LOCATION)
+                .and_then(|v| v.to_str().ok())
+                .and_then(|l| url.join(l).ok());
             let next = next.ok_or_else(|| ErrorKind::Location { origin: from.clone() })?;
             if next.origin() != self.home.origin() && !source.redirects_to.contains(&origin(&next)) {
                 let target = origin(&next);
-                return Err(ErrorKind::ForeignOrigin { origin: from, what: "redirect target", target, setting: "`redirects-to`" }.into());
+                return Err(ErrorKind::ForeignOrigin {
+                    origin: from,
+                    what: "redirect target",
+                    target,
+                    setting: "`redirects-to`",
+                }
+                .into());
             }
             // RFC 9110, section 15.4: 303 always, 301 and 302 in practice, turn a POST into a GET.
-            if answer.status == 303 && method != Method::HEAD || matches!(answer.status, 301 | 302) && method == Method::POST {
+            if answer.status == 303 && method != Method::HEAD
+                || matches!(answer.status, 301 | 302) && method == Method::POST
+            {
                 method = Method::GET;
                 body = None;
             }
             url = next;
         }
-        Err(ErrorKind::Redirects { origin: origin(&self.home), max: source.redirects }.into())
+        Err(ErrorKind::Redirects {
+            origin: origin(&self.home),
+            max: source.redirects,
+        }
+        .into())
     }
 
     fn check_fail(&self, page: &Page, number: usize, from: &str) -> Result<(), Error> {
         let Some(fail) = &self.source.fail else { return Ok(()) };
-        let found = fail.all_of_text(&decode_page(self.source, page)?).map_err(ErrorKind::Expr)?;
+        let found = fail
+            .all_of_text(&decode_page(self.source, page)?)
+            .map_err(ErrorKind::Expr)?;
         let message = match found.into_iter().next() {
             None | Some(Json::Null | Json::Bool(false)) => return Ok(()),
             Some(Json::String(text)) => text,
             Some(other) => other.to_string(),
         };
         let message = message.chars().take(EXCERPT_CHARS).collect();
-        Err(ErrorKind::Fail { origin: from.to_owned(), page: number + 1, message }.into())
+        Err(ErrorKind::Fail {
+            origin: from.to_owned(),
+            page: number + 1,
+            message,
+        }
+        .into())
     }
 }
 
@@ -413,19 +550,38 @@ fn step_repeats(pages: &[Page], page: &Page, ask: &Ask<'_>) -> Result<bool, Erro
 }
 
 fn decode_page(source: &Source, page: &Page) -> Result<Vec<u8>, Error> {
-    Ok(decode::decode(source.decode, page, source.depth_max).map_err(ErrorKind::Decode)?.into_owned())
+    Ok(decode::decode(source.decode, page, source.depth_max)
+        .map_err(ErrorKind::Decode)?
+        .into_owned())
 }
 
 fn validators_of(headers: &HeaderMap) -> Validators {
-    let text = |name| headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok()).map(str::to_owned);
-    Validators { etag: text(ETAG), last_modified: text(LAST_MODIFIED) }
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|v: &HeaderValue| v.to_str().ok())
+            .map(str::to_owned)
+    };
+    Validators {
+        etag: text(ETAG),
+        last_modified: text(LAST_MODIFIED),
+    }
 }
 
 fn meta(answer: &http::Answer, now: crate::model::Timestamp) -> Json {
     /// Headers that a next request may need; never all, since they may hold cookies.
-    const KEPT: [&str; 6] = ["date", "etag", "last-modified", "link", "x-next-cursor", "x-total-count"];
-    let headers: serde_json::Map<String, Json> =
-        KEPT.iter().filter_map(|name| Some(((*name).to_owned(), answer.header(name)?.into()))).collect();
+    const KEPT: [&str; 6] = [
+        "date",
+        "etag",
+        "last-modified",
+        "link",
+        "x-next-cursor",
+        "x-total-count",
+    ];
+    let headers: serde_json::Map<String, Json> = KEPT
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), answer.header(name)?.into())))
+        .collect();
     json!({ "status": answer.status, "headers": headers, "at": now.to_string() })
 }
 
@@ -456,14 +612,20 @@ fn read_url(item: &Item<'_>) -> Option<Value> {
 /// Checks a literal URL; `None` after an error.
 pub fn check_url(item: &Item<'_>, text: &str) -> Option<Url> {
     let wrong = |why: String| {
-        item.error(format!("`{}`: {why}", item.path)).help("for example \"https://api.example.com/orders\"".into()).report();
+        item.error(format!("`{}`: {why}", item.path))
+            .help("for example \"https://api.example.com/orders\"".into())
+            .report();
         None
     };
     match text.parse::<Url>() {
         Err(error) => wrong(format!("not a URL: {error}")),
-        Ok(url) if !matches!(url.scheme(), "http" | "https") => wrong(format!("the scheme {:?} is not http or https", url.scheme())),
+        Ok(url) if !matches!(url.scheme(), "http" | "https") => {
+            wrong(format!("the scheme {:?} is not http or https", url.scheme()))
+        }
         Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-            item.error(format!("`{}` holds a user or password", item.path)).help("use `auth.basic`".into()).report();
+            item.error(format!("`{}` holds a user or password", item.path))
+                .help("use `auth.basic`".into())
+                .report();
             None
         }
         Ok(url) => Some(url),
@@ -476,7 +638,8 @@ pub fn read_headers(item: &Item<'_>) -> Option<Vec<(HeaderName, Value)>> {
     let header = |(name, _, item): (&str, _, Item<'_>)| match name.parse::<HeaderName>() {
         Ok(header) => Some((header, item.value()?)),
         Err(_) => {
-            item.error(format!("`{}`: {name:?} is no header name", item.path)).report();
+            item.error(format!("`{}`: {name:?} is no header name", item.path))
+                .report();
             None
         }
     };
@@ -486,10 +649,16 @@ pub fn read_headers(item: &Item<'_>) -> Option<Vec<(HeaderName, Value)>> {
 /// A list of statuses.
 pub fn read_statuses(item: &Item<'_>) -> Option<Vec<u16>> {
     let all = item.items()?;
-    let statuses: Option<Vec<u16>> = all.iter().map(|i| i.integer(100..=599).and_then(|n| u16::try_from(n).ok())).collect();
+    let statuses: Option<Vec<u16>> = all
+        .iter()
+        .map(|i| i.integer(100..=599).and_then(|n| u16::try_from(n).ok()))
+        .collect();
     statuses
 }
 
 fn read_origins(item: &Item<'_>) -> Option<Vec<String>> {
-    item.items()?.iter().map(|i| i.string().and_then(|text| check_url(i, text)).map(|url| origin(&url))).collect()
+    item.items()?
+        .iter()
+        .map(|i| i.string().and_then(|text| check_url(i, text)).map(|url| origin(&url)))
+        .collect()
 }

@@ -26,7 +26,11 @@ pub enum Kind {
     /// RFC 8288.
     Link { rel: String },
     /// A number that counts pages.
-    Page { at: At, start: u64, size: Option<(String, u64)> },
+    Page {
+        at: At,
+        start: u64,
+        size: Option<(String, u64)>,
+    },
     /// A number that counts records.
     Offset { at: At, limit: Option<(String, u64)> },
     /// A token from the last page.
@@ -47,8 +51,10 @@ pub enum At {
 impl At {
     /// Reads `param`, `header` or `json`, one of them.
     pub fn read(table: &mut Table<'_>, default: Option<&str>) -> Option<Self> {
-        let found: Vec<(&str, Item<'_>)> =
-            ["param", "header", "json"].into_iter().filter_map(|key| Some((key, table.take(key)?))).collect();
+        let found: Vec<(&str, Item<'_>)> = ["param", "header", "json"]
+            .into_iter()
+            .filter_map(|key| Some((key, table.take(key)?)))
+            .collect();
         match (found.as_slice(), default) {
             ([(kind, item)], _) => {
                 let name = item.string()?;
@@ -58,7 +64,8 @@ impl At {
                     _ => match name.parse() {
                         Ok(header) => Some(Self::Header(header)),
                         Err(_) => {
-                            item.error(format!("`{}`: {name:?} is no header name", item.path)).report();
+                            item.error(format!("`{}`: {name:?} is no header name", item.path))
+                                .report();
                             None
                         }
                     },
@@ -73,22 +80,40 @@ impl At {
                 None
             }
             ([.., (_, item)], _) => {
-                item.error(format!("`{}` stands beside another place in {}", item.path, table.title())).report();
+                item.error(format!(
+                    "`{}` stands beside another place in {}",
+                    item.path,
+                    table.title()
+                ))
+                .report();
                 None
             }
         }
     }
 
     /// Sets the parameter on a request.
-    pub fn set(&self, value: &str, url: &mut Url, headers: &mut HeaderMap, body: &mut Option<Json>) -> Result<(), String> {
+    pub fn set(
+        &self,
+        value: &str,
+        url: &mut Url,
+        headers: &mut HeaderMap,
+        body: &mut Option<Json>,
+    ) -> Result<(), String> {
         match self {
             Self::Param(name) => {
-                let kept: Vec<(String, String)> =
-                    url.query_pairs().filter(|(known, _)| known != name).map(|(n, v)| (n.into_owned(), v.into_owned())).collect();
-                url.query_pairs_mut().clear().extend_pairs(kept).append_pair(name, value);
+                let kept: Vec<(String, String)> = url
+                    .query_pairs()
+                    .filter(|(known, _)| known != name)
+                    .map(|(n, v)| (n.into_owned(), v.into_owned()))
+                    .collect();
+                url.query_pairs_mut()
+                    .clear()
+                    .extend_pairs(kept)
+                    .append_pair(name, value);
             }
             Self::Header(name) => {
-                let value = HeaderValue::from_str(value).map_err(|_| format!("the value for `{name}` holds a character that no header can"))?;
+                let value = HeaderValue::from_str(value)
+                    .map_err(|_| format!("the value for `{name}` holds a character that no header can"))?;
                 headers.insert(name.clone(), value);
             }
             Self::Json(path) => {
@@ -101,7 +126,9 @@ impl At {
                     place = map.entry(part).or_insert(Json::Null);
                 }
                 // A number stays a number: page 2, not "2".
-                *place = value.parse::<u64>().map_or_else(|_| Json::String(value.to_owned()), Json::from);
+                *place = value
+                    .parse::<u64>()
+                    .map_or_else(|_| Json::String(value.to_owned()), Json::from);
             }
         }
         Ok(())
@@ -122,7 +149,9 @@ impl Pages {
             let name = table.take(param).and_then(|i| i.string()).map(str::to_owned);
             let count = table.take(size).and_then(|i| i.integer(1..=1_000_000));
             if let (Some(name), None) = (&name, count) {
-                table.error(format!("`{param}` = {name:?} needs `{size}` in {}", table.title())).report();
+                table
+                    .error(format!("`{param}` = {name:?} needs `{size}` in {}", table.title()))
+                    .report();
             }
             count.map(|count| (name.unwrap_or_default(), count))
         };
@@ -133,7 +162,9 @@ impl Pages {
             }
             "page" => {
                 let at = At::read(&mut table, Some("page"));
-                let start = table.take("start").map_or(Some(1), |i| i.integer(0..=u64::from(u32::MAX)));
+                let start = table
+                    .take("start")
+                    .map_or(Some(1), |i| i.integer(0..=u64::from(u32::MAX)));
                 let size = sized(&mut table, "size-param", "size");
                 at.zip(start).map(|(at, start)| Kind::Page { at, start, size })
             }
@@ -153,13 +184,19 @@ impl Pages {
             }
         };
         table.finish();
-        Some(Self { kind: kind?, max: usize::try_from(max?).unwrap_or(usize::MAX) })
+        Some(Self {
+            kind: kind?,
+            max: usize::try_from(max?).unwrap_or(usize::MAX),
+        })
     }
 
     /// The parameters of the first request: page, offset and sizes.
     pub fn first(&self) -> Vec<(At, String)> {
         let sized = |size: &Option<(String, u64)>| {
-            size.iter().filter(|(name, _)| !name.is_empty()).map(|(name, n)| (At::Param(name.clone()), n.to_string())).collect::<Vec<_>>()
+            size.iter()
+                .filter(|(name, _)| !name.is_empty())
+                .map(|(name, n)| (At::Param(name.clone()), n.to_string()))
+                .collect::<Vec<_>>()
         };
         match &self.kind {
             Kind::Page { at, start, size } => {
@@ -207,8 +244,16 @@ impl Pages {
         document: &dyn Fn() -> Result<Vec<u8>, Error>,
         count: &dyn Fn() -> Result<usize, Error>,
     ) -> Result<Step, Error> {
-        let wrong = |message: String| ErrorKind::Next { origin: crate::http::origin(url), page: number + 1, message };
-        let to_url = |target: &str| url.join(target).map(Step::Url).map_err(|e| Error::from(wrong(format!("the next URL is none: {e}"))));
+        let wrong = |message: String| ErrorKind::Next {
+            origin: crate::http::origin(url),
+            page: number + 1,
+            message,
+        };
+        let to_url = |target: &str| {
+            url.join(target)
+                .map(Step::Url)
+                .map_err(|e| Error::from(wrong(format!("the next URL is none: {e}"))))
+        };
         match &self.kind {
             Kind::Link { rel } => match link(headers, rel) {
                 Some(target) => to_url(&target),
@@ -216,17 +261,29 @@ impl Pages {
             },
             Kind::Page { start, size, .. } => {
                 let records = count()?;
-                let short = size.as_ref().is_some_and(|(_, size)| u64::try_from(records).unwrap_or(0) < *size);
+                let short = size
+                    .as_ref()
+                    .is_some_and(|(_, size)| u64::try_from(records).unwrap_or(0) < *size);
                 let next = start + u64::try_from(number).unwrap_or(0) + 1;
-                Ok(if records == 0 || short { Step::End } else { Step::Parameter(next.to_string()) })
+                Ok(if records == 0 || short {
+                    Step::End
+                } else {
+                    Step::Parameter(next.to_string())
+                })
             }
             Kind::Offset { limit, .. } => {
                 let records = u64::try_from(count()?).unwrap_or(0);
                 let short = limit.as_ref().is_some_and(|(_, limit)| records < *limit);
-                Ok(if records == 0 || short { Step::End } else { Step::Parameter((records_before + records).to_string()) })
+                Ok(if records == 0 || short {
+                    Step::End
+                } else {
+                    Step::Parameter((records_before + records).to_string())
+                })
             }
             Kind::Cursor { next, .. } | Kind::NextUrl { next } => {
-                let found = next.all_of_text(&document()?).map_err(|e| Error::from(ErrorKind::Expr(e)))?;
+                let found = next
+                    .all_of_text(&document()?)
+                    .map_err(|e| Error::from(ErrorKind::Expr(e)))?;
                 let text = match found.into_iter().next() {
                     None | Some(Json::Null | Json::Bool(false)) => return Ok(Step::End),
                     Some(Json::String(text)) => text,
@@ -257,9 +314,16 @@ fn kind_of(value: &Json) -> &'static str {
 
 /// The target of the first link with a relation (RFC 8288, section 3).
 pub fn link(headers: &HeaderMap, rel: &str) -> Option<String> {
-    headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()).find_map(|text| {
-        links(text).into_iter().find(|(_, rels)| rels.iter().any(|r| r.eq_ignore_ascii_case(rel))).map(|(target, _)| target)
-    })
+    headers
+        .get_all(LINK)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .find_map(|text| {
+            links(text)
+                .into_iter()
+                .find(|(_, rels)| rels.iter().any(|r| r.eq_ignore_ascii_case(rel)))
+                .map(|(target, _)| target)
+        })
 }
 
 /// The links of one header: targets with their relations.
@@ -267,12 +331,16 @@ fn links(text: &str) -> Vec<(String, Vec<String>)> {
     let mut out = Vec::new();
     let mut rest = text;
     while let Some((_, after)) = rest.split_once('<') {
-        let Some((target, mut after)) = after.split_once('>') else { break };
+        let Some((target, mut after)) = after.split_once('>') else {
+            break;
+        };
         let mut rels: Option<Vec<String>> = None;
         // Parameters up to the comma that ends this link.
         loop {
             after = after.trim_start();
-            let Some(parameter) = after.strip_prefix(';') else { break };
+            let Some(parameter) = after.strip_prefix(';') else {
+                break;
+            };
             let parameter = parameter.trim_start();
             let end = parameter.find(['=', ';', ',']).unwrap_or(parameter.len());
             let (name, tail) = parameter.split_at_checked(end).unwrap_or((parameter, ""));
@@ -318,8 +386,14 @@ mod tests {
     #[test]
     fn link_headers_as_servers_send_them() {
         let cases = [
-            (r#"<https://a/x?page=2>; rel="next", <https://a/x?page=9>; rel="last""#, Some("https://a/x?page=2")),
-            (r#"<https://a/x?page=9>; rel="last",<https://a/x?page=2>;rel=next"#, Some("https://a/x?page=2")),
+            (
+                r#"<https://a/x?page=2>; rel="next", <https://a/x?page=9>; rel="last""#,
+                Some("https://a/x?page=2"),
+            ),
+            (
+                r#"<https://a/x?page=9>; rel="last",<https://a/x?page=2>;rel=next"#,
+                Some("https://a/x?page=2"),
+            ),
             (r#"</y?a=1,2;3>; title="a, b; c"; rel="prev next""#, Some("/y?a=1,2;3")),
             (r#"<z>; REL=Next"#, Some("z")),
             (r#"<z>; rel="prev"; rel="next""#, None),
@@ -339,10 +413,14 @@ mod tests {
     #[test]
     fn a_parameter_replaces_the_one_of_the_url() {
         let mut url: Url = "http://a/x?page=1&q=a%20b".parse().expect("a url");
-        At::Param("page".into()).set("2", &mut url, &mut HeaderMap::new(), &mut None).expect("set");
+        At::Param("page".into())
+            .set("2", &mut url, &mut HeaderMap::new(), &mut None)
+            .expect("set");
         assert_eq!(url.as_str(), "http://a/x?q=a+b&page=2");
         let mut body = None;
-        At::Json("a.b".into()).set("2", &mut url, &mut HeaderMap::new(), &mut body).expect("set");
+        At::Json("a.b".into())
+            .set("2", &mut url, &mut HeaderMap::new(), &mut body)
+            .expect("set");
         assert_eq!(body, Some(serde_json::json!({"a": {"b": 2}})));
     }
 }

@@ -12,9 +12,9 @@ use std::{
 use serde_json::json;
 
 use super::{
-    Attempt, BridgeState, Commit, DeliveryState, EndpointState, Engine, Error, EventFilter, Hold,
-    HoldChange, Lease, Loaded, Op, Outcome, Outgoing, Position, Progress, Requeued, Settlement,
-    StoredDelivery, StoredEvent, Waiting, Written, lane,
+    Attempt, BridgeState, Commit, DeliveryState, EndpointState, Engine, Error, EventFilter, Hold, HoldChange, Lease,
+    Loaded, Op, Outcome, Outgoing, Position, Progress, Requeued, Settlement, StoredDelivery, StoredEvent, Waiting,
+    Written, lane,
 };
 use crate::model::{Content, Entry, Event, EventId, Hash, Name, Record, Timestamp};
 
@@ -126,9 +126,7 @@ impl Inner {
                 }
             }
             Op::Requeue(endpoint, rows) => {
-                let queued = rows
-                    .into_iter()
-                    .filter_map(|row| self.requeue(&endpoint, row));
+                let queued = rows.into_iter().filter_map(|row| self.requeue(&endpoint, row));
                 return Ok(Written::Queued(queued.collect()));
             }
             Op::Endpoint(endpoint, state) => {
@@ -223,11 +221,7 @@ impl Inner {
         if self.attempts.len() > ATTEMPTS_MAX {
             self.attempts.pop_front();
         }
-        let Some(standing) = self
-            .events
-            .get_mut(&position)
-            .and_then(|kept| kept.get_mut(endpoint))
-        else {
+        let Some(standing) = self.events.get_mut(&position).and_then(|kept| kept.get_mut(endpoint)) else {
             return;
         };
         if standing.state != DeliveryState::Waiting {
@@ -256,23 +250,13 @@ impl Inner {
         } else {
             DeliveryState::Waiting
         };
-        (
-            standing.attempts,
-            standing.refusals,
-            standing.due,
-            standing.replay,
-        ) = (0, 0, Timestamp(0), true);
+        (standing.attempts, standing.refusals, standing.due, standing.replay) = (0, 0, Timestamp(0), true);
         let (_, standing) = kept.each().find(|(name, _)| *name == endpoint)?;
         (!dead).then(|| (endpoint.clone(), kept.waiting(requeued.position, standing)))
     }
 
     /// The events of one commit go together.
-    fn sweep(
-        &mut self,
-        before: &BTreeMap<Name, Timestamp>,
-        default_before: Timestamp,
-        limit: usize,
-    ) -> usize {
+    fn sweep(&mut self, before: &BTreeMap<Name, Timestamp>, default_before: Timestamp, limit: usize) -> usize {
         let mut swept = 0;
         let packs: BTreeSet<u64> = self.events.keys().map(|position| position.pack).collect();
         for pack in packs {
@@ -304,11 +288,7 @@ impl Inner {
 
 impl Kept {
     fn each(&self) -> impl Iterator<Item = (&Name, &Standing)> {
-        self.event
-            .deliveries
-            .iter()
-            .map(|d| &d.endpoint)
-            .zip(&self.deliveries)
+        self.event.deliveries.iter().map(|d| &d.endpoint).zip(&self.deliveries)
     }
 
     fn get(&self, endpoint: &str) -> Option<&Standing> {
@@ -318,11 +298,7 @@ impl Kept {
     }
 
     fn get_mut(&mut self, endpoint: &str) -> Option<&mut Standing> {
-        let index = self
-            .event
-            .deliveries
-            .iter()
-            .position(|d| &*d.endpoint == endpoint)?;
+        let index = self.event.deliveries.iter().position(|d| &*d.endpoint == endpoint)?;
         self.deliveries.get_mut(index)
     }
 
@@ -359,22 +335,14 @@ impl Kept {
     }
 
     fn matches(&self, filter: &EventFilter) -> bool {
-        let asked = |name: &Name| {
-            filter
-                .endpoint
-                .as_ref()
-                .is_none_or(|endpoint| endpoint == name)
-        };
+        let asked = |name: &Name| filter.endpoint.as_ref().is_none_or(|endpoint| endpoint == name);
         let needs_delivery = filter.endpoint.is_some() || filter.state.is_some();
-        filter
-            .bridge
-            .as_ref()
-            .is_none_or(|bridge| *bridge == self.event.bridge)
+        filter.bridge.as_ref().is_none_or(|bridge| *bridge == self.event.bridge)
             && filter.since.is_none_or(|since| self.event.at >= since)
             && (!needs_delivery
-                || self.each().any(|(name, standing)| {
-                    asked(name) && filter.state.is_none_or(|s| s == standing.state)
-                }))
+                || self
+                    .each()
+                    .any(|(name, standing)| asked(name) && filter.state.is_none_or(|s| s == standing.state)))
     }
 }
 
@@ -452,11 +420,7 @@ impl Engine for MemoryEngine {
     }
 
     fn hold(&self, bridge: &str) -> Result<Option<Hold>, Error> {
-        Ok(self
-            .read()?
-            .bridges
-            .get(bridge)
-            .and_then(|b| b.hold.clone()))
+        Ok(self.read()?.bridges.get(bridge).and_then(|b| b.hold.clone()))
     }
 
     fn endpoints(&self) -> Result<Vec<(Name, EndpointState)>, Error> {
@@ -510,11 +474,7 @@ impl Engine for MemoryEngine {
 
     fn events(&self, filter: &EventFilter) -> Result<Vec<StoredEvent>, Error> {
         let inner = self.read()?;
-        let matching = inner
-            .events
-            .iter()
-            .rev()
-            .filter(|(_, kept)| kept.matches(filter));
+        let matching = inner.events.iter().rev().filter(|(_, kept)| kept.matches(filter));
         Ok(matching
             .take(filter.limit)
             .map(|(position, kept)| kept.stored(*position))
@@ -527,12 +487,7 @@ impl Engine for MemoryEngine {
         Ok(found.map(|(position, kept)| kept.stored(*position)))
     }
 
-    fn attempts(
-        &self,
-        event: Option<EventId>,
-        endpoint: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Attempt>, Error> {
+    fn attempts(&self, event: Option<EventId>, endpoint: Option<&str>, limit: usize) -> Result<Vec<Attempt>, Error> {
         let event = event.map(|id| id.to_string());
         let inner = self.read()?;
         let asked = inner.attempts.iter().rev().filter(|attempt| {
@@ -570,11 +525,7 @@ impl Engine for MemoryEngine {
         let results: Vec<_> = group
             .into_iter()
             .map(|op| {
-                let result = if applies {
-                    inner.op(op)
-                } else {
-                    Ok(Written::Done)
-                };
+                let result = if applies { inner.op(op) } else { Ok(Written::Done) };
                 error.clone().map_or(result, Err)
             })
             .collect();

@@ -34,8 +34,8 @@ use self::{
     tables::{Rows, Table, Tables, io_error},
 };
 use super::{
-    Attempt, EndpointState, Engine, Error, EventFilter, Hold, Lease, Loaded, Op, Outgoing,
-    Position, StoredEvent, Waiting, Written,
+    Attempt, EndpointState, Engine, Error, EventFilter, Hold, Lease, Loaded, Op, Outgoing, Position, StoredEvent,
+    Waiting, Written,
     codec::{self, Counters},
 };
 use crate::model::{Entry, EventId, Hash, Name, Record};
@@ -139,20 +139,15 @@ impl SledEngine {
     fn apply(&self, mut group: Group<'_>) -> Result<(), Error> {
         group.counters.groups += 1;
         let counters = group.counters;
-        group.put(
-            Table::Meta,
-            META_COUNTERS,
-            &codec::encode_counters(counters),
-        )?;
+        group.put(Table::Meta, META_COUNTERS, &codec::encode_counters(counters))?;
         let (batches, rows) = group.batches();
         let mut gate = self.gate.write().map_err(|_| read::poisoned())?;
         // A panic in sled must not take the answers of the whole group with it.
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.apply_batches(batches)))
-            .unwrap_or_else(|_| {
-                Err(Failure::Unknown(Error::Io(
-                    "the database panicked while writing".into(),
-                )))
-            });
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.apply_batches(batches))).unwrap_or_else(|_| {
+            Err(Failure::Unknown(Error::Io(
+                "the database panicked while writing".into(),
+            )))
+        });
         match outcome {
             Ok(()) => {
                 self.syncs.fetch_add(1, Ordering::Relaxed);
@@ -180,10 +175,7 @@ impl SledEngine {
     }
 
     fn apply_batches(&self, batches: Vec<(Table, Batch)>) -> Result<(), Failure> {
-        let trees: Vec<&Tree> = batches
-            .iter()
-            .map(|(table, _)| self.tables.get(*table))
-            .collect();
+        let trees: Vec<&Tree> = batches.iter().map(|(table, _)| self.tables.get(*table)).collect();
         let applied = trees.as_slice().transaction(|trees| {
             for (tree, (_, batch)) in trees.iter().zip(&batches) {
                 tree.apply_batch(batch)?;
@@ -192,14 +184,10 @@ impl SledEngine {
         });
         applied.map_err(|e: TransactionError<()>| match e {
             TransactionError::Storage(e) => Failure::Before(tables::error(e)),
-            TransactionError::Abort(()) => {
-                Failure::Before(Error::Io("the transaction was aborted".into()))
-            }
+            TransactionError::Abort(()) => Failure::Before(Error::Io("the transaction was aborted".into())),
         })?;
         // Never `flush_async`, which hung, and never inside of the transaction.
-        self.db
-            .flush()
-            .map_err(|e| Failure::Unknown(tables::error(e)))?;
+        self.db.flush().map_err(|e| Failure::Unknown(tables::error(e)))?;
         self.file
             .sync_all()
             .map_err(|e| Failure::Unknown(io_error("syncing the database", &e)))
@@ -274,12 +262,7 @@ impl Engine for SledEngine {
         self.read_event(id)
     }
 
-    fn attempts(
-        &self,
-        event: Option<EventId>,
-        endpoint: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Attempt>, Error> {
+    fn attempts(&self, event: Option<EventId>, endpoint: Option<&str>, limit: usize) -> Result<Vec<Attempt>, Error> {
         self.read_attempts(event, endpoint, limit)
     }
 

@@ -53,12 +53,23 @@ impl Store {
         let (waiting, jobs) = mpsc::channel(WAITING_MAX);
         let (report, failed) = watch::channel(None);
         let counters = Arc::new(Counters::default());
-        let writer = Writer { engine: engine.clone(), lease, report, counters: counters.clone() };
+        let writer = Writer {
+            engine: engine.clone(),
+            lease,
+            report,
+            counters: counters.clone(),
+        };
         thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || writer.run(jobs))
             .map_err(|e| Error::Io(format!("failed to start the writer thread: {e}")))?;
-        Ok(Self { stream: engine.stream(), engine, waiting, failed, counters })
+        Ok(Self {
+            stream: engine.stream(),
+            engine,
+            waiting,
+            failed,
+            counters,
+        })
     }
 
     /// Names the store's life.
@@ -134,8 +145,14 @@ impl Writer {
         let results = self.engine.write(self.lease, group);
         debug_assert_eq!(results.len(), answers.len(), "one answer for each write");
         self.counters.groups.fetch_add(1, Ordering::Relaxed);
-        self.counters.commits.fetch_add(u64::try_from(commits).unwrap_or(0), Ordering::Relaxed);
-        if let Some(error) = results.iter().filter_map(|r| r.as_ref().err()).find(|e| e.needs_reopen()) {
+        self.counters
+            .commits
+            .fetch_add(u64::try_from(commits).unwrap_or(0), Ordering::Relaxed);
+        if let Some(error) = results
+            .iter()
+            .filter_map(|r| r.as_ref().err())
+            .find(|e| e.needs_reopen())
+        {
             self.report.send_replace(Some(error.clone()));
         }
         for (answer, result) in answers.into_iter().zip(results) {
@@ -167,7 +184,10 @@ impl Size {
                 let list = commit.list.as_ref().map_or(0, Vec::len);
                 let bodies: usize = commit.put.iter().map(|r| r.body.len()).sum();
                 let events: usize = commit.events.iter().map(|e| e.body.len()).sum();
-                (2 + commit.put.len() + commit.delete.len() + commit.events.len() + list / 128, bodies + events + list * 48)
+                (
+                    2 + commit.put.len() + commit.delete.len() + commit.events.len() + list / 128,
+                    bodies + events + list * 48,
+                )
             }
             Op::Progress(rows) => (rows.len(), rows.iter().map(|(_, p)| p.missing.len() * 40).sum()),
             Op::Settle(_, rows) => (2 * rows.len(), rows.iter().map(|s| s.attempt.answer.len()).sum()),

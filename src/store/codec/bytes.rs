@@ -90,10 +90,7 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut number: u64) {
 }
 
 pub(super) fn put_number(out: &mut Vec<u8>, number: usize) {
-    put_varint(
-        out,
-        u64::try_from(number).expect("a usize has at most 64 bits"),
-    );
+    put_varint(out, u64::try_from(number).expect("a usize has at most 64 bits"));
 }
 
 pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -114,9 +111,7 @@ impl<'a> Bytes<'a> {
         let mut bytes = Self(row);
         match bytes.u8()? {
             VERSION => Ok(bytes),
-            other => Err(Error::Damaged(format!(
-                "a row has the unknown version {other}"
-            ))),
+            other => Err(Error::Damaged(format!("a row has the unknown version {other}"))),
         }
     }
 
@@ -129,10 +124,7 @@ impl<'a> Bytes<'a> {
     }
 
     pub fn take(&mut self, count: usize) -> Result<&'a [u8], Error> {
-        let (taken, rest) = self
-            .0
-            .split_at_checked(count)
-            .ok_or_else(|| damaged("it ends early"))?;
+        let (taken, rest) = self.0.split_at_checked(count).ok_or_else(|| damaged("it ends early"))?;
         self.0 = rest;
         Ok(taken)
     }
@@ -201,8 +193,7 @@ impl<'a> Bytes<'a> {
                     return Err(damaged("a compressed value is too large"));
                 }
                 let len = usize::try_from(len).map_err(|_| damaged("a number is out of range"))?;
-                let bytes =
-                    zstd::bulk::decompress(self.rest(), len).map_err(|_| damaged("zstd"))?;
+                let bytes = zstd::bulk::decompress(self.rest(), len).map_err(|_| damaged("zstd"))?;
                 if bytes.len() == len {
                     Ok(bytes)
                 } else {

@@ -219,14 +219,8 @@ mod tests {
             })
         );
         let hash = Hash::of(b"k");
-        assert_eq!(
-            parse_record(&record("shop", hash)),
-            Ok(("shop".into(), hash))
-        );
-        assert_eq!(
-            bridge_name(&bridge(BridgeRow::Hold, "shop")),
-            Ok("shop".into())
-        );
+        assert_eq!(parse_record(&record("shop", hash)), Ok(("shop".into(), hash)));
+        assert_eq!(bridge_name(&bridge(BridgeRow::Hold, "shop")), Ok("shop".into()));
         assert_eq!(unchunk(&chunk(b"k", 258)), Ok((&b"k"[..], 258)));
         assert!(parse_record(b"no-name").is_err());
         assert!(unchunk(b"1").is_err());

@@ -128,10 +128,7 @@ mod tests {
     fn a_chunk_cut_short_is_damaged() {
         let chunk = cut(&entries(0..3)).remove(0);
         let short = chunk.row.get(..chunk.row.len() - 1).expect("longer");
-        assert!(matches!(
-            decode_entries(short, &mut Vec::new()),
-            Err(Error::Damaged(_))
-        ));
+        assert!(matches!(decode_entries(short, &mut Vec::new()), Err(Error::Damaged(_))));
         assert!(matches!(decode_manifest(&[0; 17]), Err(Error::Damaged(_))));
     }
 }

@@ -53,8 +53,7 @@ pub fn decode_number(value: &[u8]) -> Result<u64, Error> {
 
 /// JSON, compressed when that helps.
 pub fn encode_json<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
-    let json = serde_json::to_vec(value)
-        .map_err(|e| Error::Io(format!("failed to encode a row as JSON: {e}")))?;
+    let json = serde_json::to_vec(value).map_err(|e| Error::Io(format!("failed to encode a row as JSON: {e}")))?;
     let mut out = Vec::with_capacity(json.len() + 1);
     put_folded(&mut out, &json, FOLD_OVER);
     Ok(out)
@@ -233,10 +232,7 @@ pub fn encode_attempt(attempt: &Attempt) -> Vec<u8> {
     out.extend_from_slice(&attempt.at.0.to_be_bytes());
     put_varint(&mut out, attempt.duration_ms.into());
     // 0 is no status that a server can send.
-    put_varint(
-        &mut out,
-        attempt.status.map_or(0, |status| u64::from(status) + 1),
-    );
+    put_varint(&mut out, attempt.status.map_or(0, |status| u64::from(status) + 1));
     match &attempt.error {
         None => out.push(0),
         Some(error) => {
@@ -265,8 +261,7 @@ pub fn decode_attempt(value: &[u8]) -> Result<Attempt, Error> {
             1 => Some(bytes.text()?.to_owned()),
             _ => return Err(damaged("an unknown error")),
         },
-        answer: String::from_utf8(bytes.folded()?)
-            .map_err(|_| damaged("an answer is not UTF-8"))?,
+        answer: String::from_utf8(bytes.folded()?).map_err(|_| damaged("an answer is not UTF-8"))?,
     })
 }
 

@@ -42,12 +42,10 @@ impl<'a> Body<'a> {
         match std::str::from_utf8(bytes) {
             // A `RawValue` is written as it is: with line breaks it would be several lines, with space around it,
             // it would lose that.
-            Ok(text) if !text.contains(['\n', '\r']) && text.trim() == text => {
-                match serde_json::from_str(text) {
-                    Ok(raw) => Self::Json(raw),
-                    Err(_) => Self::Text(text),
-                }
-            }
+            Ok(text) if !text.contains(['\n', '\r']) && text.trim() == text => match serde_json::from_str(text) {
+                Ok(raw) => Self::Json(raw),
+                Err(_) => Self::Text(text),
+            },
             Ok(text) => Self::Text(text),
             Err(_) => Self::Hex(bytes.iter().map(|byte| format!("{byte:02x}")).collect()),
         }
@@ -69,12 +67,8 @@ impl SledEngine {
             out,
             &json!({ "bellpull": "export", "format": format, "stream": stream }),
         )?;
-        self.each(Table::Bridges, &mut |row, value| {
-            self.bridge_lines(row, value, out)
-        })?;
-        self.each(Table::Records, &mut |key, value| {
-            record_line(key, value, out)
-        })?;
+        self.each(Table::Bridges, &mut |row, value| self.bridge_lines(row, value, out))?;
+        self.each(Table::Records, &mut |key, value| record_line(key, value, out))?;
         self.each(Table::Endpoints, &mut |key, value| {
             let state: EndpointState = codec::decode_json(value)?;
             line(
@@ -82,9 +76,7 @@ impl SledEngine {
                 &json!({ "endpoint": { "name": &*key::parse_endpoint(key)?, "state": state } }),
             )
         })?;
-        self.each(Table::Events, &mut |key, value| {
-            event_lines(key, value, out)
-        })?;
+        self.each(Table::Events, &mut |key, value| event_lines(key, value, out))?;
         self.each(Table::Queue, &mut |key, value| queue_lines(key, value, out))?;
         self.each(Table::Attempts, &mut |_, value| {
             let attempt: Attempt = codec::decode_attempt(value)?;
@@ -94,10 +86,7 @@ impl SledEngine {
 
     fn stored_stream(&self) -> Result<String, Error> {
         let _gate = self.reading()?;
-        let value = self
-            .tables
-            .value(Table::Meta, super::META_STREAM)?
-            .unwrap_or_default();
+        let value = self.tables.value(Table::Meta, super::META_STREAM)?.unwrap_or_default();
         String::from_utf8(value).map_err(|_| Error::Damaged("the store's name is not UTF-8".into()))
     }
 
@@ -107,11 +96,7 @@ impl SledEngine {
         let mut from = Vec::new();
         loop {
             let _gate = self.reading()?;
-            let mut rows = self
-                .tables
-                .get(table)
-                .range(std::mem::take(&mut from)..)
-                .keys();
+            let mut rows = self.tables.get(table).range(std::mem::take(&mut from)..).keys();
             for row in rows.by_ref().take(PAGE) {
                 let row = row.map_err(error)?;
                 // The next page begins after this row.
@@ -139,37 +124,22 @@ impl SledEngine {
         let is = |kind| row.starts_with(&key::bridge_prefix(kind));
         if is(BridgeRow::State) {
             let state: BridgeState = codec::decode_state(value)?;
-            line(
-                out,
-                &json!({ "state": { "bridge": &*name, "state": state } }),
-            )
+            line(out, &json!({ "state": { "bridge": &*name, "state": state } }))
         } else if is(BridgeRow::Progress) {
             let progress: Progress = codec::decode_json(value)?;
-            line(
-                out,
-                &json!({ "progress": { "bridge": &*name, "progress": progress } }),
-            )
+            line(out, &json!({ "progress": { "bridge": &*name, "progress": progress } }))
         } else if is(BridgeRow::Hold) {
             let hold: Hold = codec::decode_json(value)?;
             line(out, &json!({ "hold": { "bridge": &*name, "hold": hold } }))
         } else {
             for id in codec::decode_manifest(value)? {
                 let mut entries = Vec::new();
-                let chunk = self
-                    .tables
-                    .row(Table::Bridges, &key::list_chunk(&name, id))?;
-                let chunk = chunk.ok_or_else(|| {
-                    Error::Damaged(format!("chunk {id} of the list of {name} is missing"))
-                })?;
+                let chunk = self.tables.row(Table::Bridges, &key::list_chunk(&name, id))?;
+                let chunk =
+                    chunk.ok_or_else(|| Error::Damaged(format!("chunk {id} of the list of {name} is missing")))?;
                 codec::decode_entries(&chunk, &mut entries)?;
-                let entries: Vec<_> = entries
-                    .iter()
-                    .map(|e| [e.key, e.raw, e.canonical])
-                    .collect();
-                line(
-                    out,
-                    &json!({ "list": { "bridge": &*name, "entries": entries } }),
-                )?;
+                let entries: Vec<_> = entries.iter().map(|e| [e.key, e.raw, e.canonical]).collect();
+                line(out, &json!({ "list": { "bridge": &*name, "entries": entries } }))?;
             }
             Ok(())
         }
@@ -190,12 +160,7 @@ fn record_line(key: &[u8], value: &[u8], out: &mut dyn Write) -> Result<(), Erro
         body: Body<'a>,
     }
     let (bridge, hash) = key::parse_record(key)?;
-    let Record {
-        entry,
-        key,
-        seen,
-        body,
-    } = codec::decode_record(hash, value)?;
+    let Record { entry, key, seen, body } = codec::decode_record(hash, value)?;
     let hashes = [entry.key, entry.raw, entry.canonical];
     line(
         out,
@@ -322,9 +287,7 @@ fn queue_lines(key: &[u8], value: &[u8], out: &mut dyn Write) -> Result<(), Erro
 }
 
 fn line<T: Serialize>(out: &mut dyn Write, value: &T) -> Result<(), Error> {
-    let mut json = serde_json::to_vec(value)
-        .map_err(|e| Error::Io(format!("failed to encode an export: {e}")))?;
+    let mut json = serde_json::to_vec(value).map_err(|e| Error::Io(format!("failed to encode an export: {e}")))?;
     json.push(b'\n');
-    out.write_all(&json)
-        .map_err(|e| io_error("writing the export", &e))
+    out.write_all(&json).map_err(|e| io_error("writing the export", &e))
 }

@@ -133,9 +133,7 @@ impl SledEngine {
         if from == FORMAT {
             return Ok(());
         }
-        let backup = self
-            .dir
-            .join(format!("export-format-{from}-before-{FORMAT}.jsonl"));
+        let backup = self.dir.join(format!("export-format-{from}-before-{FORMAT}.jsonl"));
         let export = || {
             let mut file = OpenOptions::new()
                 .write(true)
@@ -175,10 +173,7 @@ fn lock(dir: &Path) -> Result<File, Error> {
                 Ok(_) if !pid.trim().is_empty() => format!("process {}", pid.trim()),
                 _ => "another process".into(),
             };
-            Err(Error::Locked(format!(
-                "{} is in use by {pid}",
-                dir.display()
-            )))
+            Err(Error::Locked(format!("{} is in use by {pid}", dir.display())))
         }
         Err(TryLockError::Error(e)) => Err(io_error("locking `owner`", &e)),
     }
@@ -195,12 +190,7 @@ pub(super) struct Mark {
 impl Mark {
     fn open(dir: &Path) -> Result<Self, Error> {
         let mut options = OpenOptions::new();
-        options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600);
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let mut file = options
             .open(dir.join("mark"))
             .map_err(|e| io_error("opening `mark`", &e))?;
@@ -215,14 +205,11 @@ impl Mark {
 
     /// Always the same length, so that a shorter number leaves nothing behind it.
     pub fn write(&self, groups: u64) -> io::Result<()> {
-        self.file
-            .write_all_at(format!("{groups:020}\n").as_bytes(), 0)
+        self.file.write_all_at(format!("{groups:020}\n").as_bytes(), 0)
     }
 
     fn sync(&self) -> Result<(), Error> {
-        self.file
-            .sync_all()
-            .map_err(|e| io_error("syncing `mark`", &e))
+        self.file.sync_all().map_err(|e| io_error("syncing `mark`", &e))
     }
 }
 
@@ -252,13 +239,8 @@ impl Before {
             to: dir.join(COPY),
             made: false,
         };
-        copied
-            .clear()
-            .map_err(|e| io_error("removing an old copy", &e))?;
-        if self
-            .bytes
-            .is_none_or(|bytes| bytes == 0 || bytes > COPY_BYTES_MAX)
-        {
+        copied.clear().map_err(|e| io_error("removing an old copy", &e))?;
+        if self.bytes.is_none_or(|bytes| bytes == 0 || bytes > COPY_BYTES_MAX) {
             return Ok(copied);
         }
         // Without space for a copy the store is opened all the same: the mark still tells what was lost.
@@ -390,8 +372,7 @@ fn check(db: &Db, mark: &Mark) -> Result<(), Error> {
     if let Some(found) = format.and_then(|f| u32::try_from(f).ok())
         && found > FORMAT
     {
-        let advice =
-            "start the newer bellpull again, or put back a backup that this one wrote".into();
+        let advice = "start the newer bellpull again, or put back a backup that this one wrote".into();
         return Err(Error::Format {
             found,
             known: FORMAT,
@@ -415,9 +396,5 @@ fn random_name() -> Name {
     let mut random = [0u8; 16];
     getrandom::fill(&mut random).expect("the operating system has a random generator");
     let letters = random.iter().map(|byte| char::from(b'a' + byte % 26));
-    ['s', '_']
-        .into_iter()
-        .chain(letters)
-        .collect::<String>()
-        .into()
+    ['s', '_'].into_iter().chain(letters).collect::<String>().into()
 }

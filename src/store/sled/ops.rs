@@ -9,8 +9,8 @@ use super::{
 use crate::{
     model::{Content, Entry, Event, Hash, Name, Timestamp},
     store::{
-        Attempt, Commit, DeliveryState, Error, HoldChange, Outcome, Position, Progress, Requeued,
-        Settlement, Waiting, Written,
+        Attempt, Commit, DeliveryState, Error, HoldChange, Outcome, Position, Progress, Requeued, Settlement, Waiting,
+        Written,
         codec::{self, QueueEntry, Remade, key, key::BridgeRow},
         lane,
     },
@@ -74,11 +74,7 @@ impl Group<'_> {
         let old: BTreeSet<Hash> = old.into_iter().collect();
         let new: BTreeSet<Hash> = ids.into_iter().collect();
         for chunk in chunks.into_iter().filter(|chunk| !old.contains(&chunk.id)) {
-            self.change(
-                Table::Bridges,
-                key::list_chunk(bridge, chunk.id),
-                Some(chunk.row),
-            );
+            self.change(Table::Bridges, key::list_chunk(bridge, chunk.id), Some(chunk.row));
         }
         for gone in old.difference(&new) {
             self.change(Table::Bridges, key::list_chunk(bridge, *gone), None);
@@ -138,11 +134,7 @@ impl Group<'_> {
         Ok(Written::Done)
     }
 
-    pub(super) fn settle(
-        &mut self,
-        endpoint: &Name,
-        rows: &[Settlement],
-    ) -> Result<Written, Error> {
+    pub(super) fn settle(&mut self, endpoint: &Name, rows: &[Settlement]) -> Result<Written, Error> {
         let mut queues = Queues::default();
         for Settlement {
             position,
@@ -173,14 +165,9 @@ impl Group<'_> {
     }
 
     fn attempt(&mut self, attempt: &Attempt) -> Result<(), Error> {
-        let slot =
-            u32::try_from(self.counters.attempts % ATTEMPTS_MAX).expect("the ring is smaller");
+        let slot = u32::try_from(self.counters.attempts % ATTEMPTS_MAX).expect("the ring is smaller");
         self.counters.attempts += 1;
-        self.put(
-            Table::Attempts,
-            &key::attempt(slot),
-            &codec::encode_attempt(attempt),
-        )
+        self.put(Table::Attempts, &key::attempt(slot), &codec::encode_attempt(attempt))
     }
 
     pub(super) fn requeue(&mut self, endpoint: &Name, rows: &[Requeued]) -> Result<Written, Error> {
@@ -232,8 +219,7 @@ impl Group<'_> {
         default_before: Timestamp,
         limit: usize,
     ) -> Result<Written, Error> {
-        let before: BTreeMap<&str, Timestamp> =
-            before.iter().map(|(name, at)| (&**name, *at)).collect();
+        let before: BTreeMap<&str, Timestamp> = before.iter().map(|(name, at)| (&**name, *at)).collect();
         let mut looks = limit.saturating_mul(2).max(SWEEP_PACKS_MIN);
         let mut swept = 0;
         let rows = self
@@ -261,9 +247,7 @@ impl Group<'_> {
                 .endpoints
                 .iter()
                 .map(|e| before.get(&**e).copied().unwrap_or(default_before));
-            if header.at < bounds.min().unwrap_or(default_before)
-                && self.is_settled(pack, &header.endpoints)?
-            {
+            if header.at < bounds.min().unwrap_or(default_before) && self.is_settled(pack, &header.endpoints)? {
                 self.remove(Table::Events, key)?;
                 for endpoint in &header.endpoints {
                     self.forget(endpoint, pack)?;
@@ -277,10 +261,7 @@ impl Group<'_> {
     fn is_settled(&self, pack: u64, endpoints: &[Name]) -> Result<bool, Error> {
         for endpoint in endpoints {
             for state in [WAITING, DEAD] {
-                if self
-                    .first(Table::Queue, &key::queue(endpoint, state, pack))?
-                    .is_some()
-                {
+                if self.first(Table::Queue, &key::queue(endpoint, state, pack))?.is_some() {
                     return Ok(false);
                 }
             }
@@ -326,9 +307,7 @@ impl Queues {
     ) -> Result<Option<&mut QueueEntry>, Error> {
         let row = match self.0.entry(position.pack) {
             btree_map::Entry::Occupied(row) => row.into_mut(),
-            btree_map::Entry::Vacant(vacant) => {
-                vacant.insert(rows.queue_row(endpoint, position.pack, states)?)
-            }
+            btree_map::Entry::Vacant(vacant) => vacant.insert(rows.queue_row(endpoint, position.pack, states)?),
         };
         Ok(row
             .as_mut()

@@ -13,8 +13,8 @@ use super::{
 use crate::{
     model::{Content, Entry, Event, EventId, Hash, Name, Record},
     store::{
-        Attempt, DeliveryState, EndpointState, Error, EventFilter, Hold, Loaded, Outgoing,
-        Position, StoredDelivery, StoredEvent, Waiting,
+        Attempt, DeliveryState, EndpointState, Error, EventFilter, Hold, Loaded, Outgoing, Position, StoredDelivery,
+        StoredEvent, Waiting,
         codec::{self, Remade, key, key::BridgeRow},
     },
 };
@@ -36,10 +36,7 @@ impl SledEngine {
                 names.insert(key::bridge_name(&row.map_err(error)?)?);
             }
         }
-        names
-            .iter()
-            .filter_map(|name| self.loaded(name).transpose())
-            .collect()
+        names.iter().filter_map(|name| self.loaded(name).transpose()).collect()
     }
 
     pub(super) fn read_bridge(&self, name: &str) -> Result<Option<Loaded>, Error> {
@@ -49,9 +46,7 @@ impl SledEngine {
 
     fn loaded(&self, name: &str) -> Result<Option<Loaded>, Error> {
         let value = |row| self.tables.value(Table::Bridges, &key::bridge(row, name));
-        let state = value(BridgeRow::State)?
-            .map(|v| codec::decode_state(&v))
-            .transpose()?;
+        let state = value(BridgeRow::State)?.map(|v| codec::decode_state(&v)).transpose()?;
         let progress = value(BridgeRow::Progress)?
             .map(|v| codec::decode_json(&v))
             .transpose()?;
@@ -80,40 +75,25 @@ impl SledEngine {
         };
         let mut list = Vec::new();
         for id in codec::decode_manifest(&manifest)? {
-            let row = self
-                .tables
-                .row(Table::Bridges, &key::list_chunk(bridge, id))?;
-            let row = row.ok_or_else(|| {
-                Error::Damaged(format!("chunk {id} of the list of {bridge} is missing"))
-            })?;
+            let row = self.tables.row(Table::Bridges, &key::list_chunk(bridge, id))?;
+            let row = row.ok_or_else(|| Error::Damaged(format!("chunk {id} of the list of {bridge} is missing")))?;
             codec::decode_entries(&row, &mut list)?;
         }
         Ok(list)
     }
 
-    pub(super) fn read_records(
-        &self,
-        bridge: &str,
-        keys: &[Hash],
-    ) -> Result<Vec<Option<Record>>, Error> {
+    pub(super) fn read_records(&self, bridge: &str, keys: &[Hash]) -> Result<Vec<Option<Record>>, Error> {
         let mut records = Vec::with_capacity(keys.len());
         // One gate for all: a caller compares them with one another.
         let _gate = self.reading()?;
         for hash in keys {
-            let value = self
-                .tables
-                .value(Table::Records, &key::record(bridge, *hash))?;
+            let value = self.tables.value(Table::Records, &key::record(bridge, *hash))?;
             records.push(value.map(|v| codec::decode_record(*hash, &v)).transpose()?);
         }
         Ok(records)
     }
 
-    pub(super) fn read_scan(
-        &self,
-        bridge: &str,
-        after: Option<Hash>,
-        limit: usize,
-    ) -> Result<Vec<Record>, Error> {
+    pub(super) fn read_scan(&self, bridge: &str, after: Option<Hash>, limit: usize) -> Result<Vec<Record>, Error> {
         let _gate = self.reading()?;
         let prefix = key::records(bridge);
         let from = after.map_or_else(
@@ -194,11 +174,7 @@ impl SledEngine {
         Ok(count)
     }
 
-    pub(super) fn read_outgoing(
-        &self,
-        endpoint: &str,
-        position: Position,
-    ) -> Result<Option<Outgoing>, Error> {
+    pub(super) fn read_outgoing(&self, endpoint: &str, position: Position) -> Result<Option<Outgoing>, Error> {
         let _gate = self.reading()?;
         let Some(events) = self.pack(position.pack)? else {
             return Ok(None);
@@ -219,9 +195,7 @@ impl SledEngine {
                 .find(|d| &*d.endpoint == endpoint)
                 .map(|d| d.content),
             Remade::Yes | Remade::YesDead => {
-                let value = self
-                    .tables
-                    .value(Table::Queue, &key::remade(endpoint, position))?;
+                let value = self.tables.value(Table::Queue, &key::remade(endpoint, position))?;
                 value.map(|v| codec::decode_content(&v)).transpose()?
             }
         };
@@ -231,11 +205,7 @@ impl SledEngine {
             Some(Content::Dead(_)) | None => return Ok(None),
         };
         let Event {
-            id,
-            bridge,
-            key,
-            kind,
-            ..
+            id, bridge, key, kind, ..
         } = event;
         Ok(Some(Outgoing {
             id,
@@ -250,9 +220,7 @@ impl SledEngine {
         let mut found = Vec::new();
         // What is in these states is found by the queues; all else by going through the events.
         let listed = match filter.state {
-            Some(state @ (DeliveryState::Waiting | DeliveryState::Dead)) => {
-                Some(self.queued(filter, state)?)
-            }
+            Some(state @ (DeliveryState::Waiting | DeliveryState::Dead)) => Some(self.queued(filter, state)?),
             Some(DeliveryState::Delivered) | None => None,
         };
         let mut below = u64::MAX;
@@ -294,10 +262,7 @@ impl SledEngine {
             for byte in rows {
                 for row in self.firsts(Table::Queue, &key::queue_prefix(&endpoint, *byte)) {
                     let (key, value) = row?;
-                    if codec::decode_queue(&value)?
-                        .iter()
-                        .any(|e| e.state == state)
-                    {
+                    if codec::decode_queue(&value)?.iter().any(|e| e.state == state) {
                         packs.insert(pack_of(&key)?);
                     }
                 }
@@ -321,13 +286,7 @@ impl SledEngine {
     /// The next page of packs, newest first.
     fn packs_below(&self, below: u64) -> Result<Vec<u64>, Error> {
         let mut packs = Vec::with_capacity(PAGE);
-        for row in self
-            .tables
-            .get(Table::Events)
-            .range(..key::pack(below))
-            .keys()
-            .rev()
-        {
+        for row in self.tables.get(Table::Events).range(..key::pack(below)).keys().rev() {
             let row = row.map_err(error)?;
             if let (key, 0) = key::unchunk(&row)? {
                 packs.push(key::parse_pack(key)?);
@@ -340,20 +299,12 @@ impl SledEngine {
     }
 
     /// Appends the events of a pack that match, newest first.
-    fn matching(
-        &self,
-        pack: u64,
-        filter: &EventFilter,
-        found: &mut Vec<StoredEvent>,
-    ) -> Result<(), Error> {
+    fn matching(&self, pack: u64, filter: &EventFilter, found: &mut Vec<StoredEvent>) -> Result<(), Error> {
         let Some(value) = self.tables.value(Table::Events, &key::pack(pack))? else {
             return Ok(());
         };
         let header = codec::decode_pack_header(&value)?;
-        if filter
-            .bridge
-            .as_ref()
-            .is_some_and(|bridge| *bridge != header.bridge)
+        if filter.bridge.as_ref().is_some_and(|bridge| *bridge != header.bridge)
             || filter.since.is_some_and(|since| header.at < since)
             || filter
                 .endpoint
@@ -413,33 +364,26 @@ impl SledEngine {
         let mut queues = Vec::with_capacity(header.endpoints.len());
         for endpoint in header.endpoints {
             let row = self.tables.queue_row(&endpoint, pack, ANY_STATE)?;
-            queues.push((
-                endpoint,
-                row.map(|(_, entries)| entries).unwrap_or_default(),
-            ));
+            queues.push((endpoint, row.map(|(_, entries)| entries).unwrap_or_default()));
         }
-        let stored = (0..=u16::MAX)
-            .zip(codec::decode_pack(value)?)
-            .map(|(index, event)| {
-                let deliveries = event.deliveries.iter().filter_map(|delivery| {
-                    let (endpoint, entries) = queues
-                        .iter()
-                        .find(|(endpoint, _)| *endpoint == delivery.endpoint)?;
-                    let entry = entries.iter().find(|entry| entry.index == index)?;
-                    Some(StoredDelivery {
-                        endpoint: endpoint.clone(),
-                        state: entry.state,
-                        attempts: entry.attempts,
-                        due: (entry.state == DeliveryState::Waiting).then_some(entry.due),
-                    })
-                });
-                let deliveries = deliveries.collect();
-                StoredEvent {
-                    position: Position { pack, index },
-                    event,
-                    deliveries,
-                }
+        let stored = (0..=u16::MAX).zip(codec::decode_pack(value)?).map(|(index, event)| {
+            let deliveries = event.deliveries.iter().filter_map(|delivery| {
+                let (endpoint, entries) = queues.iter().find(|(endpoint, _)| *endpoint == delivery.endpoint)?;
+                let entry = entries.iter().find(|entry| entry.index == index)?;
+                Some(StoredDelivery {
+                    endpoint: endpoint.clone(),
+                    state: entry.state,
+                    attempts: entry.attempts,
+                    due: (entry.state == DeliveryState::Waiting).then_some(entry.due),
+                })
             });
+            let deliveries = deliveries.collect();
+            StoredEvent {
+                position: Position { pack, index },
+                event,
+                deliveries,
+            }
+        });
         Ok(stored.collect())
     }
 
@@ -455,9 +399,7 @@ impl SledEngine {
             let _gate = self.reading()?;
             self.counters()?.attempts
         };
-        let mut numbers = (newest.saturating_sub(ATTEMPTS_MAX)..newest)
-            .rev()
-            .peekable();
+        let mut numbers = (newest.saturating_sub(ATTEMPTS_MAX)..newest).rev().peekable();
         while numbers.peek().is_some() && found.len() < limit {
             let _gate = self.reading()?;
             for number in numbers.by_ref().take(PAGE) {
@@ -480,11 +422,7 @@ impl SledEngine {
     }
 
     /// The values of a prefix in order, with their keys.
-    fn firsts(
-        &self,
-        table: Table,
-        prefix: &[u8],
-    ) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), Error>> {
+    fn firsts(&self, table: Table, prefix: &[u8]) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), Error>> {
         let read = move |row: ::sled::Result<(IVec, IVec)>| {
             let (row, first) = row.map_err(error)?;
             let (key, 0) = key::unchunk(&row)? else {

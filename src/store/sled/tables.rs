@@ -118,9 +118,7 @@ pub trait Rows {
         let mut rows = vec![first];
         for number in 1..count {
             let row = self.row(table, &key::chunk(key, number))?;
-            rows.push(row.ok_or_else(|| {
-                Error::Damaged(format!("chunk {number} of {count} of a value is missing"))
-            })?);
+            rows.push(row.ok_or_else(|| Error::Damaged(format!("chunk {number} of {count} of a value is missing")))?);
         }
         codec::join(rows).map(Some)
     }
@@ -170,10 +168,7 @@ pub fn error(error: ::sled::Error) -> Error {
 pub fn io_error(what: &str, error: &io::Error) -> Error {
     /// `ENOSPC`, for errors that were made from the number.
     const NO_SPACE: i32 = 28;
-    let full = matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    );
+    let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
     if full || error.raw_os_error() == Some(NO_SPACE) {
         Error::Full(format!("{what}: {error}"))
     } else {

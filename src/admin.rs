@@ -1,0 +1,479 @@
+//! What an admin may ask and order: the same answers over the daemon's socket and, for reading, without a daemon.
+//!
+//! It decides nothing about bridges or deliveries; it asks their owners, and reads what is stored.
+
+mod server;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value as Json, json};
+
+use crate::{
+    config::Config,
+    decode::Page,
+    deliver,
+    event::Maker,
+    model::{Content, EventId, Hash, Name, Timestamp},
+    poller,
+    store::{self, DeliveryState, EventFilter, Op, Requeued, Store, StoredEvent, Written},
+};
+pub use server::{bind, serve};
+
+/// How often old events are looked for.
+pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// How long delivered events and attempts are kept.
+const KEEP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Events that one sweep drops.
+const SWEEP_AT_ONCE: usize = 1000;
+/// Rows of one listing when nothing is said.
+const LIST_DEFAULT: usize = 50;
+const LIST_MAX: usize = 10_000;
+/// Events that one replay takes.
+const REPLAY_MAX: usize = 100_000;
+
+/// Why a request failed.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Error {
+    /// Asked for what is not there, or cannot be done now.
+    #[error("{0}")]
+    Refused(String),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+impl From<poller::Refused> for Error {
+    fn from(refused: poller::Refused) -> Self {
+        Self::Refused(refused.0)
+    }
+}
+
+/// What `events` lists.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EventQuery {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<String>,
+    /// Milliseconds since the epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// What `deliveries` lists.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeliveryQuery {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<DeliveryState>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// What `replay` sends again.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Replay {
+    pub ids: Vec<String>,
+    pub dead: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    pub remake: bool,
+}
+
+/// Saved pages for a dry run.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DryRun {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response: Option<String>,
+}
+
+/// Answers; cheap to clone.
+#[derive(Clone)]
+pub struct Admin {
+    store: Store,
+    config: Arc<Mutex<Arc<Config>>>,
+    runner: Option<poller::Handle>,
+    deliveries: Option<deliver::Handle>,
+}
+
+impl Admin {
+    /// Without handles it only reads.
+    pub fn new(
+        store: Store,
+        config: Arc<Config>,
+        runner: Option<poller::Handle>,
+        deliveries: Option<deliver::Handle>,
+    ) -> Self {
+        Self {
+            store,
+            config: Arc::new(Mutex::new(config)),
+            runner,
+            deliveries,
+        }
+    }
+
+    /// Takes another configuration, after a reload.
+    pub fn configure(&self, config: Arc<Config>) {
+        *self.config.lock().expect("no thread panics with it") = config;
+    }
+
+    fn config(&self) -> Arc<Config> {
+        self.config.lock().expect("no thread panics with it").clone()
+    }
+
+    fn runner(&self) -> Result<&poller::Handle, Error> {
+        self.runner
+            .as_ref()
+            .ok_or_else(|| Error::Refused("the daemon is not running".into()))
+    }
+
+    /// One line: "214 bridges, 3 failing; 1 endpoint down, 42 waiting".
+    pub async fn summary(&self) -> String {
+        let (Some(runner), Some(deliveries)) = (&self.runner, &self.deliveries) else {
+            return "not running".into();
+        };
+        let (bridges, endpoints) = (runner.status().await, deliveries.status().await);
+        let count = |state: &str| bridges.values().filter(|b| b.state == state).count();
+        let down = endpoints
+            .values()
+            .filter(|e| e.state == "down" || e.state == "disabled")
+            .count();
+        let waiting: usize = endpoints.values().map(|e| e.waiting).sum();
+        format!(
+            "{} bridges, {} failing, {} held; {down} of {} endpoints down, {waiting} waiting",
+            bridges.len(),
+            count("failing"),
+            count("held"),
+            endpoints.len(),
+        )
+    }
+
+    /// Every bridge and endpoint, or one bridge with what it holds.
+    pub async fn status(&self, bridge: Option<&str>) -> Result<Json, Error> {
+        let mut bridges = match &self.runner {
+            Some(runner) => serde_json::to_value(runner.status().await),
+            None => serde_json::to_value(self.stored_bridges().await?),
+        }
+        .map_err(|e| Error::Refused(e.to_string()))?;
+        let holds = self.store.read(|engine| {
+            let held = engine.bridges()?.into_iter().filter(|b| b.held);
+            held.map(|b| Ok((b.name.clone(), engine.hold(&b.name)?)))
+                .collect::<Result<Vec<_>, store::Error>>()
+        });
+        for (name, hold) in holds.await? {
+            if let (Some(place), Some(hold)) = (bridges.get_mut(&*name), hold) {
+                place["hold"] = json!({
+                    "hash": hold.hash, "at": hold.at.to_string(), "reason": hold.reason, "rejected": hold.rejected,
+                    "created": hold.created, "updated": hold.updated, "deleted": hold.deleted,
+                });
+            }
+        }
+        if let Some(name) = bridge {
+            let one = bridges
+                .get(name)
+                .cloned()
+                .ok_or_else(|| Error::Refused(format!("there is no bridge {name:?}")))?;
+            return Ok(json!({ "bridges": { name: one } }));
+        }
+        let mut endpoints = match &self.deliveries {
+            Some(deliveries) => serde_json::to_value(deliveries.status().await),
+            None => serde_json::to_value(self.stored_endpoints().await?),
+        }
+        .map_err(|e| Error::Refused(e.to_string()))?;
+        if let Some(all) = endpoints.as_object_mut() {
+            let names: Vec<String> = all.keys().cloned().collect();
+            let dead = self.store.read(move |engine| {
+                names
+                    .into_iter()
+                    .map(|n| Ok((engine.dead(&n)?, n)))
+                    .collect::<Result<Vec<_>, store::Error>>()
+            });
+            for (dead, name) in dead.await? {
+                all.entry(name).and_modify(|e| e["dead"] = dead.into());
+            }
+        }
+        Ok(
+            json!({ "stream": &**self.store.stream(), "running": self.runner.is_some(), "bridges": bridges, "endpoints": endpoints }),
+        )
+    }
+
+    async fn stored_bridges(&self) -> Result<BTreeMap<Name, Json>, Error> {
+        let all = self.store.read(|engine| engine.bridges()).await?;
+        let show = |b: store::Loaded| {
+            let progress = b.progress.unwrap_or_default();
+            let status = json!({
+                "state": if progress.failures > 0 { "failing" } else if b.held { "held" } else { "ok" },
+                "records": b.state.records, "sequence": b.state.sequence, "version": b.state.version,
+                "last_poll": progress.last_poll.map(|at| at.to_string()), "next_poll": progress.due.to_string(),
+                "failures": progress.failures, "last_error": progress.last_error, "polling": false,
+            });
+            (b.name, status)
+        };
+        Ok(all.into_iter().map(show).collect())
+    }
+
+    async fn stored_endpoints(&self) -> Result<BTreeMap<Name, Json>, Error> {
+        let names: Vec<Name> = self.config().endpoints.keys().cloned().collect();
+        let all = self.store.read(move |engine| {
+            let states: BTreeMap<Name, store::EndpointState> = engine.endpoints()?.into_iter().collect();
+            names
+                .into_iter()
+                .map(|name| {
+                    let state = states.get(&name).cloned().unwrap_or_default();
+                    let waiting = engine.waiting(&name)?.len();
+                    let word = match (&state.disabled, &state.next_attempt) {
+                        (Some(_), _) => "disabled",
+                        (None, Some(_)) => "down",
+                        (None, None) => "ok",
+                    };
+                    let status = json!({ "state": word, "waiting": waiting, "last_error": state.last_error, "disabled": state.disabled });
+                    Ok((name, status))
+                })
+                .collect::<Result<BTreeMap<_, _>, store::Error>>()
+        });
+        Ok(all.await?)
+    }
+
+    pub async fn poll(&self, bridge: &str) -> Result<Json, Error> {
+        Ok(self.runner()?.poll(bridge.into()).await?)
+    }
+
+    pub async fn dry_run(&self, bridge: &str, request: DryRun) -> Result<Json, Error> {
+        let saved = request.response.map(|body| Page {
+            url: "the saved answer".into(),
+            content_type: None,
+            hash: Hash::of(body.as_bytes()),
+            body: body.into(),
+        });
+        Ok(self.runner()?.dry_run(bridge.into(), saved).await?)
+    }
+
+    pub async fn accept(&self, bridge: &str, hash: Option<Hash>) -> Result<Json, Error> {
+        Ok(self.runner()?.accept(bridge.into(), hash).await?)
+    }
+
+    pub async fn reject(&self, bridge: &str, hash: Option<Hash>) -> Result<Json, Error> {
+        Ok(self.runner()?.reject(bridge.into(), hash).await?)
+    }
+
+    pub async fn resend(&self, bridge: &str, endpoint: &str) -> Result<Json, Error> {
+        if !self.config().endpoints.contains_key(endpoint) {
+            return Err(Error::Refused(format!("there is no endpoint {endpoint:?}")));
+        }
+        Ok(self.runner()?.resend(bridge.into(), endpoint.into()).await?)
+    }
+
+    pub async fn enable(&self, endpoint: &str, enable: bool) -> Result<Json, Error> {
+        let deliveries = self
+            .deliveries
+            .as_ref()
+            .ok_or_else(|| Error::Refused("the daemon is not running".into()))?;
+        if !self.config().endpoints.contains_key(endpoint) {
+            return Err(Error::Refused(format!("there is no endpoint {endpoint:?}")));
+        }
+        deliveries.enable(endpoint.into(), enable).await?;
+        Ok(json!({ "endpoint": endpoint, "enabled": enable }))
+    }
+
+    /// Newest first.
+    pub async fn events(&self, query: EventQuery) -> Result<Json, Error> {
+        let filter = EventFilter {
+            bridge: query.bridge.map(Name::from),
+            since: query.since,
+            limit: query.limit.unwrap_or(LIST_DEFAULT).min(LIST_MAX),
+            ..EventFilter::default()
+        };
+        let events = self.store.read(move |engine| engine.events(&filter)).await?;
+        Ok(Json::Array(events.iter().map(show_event).collect()))
+    }
+
+    /// One event with its body and all its attempts.
+    pub async fn event(&self, id: &str) -> Result<Json, Error> {
+        let id: EventId = id.parse().map_err(|e: &str| Error::Refused(e.into()))?;
+        let found = self
+            .store
+            .read(move |engine| Ok((engine.event(id)?, engine.attempts(Some(id), None, LIST_MAX)?)))
+            .await?;
+        let (Some(stored), attempts) = found else {
+            return Err(Error::Refused(format!(
+                "there is no event {id}; delivered ones are kept for seven days"
+            )));
+        };
+        let mut shown = show_event(&stored);
+        shown["body"] = serde_json::from_slice(&stored.event.body).unwrap_or(Json::Null);
+        shown["attempts"] = serde_json::to_value(attempts).unwrap_or(Json::Null);
+        Ok(shown)
+    }
+
+    /// Attempts, newest first; or, of a state, the events that are in it.
+    pub async fn deliveries(&self, query: DeliveryQuery) -> Result<Json, Error> {
+        let limit = query.limit.unwrap_or(LIST_DEFAULT).min(LIST_MAX);
+        if let Some(state) = query.state {
+            let filter = EventFilter {
+                endpoint: query.endpoint.as_deref().map(Name::from),
+                state: Some(state),
+                limit,
+                ..EventFilter::default()
+            };
+            let read = self.store.read(move |engine| {
+                let events = engine.events(&filter)?;
+                events
+                    .into_iter()
+                    .map(|event| {
+                        let last = engine.attempts(Some(event.event.id), filter.endpoint.as_deref(), 1)?;
+                        Ok((event, last.into_iter().next()))
+                    })
+                    .collect::<Result<Vec<_>, store::Error>>()
+            });
+            let show = |(event, last): &(StoredEvent, Option<store::Attempt>)| {
+                let mut shown = show_event(event);
+                shown["last-attempt"] = serde_json::to_value(last).unwrap_or(Json::Null);
+                shown
+            };
+            return Ok(Json::Array(read.await?.iter().map(show).collect()));
+        }
+        let attempts = self
+            .store
+            .read(move |engine| engine.attempts(None, query.endpoint.as_deref(), limit))
+            .await?;
+        serde_json::to_value(attempts).map_err(|e| Error::Refused(e.to_string()))
+    }
+
+    /// Queues events again under their ids; says how many deliveries.
+    pub async fn replay(&self, request: Replay) -> Result<Json, Error> {
+        let deliveries = self
+            .deliveries
+            .as_ref()
+            .ok_or_else(|| Error::Refused("the daemon is not running".into()))?;
+        let config = self.config();
+        let endpoint = request.endpoint.as_deref().map(Name::from);
+        if let Some(name) = endpoint.as_ref().filter(|name| !config.endpoints.contains_key(*name)) {
+            return Err(Error::Refused(format!("there is no endpoint {name:?}")));
+        }
+        let events = self.select(&request, endpoint.clone()).await?;
+        let mut by_endpoint: BTreeMap<Name, Vec<Requeued>> = BTreeMap::new();
+        for stored in &events {
+            for delivery in &stored.deliveries {
+                let meant = endpoint.as_ref().is_none_or(|name| *name == delivery.endpoint);
+                let state = if request.dead {
+                    delivery.state == DeliveryState::Dead
+                } else {
+                    delivery.state != DeliveryState::Waiting
+                };
+                if !meant || !state || !config.endpoints.contains_key(&delivery.endpoint) {
+                    continue;
+                }
+                let content = request
+                    .remake
+                    .then(|| self.remake(&config, stored, &delivery.endpoint))
+                    .flatten();
+                by_endpoint
+                    .entry(delivery.endpoint.clone())
+                    .or_default()
+                    .push(Requeued {
+                        position: stored.position,
+                        content,
+                    });
+            }
+        }
+        let mut count = 0;
+        for (endpoint, all) in by_endpoint {
+            if let Written::Queued(queued) = self.store.write(Op::Requeue(endpoint, all)).await? {
+                count += queued.len();
+                deliveries.queued(queued).await;
+            }
+        }
+        Ok(json!({ "events": events.len(), "deliveries": count }))
+    }
+
+    async fn select(&self, request: &Replay, endpoint: Option<Name>) -> Result<Vec<StoredEvent>, Error> {
+        if request.ids.is_empty() {
+            if !request.dead && request.since.is_none() {
+                return Err(Error::Refused("name events, or say --dead or --since".into()));
+            }
+            let state = request.dead.then_some(DeliveryState::Dead);
+            let filter = EventFilter {
+                since: request.since,
+                endpoint,
+                state,
+                limit: REPLAY_MAX,
+                bridge: None,
+            };
+            let mut events = self.store.read(move |engine| engine.events(&filter)).await?;
+            events.reverse();
+            return Ok(events);
+        }
+        let ids: Result<Vec<EventId>, &str> = request.ids.iter().map(|id| id.parse()).collect();
+        let ids = ids.map_err(|e| Error::Refused(e.into()))?;
+        let found = self.store.read(move |engine| {
+            ids.into_iter()
+                .map(|id| Ok((id, engine.event(id)?)))
+                .collect::<Result<Vec<_>, store::Error>>()
+        });
+        let find = |(id, event): (EventId, Option<StoredEvent>)| {
+            event.ok_or_else(|| {
+                Error::Refused(format!(
+                    "there is no event {id}; delivered ones are kept for seven days"
+                ))
+            })
+        };
+        found.await?.into_iter().map(find).collect()
+    }
+
+    fn remake(&self, config: &Config, stored: &StoredEvent, endpoint: &Name) -> Option<Content> {
+        let maker = Maker {
+            bridge: config.bridges.get(&stored.event.bridge)?.clone(),
+            endpoints: Arc::new(config.endpoints.clone()),
+            stream: self.store.stream().clone(),
+            now: stored.event.at,
+        };
+        maker.remake(endpoint, &stored.event.body)
+    }
+
+    /// Drops a slice of what was delivered long enough ago.
+    pub async fn sweep(&self, now: Timestamp) -> Result<(), store::Error> {
+        let before = now.plus_ms(-i64::try_from(KEEP.as_millis()).unwrap_or(i64::MAX));
+        let sweep = Op::Sweep {
+            before: Vec::new(),
+            default_before: before,
+            limit: SWEEP_AT_ONCE,
+        };
+        if let Written::Swept(count @ 1..) = self.store.write(sweep).await? {
+            tracing::debug!(count, "dropped delivered events");
+        }
+        Ok(())
+    }
+}
+
+fn show_event(stored: &StoredEvent) -> Json {
+    let deliveries: Vec<Json> = stored
+        .deliveries
+        .iter()
+        .map(|d| {
+            let committed = stored.event.deliveries.iter().find(|c| c.endpoint == d.endpoint);
+            let error = committed.and_then(|c| match &c.content {
+                Content::Dead(error) => Some(error.clone()),
+                _ => None,
+            });
+            json!({
+                "endpoint": &*d.endpoint, "state": d.state, "attempts": d.attempts,
+                "due": d.due.map(|at| at.to_string()), "error": error,
+            })
+        })
+        .collect();
+    json!({
+        "id": stored.event.id, "type": stored.event.kind, "bridge": &*stored.event.bridge, "key": stored.event.key,
+        "sequence": stored.event.sequence, "timestamp": stored.event.at.to_string(), "deliveries": deliveries,
+    })
+}

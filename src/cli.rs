@@ -1,0 +1,453 @@
+//! The command line: arguments, exit codes, and what is printed.
+
+mod client;
+mod show;
+mod sign;
+
+use std::{
+    io::{IsTerminal, Write},
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand};
+use serde_json::Value as Json;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admin::{DeliveryQuery, DryRun, EventQuery, Replay},
+    config::{Config, Secrets},
+    daemon, demo,
+    model::{Hash, Timestamp},
+    receiver::Receiver,
+    settings::units,
+    store::{self, DeliveryState},
+    telemetry,
+};
+use client::Client;
+
+/// sysexits.h.
+const USAGE: u8 = 64;
+const UNAVAILABLE: u8 = 69;
+const IO: u8 = 74;
+const CONFIG: u8 = 78;
+/// The command was refused, or found something wrong.
+const FAILED: u8 = 1;
+
+/// Polls APIs that have no webhooks, and sends signed webhooks for what changed.
+#[derive(Debug, Parser)]
+#[command(name = "bellpull", version, max_term_width = 100)]
+pub struct Cli {
+    /// The configuration; else ./bridges.toml, then /etc/bellpull/bridges.toml
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Machine-readable output
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon in the foreground
+    Run {
+        /// How log lines are written; else journald under systemd, or text
+        #[arg(long)]
+        log_format: Option<telemetry::Format>,
+    },
+    /// Show every error of the configuration at once
+    Check {
+        file: Option<PathBuf>,
+        /// Read the secrets too
+        #[arg(long)]
+        resolve: bool,
+    },
+    /// See it all on loopback: an API that changes, the daemon, and a receiver that verifies
+    Demo {
+        /// End after the first five webhooks
+        #[arg(long)]
+        once: bool,
+    },
+    /// Poll one bridge now
+    Poll {
+        name: String,
+        /// Show what a poll would do, and write nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Feed a saved answer instead of asking the network; implies --dry-run
+        #[arg(long, value_name = "FILE")]
+        response: Option<PathBuf>,
+    },
+    /// How bridges and endpoints stand
+    Status { name: Option<String> },
+    /// What was detected, newest first
+    Events {
+        #[arg(long)]
+        bridge: Option<String>,
+        /// An RFC 3339 time, or how long ago, such as 2h
+        #[arg(long)]
+        since: Option<String>,
+        #[arg(long)]
+        limit: Option<usize>,
+    },
+    /// One event with its body and all its attempts
+    Event { id: String },
+    /// Attempts, newest first; or the events that are in a state
+    Deliveries {
+        #[arg(long)]
+        endpoint: Option<String>,
+        #[arg(long, value_parser = ["waiting", "delivered", "dead"])]
+        state: Option<String>,
+        #[arg(long)]
+        limit: Option<usize>,
+    },
+    /// Send events again under the same webhook-id
+    Replay(ReplayArgs),
+    /// Send every record of the snapshot as <bridge>.present
+    Resend {
+        name: String,
+        #[arg(long)]
+        endpoint: String,
+    },
+    /// Commit what a guard holds
+    Accept {
+        name: String,
+        /// The hash that `status` shows; refused when something else is held by now
+        #[arg(long)]
+        hash: Option<Hash>,
+    },
+    /// Drop what a guard holds
+    Reject {
+        name: String,
+        #[arg(long)]
+        hash: Option<Hash>,
+    },
+    /// Enable or disable an endpoint by hand
+    Endpoint {
+        #[command(subcommand)]
+        order: EndpointOrder,
+    },
+    /// A receiver for trying things: verifies, prints, answers as told
+    Listen {
+        #[arg(long, default_value_t = 9000)]
+        port: u16,
+        #[arg(long)]
+        secret: Option<String>,
+        /// The status to answer with
+        #[arg(long, default_value_t = 200)]
+        status: u16,
+    },
+    /// Make a signing secret
+    Secret,
+    /// Sign a file: prints the three headers
+    Sign(sign::SignArgs),
+    /// Verify a captured request: headers, an empty line, the body
+    Verify(sign::VerifyArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum EndpointOrder {
+    Enable { name: String },
+    Disable { name: String },
+}
+
+#[derive(Debug, Args)]
+struct ReplayArgs {
+    /// Events by id
+    ids: Vec<String>,
+    /// All dead letters
+    #[arg(long)]
+    dead: bool,
+    /// Events since an RFC 3339 time, or so long ago
+    #[arg(long)]
+    since: Option<String>,
+    /// To this endpoint only
+    #[arg(long)]
+    endpoint: Option<String>,
+    /// Make the body anew with today's `payload`
+    #[arg(long)]
+    remake: bool,
+}
+
+/// An error with its exit code.
+#[derive(Debug)]
+pub struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    fn new(code: u8, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+type Done = Result<(), Failure>;
+
+/// Runs the command line; the process's exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and the version are no errors.
+            let code = if error.use_stderr() { USAGE } else { 0 };
+            let _ = error.print();
+            return code.into();
+        }
+    };
+    // jq may use 1 MiB of stack; see `expr`.
+    const STACK_BYTES: usize = 4 << 20;
+    /// Reads of the store and parsing; bounded, since each may hold an answer.
+    const BLOCKING_MAX: usize = 16;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_stack_size(STACK_BYTES)
+        .max_blocking_threads(BLOCKING_MAX)
+        .build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(cli.run()),
+        Err(error) => Err(Failure::new(IO, format!("failed to start: {error}"))),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                let _ = writeln!(std::io::stderr(), "{}", failure.message.trim_end());
+            }
+            failure.code.into()
+        }
+    }
+}
+
+impl Cli {
+    async fn run(self) -> Done {
+        let path = self.path();
+        match self.command {
+            Command::Run { log_format } => run(path, log_format).await,
+            Command::Check { file, resolve } => check(&file.unwrap_or(path), resolve, self.json).await,
+            Command::Demo { once } => {
+                telemetry::init(Some(telemetry::Format::Text));
+                demo::run(once, &mut std::io::stdout())
+                    .await
+                    .map_err(|e| Failure::new(FAILED, e))
+            }
+            Command::Listen { port, secret, status } => listen(port, secret, status).await,
+            Command::Secret => print(&format!("{}\n", crate::sign::make_secret())),
+            Command::Sign(args) => sign::sign(&args),
+            Command::Verify(args) => sign::verify(&args),
+            command => {
+                let config = load(&path, Secrets::FormOnly).await?;
+                ask(&path, config, command, self.json).await
+            }
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        const LAST: &str = "/etc/bellpull/bridges.toml";
+        self.config.clone().unwrap_or_else(|| {
+            let here = PathBuf::from("bridges.toml");
+            if here.exists() || !Path::new(LAST).exists() {
+                here
+            } else {
+                LAST.into()
+            }
+        })
+    }
+}
+
+/// Prints to standard output; a reader that has gone is no error.
+fn print(text: &str) -> Done {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(IO, format!("failed to write: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn load(path: &Path, secrets: Secrets) -> Result<Config, Failure> {
+    daemon::load(path, secrets)
+        .await
+        .map_err(|failed| Failure::new(CONFIG, failed.to_string()))
+}
+
+async fn run(path: PathBuf, format: Option<telemetry::Format>) -> Done {
+    telemetry::init(format);
+    let config = load(&path, Secrets::Read).await?;
+    for warning in &config.warnings {
+        tracing::warn!(file = %warning.file.display(), line = warning.line, "{}", warning.message);
+    }
+    let ended = daemon::run(path, config, CancellationToken::new()).await;
+    ended.map_err(|error| {
+        let code = match &error {
+            daemon::Error::Config(_) | daemon::Error::Client(_) => CONFIG,
+            daemon::Error::Store(store::Error::Damaged(_) | store::Error::Format { .. }) => CONFIG,
+            daemon::Error::Store(_) | daemon::Error::Io(_) => IO,
+        };
+        Failure::new(code, error.to_string())
+    })
+}
+
+async fn check(path: &Path, resolve: bool, json: bool) -> Done {
+    let secrets = if resolve { Secrets::Read } else { Secrets::FormOnly };
+    let (found, summary) = match daemon::load(path, secrets).await {
+        Ok(config) => {
+            let summary = format!(
+                "{}: ok, {} bridges, {} endpoints",
+                path.display(),
+                config.bridges.len(),
+                config.endpoints.len()
+            );
+            (config.warnings, Some(summary))
+        }
+        Err(failed) => (failed.0, None),
+    };
+    let errors = found
+        .iter()
+        .filter(|f| f.severity == crate::settings::diagnostic::Severity::Error)
+        .count();
+    if json {
+        let all: Vec<Json> = found.iter().map(show::finding).collect();
+        print(&format!(
+            "{}\n",
+            serde_json::json!({ "ok": summary.is_some(), "findings": all })
+        ))?;
+    } else {
+        let mut err = std::io::stderr().lock();
+        for finding in &found {
+            let _ = writeln!(err, "{}", finding.text);
+        }
+        if let Some(summary) = &summary {
+            print(&format!("{summary}\n"))?;
+        }
+    }
+    match summary {
+        Some(_) => Ok(()),
+        None if json => Err(Failure::new(CONFIG, "")),
+        None => Err(Failure::new(
+            CONFIG,
+            format!("{errors} error{}", if errors == 1 { "" } else { "s" }),
+        )),
+    }
+}
+
+async fn listen(port: u16, secret: Option<String>, status: u16) -> Done {
+    let status =
+        axum::http::StatusCode::from_u16(status).map_err(|_| Failure::new(USAGE, format!("{status} is no status")))?;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let bound = Receiver::bind(address, secret.as_deref(), status).await;
+    let (receiver, mut received) = bound.map_err(|e| Failure::new(IO, e))?;
+    let address = receiver.address().map_err(|e| Failure::new(IO, e))?;
+    print(&format!("# listening on http://{address}/\n"))?;
+    let shutdown = CancellationToken::new();
+    let serving = tokio::spawn(receiver.run(shutdown.clone()));
+    loop {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => break,
+            webhook = received.recv() => match webhook {
+                Some(webhook) => print(&format!("{webhook}\n"))?,
+                None => break,
+            },
+        }
+    }
+    received.close();
+    shutdown.cancel();
+    serving
+        .await
+        .map_err(|e| Failure::new(IO, e.to_string()))?
+        .map_err(|e| Failure::new(IO, e))
+}
+
+/// Commands that ask the daemon, or read the store when none runs.
+async fn ask(path: &Path, config: Config, command: Command, json: bool) -> Done {
+    let client = Client::connect(path, config).await?;
+    let (shown, kind) = match command {
+        Command::Status { name } => (client.status(name.as_deref()).await?, show::Kind::Status),
+        Command::Events { bridge, since, limit } => {
+            let query = EventQuery {
+                bridge,
+                since: since.as_deref().map(when).transpose()?,
+                limit,
+            };
+            (client.events(query).await?, show::Kind::Events)
+        }
+        Command::Event { id } => (client.event(&id).await?, show::Kind::Value),
+        Command::Deliveries { endpoint, state, limit } => {
+            let state = state.as_deref().map(|s| match s {
+                "waiting" => DeliveryState::Waiting,
+                "dead" => DeliveryState::Dead,
+                _ => DeliveryState::Delivered,
+            });
+            let kind = if state.is_some() {
+                show::Kind::Events
+            } else {
+                show::Kind::Attempts
+            };
+            (client.deliveries(DeliveryQuery { endpoint, state, limit }).await?, kind)
+        }
+        Command::Replay(args) => {
+            let since = args.since.as_deref().map(when).transpose()?;
+            let request = Replay {
+                ids: args.ids,
+                dead: args.dead,
+                since,
+                endpoint: args.endpoint,
+                remake: args.remake,
+            };
+            (client.replay(request).await?, show::Kind::Value)
+        }
+        Command::Poll {
+            name,
+            dry_run,
+            response,
+        } => {
+            let response = response.map(|file| read(&file)).transpose()?;
+            let shown = if dry_run || response.is_some() {
+                client.dry_run(&name, DryRun { response }).await?
+            } else {
+                client.poll(&name).await?
+            };
+            (shown, show::Kind::Value)
+        }
+        Command::Resend { name, endpoint } => (client.resend(&name, &endpoint).await?, show::Kind::Value),
+        Command::Accept { name, hash } => (client.accept(&name, hash).await?, show::Kind::Value),
+        Command::Reject { name, hash } => (client.reject(&name, hash).await?, show::Kind::Value),
+        Command::Endpoint {
+            order: EndpointOrder::Enable { name },
+        } => (client.enable(&name, true).await?, show::Kind::Value),
+        Command::Endpoint {
+            order: EndpointOrder::Disable { name },
+        } => (client.enable(&name, false).await?, show::Kind::Value),
+        _ => return Ok(()),
+    };
+    client.close().await;
+    if json {
+        return print(&format!("{shown}\n"));
+    }
+    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    print(&show::human(&shown, kind, colour))
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|e| Failure::new(IO, format!("failed to read {}: {e}", path.display())))
+}
+
+/// An RFC 3339 time, or a duration before now.
+fn when(text: &str) -> Result<Timestamp, Failure> {
+    if let Ok(ago) = units::duration(text) {
+        let ms = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
+        return Ok(crate::clock::Clock::system().now().plus_ms(-ms));
+    }
+    text.parse().map(Timestamp::from_utc).map_err(|_| {
+        Failure::new(
+            USAGE,
+            format!("{text:?} is no time: an RFC 3339 time, or a duration such as 2h"),
+        )
+    })
+}

@@ -1,0 +1,275 @@
+//! How a command reaches the answers: through the daemon's socket, or, where none runs, through the store itself.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value as Json;
+use tokio_util::sync::CancellationToken;
+
+use super::{FAILED, Failure, IO, UNAVAILABLE};
+use crate::{
+    admin::{self, Admin, DeliveryQuery, DryRun, EventQuery, Replay},
+    clock::Clock,
+    config::{Config, Secrets},
+    daemon,
+    deliver::Deliveries,
+    http::budget::Budget,
+    model::Hash,
+    poller::{Poller, Runner},
+};
+
+/// A poll may take its whole deadline; nothing that an admin asks takes longer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(600);
+
+/// One of the two ways.
+pub(super) enum Client {
+    Socket {
+        http: reqwest::Client,
+        config: Config,
+    },
+    /// No daemon runs: the store is opened under its lock when a command needs it.
+    Alone {
+        path: std::path::PathBuf,
+        config: Config,
+    },
+}
+
+type Answer = Result<Json, Failure>;
+
+impl Client {
+    /// Looks whether a daemon answers.
+    pub(super) async fn connect(path: &Path, config: Config) -> Result<Self, Failure> {
+        if tokio::net::UnixStream::connect(&config.daemon.socket).await.is_err() {
+            return Ok(Self::Alone {
+                path: path.to_owned(),
+                config,
+            });
+        }
+        // The TLS provider must be there before any client is built.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder()
+            .unix_socket(config.daemon.socket.clone())
+            .timeout(ANSWER_WITHIN)
+            .build();
+        let http = http.map_err(|e| Failure::new(IO, e.to_string()))?;
+        Ok(Self::Socket { http, config })
+    }
+
+    /// Nothing is kept open; here for the day that it is.
+    pub(super) async fn close(self) {
+        drop(self);
+    }
+
+    pub(super) async fn status(&self, name: Option<&str>) -> Answer {
+        match self {
+            Self::Socket { .. } => {
+                let path = name.map_or_else(|| "status".to_owned(), |n| format!("bridges/{n}"));
+                self.get(&path, &()).await
+            }
+            Self::Alone { config, .. } => done(stored(config).await?.status(name).await),
+        }
+    }
+
+    pub(super) async fn events(&self, query: EventQuery) -> Answer {
+        match self {
+            Self::Socket { .. } => self.get("events", &query).await,
+            Self::Alone { config, .. } => done(stored(config).await?.events(query).await),
+        }
+    }
+
+    pub(super) async fn event(&self, id: &str) -> Answer {
+        match self {
+            Self::Socket { .. } => self.get(&format!("events/{id}"), &()).await,
+            Self::Alone { config, .. } => done(stored(config).await?.event(id).await),
+        }
+    }
+
+    pub(super) async fn deliveries(&self, query: DeliveryQuery) -> Answer {
+        match self {
+            Self::Socket { .. } => self.get("deliveries", &query).await,
+            Self::Alone { config, .. } => done(stored(config).await?.deliveries(query).await),
+        }
+    }
+
+    pub(super) async fn poll(&self, name: &str) -> Answer {
+        match self {
+            Self::Socket { .. } => self.post(&format!("bridges/{name}/poll"), &()).await,
+            Self::Alone { path, config } => alone(path, config, async |admin| admin.poll(name).await).await,
+        }
+    }
+
+    pub(super) async fn dry_run(&self, name: &str, request: DryRun) -> Answer {
+        match self {
+            Self::Socket { .. } => self.post(&format!("bridges/{name}/dry-run"), &request).await,
+            Self::Alone { path, config } => alone(path, config, async |admin| admin.dry_run(name, request).await).await,
+        }
+    }
+
+    pub(super) async fn replay(&self, request: Replay) -> Answer {
+        self.post("replay", &request).await
+    }
+
+    pub(super) async fn resend(&self, name: &str, endpoint: &str) -> Answer {
+        self.post(&format!("bridges/{name}/resend?endpoint={endpoint}"), &())
+            .await
+    }
+
+    pub(super) async fn accept(&self, name: &str, hash: Option<Hash>) -> Answer {
+        self.post(&format!("bridges/{name}/accept{}", hash_query(hash)), &())
+            .await
+    }
+
+    pub(super) async fn reject(&self, name: &str, hash: Option<Hash>) -> Answer {
+        self.post(&format!("bridges/{name}/reject{}", hash_query(hash)), &())
+            .await
+    }
+
+    pub(super) async fn enable(&self, name: &str, enable: bool) -> Answer {
+        self.post(
+            &format!("endpoints/{name}/{}", if enable { "enable" } else { "disable" }),
+            &(),
+        )
+        .await
+    }
+
+    async fn get(&self, path: &str, query: &impl Serialize) -> Answer {
+        let query = serde_urlencoded(query);
+        self.ask(|http, base| http.get(format!("{base}{path}{query}"))).await
+    }
+
+    async fn post(&self, path: &str, body: &impl Serialize) -> Answer {
+        self.ask(|http, base| http.post(format!("{base}{path}")).json(body))
+            .await
+    }
+
+    async fn ask(&self, request: impl FnOnce(&reqwest::Client, &str) -> reqwest::RequestBuilder) -> Answer {
+        let Self::Socket { http, config } = self else {
+            let Self::Alone { config, .. } = self else {
+                return Err(Failure::new(UNAVAILABLE, ""));
+            };
+            let socket = config.daemon.socket.display();
+            return Err(Failure::new(
+                UNAVAILABLE,
+                format!("no daemon answers on {socket}: start it with `bellpull run`"),
+            ));
+        };
+        let lost = |e: reqwest::Error| {
+            Failure::new(
+                UNAVAILABLE,
+                format!("the daemon on {} did not answer: {e}", config.daemon.socket.display()),
+            )
+        };
+        let response = request(http, "http://bellpull/api/").send().await.map_err(lost)?;
+        let ok = response.status().is_success();
+        let body: Json = decode(&response.bytes().await.map_err(lost)?)?;
+        if ok {
+            return Ok(body);
+        }
+        let message = body
+            .get("error")
+            .and_then(Json::as_str)
+            .unwrap_or("the daemon refused it")
+            .to_owned();
+        Err(Failure::new(FAILED, message))
+    }
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(bytes).map_err(|e| {
+        Failure::new(
+            FAILED,
+            format!("the daemon answered {:?}: {e}", String::from_utf8_lossy(bytes)),
+        )
+    })
+}
+
+fn hash_query(hash: Option<Hash>) -> String {
+    hash.map(|hash| format!("?hash={hash}")).unwrap_or_default()
+}
+
+/// A struct of options as `?a=b&c=d`.
+fn serde_urlencoded(query: &impl Serialize) -> String {
+    let Ok(Json::Object(map)) = serde_json::to_value(query) else {
+        return String::new();
+    };
+    let mut out = url::form_urlencoded::Serializer::new(String::new());
+    for (name, value) in map {
+        match value {
+            Json::Null => {}
+            Json::String(text) => drop(out.append_pair(&name, &text)),
+            other => drop(out.append_pair(&name, &other.to_string())),
+        }
+    }
+    let out = out.finish();
+    if out.is_empty() { out } else { format!("?{out}") }
+}
+
+fn done(result: Result<Json, admin::Error>) -> Answer {
+    result.map_err(|error| {
+        let code = if matches!(error, admin::Error::Store(_)) {
+            IO
+        } else {
+            FAILED
+        };
+        Failure::new(code, error.to_string())
+    })
+}
+
+/// The store under its lock, to read from.
+async fn stored(config: &Config) -> Result<Admin, Failure> {
+    if !config.daemon.state_dir.join("sled").exists() {
+        let dir = config.daemon.state_dir.display();
+        return Err(Failure::new(
+            UNAVAILABLE,
+            format!("no daemon runs, and there is no store in {dir}"),
+        ));
+    }
+    let store = daemon::open_store(config)
+        .await
+        .map_err(|e| Failure::new(IO, e.to_string()))?;
+    let reader = Config {
+        daemon: config.daemon.clone(),
+        store: config.store.clone(),
+        network: config.network.clone(),
+        bridges: config.bridges.clone(),
+        endpoints: config.endpoints.clone(),
+        warnings: Vec::new(),
+    };
+    Ok(Admin::new(store, Arc::new(reader), None, None))
+}
+
+/// One bridge's runner without a daemon: what it commits goes out when the daemon runs.
+async fn alone(path: &Path, config: &Config, work: impl AsyncFnOnce(&Admin) -> Result<Json, admin::Error>) -> Answer {
+    // Now the secrets are needed.
+    let mut read = super::load(path, Secrets::Read).await?;
+    let store = daemon::open_store(config)
+        .await
+        .map_err(|e| Failure::new(IO, e.to_string()))?;
+    let client = crate::http::Client::new(&read.network).map_err(|e| Failure::new(super::CONFIG, e))?;
+    let clock = Clock::system();
+    let (_deliveries, handle) = Deliveries::new(store.clone(), client.clone(), clock.clone(), 1);
+    let poller = Poller {
+        store: store.clone(),
+        client,
+        clock,
+        budget: Budget::new(read.daemon.memory),
+        endpoints: Arc::new(read.endpoints.clone()),
+        deliveries: handle,
+    };
+    // Nothing is due by itself.
+    for bridge in read.bridges.values_mut() {
+        Arc::make_mut(bridge).enabled = false;
+    }
+    let (runner, handle) = Runner::new(poller.clone(), 1);
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(runner.run(shutdown.clone()));
+    handle.apply(read.bridges.clone(), poller).await;
+    let admin = Admin::new(store, Arc::new(read), Some(handle), None);
+    let result = done(work(&admin).await);
+    shutdown.cancel();
+    running
+        .await
+        .map_err(|e| Failure::new(IO, e.to_string()))?
+        .map_err(|e| Failure::new(IO, e.to_string()))?;
+    result
+}

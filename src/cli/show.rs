@@ -1,0 +1,192 @@
+//! Answers as a person reads them: tables, and JSON where the answer is a document.
+
+use serde_json::{Value as Json, json};
+
+use crate::settings::diagnostic::{Rendered, Severity};
+
+/// What an answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Status,
+    Events,
+    Attempts,
+    Value,
+}
+
+/// A finding of `check --json`.
+pub(super) fn finding(found: &Rendered) -> Json {
+    json!({
+        "severity": match found.severity { Severity::Error => "error", Severity::Warning => "warning" },
+        "file": found.file.display().to_string(), "line": found.line, "column": found.column,
+        "message": found.message, "help": found.help,
+    })
+}
+
+pub(super) fn human(value: &Json, kind: Kind, colour: bool) -> String {
+    match kind {
+        Kind::Status => status(value, colour),
+        Kind::Events => events(value, colour),
+        Kind::Attempts => attempts(value),
+        Kind::Value => format!("{value:#}\n"),
+    }
+}
+
+fn text(value: &Json, key: &str) -> String {
+    match value.get(key) {
+        None | Some(Json::Null) => "-".into(),
+        Some(Json::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
+/// A time without its date's noise.
+fn time(value: &Json, key: &str) -> String {
+    let text = text(value, key);
+    text.split_once('.')
+        .map_or(text.clone(), |(seconds, _)| seconds.replace('T', " "))
+}
+
+fn paint(word: &str, colour: bool) -> String {
+    let code = match word {
+        "ok" | "delivered" => "32",
+        "failing" | "down" | "disabled" | "dead" => "31",
+        "held" | "waiting" => "33",
+        _ => return word.to_owned(),
+    };
+    if colour {
+        format!("\x1b[{code}m{word}\x1b[0m")
+    } else {
+        word.to_owned()
+    }
+}
+
+/// Columns as wide as their widest cell.
+fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let visible = |cell: &str| cell.chars().count() - if cell.contains('\x1b') { 9 } else { 0 };
+    let mut widths: Vec<usize> = head.iter().map(|h| h.len()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(visible(cell));
+        }
+    }
+    let line = |cells: Vec<&str>| {
+        let padded = cells
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell}{}", " ".repeat(width.saturating_sub(visible(cell)))));
+        format!("{}\n", padded.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    let mut out = line(head.to_vec());
+    for row in rows {
+        out.push_str(&line(row.iter().map(String::as_str).collect()));
+    }
+    out
+}
+
+fn status(value: &Json, colour: bool) -> String {
+    let mut out = String::new();
+    let mut notes = String::new();
+    if let Some(bridges) = value.get("bridges").and_then(Json::as_object) {
+        let rows: Vec<Vec<String>> = bridges
+            .iter()
+            .map(|(name, b)| {
+                if let Some(error) = b.get("last_error").and_then(Json::as_str) {
+                    notes.push_str(&format!("\n{name}: {error}\n"));
+                }
+                if let Some(hold) = b.get("hold").filter(|h| h.get("rejected") == Some(&Json::Bool(false))) {
+                    notes.push_str(&format!(
+                        "\n{name} is held: {}\n  {} created, {} updated, {} deleted; hash {}\n  bellpull accept {name} --hash {}   or   bellpull reject {name}\n",
+                        text(hold, "reason"), text(hold, "created"), text(hold, "updated"), text(hold, "deleted"),
+                        text(hold, "hash"), text(hold, "hash"),
+                    ));
+                }
+                vec![
+                    name.clone(), paint(&text(b, "state"), colour), text(b, "records"), time(b, "last_poll"),
+                    time(b, "next_poll"), text(b, "failures"),
+                ]
+            })
+            .collect();
+        out.push_str(&table(
+            &["BRIDGE", "STATE", "RECORDS", "LAST POLL", "NEXT POLL", "FAILURES"],
+            &rows,
+        ));
+    }
+    if let Some(endpoints) = value.get("endpoints").and_then(Json::as_object) {
+        let rows: Vec<Vec<String>> = endpoints
+            .iter()
+            .map(|(name, e)| {
+                for key in ["disabled", "last_error"] {
+                    if let Some(error) = e.get(key).and_then(Json::as_str) {
+                        notes.push_str(&format!("\n{name}: {error}\n"));
+                    }
+                }
+                vec![
+                    name.clone(),
+                    paint(&text(e, "state"), colour),
+                    text(e, "waiting"),
+                    text(e, "dead"),
+                    time(e, "oldest"),
+                    time(e, "next_attempt"),
+                ]
+            })
+            .collect();
+        out.push('\n');
+        out.push_str(&table(
+            &["ENDPOINT", "STATE", "WAITING", "DEAD", "OLDEST", "NEXT ATTEMPT"],
+            &rows,
+        ));
+    }
+    out + &notes
+}
+
+fn events(value: &Json, colour: bool) -> String {
+    let rows: Vec<Vec<String>> = value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|event| {
+            let deliveries = event.get("deliveries").and_then(Json::as_array).into_iter().flatten();
+            let states = deliveries
+                .map(|d| format!("{} {}", text(d, "endpoint"), text(d, "state")))
+                .collect::<Vec<_>>()
+                .join(", ");
+            vec![
+                time(event, "timestamp"),
+                text(event, "id"),
+                text(event, "type"),
+                text(event, "key"),
+                text(event, "sequence"),
+                states,
+            ]
+        })
+        .collect();
+    let _ = colour;
+    table(&["TIME", "ID", "TYPE", "KEY", "SEQUENCE", "DELIVERIES"], &rows)
+}
+
+fn attempts(value: &Json) -> String {
+    let rows: Vec<Vec<String>> = value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|a| {
+            let at = a
+                .get("at")
+                .and_then(Json::as_i64)
+                .map(|ms| crate::model::Timestamp(ms).to_string());
+            vec![
+                at.unwrap_or_default(),
+                text(a, "endpoint"),
+                text(a, "event"),
+                text(a, "number"),
+                text(a, "status"),
+                format!("{}ms", text(a, "duration_ms")),
+                text(a, "error"),
+            ]
+        })
+        .collect();
+    table(
+        &["TIME", "ENDPOINT", "EVENT", "ATTEMPT", "STATUS", "DURATION", "ERROR"],
+        &rows,
+    )
+}

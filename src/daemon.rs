@@ -1,0 +1,345 @@
+//! The daemon: opens the store, builds the parts, reloads, drains, and opens the store again when it failed.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinHandle,
+    time::{Instant, sleep, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admin::{self, Admin},
+    clock::Clock,
+    config::{self, Config, Secrets},
+    deliver::{self, Deliveries},
+    http::{Client, budget::Budget},
+    notify, poller,
+    poller::{Poller, Runner},
+    store::{self, Store, sled::SledEngine},
+};
+
+/// The first wait before a failed store is opened again; it doubles.
+const REOPEN_FIRST: Duration = Duration::from_secs(1);
+const REOPEN_MAX: Duration = Duration::from_secs(60);
+/// How often `STATUS=` is told anew.
+const STATUS_EVERY: Duration = Duration::from_secs(10);
+
+/// Why the daemon ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    Config(#[from] config::Failed),
+    /// The HTTP client cannot be built from the configuration.
+    #[error("{0}")]
+    Client(String),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error("{0}")]
+    Io(String),
+}
+
+/// Opens the store of a configuration, on a blocking thread.
+pub async fn open_store(config: &Config) -> Result<Store, store::Error> {
+    let (dir, cache) = (config.daemon.state_dir.clone(), config.store.cache);
+    tokio::task::spawn_blocking(move || Store::start(Arc::new(SledEngine::open(&dir, cache)?)))
+        .await
+        .map_err(|e| store::Error::Damaged(format!("opening it panicked: {e}")))?
+}
+
+/// Runs until `shutdown`, or SIGTERM and SIGINT. `path` is read again on SIGHUP.
+pub async fn run(path: PathBuf, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+    let mut daemon = Daemon {
+        path,
+        config: Arc::new(config),
+        clock: Clock::system(),
+    };
+    let signals = tokio::spawn(stop_on_signals(shutdown.clone()));
+    let result = daemon.run(&shutdown).await;
+    signals.abort();
+    result
+}
+
+async fn stop_on_signals(shutdown: CancellationToken) {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        tracing::error!("failed to listen for signals");
+        return;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    notify::stopping();
+    shutdown.cancel();
+    // The second one does not wait.
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    tracing::warn!("stopped at once, on a second signal");
+    std::process::exit(1);
+}
+
+struct Daemon {
+    path: PathBuf,
+    config: Arc<Config>,
+    clock: Clock,
+}
+
+/// The parts that live as long as one opened store.
+struct Parts {
+    store: Store,
+    client: Client,
+    budget: Budget,
+    runner: poller::Handle,
+    deliveries: deliver::Handle,
+    admin: Admin,
+    stop_polling: CancellationToken,
+    stop_delivering: CancellationToken,
+    polling: JoinHandle<Result<(), store::Error>>,
+    delivering: JoinHandle<Result<(), store::Error>>,
+    serving: JoinHandle<()>,
+}
+
+/// Why parts ended.
+enum End {
+    Shutdown,
+    StoreFailed(store::Error),
+}
+
+impl Daemon {
+    async fn run(&mut self, shutdown: &CancellationToken) -> Result<(), Error> {
+        let mut reload =
+            signal(SignalKind::hangup()).map_err(|e| Error::Io(format!("failed to listen for SIGHUP: {e}")))?;
+        let mut wait = REOPEN_FIRST;
+        let mut ran = false;
+        while !shutdown.is_cancelled() {
+            let store = match open_store(&self.config).await {
+                Ok(store) => store,
+                // Nothing that time would mend, or the first start: the admin must act.
+                Err(error) if !ran || matches!(error, store::Error::Damaged(_) | store::Error::Format { .. }) => {
+                    return Err(error.into());
+                }
+                Err(error) => {
+                    tracing::error!(%error, "failed to open the store again");
+                    notify::status(&format!("store failed: {error}; trying again"));
+                    tokio::select! {
+                        () = shutdown.cancelled() => return Ok(()),
+                        () = sleep(wait) => {}
+                    }
+                    wait = (wait * 2).min(REOPEN_MAX);
+                    continue;
+                }
+            };
+            let mut parts = self.start(store).await?;
+            notify::ready();
+            if !ran {
+                tracing::info!(
+                    bridges = self.config.bridges.len(),
+                    endpoints = self.config.endpoints.len(),
+                    "bellpull runs"
+                );
+            }
+            ran = true;
+            let began = Instant::now();
+            let end = self.attend(&mut parts, &mut reload, shutdown).await;
+            match end {
+                End::Shutdown => {
+                    parts.drain(self.config.daemon.shutdown_grace).await;
+                    tracing::info!("bellpull has stopped");
+                    return Ok(());
+                }
+                End::StoreFailed(error) => {
+                    tracing::error!(%error, "the store failed: polling and delivery stop until it is open again");
+                    notify::status(&format!("store failed: {error}; opening it again"));
+                    parts.abandon().await;
+                    wait = if began.elapsed() > REOPEN_MAX {
+                        REOPEN_FIRST
+                    } else {
+                        (wait * 2).min(REOPEN_MAX)
+                    };
+                    tokio::select! {
+                        () = shutdown.cancelled() => return Ok(()),
+                        () = sleep(wait) => {}
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn start(&self, store: Store) -> Result<Parts, Error> {
+        let config = self.config.clone();
+        let client = Client::new(&config.network).map_err(Error::Client)?;
+        let budget = Budget::new(config.daemon.memory);
+        let (deliveries, deliveries_handle) = Deliveries::new(
+            store.clone(),
+            client.clone(),
+            self.clock.clone(),
+            config.daemon.deliveries_in_flight,
+        );
+        let poller = Poller {
+            store: store.clone(),
+            client: client.clone(),
+            clock: self.clock.clone(),
+            budget: budget.clone(),
+            endpoints: Arc::new(config.endpoints.clone()),
+            deliveries: deliveries_handle.clone(),
+        };
+        let (runner, runner_handle) = Runner::new(poller.clone(), config.daemon.polls_in_flight);
+        let admin = Admin::new(
+            store.clone(),
+            config.clone(),
+            Some(runner_handle.clone()),
+            Some(deliveries_handle.clone()),
+        );
+        let listener = admin::bind(&config.daemon.socket)
+            .map_err(|e| Error::Io(format!("failed to listen on {}: {e}", config.daemon.socket.display())))?;
+        let (stop_polling, stop_delivering) = (CancellationToken::new(), CancellationToken::new());
+        let delivering = tokio::spawn(deliveries.run(stop_delivering.clone()));
+        let polling = tokio::spawn(runner.run(stop_polling.clone()));
+        let serving = tokio::spawn(admin::serve(listener, admin.clone(), stop_delivering.clone()));
+        deliveries_handle.apply(config.endpoints.clone(), client.clone()).await;
+        runner_handle.apply(config.bridges.clone(), poller).await;
+        Ok(Parts {
+            store,
+            client,
+            budget,
+            runner: runner_handle,
+            deliveries: deliveries_handle,
+            admin,
+            stop_polling,
+            stop_delivering,
+            polling,
+            delivering,
+            serving,
+        })
+    }
+
+    /// Waits for what ends the parts; reloads and sweeps meanwhile.
+    async fn attend(
+        &mut self,
+        parts: &mut Parts,
+        reload: &mut tokio::signal::unix::Signal,
+        shutdown: &CancellationToken,
+    ) -> End {
+        let mut status = tokio::time::interval(STATUS_EVERY);
+        let mut sweep = tokio::time::interval(admin::SWEEP_EVERY);
+        let store = parts.store.clone();
+        let failed = store.failed();
+        tokio::pin!(failed);
+        let ended = |result: Result<Result<(), store::Error>, tokio::task::JoinError>| match result {
+            Ok(Ok(())) => store::Error::Io("a part has ended by itself".into()),
+            Ok(Err(error)) => error,
+            Err(error) => store::Error::Io(format!("a part panicked: {error}")),
+        };
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return End::Shutdown,
+                error = &mut failed => return End::StoreFailed(error),
+                result = &mut parts.polling => return End::StoreFailed(ended(result)),
+                result = &mut parts.delivering => return End::StoreFailed(ended(result)),
+                _ = reload.recv() => self.reload(parts).await,
+                _ = status.tick() => notify::status(&parts.admin.summary().await),
+                _ = sweep.tick() => {
+                    if let Err(error) = parts.admin.sweep(self.clock.now()).await {
+                        tracing::error!(%error, "failed to drop old events");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Validates first: a file with an error changes nothing.
+    async fn reload(&mut self, parts: &mut Parts) {
+        notify::reloading();
+        match self.read_again(parts).await {
+            Ok(()) => notify::status(&parts.admin.summary().await),
+            Err(error) => {
+                tracing::error!("the configuration was not reloaded, the old one goes on:\n{error}");
+                notify::status("reload refused: the file has errors, the old configuration goes on");
+            }
+        }
+        notify::ready();
+    }
+
+    async fn read_again(&mut self, parts: &mut Parts) -> Result<(), Error> {
+        let config = Arc::new(load(&self.path, Secrets::Read).await?);
+        if config.daemon != self.config.daemon || config.store != self.config.store {
+            tracing::warn!("changes of [daemon] and [store] count from the next start on");
+        }
+        let client = if config.network == self.config.network {
+            parts.client.clone()
+        } else {
+            Client::new(&config.network).map_err(Error::Client)?
+        };
+        let poller = Poller {
+            store: parts.store.clone(),
+            client: client.clone(),
+            clock: self.clock.clone(),
+            budget: parts.budget.clone(),
+            endpoints: Arc::new(config.endpoints.clone()),
+            deliveries: parts.deliveries.clone(),
+        };
+        // Endpoints first: a new bridge's first event finds its dispatcher.
+        parts.deliveries.apply(config.endpoints.clone(), client.clone()).await;
+        parts.runner.apply(config.bridges.clone(), poller).await;
+        parts.client = client;
+        parts.admin.configure(config.clone());
+        tracing::info!(
+            bridges = config.bridges.len(),
+            endpoints = config.endpoints.len(),
+            "reloaded"
+        );
+        self.config = config;
+        Ok(())
+    }
+}
+
+/// Loads a configuration on a blocking thread.
+pub async fn load(path: &Path, secrets: Secrets) -> Result<Config, config::Failed> {
+    let path = path.to_owned();
+    match tokio::task::spawn_blocking(move || config::load(&path, secrets)).await {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
+impl Parts {
+    /// Polls finish first, so that what they commit can still go out; all within the grace.
+    async fn drain(self, grace: Duration) {
+        let until = Instant::now() + grace;
+        self.stop_polling.cancel();
+        let mut polling = self.polling;
+        if timeout_at(until, &mut polling).await.is_err() {
+            tracing::warn!("polls were still under way after the grace; they changed nothing");
+            polling.abort();
+        }
+        self.stop_delivering.cancel();
+        let mut delivering = self.delivering;
+        if timeout_at(until, &mut delivering).await.is_err() {
+            tracing::warn!("deliveries were still under way after the grace; they go out again with the same ids");
+            delivering.abort();
+        }
+        self.serving.abort();
+        // The lock is free when the last handle is gone.
+        let _ = self.serving.await;
+    }
+
+    /// Leaves everything as it is: the store decides what happened.
+    async fn abandon(self) {
+        self.stop_polling.cancel();
+        self.stop_delivering.cancel();
+        for task in [self.polling, self.delivering] {
+            task.abort();
+            let _ = task.await;
+        }
+        self.serving.abort();
+        let _ = self.serving.await;
+    }
+}
