@@ -173,10 +173,14 @@ impl Admin {
         });
         for (name, hold) in holds.await? {
             if let (Some(place), Some(hold)) = (bridges.get_mut(&*name), hold) {
-                place["hold"] = json!({
-                    "hash": hold.hash, "at": hold.at.to_string(), "reason": hold.reason, "rejected": hold.rejected,
-                    "created": hold.created, "updated": hold.updated, "deleted": hold.deleted,
-                });
+                add(
+                    place,
+                    "hold",
+                    json!({
+                        "hash": hold.hash, "at": hold.at.to_string(), "reason": hold.reason, "rejected": hold.rejected,
+                        "created": hold.created, "updated": hold.updated, "deleted": hold.deleted,
+                    }),
+                );
             }
         }
         if let Some(name) = bridge {
@@ -200,7 +204,7 @@ impl Admin {
                     .collect::<Result<Vec<_>, store::Error>>()
             });
             for (dead, name) in dead.await? {
-                all.entry(name).and_modify(|e| e["dead"] = dead.into());
+                all.entry(name).and_modify(|e| add(e, "dead", dead.into()));
             }
         }
         Ok(
@@ -311,8 +315,16 @@ impl Admin {
             )));
         };
         let mut shown = show_event(&stored);
-        shown["body"] = serde_json::from_slice(&stored.event.body).unwrap_or(Json::Null);
-        shown["attempts"] = serde_json::to_value(attempts).unwrap_or(Json::Null);
+        add(
+            &mut shown,
+            "body",
+            serde_json::from_slice(&stored.event.body).unwrap_or(Json::Null),
+        );
+        add(
+            &mut shown,
+            "attempts",
+            serde_json::to_value(attempts).unwrap_or(Json::Null),
+        );
         Ok(shown)
     }
 
@@ -338,7 +350,11 @@ impl Admin {
             });
             let show = |(event, last): &(StoredEvent, Option<store::Attempt>)| {
                 let mut shown = show_event(event);
-                shown["last-attempt"] = serde_json::to_value(last).unwrap_or(Json::Null);
+                add(
+                    &mut shown,
+                    "last-attempt",
+                    serde_json::to_value(last).unwrap_or(Json::Null),
+                );
                 shown
             };
             return Ok(Json::Array(read.await?.iter().map(show).collect()));
@@ -453,6 +469,13 @@ impl Admin {
             tracing::debug!(count, "dropped delivered events");
         }
         Ok(())
+    }
+}
+
+/// Adds a field to an object.
+fn add(object: &mut Json, key: &str, value: Json) {
+    if let Json::Object(map) = object {
+        map.insert(key.to_owned(), value);
     }
 }
 

@@ -283,7 +283,7 @@ impl Dispatcher {
             next_attempt: show(
                 self.queue
                     .wake(self.shared.clock.now())
-                    .filter(|_| self.queue.len() > 0),
+                    .filter(|_| !self.queue.is_empty()),
             ),
             failing_since: show(state.failing_since),
             last_error: state.last_error.clone(),

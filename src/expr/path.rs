@@ -238,7 +238,7 @@ impl<'t> Visitor<'t> for Walk<'_, '_, 't> {
 }
 
 /// The rest of the way from a `null`.
-fn absent<'t, E: serde::de::Error>(rest: &[Step], out: &mut Vec<&'t RawValue>) -> Result<(), E> {
+fn absent<E: serde::de::Error>(rest: &[Step], out: &mut Vec<&RawValue>) -> Result<(), E> {
     if rest.contains(&Step::Each) {
         return Err(E::custom("cannot iterate over null"));
     }

@@ -14,7 +14,11 @@ use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 use url::Url;
 
-use super::{Answer, Ask, Error, ErrorKind, Fetched, Step, auth::Auth, page::Pages};
+use super::{
+    Answer, Ask, Error, ErrorKind, Fetched, Step,
+    auth::Auth,
+    page::{Here, Pages},
+};
 use crate::{
     decode::{self, Page},
     expr::Expr,
@@ -325,7 +329,13 @@ impl<'s> Walk<'s> {
                 (Some(list), _) => {
                     let document = || decode_page(source, &page);
                     let count = || (ask.count)(&page);
-                    list.step(number, records, &answer.url, &answer.headers, &page, &document, &count)?
+                    let here = Here {
+                        number,
+                        records_before: records,
+                        url: &answer.url,
+                        headers: &answer.headers,
+                    };
+                    list.step(&here, &document, &count)?
                 }
             };
             if let (Some(list), Step::Parameter(_)) = (&source.pages, &step)

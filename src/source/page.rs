@@ -6,7 +6,6 @@ use url::Url;
 
 use super::{Error, ErrorKind, Step};
 use crate::{
-    decode::Page,
     expr::Expr,
     settings::{Item, Table},
 };
@@ -135,6 +134,16 @@ impl At {
     }
 }
 
+/// The page that a step is asked for.
+pub struct Here<'a> {
+    /// From 0.
+    pub number: usize,
+    /// Records of earlier pages.
+    pub records_before: u64,
+    pub url: &'a Url,
+    pub headers: &'a HeaderMap,
+}
+
 impl Pages {
     /// Reads `pages.KIND`.
     pub fn read(item: &Item<'_>) -> Option<Self> {
@@ -232,18 +241,20 @@ impl Pages {
         }
     }
 
-    /// What follows a page, the `number`th from 0. `records_before` counts those of earlier pages; `count` parses only
-    /// where the end shows by it.
+    /// What follows a page. `count` parses only where the end shows by it, `document` only where the next page's name is
+    /// in it.
     pub fn step(
         &self,
-        number: usize,
-        records_before: u64,
-        url: &Url,
-        headers: &HeaderMap,
-        page: &Page,
+        here: &Here<'_>,
         document: &dyn Fn() -> Result<Vec<u8>, Error>,
         count: &dyn Fn() -> Result<usize, Error>,
     ) -> Result<Step, Error> {
+        let Here {
+            number,
+            records_before,
+            url,
+            headers,
+        } = *here;
         let wrong = |message: String| ErrorKind::Next {
             origin: crate::http::origin(url),
             page: number + 1,
@@ -297,10 +308,6 @@ impl Pages {
                 }
             }
         }
-        .map_err(|error| {
-            debug_assert!(!page.url.is_empty(), "a page has a URL");
-            error
-        })
     }
 }
 
