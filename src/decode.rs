@@ -20,6 +20,9 @@ pub struct Page {
     pub hash: Hash,
 }
 
+/// Stands for the content type of a 204, which has none: a page without records.
+pub const NO_CONTENT: &str = "bellpull/no-content";
+
 /// How a body is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Serialize;
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
 use crate::{
     config::{Bridge, Endpoint, Route, type_name},
@@ -31,10 +31,16 @@ pub struct Maker {
 
 /// The body in the order of the reference.
 #[derive(Serialize)]
-struct Body<'a> {
+struct Body<'a, D> {
     r#type: &'a str,
     timestamp: String,
-    data: Data<'a>,
+    data: D,
+}
+
+impl<D: Serialize> Body<'_, D> {
+    fn bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("JSON values and strings serialize")
+    }
 }
 
 #[derive(Serialize)]
@@ -47,7 +53,9 @@ struct Data<'a> {
     before: Option<&'a Json>,
     #[serde(skip_serializing_if = "Option::is_none")]
     after: Option<&'a Json>,
-    patch: json_patch::Patch,
+    /// Absent on `present`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<json_patch::Patch>,
 }
 
 impl Maker {
@@ -64,10 +72,10 @@ impl Maker {
                 sequence,
                 before: change.before.as_ref(),
                 after: change.after.as_ref(),
-                patch: patch(change.before.as_ref(), change.after.as_ref()),
+                patch: Some(patch(change.before.as_ref(), change.after.as_ref())),
             },
         };
-        let body = serde_json::to_vec(&body).expect("JSON values and strings serialize");
+        let body = body.bytes();
         let deliveries = self.deliveries(change.kind, &body);
         Event {
             id: EventId::random(),
@@ -131,12 +139,21 @@ impl Maker {
     /// A record as it is, for `resend`: `<bridge>.present`.
     pub fn present(&self, endpoint: &str, sequence: u64, key: &str, record: &Json) -> Event {
         let kind = format!("{}.present", self.bridge.type_name());
-        let body = json!({
-            "type": kind,
-            "timestamp": self.now.to_string(),
-            "data": { "bridge": &*self.bridge.name, "key": key, "stream": &*self.stream, "sequence": sequence, "after": record },
-        });
-        let body = body.to_string().into_bytes();
+        let data = Data {
+            bridge: &self.bridge.name,
+            key,
+            stream: &self.stream,
+            sequence,
+            before: None,
+            after: Some(record),
+            patch: None,
+        };
+        let body = Body {
+            r#type: &kind,
+            timestamp: self.now.to_string(),
+            data,
+        }
+        .bytes();
         let route = self.bridge.routes.iter().find(|route| &*route.endpoint == endpoint);
         let event = || serde_json::from_slice::<Json>(&body).expect("our own JSON");
         let content = match (route, self.endpoints.get(endpoint)) {
@@ -187,7 +204,12 @@ fn patch(before: Option<&Json>, after: Option<&Json>) -> json_patch::Patch {
 /// Operational events (`bellpull.*`): of no bridge's sequence, past `on`, `when` and `payload`.
 pub fn operational(kind: &str, about: &str, data: Json, to: &[Name], now: Timestamp) -> Event {
     let kind = format!("bellpull.{kind}");
-    let body = json!({ "type": kind, "timestamp": now.to_string(), "data": data });
+    let body = Body {
+        r#type: &kind,
+        timestamp: now.to_string(),
+        data,
+    }
+    .bytes();
     Event {
         id: EventId::random(),
         bridge: Name::from(""),
@@ -195,7 +217,7 @@ pub fn operational(kind: &str, about: &str, data: Json, to: &[Name], now: Timest
         key: format!("{}/{about}", type_name(&kind)),
         kind,
         at: now,
-        body: body.to_string().into_bytes(),
+        body,
         deliveries: to
             .iter()
             .map(|endpoint| Delivery {

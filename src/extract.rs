@@ -127,6 +127,9 @@ impl Definition {
 
     /// The records of a page, unparsed where `items` is a plain path.
     pub fn records(&self, page: &Page) -> Result<Vec<Raw>, Error> {
+        if self.items.is_some() && page.content_type.as_deref() == Some(decode::NO_CONTENT) {
+            return Ok(Vec::new());
+        }
         let document = decode::decode(self.decoder, page, self.depth_max)?;
         let raw = |text: &str| Raw {
             text: text.to_owned(),

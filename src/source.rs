@@ -138,10 +138,11 @@ impl Answer {
     }
 }
 
-/// What the pages of the last walk led to, by their bytes: an unchanged page is not parsed to find the next one.
+/// What the pages of the last walk led to, by their bytes and their place, where the next step depends on it: an
+/// unchanged page is not parsed to find the next one.
 #[derive(Debug, Default)]
 pub struct Memo {
-    known: BTreeMap<Hash, Step>,
+    known: BTreeMap<(Hash, u64), Step>,
 }
 
 /// What follows a page.
@@ -155,12 +156,12 @@ pub enum Step {
 }
 
 impl Memo {
-    pub fn step(&self, page: Hash) -> Option<Step> {
-        self.known.get(&page).cloned()
+    pub fn step(&self, page: Hash, place: u64) -> Option<Step> {
+        self.known.get(&(page, place)).cloned()
     }
 
     /// Replaces what is known by the steps of the walk just done.
-    pub fn replace(&mut self, steps: impl IntoIterator<Item = (Hash, Step)>) {
+    pub fn replace(&mut self, steps: impl IntoIterator<Item = ((Hash, u64), Step)>) {
         self.known = steps.into_iter().collect();
     }
 }

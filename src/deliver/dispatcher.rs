@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Shared, Status,
     attempt::{Attempted, Sender},
-    queue::{Job, Queue},
+    queue::{BY_HAND, Job, Queue},
 };
 use crate::{
     config::Endpoint,
@@ -186,7 +186,9 @@ impl Dispatcher {
             .store
             .write(Op::Endpoint(endpoint.clone(), state.clone()))
             .await?;
-        if let (None, Some(why)) = (&before.disabled, &state.disabled) {
+        // One who did it by hand need not be told.
+        let disabled = state.disabled.as_ref().filter(|why| *why != BY_HAND);
+        if let (None, Some(why)) = (&before.disabled, disabled) {
             tracing::error!(%endpoint, why, "the endpoint is disabled; its events are kept until `bellpull endpoint enable`");
             let to: Vec<Name> = self
                 .shared

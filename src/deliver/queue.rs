@@ -14,6 +14,8 @@ use crate::{
     store::{EndpointState, Outcome, Position, Waiting},
 };
 
+/// Why an endpoint is disabled that an admin disabled.
+pub const BY_HAND: &str = "by hand";
 /// Jitter only adds to a wait, up to this share: receivers that failed together are not asked together.
 const JITTER: f64 = 0.2;
 
@@ -266,7 +268,7 @@ impl Queue {
                 self.head(lane);
             }
         } else {
-            self.state.disabled = Some("by hand".into());
+            self.state.disabled = Some(BY_HAND.into());
         }
     }
 

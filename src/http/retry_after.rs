@@ -28,7 +28,8 @@ pub fn date(headers: &HeaderMap) -> Option<Timestamp> {
     parse_date(headers.get(DATE)?.to_str().ok()?)
 }
 
-fn parse_date(text: &str) -> Option<Timestamp> {
+/// An HTTP date (RFC 9110, section 5.6.7).
+pub fn parse_date(text: &str) -> Option<Timestamp> {
     let at = httpdate::parse_http_date(text).ok()?;
     at.duration_since(UNIX_EPOCH).ok().map(|since| Timestamp(0).plus(since))
 }

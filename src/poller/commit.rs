@@ -250,6 +250,15 @@ impl Poller {
                 .copied()
                 .collect::<Vec<_>>()
         });
+        let mut gone = deleted.clone();
+        if !complete && self.is_another_day(polled, now) {
+            gone.extend(self.forgotten(polled, now).await?);
+        }
+        let records = if complete {
+            records
+        } else {
+            records.saturating_sub(u64_of(gone.len()))
+        };
         let maker = self.maker(&polled.bridge, now);
         let sequence = polled.state.sequence;
         let bridge = polled.bridge.clone();
@@ -261,7 +270,7 @@ impl Poller {
             .map_err(|e| Failure::Answer(format!("making events panicked: {e}")))??;
         put.extend(seen_again);
         let deleted_count = u64_of(deleted.len());
-        let gone: BTreeSet<Hash> = deleted.iter().copied().collect();
+        let no_longer_missing: BTreeSet<Hash> = deleted.iter().copied().collect();
         let last = polled.state.clone();
         let (hash, validators, previous) = match answer {
             Some((hash, answer)) => (Some(hash), answer.validators, Some(answer.meta)),
@@ -299,13 +308,16 @@ impl Poller {
             state,
             list,
             put,
-            delete: deleted,
+            delete: gone,
             hold,
             events,
         };
         self.write(polled, commit).await?;
         polled.held = None;
-        polled.progress.missing.retain(|(key, _)| !gone.contains(key));
+        polled
+            .progress
+            .missing
+            .retain(|(key, _)| !no_longer_missing.contains(key));
         tracing::info!(bridge = %polled.bridge.name, created, updated, deleted = deleted_count, records, baseline = first, "committed");
         Ok(if silence == Silence::Silent {
             Polling::Baseline { records }
@@ -318,6 +330,27 @@ impl Poller {
                 deleted: deleted_count,
             }
         })
+    }
+
+    fn is_another_day(&self, polled: &Polled, now: Timestamp) -> bool {
+        polled.state.accepted_at.seconds() / 86_400 != now.seconds() / 86_400
+    }
+
+    /// Records that left a window longer ago than `forget`. Looked for with the first commit of a day: a scan of the
+    /// bridge's records, in slices.
+    async fn forgotten(&self, polled: &Polled, now: Timestamp) -> Result<Vec<Hash>, Failure> {
+        let (mut after, mut forgotten) = (None, Vec::new());
+        let forget = polled.bridge.forget;
+        loop {
+            let name = polled.bridge.name.clone();
+            let slice = self
+                .store
+                .read(move |engine| engine.scan(&name, after, ANEW_AT_ONCE))
+                .await?;
+            let Some(last) = slice.last() else { return Ok(forgotten) };
+            after = Some(last.entry.key);
+            forgotten.extend(slice.iter().filter(|r| r.seen.plus(forget) <= now).map(|r| r.entry.key));
+        }
     }
 
     /// Writes a commit; the bridge stands where it leads only when it is durable.

@@ -105,7 +105,7 @@ impl Sources {
             .get(start..)
             .and_then(|rest| rest.find('\n'))
             .map_or(text.len(), |n| start + n);
-        let source = text.get(line_start..line_end).unwrap_or_default();
+        let source = mask(text.get(line_start..line_end).unwrap_or_default());
         let end = floor(text, place.span.end).clamp(start, line_end.max(start));
         let width = text.get(start..end).map_or(1, |s| s.chars().count().max(1));
         let column = text.get(line_start..start).map_or(0, |s| s.chars().count()) + 1;
@@ -120,10 +120,72 @@ impl Sources {
     }
 }
 
+/// A line without the secrets that may stand in it: what follows `value =`, and whatever begins as a signing secret does.
+/// Each character becomes one `*`, so that carets stay where they belong.
+fn mask(line: &str) -> String {
+    let mut out = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(at) = [rest.find("value"), rest.find("whsec_")].into_iter().flatten().min() {
+        let (before, from) = rest.split_at_checked(at).unwrap_or((rest, ""));
+        out.push_str(before);
+        let quote = from.find(['"', '\'']).filter(|_| from.starts_with("value"));
+        let is_value = quote.is_some_and(|q| from.get(5..q).is_some_and(|gap| gap.trim() == "="));
+        let (kept, secret, tail) = if let (Some(open), true) = (quote, is_value) {
+            let mark = if from.get(open..).is_some_and(|q| q.starts_with('"')) {
+                '"'
+            } else {
+                '\''
+            };
+            let (kept, inside) = from.split_at_checked(open + 1).unwrap_or((from, ""));
+            let end = inside.find(mark).unwrap_or(inside.len());
+            let (secret, tail) = inside.split_at_checked(end).unwrap_or((inside, ""));
+            (kept, secret, tail)
+        } else if let Some(secret) = from.strip_prefix("whsec_") {
+            let end = secret
+                .find(|c: char| !c.is_ascii_alphanumeric() && !"+/=".contains(c))
+                .unwrap_or(secret.len());
+            let (secret, tail) = secret.split_at_checked(end).unwrap_or((secret, ""));
+            ("whsec_", secret, tail)
+        } else {
+            let (kept, tail) = from.split_at_checked("value".len()).unwrap_or((from, ""));
+            (kept, "", tail)
+        };
+        out.push_str(kept);
+        out.extend(secret.chars().map(|_| '*'));
+        rest = tail;
+    }
+    out.push_str(rest);
+    out
+}
+
 /// The character boundary at or before an offset.
 fn floor(text: &str, offset: usize) -> usize {
     (0..=offset.min(text.len()))
         .rev()
         .find(|i| text.is_char_boundary(*i))
         .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shown_line_holds_no_secret() {
+        for (line, shown) in [
+            (
+                r#"secrets = [{ value = "whsec_abc=" }, { value="x y" }]"#,
+                r#"secrets = [{ value = "**********" }, { value="***" }]"#,
+            ),
+            ("auth.bearer.secret.value = 'abc'", "auth.bearer.secret.value = '***'"),
+            (
+                r#"secret = "whsec_QUJD+/=" # no table"#,
+                r#"secret = "whsec_*******" # no table"#,
+            ),
+            (r#"value = "open"#, r#"value = "****"#),
+            (r#"key = ".value""#, r#"key = ".value""#),
+        ] {
+            assert_eq!(mask(line), shown);
+        }
+    }
 }

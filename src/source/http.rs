@@ -225,8 +225,10 @@ impl<'s> Walk<'s> {
         url.set_fragment(None);
         for (name, value) in &source.query {
             let texts = value.resolve(&input).map_err(ErrorKind::Expr)?;
-            url.query_pairs_mut()
-                .extend_pairs(texts.iter().map(|text| (name, text)));
+            if !texts.is_empty() {
+                url.query_pairs_mut()
+                    .extend_pairs(texts.iter().map(|text| (name, text)));
+            }
         }
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json, */*;q=0.5"));
@@ -273,7 +275,7 @@ impl<'s> Walk<'s> {
     async fn run(mut self, ask: &mut Ask<'_>) -> Result<Fetched, Error> {
         let source = self.source;
         let mut pages: Vec<Page> = Vec::new();
-        let mut steps: Vec<(Hash, Step)> = Vec::new();
+        let mut steps: Vec<((Hash, u64), Step)> = Vec::new();
         let mut asked = std::collections::BTreeSet::new();
         let (mut size, mut records, mut hint) = (0u64, 0u64, None);
         let mut first = None;
@@ -298,7 +300,12 @@ impl<'s> Walk<'s> {
             }
             let from = origin(&answer.url);
             let content_type = answer.header(CONTENT_TYPE.as_str()).map(str::to_owned);
-            // 204 is an empty list, in the shape of the decoder.
+            // 204 is a list without records, whatever `items` is.
+            let content_type = if empty {
+                Some(decode::NO_CONTENT.to_owned())
+            } else {
+                content_type
+            };
             let body = if empty {
                 Bytes::from_static(b"[]")
             } else {
@@ -318,12 +325,14 @@ impl<'s> Walk<'s> {
                 }
                 .into());
             }
-            let known = ask.memo.step(page.hash);
-            if known.is_none() {
+            let place = source.pages.as_ref().map_or(0, |list| list.place(number, records));
+            let known = ask.memo.step(page.hash, place);
+            if known.is_none() && !empty {
                 self.check_fail(&page, number, &from)?;
             }
             let step = match (&source.pages, known) {
                 (None, _) => Step::End,
+                (Some(_), _) if empty => Step::End,
                 // A Link header is no part of the bytes.
                 (Some(list), Some(step)) if !matches!(list.kind, super::page::Kind::Link { .. }) => step,
                 (Some(list), _) => {
@@ -338,10 +347,11 @@ impl<'s> Walk<'s> {
                     list.step(&here, &document, &count)?
                 }
             };
-            if let (Some(list), Step::Parameter(_)) = (&source.pages, &step)
+            if let (Some(list), Step::Parameter(next)) = (&source.pages, &step)
                 && matches!(list.kind, super::page::Kind::Offset { .. })
             {
-                records += u64::try_from((ask.count)(&page)?).unwrap_or(0);
+                // The next offset is what was counted.
+                records = next.parse().unwrap_or(records);
             }
             if number > 0 && step_repeats(&pages, &page, ask)? {
                 return Err(ErrorKind::Repeats {
@@ -351,7 +361,7 @@ impl<'s> Walk<'s> {
                 }
                 .into());
             }
-            steps.push((page.hash, step.clone()));
+            steps.push(((page.hash, place), step.clone()));
             if first.is_none() {
                 first = Some((
                     validators_of(&answer.headers),
@@ -503,12 +513,20 @@ impl<'s> Walk<'s> {
                 }
                 .into());
             }
+            let changes_origin = next.origin() != self.home.origin();
             // RFC 9110, section 15.4: 303 always, 301 and 302 in practice, turn a POST into a GET.
             if answer.status == 303 && method != Method::HEAD
                 || matches!(answer.status, 301 | 302) && method == Method::POST
             {
                 method = Method::GET;
                 body = None;
+            }
+            if changes_origin && body.is_some() {
+                let target = origin(&next);
+                return Err(ErrorKind::Request(format!(
+                    "{from} redirects to {target}, which would take the body to another origin"
+                ))
+                .into());
             }
             url = next;
         }
@@ -572,10 +590,23 @@ fn validators_of(headers: &HeaderMap) -> Validators {
             .and_then(|v: &HeaderValue| v.to_str().ok())
             .map(str::to_owned)
     };
-    Validators {
-        etag: text(ETAG),
-        last_modified: text(LAST_MODIFIED),
-    }
+    let etag = text(ETAG);
+    // A Last-Modified of the second in which it was sent says nothing of a change in the same second (RFC 9110, 8.8.2.2).
+    let fresh = || {
+        let modified = headers
+            .get(LAST_MODIFIED)
+            .and_then(|v| v.to_str().ok())
+            .and_then(retry_after::parse_date);
+        modified
+            .zip(retry_after::date(headers))
+            .is_some_and(|(modified, date)| date < modified.plus_ms(2_000))
+    };
+    let last_modified = if etag.is_none() && fresh() {
+        None
+    } else {
+        text(LAST_MODIFIED)
+    };
+    Validators { etag, last_modified }
 }
 
 fn meta(answer: &http::Answer, now: crate::model::Timestamp) -> Json {

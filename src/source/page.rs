@@ -222,6 +222,15 @@ impl Pages {
         }
     }
 
+    /// What the step after a page depends on beside its bytes: the number of the page, or of the records before it.
+    pub fn place(&self, number: usize, records_before: u64) -> u64 {
+        match &self.kind {
+            Kind::Page { .. } => u64::try_from(number).unwrap_or(u64::MAX),
+            Kind::Offset { .. } => records_before,
+            Kind::Link { .. } | Kind::Cursor { .. } | Kind::NextUrl { .. } => 0,
+        }
+    }
+
     /// Where the parameter of a [`Step::Parameter`] goes.
     pub fn at(&self) -> Option<&At> {
         match &self.kind {

@@ -1,1 +1,12 @@
+//! One binary for all integration tests.
 
+mod support {
+    pub mod daemon;
+    pub mod receiver;
+    pub mod rig;
+    pub mod server;
+    pub mod upstream;
+}
+
+mod cli;
+mod store;

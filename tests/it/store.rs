@@ -11,8 +11,8 @@ mod writer;
 use bellpull::{
     model::{Content, Delivery, Entry, Event, EventId, Hash, Name, Record, Timestamp},
     store::{
-        Attempt, BridgeState, Commit, Engine, Error, Op, Outcome, Position, Settlement, Waiting,
-        Written, sled::SledEngine,
+        Attempt, BridgeState, Commit, Engine, Error, Op, Outcome, Position, Settlement, Waiting, Written,
+        sled::SledEngine,
     },
 };
 

@@ -3,9 +3,8 @@
 use bellpull::{
     model::{Content, EventId, Timestamp},
     store::{
-        DeliveryState, EndpointState, Engine, Error, EventFilter, HeldPage, Hold, HoldChange,
-        Lease, Op, Outcome, Position, Progress, Requeued, Settlement, Written,
-        memory::MemoryEngine,
+        DeliveryState, EndpointState, Engine, Error, EventFilter, HeldPage, Hold, HoldChange, Lease, Op, Outcome,
+        Position, Progress, Requeued, Settlement, Written, memory::MemoryEngine,
     },
 };
 
@@ -70,10 +69,7 @@ fn a_commit_is_read_back(engine: &dyn Engine) {
     let sent = event(
         "shop",
         1,
-        &[
-            ("app", Content::Shared),
-            ("crm", Content::Own(b"own".to_vec())),
-        ],
+        &[("app", Content::Shared), ("crm", Content::Own(b"own".to_vec()))],
     );
     let queued = writer.queued(op(bellpull::store::Commit {
         list: Some(vec![entry(2), entry(1)]),
@@ -97,11 +93,7 @@ fn a_commit_is_read_back(engine: &dyn Engine) {
     );
     assert_eq!(engine.list("shop"), Ok(vec![entry(2), entry(1)]));
     let keys = [entry(2).key, entry(9).key, entry(1).key];
-    let records = vec![
-        Some(record(2, "{\"a\":2}")),
-        None,
-        Some(record(1, "{\"a\":1}")),
-    ];
+    let records = vec![Some(record(2, "{\"a\":2}")), None, Some(record(1, "{\"a\":1}"))];
     assert_eq!(engine.records("shop", &keys), Ok(records));
     assert_eq!(engine.records("sho", &keys), Ok(vec![None, None, None]));
     assert_eq!(engine.waiting("app"), Ok(vec![*to_app]));
@@ -142,25 +134,13 @@ fn another_version_is_a_conflict(engine: &dyn Engine) {
     writer.one(op(commit("shop", 0)));
     assert_eq!(
         writer.try_one(op(commit("shop", 0))),
-        Err(Error::Conflict {
-            stored: 1,
-            expected: 0
-        })
+        Err(Error::Conflict { stored: 1, expected: 0 })
     );
     assert_eq!(
         writer.try_one(op(commit("shop", 2))),
-        Err(Error::Conflict {
-            stored: 1,
-            expected: 2
-        })
+        Err(Error::Conflict { stored: 1, expected: 2 })
     );
-    assert!(
-        !Error::Conflict {
-            stored: 1,
-            expected: 2
-        }
-        .needs_reopen()
-    );
+    assert!(!Error::Conflict { stored: 1, expected: 2 }.needs_reopen());
     writer.one(op(commit("shop", 1)));
 }
 
@@ -202,14 +182,7 @@ fn a_bad_write_does_not_stop_its_group(engine: &dyn Engine) {
     ]);
     assert!(matches!(
         results.as_slice(),
-        [
-            Ok(_),
-            Err(Error::Conflict {
-                stored: 0,
-                expected: 7
-            }),
-            Ok(_)
-        ]
+        [Ok(_), Err(Error::Conflict { stored: 0, expected: 7 }), Ok(_)]
     ));
     assert_eq!(all(engine), [3, 1]);
     assert!(engine.bridge("b").expect("read").is_none());
@@ -231,30 +204,13 @@ fn writes_of_a_group_see_those_before_them(engine: &dyn Engine) {
     ]);
     assert!(matches!(
         results.as_slice(),
-        [
-            Ok(_),
-            Ok(_),
-            Err(Error::Conflict {
-                stored: 2,
-                expected: 1
-            })
-        ]
+        [Ok(_), Ok(_), Err(Error::Conflict { stored: 2, expected: 1 })]
     ));
-    assert_eq!(
-        engine.records("a", &[entry(1).key]),
-        Ok(vec![Some(record(1, "{}"))])
-    );
-    assert_eq!(
-        engine.scan("a", None, ALL).map(|records| records.len()),
-        Ok(1)
-    );
+    assert_eq!(engine.records("a", &[entry(1).key]), Ok(vec![Some(record(1, "{}"))]));
+    assert_eq!(engine.scan("a", None, ALL).map(|records| records.len()), Ok(1));
     let before = engine.syncs();
     assert!(writer.try_one(op(commit("a", 0))).is_err());
-    assert_eq!(
-        engine.syncs(),
-        before,
-        "nothing to write is nothing to sync"
-    );
+    assert_eq!(engine.syncs(), before, "nothing to write is nothing to sync");
 }
 
 fn lists_follow_every_edit(engine: &dyn Engine) {
@@ -267,11 +223,7 @@ fn lists_follow_every_edit(engine: &dyn Engine) {
             ..commit("shop", version)
         }));
         version += 1;
-        assert_eq!(
-            engine.list("shop").as_ref(),
-            Ok(list),
-            "after edit {version}"
-        );
+        assert_eq!(engine.list("shop").as_ref(), Ok(list), "after edit {version}");
     };
     write(&list);
     list.insert(0, entry(5_000));
@@ -321,11 +273,7 @@ fn records_are_scanned_in_slices(engine: &dyn Engine) {
     let mut read = Vec::new();
     loop {
         let slice = engine
-            .scan(
-                "shop",
-                read.last().map(|r: &bellpull::model::Record| r.entry.key),
-                3,
-            )
+            .scan("shop", read.last().map(|r: &bellpull::model::Record| r.entry.key), 3)
             .expect("read");
         if slice.is_empty() {
             break;
@@ -358,10 +306,7 @@ fn hold(bytes: usize) -> Hold {
 
 /// Bytes that do not compress.
 fn noise(count: usize) -> Vec<u8> {
-    (0u32..)
-        .flat_map(|n| entry(n.into()).raw.0)
-        .take(count)
-        .collect()
+    (0u32..).flat_map(|n| entry(n.into()).raw.0).take(count).collect()
 }
 
 fn hex(count: usize) -> String {
@@ -434,10 +379,7 @@ fn endpoints_are_kept(engine: &dyn Engine) {
     writer.one(Op::Endpoint("app".into(), state.clone()));
     assert_eq!(
         engine.endpoints(),
-        Ok(vec![
-            ("app".into(), state),
-            ("crm".into(), EndpointState::default())
-        ])
+        Ok(vec![("app".into(), state), ("crm".into(), EndpointState::default())])
     );
 }
 
@@ -446,13 +388,7 @@ fn waiting_is_in_the_order_of_commits(engine: &dyn Engine) {
     let app = [("app", Content::Shared)];
     let mut queued = Vec::new();
     for first in [0, 100, 200] {
-        queued.extend(
-            writer.queued(events(
-                (first..first + 100)
-                    .map(|n| event("shop", n, &app))
-                    .collect(),
-            )),
-        );
+        queued.extend(writer.queued(events((first..first + 100).map(|n| event("shop", n, &app)).collect())));
     }
     // Names that begin alike, or sort around the separator, are queues of their own.
     writer.one(events(vec![event(
@@ -463,25 +399,15 @@ fn waiting_is_in_the_order_of_commits(engine: &dyn Engine) {
     let waiting = engine.waiting("app").expect("read");
     assert_eq!(
         waiting,
-        queued
-            .into_iter()
-            .map(|(_, waiting)| waiting)
-            .collect::<Vec<_>>()
+        queued.into_iter().map(|(_, waiting)| waiting).collect::<Vec<_>>()
     );
     assert!(waiting.is_sorted_by_key(|w| w.position));
-    let sent = waiting.iter().map(|w| {
-        engine
-            .outgoing("app", w.position)
-            .expect("read")
-            .expect("there")
-            .id
-    });
+    let sent = waiting
+        .iter()
+        .map(|w| engine.outgoing("app", w.position).expect("read").expect("there").id);
     assert!(sent.eq((0..300u128).map(|n| EventId(n.to_be_bytes()))));
     assert!(waiting.iter().all(|w| {
-        let outgoing = engine
-            .outgoing("app", w.position)
-            .expect("read")
-            .expect("there");
+        let outgoing = engine.outgoing("app", w.position).expect("read").expect("there");
         w.lane == bellpull::store::lane("shop", &outgoing.key)
     }));
 }
@@ -531,10 +457,7 @@ fn deliveries_end(engine: &dyn Engine) {
         .collect();
     assert_eq!(
         states,
-        [
-            ("app", DeliveryState::Delivered, 2),
-            ("crm", DeliveryState::Waiting, 0)
-        ]
+        [("app", DeliveryState::Delivered, 2), ("crm", DeliveryState::Waiting, 0)]
     );
     assert!(
         engine.outgoing("app", *third).expect("read").is_some(),
@@ -548,14 +471,7 @@ fn a_settled_delivery_stays_settled(engine: &dyn Engine) {
     let (_, waiting) = queued.first().expect("one");
     writer.settle("app", waiting.position, Outcome::Delivered);
     writer.settle("app", waiting.position, Outcome::Dead);
-    writer.settle(
-        "app",
-        Position {
-            pack: 1_000,
-            index: 0,
-        },
-        Outcome::Dead,
-    );
+    writer.settle("app", Position { pack: 1_000, index: 0 }, Outcome::Dead);
     writer.settle("none", waiting.position, Outcome::Dead);
     assert_eq!(engine.dead("app"), Ok(0));
     assert_eq!(engine.attempts(None, None, ALL).map(|a| a.len()), Ok(4));
@@ -579,10 +495,7 @@ fn the_dead_are_counted_and_listed(engine: &dyn Engine) {
     };
     let dead = engine.events(&filter(Some("app"), ALL)).expect("read");
     let sequences: Vec<u64> = dead.iter().map(|stored| stored.event.sequence).collect();
-    assert_eq!(
-        sequences,
-        (0..60).rev().filter(|n| n % 3 == 0).collect::<Vec<_>>()
-    );
+    assert_eq!(sequences, (0..60).rev().filter(|n| n % 3 == 0).collect::<Vec<_>>());
     assert_eq!(engine.events(&filter(None, 5)).map(|e| e.len()), Ok(5));
     assert_eq!(engine.events(&filter(Some("crm"), ALL)), Ok(vec![]));
 }
@@ -590,28 +503,16 @@ fn the_dead_are_counted_and_listed(engine: &dyn Engine) {
 fn dead_from_the_start_until_remade(engine: &dyn Engine) {
     let writer = Writer::of(engine);
     let failed = Content::Dead("payload: no such field".into());
-    let sent = event(
-        "shop",
-        1,
-        &[("app", failed.clone()), ("crm", Content::Shared)],
-    );
+    let sent = event("shop", 1, &[("app", failed.clone()), ("crm", Content::Shared)]);
     let queued = writer.queued(events(vec![sent.clone()]));
     let [(crm, waiting)] = queued.as_slice() else {
         panic!("only one can be sent: {queued:?}")
     };
     assert_eq!(&**crm, "crm");
     let position = waiting.position;
-    assert_eq!(
-        (engine.dead("app"), engine.waiting("app")),
-        (Ok(1), Ok(vec![]))
-    );
+    assert_eq!((engine.dead("app"), engine.waiting("app")), (Ok(1), Ok(vec![])));
     assert_eq!(engine.outgoing("app", position), Ok(None));
-    let requeue = |content| {
-        writer.queued(Op::Requeue(
-            "app".into(),
-            vec![Requeued { position, content }],
-        ))
-    };
+    let requeue = |content| writer.queued(Op::Requeue("app".into(), vec![Requeued { position, content }]));
     assert_eq!(requeue(None), [], "there is still nothing to send");
     assert_eq!(requeue(Some(Content::Dead("again".into()))), []);
     assert_eq!(engine.dead("app"), Ok(1));
@@ -621,10 +522,7 @@ fn dead_from_the_start_until_remade(engine: &dyn Engine) {
         (Ok(0), Ok(1))
     );
     assert_eq!(
-        engine
-            .outgoing("app", position)
-            .expect("read")
-            .map(|o| o.body),
+        engine.outgoing("app", position).expect("read").map(|o| o.body),
         Some(b"remade".to_vec())
     );
     let stored = engine.event(sent.id).expect("read").expect("there");
@@ -632,10 +530,7 @@ fn dead_from_the_start_until_remade(engine: &dyn Engine) {
     writer.settle("app", position, Outcome::Delivered);
     assert_eq!(requeue(Some(Content::Shared)).len(), 1);
     assert_eq!(
-        engine
-            .outgoing("app", position)
-            .expect("read")
-            .map(|o| o.body),
+        engine.outgoing("app", position).expect("read").map(|o| o.body),
         Some(sent.body)
     );
 }
@@ -643,9 +538,7 @@ fn dead_from_the_start_until_remade(engine: &dyn Engine) {
 fn requeued_events_are_replays(engine: &dyn Engine) {
     let writer = Writer::of(engine);
     let queued = writer.queued(events(
-        (0..2)
-            .map(|n| event("shop", n, &[("app", Content::Shared)]))
-            .collect(),
+        (0..2).map(|n| event("shop", n, &[("app", Content::Shared)])).collect(),
     ));
     let positions: Vec<_> = queued.iter().map(|(_, w)| w.position).collect();
     let [first, second] = positions.as_slice() else {
@@ -679,10 +572,7 @@ fn requeued_events_are_replays(engine: &dyn Engine) {
     assert!(again.due <= Timestamp(10_000), "due at once");
     let waiting = engine.waiting("app").expect("read");
     assert_eq!(
-        waiting
-            .iter()
-            .map(|w| (w.position, w.replay))
-            .collect::<Vec<_>>(),
+        waiting.iter().map(|w| (w.position, w.replay)).collect::<Vec<_>>(),
         [(*first, true), (*second, false)]
     );
     assert_eq!(engine.dead("app"), Ok(0));
@@ -696,11 +586,7 @@ fn attempts_are_listed_newest_first(engine: &dyn Engine) {
     // The first 4 KiB of an answer that was not UTF-8 are up to 12 KiB of text.
     long.answer = "\u{fffd}".repeat(4096);
     long.error = Some(hex(10_000));
-    let made = [
-        attempt(&id.to_string(), "app", 1),
-        attempt("evt_other", "crm", 2),
-        long,
-    ];
+    let made = [attempt(&id.to_string(), "app", 1), attempt("evt_other", "crm", 2), long];
     for attempt in made.clone() {
         let outcome = Outcome::Delivered;
         writer.one(Op::Settle(
@@ -718,10 +604,7 @@ fn attempts_are_listed_newest_first(engine: &dyn Engine) {
         Ok(vec![third.clone(), second.clone(), first.clone()])
     );
     assert_eq!(engine.attempts(None, None, 1), Ok(vec![third.clone()]));
-    assert_eq!(
-        engine.attempts(Some(id), None, ALL),
-        Ok(vec![third.clone(), first])
-    );
+    assert_eq!(engine.attempts(Some(id), None, ALL), Ok(vec![third.clone(), first]));
     assert_eq!(engine.attempts(None, Some("crm"), ALL), Ok(vec![second]));
 }
 
@@ -730,9 +613,7 @@ fn events_are_filtered(engine: &dyn Engine) {
     let app = [("app", Content::Shared)];
     writer.one(events((0..5).map(|n| event("shop", n, &app)).collect()));
     writer.one(events(
-        (5..8)
-            .map(|n| event("", n, &[("ops", Content::Shared)]))
-            .collect(),
+        (5..8).map(|n| event("", n, &[("ops", Content::Shared)])).collect(),
     ));
     writer.one(events((8..10).map(|n| event("shop", n, &[])).collect()));
     let found = |filter: EventFilter| -> Vec<u64> {
@@ -747,10 +628,7 @@ fn events_are_filtered(engine: &dyn Engine) {
             .map(|stored| stored.event.sequence)
             .collect()
     };
-    assert_eq!(
-        found(EventFilter::default()),
-        (0..10).rev().collect::<Vec<_>>()
-    );
+    assert_eq!(found(EventFilter::default()), (0..10).rev().collect::<Vec<_>>());
     assert_eq!(
         found(EventFilter {
             limit: 3,
@@ -796,13 +674,7 @@ fn events_are_filtered(engine: &dyn Engine) {
 
 fn a_sweep_takes_only_what_is_settled_and_old(engine: &dyn Engine) {
     let writer = Writer::of(engine);
-    let sent = |n, endpoint| {
-        writer.queued(events(vec![event(
-            "shop",
-            n,
-            &[(endpoint, Content::Shared)],
-        )]))
-    };
+    let sent = |n, endpoint| writer.queued(events(vec![event("shop", n, &[(endpoint, Content::Shared)])]));
     // At 10,000 + n. 5 goes nowhere.
     for (n, endpoint) in [(1, "app"), (2, "app"), (3, "app"), (4, "crm"), (6, "app")] {
         let queued = sent(n, endpoint);
@@ -834,11 +706,7 @@ fn a_sweep_goes_on_where_it_stopped(engine: &dyn Engine) {
     let writer = Writer::of(engine);
     for n in 0..40 {
         // Every fourth is still to be sent.
-        let to: &[_] = if n % 4 == 0 {
-            &[("app", Content::Shared)]
-        } else {
-            &[]
-        };
+        let to: &[_] = if n % 4 == 0 { &[("app", Content::Shared)] } else { &[] };
         writer.one(events(vec![event("shop", n, to)]));
     }
     let mut swept = 0;
@@ -855,10 +723,7 @@ fn a_sweep_goes_on_where_it_stopped(engine: &dyn Engine) {
         swept += count;
     }
     assert_eq!(swept, 30);
-    assert_eq!(
-        all(engine),
-        (0..40).rev().filter(|n| n % 4 == 0).collect::<Vec<_>>()
-    );
+    assert_eq!(all(engine), (0..40).rev().filter(|n| n % 4 == 0).collect::<Vec<_>>());
 }
 
 fn large_values_come_back(engine: &dyn Engine) {
@@ -873,15 +738,9 @@ fn large_values_come_back(engine: &dyn Engine) {
         events: vec![small(1), large.clone(), small(3)],
         ..commit("a", 0)
     }));
+    assert_eq!(engine.records("a", &[entry(1).key]), Ok(vec![Some(record(1, body))]));
     assert_eq!(
-        engine.records("a", &[entry(1).key]),
-        Ok(vec![Some(record(1, body))])
-    );
-    assert_eq!(
-        engine
-            .event(large.id)
-            .expect("read")
-            .map(|stored| stored.event),
+        engine.event(large.id).expect("read").map(|stored| stored.event),
         Some(large)
     );
     assert_eq!(all(engine), [3, 2, 1]);

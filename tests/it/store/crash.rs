@@ -26,12 +26,7 @@ fn next(n: u64) -> Commit {
     list.push(entry_of(500, n + 1));
     Commit {
         put: (0..5)
-            .map(|k| {
-                record(
-                    k,
-                    vec![b'0' + u8::try_from(n % 10).expect("a digit"); 9_000],
-                )
-            })
+            .map(|k| record(k, vec![b'0' + u8::try_from(n % 10).expect("a digit"); 9_000]))
             .collect(),
         events: (0..3).map(|k| event("shop", 3 * n + k, &to)).collect(),
         list: Some(list),
@@ -56,11 +51,7 @@ fn version(engine: &SledEngine) -> u64 {
         let expected = next(last);
         assert_eq!(Some(engine.list("shop").expect("read")), expected.list);
         let keys: Vec<_> = expected.put.iter().map(|r| r.entry.key).collect();
-        let records: Option<Vec<_>> = engine
-            .records("shop", &keys)
-            .expect("read")
-            .into_iter()
-            .collect();
+        let records: Option<Vec<_>> = engine.records("shop", &keys).expect("read").into_iter().collect();
         assert_eq!(records, Some(expected.put));
     }
     version
@@ -69,9 +60,7 @@ fn version(engine: &SledEngine) -> u64 {
 #[test]
 #[ignore = "what `killed_at_any_time` starts and kills"]
 fn child() {
-    let dir = std::env::var_os(DIR)
-        .map(PathBuf::from)
-        .expect("the parent says where");
+    let dir = std::env::var_os(DIR).map(PathBuf::from).expect("the parent says where");
     let engine = open(&dir);
     let writer = Writer::of(&engine);
     for n in version(&engine).. {
@@ -103,10 +92,7 @@ fn write_and_kill(dir: &Path, after: usize) -> u64 {
         let (_, version) = line.split_once("acknowledged ")?;
         version.parse().ok()
     });
-    let seen = told
-        .by_ref()
-        .nth(after)
-        .expect("it goes on until it is killed");
+    let seen = told.by_ref().nth(after).expect("it goes on until it is killed");
     child.kill().expect("killed");
     let last = told.last().unwrap_or(seen);
     child.wait().expect("ended");
@@ -145,13 +131,8 @@ fn a_full_disk_stops_all_and_loses_nothing() {
             Err(error) => break error,
         }
     };
-    assert!(
-        matches!(error, Error::Full(_) | Error::Unknown(_)),
-        "{error:?}"
-    );
-    let later = writer
-        .try_one(op(next(acknowledged)))
-        .expect_err("it has failed");
+    assert!(matches!(error, Error::Full(_) | Error::Unknown(_)), "{error:?}");
+    let later = writer.try_one(op(next(acknowledged))).expect_err("it has failed");
     assert!(matches!(later, Error::Full(_)), "{later:?}");
     assert_eq!(engine.bridges().map(|_| ()), Err(later));
     drop(engine);

@@ -97,10 +97,7 @@ fn all_is_there_after_reopening() {
     let (stream, epoch) = (engine.stream(), engine.claim().expect("claimed").epoch);
     drop(engine);
     let engine = open(dir.path());
-    assert_eq!(
-        String::from_utf8(export(&engine)),
-        String::from_utf8(before)
-    );
+    assert_eq!(String::from_utf8(export(&engine)), String::from_utf8(before));
     assert_eq!(engine.stream(), stream);
     assert_eq!(engine.claim().expect("claimed").epoch, epoch + 1);
     let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
@@ -230,10 +227,7 @@ fn a_second_owner_is_turned_away() {
         panic!("{refused:?} is not Locked")
     };
     assert!(text.contains(&dir.path().display().to_string()), "{text}");
-    assert!(
-        text.contains(&format!("process {}", std::process::id())),
-        "{text}"
-    );
+    assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
     drop(engine);
     drop(open(dir.path()));
 }
@@ -253,19 +247,13 @@ type Harm = fn(&mut Vec<u8>);
 const HARMS: [(&str, Harm); 7] = [
     ("emptied", |bytes| bytes.clear()),
     ("cut in half", |bytes| bytes.truncate(bytes.len() / 2)),
-    ("without its last page", |bytes| {
-        bytes.truncate(bytes.len() - 4096)
-    }),
+    ("without its last page", |bytes| bytes.truncate(bytes.len() - 4096)),
     ("overwritten at the start", |bytes| {
         bytes.iter_mut().take(4096).for_each(|b| *b = 0x55)
     }),
     ("overwritten in the middle", |bytes| {
         let middle = bytes.len() / 2;
-        bytes
-            .iter_mut()
-            .skip(middle)
-            .take(4096)
-            .for_each(|b| *b = 0x55);
+        bytes.iter_mut().skip(middle).take(4096).for_each(|b| *b = 0x55);
     }),
     ("overwritten", |bytes| bytes.fill(0x55)),
     ("zeroed", |bytes| bytes.fill(0)),
@@ -280,9 +268,7 @@ fn damage_is_told_and_the_directory_left_as_it_is() {
         let engine = open(dir.path());
         let writer = Writer::of(&engine);
         for n in 0..40 {
-            let put = (0..20)
-                .map(|k| record(k, Hash::of(&[n, 1]).0.repeat(60)))
-                .collect();
+            let put = (0..20).map(|k| record(k, Hash::of(&[n, 1]).0.repeat(60))).collect();
             writer.one(op(Commit {
                 put,
                 ..commit("shop", n.into())
@@ -297,14 +283,7 @@ fn damage_is_told_and_the_directory_left_as_it_is() {
         let file = dir.path().join("sled/db");
         let mut told = 0;
         for (harm, apply) in HARMS {
-            let harm = format!(
-                "{harm}, {}",
-                if reopened {
-                    "after reopening"
-                } else {
-                    "as written"
-                }
-            );
+            let harm = format!("{harm}, {}", if reopened { "after reopening" } else { "as written" });
             fs::remove_dir_all(dir.path().join("sled")).expect("removed");
             fs::create_dir_all(dir.path().join("sled/blobs")).expect("made");
             for (path, bytes) in &whole {
@@ -326,14 +305,8 @@ fn damage_is_told_and_the_directory_left_as_it_is() {
                 }
                 Err(Error::Damaged(text)) => {
                     told += 1;
-                    assert!(
-                        text.contains(&dir.path().display().to_string()),
-                        "{harm}: {text}"
-                    );
-                    assert!(
-                        contents(dir.path()) == before,
-                        "{harm}: the directory was changed"
-                    );
+                    assert!(text.contains(&dir.path().display().to_string()), "{harm}: {text}");
+                    assert!(contents(dir.path()) == before, "{harm}: the directory was changed");
                 }
                 Err(error) => panic!("{harm}: {error:?} is not Damaged"),
             }
@@ -367,15 +340,10 @@ fn an_older_format_is_exported_first() {
     drop(engine);
     set_format(dir.path(), 0);
     let engine = open(dir.path());
-    let path = dir
-        .path()
-        .join(format!("export-format-0-before-{FORMAT}.jsonl"));
+    let path = dir.path().join(format!("export-format-0-before-{FORMAT}.jsonl"));
     let exported = fs::read_to_string(&path).expect("there");
     assert_eq!(exported, before.replacen("\"format\":1", "\"format\":0", 1));
-    assert_eq!(
-        fs::metadata(&path).expect("there").permissions().mode() & 0o777,
-        0o600
-    );
+    assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
     fs::remove_file(&path).expect("removed");
     drop(engine);
     let engine = open(dir.path());
@@ -405,8 +373,5 @@ fn a_newer_format_is_refused() {
         "{refused:?}"
     );
     set_format(dir.path(), FORMAT.into());
-    assert_eq!(
-        open(dir.path()).list("shop").map(|list| list.len()),
-        Ok(300)
-    );
+    assert_eq!(open(dir.path()).list("shop").map(|list| list.len()), Ok(300));
 }

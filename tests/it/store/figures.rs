@@ -98,10 +98,7 @@ fn rss_kb() -> u64 {
         .lines()
         .find_map(|line| line.strip_prefix("VmRSS:"))
         .expect("there");
-    line.trim()
-        .trim_end_matches(" kB")
-        .parse()
-        .expect("a number")
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 /// User and system time of this process.

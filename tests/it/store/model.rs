@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use bellpull::{
     model::{Content, EventId, Timestamp},
     store::{
-        DeliveryState, Engine, EventFilter, Op, Outcome, Position, Progress, Requeued, Settlement,
-        Written, memory::MemoryEngine,
+        DeliveryState, Engine, EventFilter, Op, Outcome, Position, Progress, Requeued, Settlement, Written,
+        memory::MemoryEngine,
     },
 };
 use proptest::{collection::vec, prelude::*, sample::Index};
@@ -56,8 +56,7 @@ enum Edit {
 
 fn edit() -> impl Strategy<Value = Edit> {
     prop_oneof![
-        (0..KEYS, prop_oneof![0usize..50, 3_000usize..20_000])
-            .prop_map(|(key, size)| Edit::Put(key, size)),
+        (0..KEYS, prop_oneof![0usize..50, 3_000usize..20_000]).prop_map(|(key, size)| Edit::Put(key, size)),
         (0..KEYS).prop_map(Edit::Delete),
         (any::<Index>(), 0..500u64).prop_map(|(at, n)| Edit::Insert(at, n)),
         any::<Index>().prop_map(Edit::Remove),
@@ -145,10 +144,7 @@ impl Caller {
                 });
                 Op::Requeue(name(&ENDPOINTS, *endpoint).into(), rows.collect())
             }
-            Step::Sweep {
-                before,
-                default_before,
-            } => Op::Sweep {
+            Step::Sweep { before, default_before } => Op::Sweep {
                 before: vec![("app".into(), Timestamp(*before))],
                 default_before: Timestamp(*default_before),
                 limit: usize::MAX,
@@ -156,13 +152,7 @@ impl Caller {
         }
     }
 
-    fn commit(
-        &mut self,
-        bridge: usize,
-        stale: bool,
-        edits: &[Edit],
-        events: &[Vec<(usize, u8)>],
-    ) -> Op {
+    fn commit(&mut self, bridge: usize, stale: bool, edits: &[Edit], events: &[Vec<(usize, u8)>]) -> Op {
         let bridge = name(&BRIDGES, bridge);
         let list = self
             .lists
@@ -189,10 +179,7 @@ impl Caller {
         commit.list = (before != *list || *version == 0).then(|| list.clone());
         for to in events {
             self.events += 1;
-            let to: BTreeMap<_, _> = to
-                .iter()
-                .map(|(e, c)| (name(&ENDPOINTS, *e), content(*c)))
-                .collect();
+            let to: BTreeMap<_, _> = to.iter().map(|(e, c)| (name(&ENDPOINTS, *e), content(*c))).collect();
             let to: Vec<_> = to.into_iter().collect();
             commit.events.push(event(bridge, self.events, &to));
         }
@@ -212,10 +199,7 @@ impl Caller {
 }
 
 fn name(names: &[&'static str], index: usize) -> &'static str {
-    names
-        .get(index)
-        .copied()
-        .expect("the strategy stays within")
+    names.get(index).copied().expect("the strategy stays within")
 }
 
 fn content(tag: u8) -> Content {
@@ -230,8 +214,7 @@ fn content(tag: u8) -> Content {
 fn view(engine: &dyn Engine) -> String {
     use std::fmt::Write;
     let mut view = String::new();
-    let mut show =
-        |what: &dyn std::fmt::Debug| writeln!(view, "{what:?}").expect("a string takes all");
+    let mut show = |what: &dyn std::fmt::Debug| writeln!(view, "{what:?}").expect("a string takes all");
     show(&engine.bridges());
     for bridge in BRIDGES {
         let keys: Vec<_> = (0..KEYS).map(|n| entry(n).key).collect();
@@ -283,9 +266,7 @@ fn view(engine: &dyn Engine) -> String {
     view
 }
 
-fn anonymous(
-    written: Result<Written, bellpull::store::Error>,
-) -> Result<Written, bellpull::store::Error> {
+fn anonymous(written: Result<Written, bellpull::store::Error>) -> Result<Written, bellpull::store::Error> {
     written.map(|written| match written {
         Written::Queued(queued) => Written::Queued(
             queued

@@ -38,17 +38,11 @@ async fn a_fault_stops_all_until_the_store_is_opened_again() {
         let engine = Arc::new(MemoryEngine::new());
         let store = Store::start(engine.clone()).expect("started");
         engine.fail_next(fault);
-        let error = store
-            .write(op(commit("shop", 0)))
-            .await
-            .expect_err("a fault");
+        let error = store.write(op(commit("shop", 0))).await.expect_err("a fault");
         assert_eq!(matches!(error, Error::Full(_)), fault == Fault::Full);
         assert_eq!(matches!(error, Error::Unknown(_)), fault != Fault::Full);
         assert_eq!(store.failed().await, error);
-        let later = store
-            .write(op(commit("shop", 0)))
-            .await
-            .expect_err("still failed");
+        let later = store.write(op(commit("shop", 0))).await.expect_err("still failed");
         assert!(later.needs_reopen() && !matches!(later, Error::Unknown(_)));
         assert!(
             store.read(|engine| engine.bridges()).await.is_err(),
@@ -57,15 +51,9 @@ async fn a_fault_stops_all_until_the_store_is_opened_again() {
         drop(store);
 
         let store = Store::start(engine.clone()).expect("opened again");
-        let loaded = store
-            .read(|engine| engine.bridge("shop"))
-            .await
-            .expect("read");
+        let loaded = store.read(|engine| engine.bridge("shop")).await.expect("read");
         let version = loaded.map_or(0, |loaded| loaded.state.version);
         assert_eq!(version, u64::from(fault == Fault::UnknownApplied));
-        store
-            .write(op(commit("shop", version)))
-            .await
-            .expect("written");
+        store.write(op(commit("shop", version))).await.expect("written");
     }
 }

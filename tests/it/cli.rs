@@ -1,0 +1,450 @@
+//! The binary as a person and systemd use it.
+
+use std::{
+    collections::BTreeSet,
+    io::{BufRead, BufReader},
+    process::Stdio,
+};
+
+use serde_json::json;
+
+use crate::support::{
+    daemon::{Place, Ran, bellpull},
+    receiver::{Receiver, SECRET},
+    server::eventually,
+    upstream::Upstream,
+};
+
+fn configuration(upstream: &Upstream, receiver: &Receiver, every: &str) -> String {
+    format!(
+        r#"
+[bridge.shop-orders]
+every = "{every}"
+items = ".[]"
+key = ".id"
+to = ["app"]
+source.http.url = "{}/items"
+source.http.auth.bearer.secret = {{ value = "s3cr3t-token" }}
+
+[endpoint.app]
+url = "{}/app"
+sign.standard.secrets = [{{ value = "{SECRET}" }}]
+"#,
+        upstream.origin(),
+        receiver.origin()
+    )
+}
+
+/// Runs blocking commands beside the servers of a test.
+async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.expect("it does not panic")
+}
+
+#[test]
+fn demo_once_prints_five_verified_webhooks_and_ids_differ_between_runs() {
+    let ids = || -> BTreeSet<String> {
+        let mut command = bellpull();
+        command.args(["demo", "--once"]);
+        let ran = Ran::of(command);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        assert_eq!(
+            ran.out.matches("# verified by standardwebhooks; answered 200").count(),
+            5,
+            "{}",
+            ran.out
+        );
+        for header in [
+            "webhook-id: ",
+            "webhook-timestamp: ",
+            "webhook-signature: v1,",
+            "user-agent: bellpull/",
+        ] {
+            assert_eq!(ran.out.matches(&format!("\n{header}")).count(), 5, "{header}");
+        }
+        assert!(ran.out.contains("\"type\":\"issues.created\"") && ran.out.contains("\"type\":\"issues.deleted\""));
+        ran.out
+            .lines()
+            .filter_map(|line| line.strip_prefix("webhook-id: "))
+            .map(str::to_owned)
+            .collect()
+    };
+    let (first, second) = (ids(), ids());
+    assert_eq!((first.len(), second.len()), (5, 5));
+    assert!(first.is_disjoint(&second));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listen_refuses_one_flipped_byte() {
+    let mut command = bellpull();
+    command.args(["listen", "--port", "0", "--secret", SECRET, "--status", "202"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let first = lines.next().expect("a line").expect("UTF-8");
+    let url = first.strip_prefix("# listening on ").expect("the address").to_owned();
+
+    let body = br#"{"type":"a.created","data":{"n":1}}"#;
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("body");
+    std::fs::write(&file, body).expect("written");
+    let mut sign = bellpull();
+    sign.arg("sign").arg("--secret").arg(SECRET).arg(&file);
+    let signed = beside(|| Ran::of(sign)).await;
+    assert_eq!(signed.code, 0, "{}", signed.err);
+    let send = async |body: Vec<u8>| {
+        let mut request = reqwest::Client::new().post(&url).body(body);
+        for line in signed.out.lines() {
+            let (name, value) = line.split_once(": ").expect("a header");
+            request = request.header(name, value);
+        }
+        request.send().await.expect("it answers").status().as_u16()
+    };
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    assert_eq!(send(body.to_vec()).await, 202);
+    for at in [0, 10, body.len() - 1] {
+        let mut flipped = body.to_vec();
+        flipped[at] ^= 1;
+        assert_eq!(send(flipped).await, 401, "byte {at}");
+    }
+    child.kill().expect("it can be stopped");
+    child.wait().expect("it ends");
+    let shown: Vec<String> = lines.map_while(Result::ok).collect();
+    assert_eq!(
+        shown
+            .iter()
+            .filter(|l| l.contains("REFUSED by standardwebhooks"))
+            .count(),
+        3,
+        "{shown:?}"
+    );
+}
+
+#[test]
+fn a_captured_request_is_verified() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (body, capture) = (dir.path().join("body"), dir.path().join("capture"));
+    std::fs::write(&body, "{\"a\":1}").expect("written");
+    let run = |arguments: &[&std::ffi::OsStr]| {
+        let mut command = bellpull();
+        command.args(arguments);
+        Ran::of(command)
+    };
+    let secret = run(&["secret".as_ref()]).out;
+    let secret = secret.trim();
+    let flag = std::ffi::OsString::from(format!("--secret={secret}"));
+    let old = [
+        "sign".as_ref(),
+        flag.as_os_str(),
+        "--timestamp=1700000000".as_ref(),
+        body.as_os_str(),
+    ];
+    let headers = run(&old).out;
+    std::fs::write(&capture, format!("POST /x HTTP/1.1\r\n{headers}\n{{\"a\":1}}")).expect("written");
+    let verify = |flag: &std::ffi::OsStr| run(&["verify".as_ref(), flag, capture.as_os_str()]);
+    let ran = verify(&flag);
+    assert_eq!(
+        (ran.code, ran.out.contains("a receiver would refuse it today")),
+        (0, true),
+        "{ran:?}"
+    );
+    let other = std::ffi::OsString::from(format!("--secret={}", bellpull::sign::make_secret()));
+    assert_eq!(verify(&other).code, 1);
+    std::fs::write(&capture, format!("{headers}\n{{\"a\":2}}")).expect("written");
+    let ran = verify(&flag);
+    assert_eq!(
+        (ran.code, ran.err.contains("no signature matches")),
+        (1, true),
+        "{ran:?}"
+    );
+}
+
+#[test]
+fn check_shows_every_error_at_once_and_exits_with_78() {
+    let place = Place::new(
+        "[bridge.a]\nevry = \"5m\"\nsource.http.url = \"ftp://x\"\nto = [\"mee\"]\n[endpoint.me]\nurl = \"http://example.com/\"\n",
+    );
+    let ran = place.run(&["check"]);
+    assert_eq!(ran.code, 78);
+    for part in [
+        "unknown key `evry`",
+        "did you mean `every`?",
+        "the scheme \"ftp\"",
+        "bridges.toml:6:1: error: ",
+    ] {
+        assert!(ran.err.contains(part), "{part}: {}", ran.err);
+    }
+    let json = place.run(&["--json", "check"]);
+    assert_eq!(json.code, 78);
+    let findings: serde_json::Value = serde_json::from_str(&json.out).expect("JSON");
+    assert_eq!(findings["ok"], false);
+    assert!(
+        findings["findings"].as_array().expect("a list").len() >= 3,
+        "{findings}"
+    );
+    assert_eq!(place.run(&["run"]).code, 78, "and the daemon does not start with it");
+
+    let mut usage = bellpull();
+    usage.args(["status", "--nonsense"]);
+    assert_eq!(Ran::of(usage).code, 64);
+    let good = Place::new("");
+    assert_eq!(good.run(&["check"]).code, 0);
+    assert_eq!(good.run(&["accept", "a"]).code, 69, "no daemon runs");
+    assert_eq!(good.run(&["status"]).code, 69, "and there is no store to read");
+}
+
+#[test]
+fn check_resolves_secrets_only_when_asked() {
+    let place = Place::new(
+        "[endpoint.me]\nurl = \"http://example.com/\"\nsign.standard.secrets = [{ env = \"BELLPULL_TEST_UNSET\" }]\n",
+    );
+    assert_eq!(place.run(&["check"]).code, 0);
+    let ran = place.run(&["check", "--resolve"]);
+    assert_eq!(
+        (ran.code, ran.err.contains("the environment has no BELLPULL_TEST_UNSET")),
+        (78, true),
+        "{}",
+        ran.err
+    );
+    let open = place.path().join("open-secret");
+    std::fs::write(&open, SECRET).expect("written");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(&open, mode).expect("set");
+    place.write(&format!(
+        "[endpoint.me]\nurl = \"http://example.com/\"\nsign.standard.secrets = [{{ file = {:?} }}]\n",
+        open.to_str().expect("a path")
+    ));
+    let ran = place.run(&["check", "--resolve"]);
+    assert!(
+        ran.code == 78 && ran.err.contains("may be read by group or others"),
+        "{}",
+        ran.err
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_with_the_daemon() {
+    let (upstream, receiver) = (Upstream::start().await, Receiver::start().await);
+    upstream.fill(12);
+    let place = std::sync::Arc::new(Place::new(&configuration(&upstream, &receiver, "200ms")));
+    let p = place.clone();
+    let daemon = beside(move || p.start()).await;
+    let ask = async |arguments: &'static [&'static str]| {
+        let p = place.clone();
+        beside(move || p.json(arguments)).await
+    };
+    eventually("a baseline", async || {
+        ask(&["status", "shop-orders"]).await["bridges"]["shop-orders"]["state"] == "ok"
+    })
+    .await;
+    assert!(receiver.received().is_empty(), "a baseline is silent");
+    upstream.put("3", r#"{"id":3,"v":1}"#);
+    upstream.put("13", r#"{"id":13,"v":0}"#);
+    receiver.wait_taken("/app", 2).await;
+    eventually("both settled", async || {
+        ask(&["status"]).await["endpoints"]["app"]["waiting"] == 0
+    })
+    .await;
+
+    let events = ask(&["events", "--bridge", "shop-orders", "--since", "1h"]).await;
+    let events = events.as_array().expect("a list");
+    assert_eq!(events.len(), 2);
+    assert_eq!(events[0]["sequence"], 2, "newest first");
+    let id = events[1]["id"].as_str().expect("an id").to_owned();
+    let p = place.clone();
+    let one = {
+        let id = id.clone();
+        beside(move || p.json(&["event", &id])).await
+    };
+    assert_eq!(one["attempts"][0]["status"], 200);
+    assert_eq!(one["body"]["data"]["sequence"], 1);
+    assert_eq!(
+        ask(&["deliveries", "--endpoint", "app"])
+            .await
+            .as_array()
+            .expect("a list")
+            .len(),
+        2
+    );
+    assert_eq!(ask(&["deliveries", "--state", "dead"]).await, json!([]));
+
+    // A second daemon on the same directory says who holds it.
+    let p = place.clone();
+    let second = beside(move || p.run(&["run"])).await;
+    assert_eq!(second.code, 74, "{}", second.err);
+    assert!(second.err.contains(&daemon.id().to_string()), "{}", second.err);
+
+    // By hand: disabled endpoints keep, enabled ones send.
+    ask(&["endpoint", "disable", "app"]).await;
+    upstream.put("4", r#"{"id":4,"v":9}"#);
+    eventually("one waits", async || {
+        ask(&["status"]).await["endpoints"]["app"]["waiting"] == 1
+    })
+    .await;
+    assert_eq!(ask(&["status"]).await["endpoints"]["app"]["state"], "disabled");
+    ask(&["endpoint", "enable", "app"]).await;
+    receiver.wait_taken("/app", 3).await;
+
+    // A replay has the same id, and says that it is one.
+    let p = place.clone();
+    let again = id.clone();
+    let replayed = beside(move || p.json(&["replay", &again])).await;
+    assert_eq!(replayed["deliveries"], 1);
+    let taken = receiver.wait_taken("/app", 4).await;
+    assert_eq!(taken[3].id, id);
+    assert_eq!(taken[3].request.header("bellpull-replay"), Some("true"));
+    assert_eq!(
+        taken[3].bytes,
+        taken.iter().find(|t| t.id == id).expect("the first").bytes,
+        "byte-identical"
+    );
+
+    // Every record, for a receiver that lost its data.
+    assert_eq!(ask(&["resend", "shop-orders", "--endpoint", "app"]).await["events"], 13);
+    let taken = receiver.wait_taken("/app", 17).await;
+    assert_eq!(taken.iter().filter(|t| t.kind() == "shop_orders.present").count(), 13);
+
+    // A dry run writes nothing and needs no network.
+    let saved = place.path().join("saved.json");
+    std::fs::write(&saved, r#"[{"id":1,"v":0},{"id":2,"v":7}]"#).expect("written");
+    let p = place.clone();
+    let dry = beside(move || {
+        p.json(&[
+            "poll",
+            "shop-orders",
+            "--dry-run",
+            "--response",
+            saved.to_str().expect("a path"),
+        ])
+    })
+    .await;
+    assert_eq!((&dry["updated"], &dry["deleted"]), (&json!(1), &json!(11)), "{dry}");
+    assert!(dry["verdict"]["hold"].as_str().expect("held").contains("guard.deletes"));
+    assert_eq!(ask(&["poll", "shop-orders", "--dry-run"]).await["verdict"], "commit");
+
+    // Too many deletions are held until a person says so.
+    upstream.set(&[("1", r#"{"id":1,"v":0}"#), ("2", r#"{"id":2,"v":0}"#)]);
+    eventually("a hold", async || {
+        ask(&["status"]).await["bridges"]["shop-orders"]["state"] == "held"
+    })
+    .await;
+    receiver.wait_taken("/app", 18).await;
+    let hold = ask(&["status", "shop-orders"]).await["bridges"]["shop-orders"]["hold"].clone();
+    assert_eq!(hold["deleted"], 11);
+    let (p, hash) = (place.clone(), hold["hash"].as_str().expect("a hash").to_owned());
+    let stale = beside(move || p.run(&["accept", "shop-orders", "--hash", "00000000000000000000000000000000"])).await;
+    assert_eq!((stale.code, stale.err.contains("stale")), (1, true), "{}", stale.err);
+    let p = place.clone();
+    let accepted = beside(move || p.json(&["accept", "shop-orders", "--hash", &hash])).await;
+    assert_eq!(accepted["deleted"], 11);
+    let taken = receiver.wait_taken("/app", 29).await;
+    assert_eq!(taken.iter().filter(|t| t.kind() == "shop_orders.deleted").count(), 11);
+
+    let human = {
+        let p = place.clone();
+        beside(move || p.run(&["status"])).await
+    };
+    assert!(
+        human.out.contains("BRIDGE") && human.out.contains("shop-orders  ok"),
+        "{}",
+        human.out
+    );
+    let log = beside(move || daemon.stop()).await;
+    assert!(
+        !log.contains("s3cr3t-token") && !log.contains("MDEyMzQ1"),
+        "no secret in the log"
+    );
+
+    // Without a daemon the store is read under its lock.
+    assert_eq!(ask(&["status"]).await["running"], false);
+    let events = ask(&["events"]).await;
+    assert_eq!(events.as_array().expect("a list").len(), 28, "{events:#}");
+    assert_eq!(ask(&["poll", "shop-orders"]).await["result"], "unchanged");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_validates_first_and_restarts_only_what_changed() {
+    let (upstream, receiver) = (Upstream::start().await, Receiver::start().await);
+    upstream.fill(3);
+    let first = configuration(&upstream, &receiver, "1h");
+    let place = std::sync::Arc::new(Place::new(&first));
+    let p = place.clone();
+    let mut daemon = beside(move || p.start()).await;
+    let p = place.clone();
+    let before = beside(move || {
+        p.json(&["poll", "shop-orders"]);
+        p.json(&["status"])["bridges"]["shop-orders"].clone()
+    })
+    .await;
+
+    // A file with an error never replaces one that runs.
+    place.write(&first.replace("every", "evry"));
+    daemon.signal("HUP");
+    let mut daemon = beside(move || {
+        let told = daemon.told("RELOADING=1");
+        let time = told
+            .lines()
+            .find_map(|line| line.strip_prefix("MONOTONIC_USEC="))
+            .expect("the time in one datagram");
+        assert!(time.parse::<u64>().expect("a number") > 0);
+        assert!(
+            daemon
+                .told("STATUS=reload refused")
+                .contains("the old configuration goes on")
+        );
+        daemon.told("READY=1");
+        assert!(daemon.log().contains("unknown key `evry`"), "{}", daemon.log());
+        daemon
+    })
+    .await;
+
+    // Another bridge comes; the first keeps its timing.
+    place.write(&format!(
+        "{first}\n[bridge.more]\nevery = \"200ms\"\nitems = \".[]\"\nkey = \".id\"\nto = [\"app\"]\nsource.http.url = \"{}/items\"\n",
+        upstream.origin()
+    ));
+    daemon.signal("HUP");
+    let daemon = beside(move || {
+        daemon.told("RELOADING=1");
+        daemon.told("READY=1");
+        daemon
+    })
+    .await;
+    let p = place.clone();
+    eventually("the new one polls", async || {
+        let p = p.clone();
+        beside(move || p.json(&["status"])["bridges"]["more"]["records"] == 3).await
+    })
+    .await;
+    let p = place.clone();
+    let after = beside(move || p.json(&["status"])["bridges"]["shop-orders"].clone()).await;
+    assert_eq!(before, after, "untouched");
+    beside(move || daemon.stop()).await;
+}
+
+#[test]
+fn help_names_every_command() {
+    let mut help = bellpull();
+    help.arg("--help");
+    let ran = Ran::of(help);
+    assert_eq!(ran.code, 0);
+    for command in [
+        "run",
+        "check",
+        "demo",
+        "poll",
+        "status",
+        "events",
+        "event",
+        "deliveries",
+        "replay",
+        "resend",
+        "accept",
+        "reject",
+        "endpoint",
+        "listen",
+        "secret",
+        "sign",
+        "verify",
+    ] {
+        assert!(ran.out.contains(&format!("\n  {command} ")), "{command}: {}", ran.out);
+    }
+}

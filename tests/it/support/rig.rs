@@ -1,0 +1,296 @@
+//! The parts of bellpull joined as `run` joins them, without its process: a configuration, a store, a poller and the
+//! deliveries. A test polls by hand, so that nothing happens between its lines; or it lets the runner.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use bellpull::{
+    clock::Clock,
+    config::{self, Bridge, Config, Secrets},
+    deliver::{self, Deliveries},
+    http::{Client, budget::Budget},
+    model::Name,
+    poller::{self, Outcome, Polled, Poller, Polling, Runner},
+    store::{self, EventFilter, SharedEngine, Store, memory::MemoryEngine, sled::SledEngine},
+};
+use serde_json::Value as Json;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    receiver::{Receiver, SECRET},
+    upstream::Upstream,
+};
+
+/// One upstream, one receiver, and bellpull between them.
+pub struct World {
+    pub upstream: Upstream,
+    pub receiver: Receiver,
+    pub rig: Rig,
+}
+
+impl World {
+    /// A configuration in which `UPSTREAM` and `RECEIVER` stand for the two servers' origins and `SECRET` for the
+    /// receiver's secret. Without `[endpoint.` it has one, `me`; loopback is allowed unless it says otherwise.
+    pub async fn start(text: &str) -> Self {
+        Self::on(Arc::new(MemoryEngine::new()), text).await
+    }
+
+    /// As `start`, on a store of its own.
+    pub async fn on(engine: SharedEngine, text: &str) -> Self {
+        let (upstream, receiver) = (Upstream::start().await, Receiver::start().await);
+        let rig = Rig::start(engine, &filled(text, &upstream, &receiver)).await;
+        Self {
+            upstream,
+            receiver,
+            rig,
+        }
+    }
+
+    /// The rig stops and starts again with another text, on the same store.
+    pub async fn restart(&mut self, text: &str) {
+        let text = filled(text, &self.upstream, &self.receiver);
+        self.rig.stop().await;
+        self.rig = Rig::start(self.rig.engine.clone(), &text).await;
+    }
+
+    /// A poll that is accepted.
+    pub async fn poll(&mut self) -> Polling {
+        self.rig.poll().await.result.expect("an accepted poll")
+    }
+
+    /// A poll that fails, and its error as `status` shows it.
+    pub async fn fail(&mut self) -> String {
+        let outcome = self.rig.poll().await;
+        let error = outcome.result.expect_err("a failed poll").to_string();
+        assert_eq!(self.rig.polled().progress.last_error.as_deref(), Some(error.as_str()));
+        error
+    }
+}
+
+fn filled(text: &str, upstream: &Upstream, receiver: &Receiver) -> String {
+    let mut text = text.to_owned();
+    if !text.contains("[endpoint.") {
+        text.push_str("\n[endpoint.me]\nurl = \"RECEIVER/me\"\nsign.standard.secrets = [{ value = \"SECRET\" }]\n");
+    }
+    if !text.contains("[network]") {
+        text.push_str("\n[network]\nallow = [\"127.0.0.0/8\"]\n");
+    }
+    text.replace("UPSTREAM", &upstream.origin())
+        .replace("RECEIVER", &receiver.origin())
+        .replace("SECRET", SECRET)
+}
+
+pub struct Rig {
+    pub config: Config,
+    pub engine: SharedEngine,
+    pub store: Store,
+    pub poller: Poller,
+    /// By name; there is mostly one.
+    pub bridges: BTreeMap<Name, Polled>,
+    pub deliveries: deliver::Handle,
+    shutdown: CancellationToken,
+    running: Vec<JoinHandle<Result<(), store::Error>>>,
+    _dir: TempDir,
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+/// Loads a text as a file.
+pub fn load(text: &str) -> (TempDir, Config) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path: PathBuf = dir.path().join("bridges.toml");
+    std::fs::write(&path, text).expect("written");
+    let config =
+        config::load(&path, Secrets::Read).unwrap_or_else(|failed| panic!("the test's configuration: {failed}"));
+    (dir, config)
+}
+
+/// A sled store in a directory.
+pub fn sled(dir: &std::path::Path) -> SharedEngine {
+    Arc::new(SledEngine::open(dir, 8 << 20).expect("the store opens"))
+}
+
+impl Rig {
+    pub async fn start(engine: SharedEngine, text: &str) -> Self {
+        let (dir, config) = load(text);
+        let clock = Clock::system();
+        let store = Store::start(engine.clone()).expect("the store starts");
+        let client = Client::new(&config.network).expect("a client");
+        let shutdown = CancellationToken::new();
+        let (deliveries, handle) = Deliveries::new(
+            store.clone(),
+            client.clone(),
+            clock.clone(),
+            config.daemon.deliveries_in_flight,
+        );
+        let running = vec![tokio::spawn(deliveries.run(shutdown.clone()))];
+        handle.apply(config.endpoints.clone(), client.clone()).await;
+        let poller = Poller {
+            store: store.clone(),
+            client,
+            clock,
+            budget: Budget::new(config.daemon.memory),
+            endpoints: Arc::new(config.endpoints.clone()),
+            deliveries: handle.clone(),
+        };
+        let mut bridges = BTreeMap::new();
+        for (name, bridge) in &config.bridges {
+            bridges.insert(name.clone(), stored(&poller, bridge).await);
+        }
+        Self {
+            config,
+            engine,
+            store,
+            poller,
+            bridges,
+            deliveries: handle,
+            shutdown,
+            running,
+            _dir: dir,
+        }
+    }
+
+    /// As a stop of the daemon: what is under way ends, and where bridges stand is written.
+    pub async fn stop(&mut self) {
+        self.save().await;
+        self.crash().await;
+    }
+
+    /// As `stop`, but where bridges stand is lost.
+    pub async fn crash(&mut self) {
+        self.shutdown.cancel();
+        for running in self.running.drain(..) {
+            running.await.expect("no panic").expect("no store error");
+        }
+    }
+
+    /// What the runner writes every 30 s.
+    pub async fn save(&self) {
+        let rows = self
+            .bridges
+            .iter()
+            .map(|(name, polled)| (name.clone(), polled.progress.clone()))
+            .collect();
+        self.store.write(store::Op::Progress(rows)).await.expect("written");
+    }
+
+    pub fn polled(&mut self) -> &mut Polled {
+        self.bridges.values_mut().next().expect("a bridge")
+    }
+
+    /// One poll of the only bridge.
+    pub async fn poll(&mut self) -> Outcome {
+        let name = self.bridges.keys().next().expect("a bridge").clone();
+        self.poll_of(&name).await
+    }
+
+    pub async fn poll_of(&mut self, name: &str) -> Outcome {
+        let polled = self.bridges.get_mut(name).expect("a bridge");
+        self.poller.clone().poll_once(polled).await
+    }
+
+    /// Starts the runner with the bridges of the configuration.
+    pub async fn run(&mut self) -> poller::Handle {
+        let (runner, handle) = Runner::new(self.poller.clone(), self.config.daemon.polls_in_flight);
+        self.running.push(tokio::spawn(runner.run(self.shutdown.clone())));
+        handle.apply(self.config.bridges.clone(), self.poller.clone()).await;
+        handle
+    }
+
+    /// The bodies of all events of bridges, oldest first; operational ones not.
+    pub async fn events(&self) -> Vec<Json> {
+        self.stored_events()
+            .await
+            .into_iter()
+            .filter(|e| !e.event.bridge.is_empty())
+            .map(|e| body(&e.event.body))
+            .collect()
+    }
+
+    /// The types of operational events, oldest first.
+    pub async fn alerts(&self) -> Vec<String> {
+        self.stored_events()
+            .await
+            .into_iter()
+            .filter(|e| e.event.bridge.is_empty())
+            .map(|e| e.event.kind)
+            .collect()
+    }
+
+    pub async fn stored_events(&self) -> Vec<store::StoredEvent> {
+        let all = EventFilter {
+            limit: usize::MAX,
+            ..EventFilter::default()
+        };
+        let mut events = self.store.read(move |engine| engine.events(&all)).await.expect("read");
+        events.reverse();
+        events
+    }
+
+    /// Type, key and sequence of all events of bridges, one line each: `orders.created 1 #1`.
+    pub async fn lines(&self) -> Vec<String> {
+        self.events().await.iter().map(line).collect()
+    }
+
+    /// Every stored record's body, by key.
+    pub async fn snapshot(&mut self) -> BTreeMap<String, String> {
+        let name = self.polled().bridge.name.clone();
+        let all = self
+            .store
+            .read(move |engine| engine.scan(&name, None, usize::MAX))
+            .await
+            .expect("read");
+        all.into_iter()
+            .map(|record| (record.key, String::from_utf8(record.body).expect("UTF-8")))
+            .collect()
+    }
+
+    /// All that is durable, as text: for showing that something changed nothing.
+    pub async fn export(&self) -> String {
+        let export = |engine: &dyn store::Engine| {
+            let mut out = Vec::new();
+            engine.export(&mut out)?;
+            Ok(out)
+        };
+        String::from_utf8(self.store.read(export).await.expect("read")).expect("UTF-8")
+    }
+}
+
+async fn stored(poller: &Poller, bridge: &Arc<Bridge>) -> Polled {
+    let name = bridge.name.clone();
+    let (loaded, hold) = poller
+        .store
+        .read(move |engine| Ok((engine.bridge(&name)?, engine.hold(&name)?)))
+        .await
+        .expect("read");
+    Polled::new(bridge.clone(), loaded, hold.map(|h| (h.hash, h.rejected)))
+}
+
+pub fn body(bytes: &[u8]) -> Json {
+    serde_json::from_slice(bytes).expect("JSON")
+}
+
+pub fn line(event: &Json) -> String {
+    let data = &event["data"];
+    format!(
+        "{} {} #{}",
+        event["type"].as_str().expect("a type"),
+        data["key"].as_str().expect("a key"),
+        data["sequence"]
+    )
+}
+
+/// Applies a body's patch to its `before`, and checks that it gives `after`.
+pub fn check_patch(event: &Json) {
+    let data = &event["data"];
+    let patch: json_patch::Patch = serde_json::from_value(data["patch"].clone()).expect("a patch");
+    assert!(!patch.0.is_empty(), "no event has an empty patch: {event}");
+    let mut value = data["before"].clone();
+    json_patch::patch(&mut value, &patch).expect("the patch applies");
+    assert_eq!(value, data["after"], "{event}");
+}
