@@ -9,4 +9,5 @@ mod support {
 }
 
 mod cli;
+mod footprint;
 mod store;
