@@ -203,7 +203,7 @@ pub fn main() -> ExitCode {
     // jq may use 1 MiB of stack; see `expr`.
     const STACK_BYTES: usize = 4 << 20;
     /// Reads of the store and parsing; bounded, since each may hold an answer.
-    const BLOCKING_MAX: usize = 16;
+    const BLOCKING_MAX: usize = 4;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_stack_size(STACK_BYTES)

@@ -61,11 +61,7 @@ pub enum Error {
 pub fn read(item: &Item<'_>) -> Option<Kind> {
     let mut table = item.table()?;
     table.not_yet(NOT_YET);
-    let found = if NOT_YET.iter().any(|kind| table.has(kind)) {
-        None
-    } else {
-        table.take_kind(&["json", "ndjson"])
-    };
+    let found = table.take_kind(&["json", "ndjson"]);
     table.finish();
     let (kind, item) = found?;
     let mut options = item.table()?;

@@ -82,6 +82,7 @@ impl Definition {
                         table.title()
                     ),
                 )
+                .missing()
                 .help("for example key = \".id\"".into())
                 .report();
             return None;

@@ -1,34 +1,34 @@
 //! bellpull polls APIs that have no webhooks and sends signed webhooks for what changed.
 //!
 //! The modules stand in the order of a change's way, from the file to the receiver; an import points to a module
-//! further up in this list only.
+//! further up in this list only (`tests/it/layers.rs`).
 
 // The ground.
+pub mod model;
 pub mod clock;
 pub mod expr;
-pub mod model;
 pub mod settings;
 // What a bridge is made of.
-pub mod config;
+pub mod schedule;
+pub mod http;
 pub mod decode;
+pub mod source;
 pub mod extract;
 pub mod guard;
-pub mod http;
-pub mod schedule;
 pub mod sign;
-pub mod source;
+pub mod config;
 // A change's way.
-pub mod deliver;
 pub mod diff;
-pub mod event;
 pub mod mark;
-pub mod poller;
+pub mod event;
 pub mod store;
+pub mod deliver;
+pub mod poller;
 // Around it.
-pub mod admin;
-pub mod cli;
-pub mod daemon;
-pub mod demo;
-pub mod notify;
-pub mod receiver;
 pub mod telemetry;
+pub mod notify;
+pub mod admin;
+pub mod daemon;
+pub mod receiver;
+pub mod demo;
+pub mod cli;

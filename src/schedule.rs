@@ -101,6 +101,7 @@ impl Schedule {
             (None, None) => {
                 table
                     .error(format!("`every` or `cron` is missing in {}", table.title()))
+                    .missing()
                     .help("for example every = \"5m\"".into())
                     .report();
                 return None;
@@ -209,7 +210,12 @@ impl Cron {
         let weekdays = weekdays(weekday)?;
         let face = |day: &str, weekday: &str| {
             let face = format!("{second} {minute} {hour} {day} {month} {weekday}");
-            cron::Schedule::from_str(&face).map_err(|e| format!("{text:?} is no cron expression: {e}"))
+            cron::Schedule::from_str(&face).map_err(|e| {
+                // The crate draws a picture of its own seven fields first.
+                let text_of = e.to_string();
+                let cause = text_of.lines().last().unwrap_or_default().trim().trim_end_matches('.');
+                format!("{text:?} is no cron expression: {cause}")
+            })
         };
         // crontab(5): when both days are restricted (neither starts with `*`), either is enough.
         let faces = if day.starts_with('*') || weekday.starts_with('*') {

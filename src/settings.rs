@@ -138,6 +138,7 @@ impl<'a> Table<'a> {
         let item = self.take(key);
         if item.is_none() {
             self.error(format!("`{key}` is missing in {}", self.title()))
+                .missing()
                 .help(format!("for example {example}"))
                 .report();
         }
@@ -291,6 +292,12 @@ pub struct Report<'a> {
 }
 
 impl Report<'_> {
+    /// Something is absent.
+    pub fn missing(mut self) -> Self {
+        self.diagnostic.missing = true;
+        self
+    }
+
     /// What to change.
     pub fn help(mut self, help: String) -> Self {
         self.diagnostic.help = Some(help);

@@ -95,11 +95,7 @@ impl Signer {
     pub fn read(item: &Item<'_>) -> Option<Self> {
         let mut table = item.table()?;
         table.not_yet(NOT_YET);
-        let found = if NOT_YET.iter().any(|kind| table.has(kind)) {
-            None
-        } else {
-            table.take_kind(&["standard"])
-        };
+        let found = table.take_kind(&["standard"]);
         table.finish();
         let mut standard = found?.1.table()?;
         let secrets = standard.require("secrets", "secrets = [{ env = \"SECRET\" }]");

@@ -33,11 +33,7 @@ impl Source {
     /// Reads `[bridge.NAME.source.KIND]`.
     pub fn read(mut table: Table<'_>) -> Option<Self> {
         table.not_yet(NOT_YET);
-        let kind = if NOT_YET.iter().any(|kind| table.has(kind)) {
-            None
-        } else {
-            table.take_kind(&["http"])
-        };
+        let kind = table.take_kind(&["http"]);
         table.finish();
         let (_, item) = kind?;
         http::Source::read(item.table()?).map(|source| Self::Http(Arc::new(source)))

@@ -73,9 +73,11 @@ pub fn load(path: &Path, secrets: Secrets) -> Result<Config, Failed> {
     for diagnostic in early {
         context.report(diagnostic);
     }
-    let config = read_files(&sources, &context);
+    let mut syntax = Vec::new();
+    let config = read_files(&sources, &context, &mut syntax);
     let rendered: Vec<(Severity, Rendered)> = {
         let mut all = context.into_diagnostics();
+        drop_echoes(&mut all, &syntax, &sources);
         all.sort_by_key(|d| (d.place.file, d.place.span.start, d.place.span.end));
         all.dedup_by(|a, b| a.place == b.place && a.message == b.message);
         all.iter().map(|d| (d.severity, sources.render(d))).collect()
@@ -89,6 +91,17 @@ pub fn load(path: &Path, secrets: Secrets) -> Result<Config, Failed> {
         }),
         _ => Err(Failed(all)),
     }
+}
+
+/// Where a file does not parse, what seems absent may stand in the lost part, and what stands on a broken line means
+/// nothing: only the syntax errors are said of those.
+fn drop_echoes(all: &mut Vec<Diagnostic>, syntax: &[Place], sources: &Sources) {
+    let broken: Vec<(usize, usize)> = syntax.iter().map(|place| (place.file, sources.line(place))).collect();
+    all.retain(|found| {
+        let is_syntax = syntax.contains(&found.place);
+        let lost = found.missing && broken.iter().any(|(file, _)| *file == found.place.file);
+        is_syntax || !lost && !broken.contains(&(found.place.file, sources.line(&found.place)))
+    });
 }
 
 /// The files that `include` names, in order, and what is wrong with it.
@@ -126,7 +139,7 @@ fn includes(path: &Path, text: &str) -> (Vec<PathBuf>, Vec<Diagnostic>) {
     (found, context.into_diagnostics())
 }
 
-fn read_files(sources: &Sources, context: &Context) -> Option<Config> {
+fn read_files(sources: &Sources, context: &Context, syntax: &mut Vec<Place>) -> Option<Config> {
     let parsed: Vec<_> = sources
         .files
         .iter()
@@ -135,6 +148,10 @@ fn read_files(sources: &Sources, context: &Context) -> Option<Config> {
             let (table, errors) = DeTable::parse_recoverable(text);
             for error in errors {
                 let span = error.span().unwrap_or(0..0);
+                syntax.push(Place {
+                    file,
+                    span: span.clone(),
+                });
                 context.report(Diagnostic::error(
                     Place { file, span },
                     format!("TOML: {}", error.message()),

@@ -24,6 +24,8 @@ pub struct Diagnostic {
     pub help: Option<String>,
     pub excerpt: Option<String>,
     pub also: Option<(Place, String)>,
+    /// Something is absent: where a file does not parse, it may stand in what was lost.
+    pub missing: bool,
 }
 
 impl Diagnostic {
@@ -35,6 +37,7 @@ impl Diagnostic {
             help: None,
             excerpt: None,
             also: None,
+            missing: false,
         }
     }
 }
@@ -94,6 +97,11 @@ impl Sources {
         }
     }
 
+    /// The line of a place, from 1.
+    pub fn line(&self, place: &Place) -> usize {
+        self.locate(place).1
+    }
+
     fn locate(&self, place: &Place) -> (PathBuf, usize, usize, String, usize) {
         let Some((path, text)) = self.files.get(place.file) else {
             return (PathBuf::from("?"), 0, 0, String::new(), 1);
@@ -120,42 +128,47 @@ impl Sources {
     }
 }
 
-/// A line without the secrets that may stand in it: what follows `value =`, and whatever begins as a signing secret does.
-/// Each character becomes one `*`, so that carets stay where they belong.
+/// Keys of which a string is a secret, whether it may stand in the file or not.
+const SECRET_KEYS: [&str; 3] = ["value", "secret", "password"];
+/// What a signing secret begins with.
+const SIGNING: &str = "whsec_";
+
+/// A line without the secrets that may stand in it: strings of [`SECRET_KEYS`], what begins as a signing secret does, and
+/// a URL's user and password. Each character becomes one `*`, so that carets stay where they belong.
 fn mask(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
     let mut rest = line;
-    while let Some(at) = [rest.find("value"), rest.find("whsec_")].into_iter().flatten().min() {
-        let (before, from) = rest.split_at_checked(at).unwrap_or((rest, ""));
-        out.push_str(before);
-        let quote = from.find(['"', '\'']).filter(|_| from.starts_with("value"));
-        let is_value = quote.is_some_and(|q| from.get(5..q).is_some_and(|gap| gap.trim() == "="));
-        let (kept, secret, tail) = if let (Some(open), true) = (quote, is_value) {
-            let mark = if from.get(open..).is_some_and(|q| q.starts_with('"')) {
-                '"'
-            } else {
-                '\''
-            };
-            let (kept, inside) = from.split_at_checked(open + 1).unwrap_or((from, ""));
-            let end = inside.find(mark).unwrap_or(inside.len());
-            let (secret, tail) = inside.split_at_checked(end).unwrap_or((inside, ""));
-            (kept, secret, tail)
-        } else if let Some(secret) = from.strip_prefix("whsec_") {
-            let end = secret
-                .find(|c: char| !c.is_ascii_alphanumeric() && !"+/=".contains(c))
-                .unwrap_or(secret.len());
-            let (secret, tail) = secret.split_at_checked(end).unwrap_or((secret, ""));
-            ("whsec_", secret, tail)
-        } else {
-            let (kept, tail) = from.split_at_checked("value".len()).unwrap_or((from, ""));
-            (kept, "", tail)
-        };
+    while !rest.is_empty() {
+        // What is shown, how much behind it is hidden.
+        let (shown, hidden) = secret_at(rest).unwrap_or((rest.chars().next().map_or(1, char::len_utf8), 0));
+        let (kept, behind) = rest.split_at_checked(shown).unwrap_or((rest, ""));
+        let (secret, tail) = behind.split_at_checked(hidden).unwrap_or((behind, ""));
         out.push_str(kept);
         out.extend(secret.chars().map(|_| '*'));
         rest = tail;
     }
-    out.push_str(rest);
     out
+}
+
+/// When a secret's beginning is here: bytes before it, and its bytes.
+fn secret_at(text: &str) -> Option<(usize, usize)> {
+    if let Some(secret) = text.strip_prefix(SIGNING) {
+        let end = secret
+            .find(|c: char| !c.is_ascii_alphanumeric() && !"+/=".contains(c))
+            .unwrap_or(secret.len());
+        return Some((SIGNING.len(), end));
+    }
+    if let Some(authority) = text.strip_prefix("://") {
+        let end = authority.find(['/', '?', '#', '"', '\'']).unwrap_or(authority.len());
+        return authority.get(..end)?.rfind('@').map(|at| ("://".len(), at));
+    }
+    let key = SECRET_KEYS.iter().find(|key| text.starts_with(**key))?;
+    let after = text.get(key.len()..)?;
+    let open = after.find(['"', '\''])?;
+    (after.get(..open)?.trim() == "=").then_some(())?;
+    let quote = after.get(open..)?.chars().next()?;
+    let inside = after.get(open + 1..)?;
+    Some((key.len() + open + 1, inside.find(quote).unwrap_or(inside.len())))
 }
 
 /// The character boundary at or before an offset.
@@ -184,6 +197,11 @@ mod tests {
             ),
             (r#"value = "open"#, r#"value = "****"#),
             (r#"key = ".value""#, r#"key = ".value""#),
+            (r#"password = "abc" # a"#, r#"password = "***" # a"#),
+            (
+                r#"url = "https://me:pw@example.com/a@b""#,
+                r#"url = "https://*****@example.com/a@b""#,
+            ),
         ] {
             assert_eq!(mask(line), shown);
         }

@@ -9,5 +9,9 @@ mod support {
 }
 
 mod cli;
+mod config;
 mod footprint;
+mod layers;
+mod ledger;
+mod poll;
 mod store;

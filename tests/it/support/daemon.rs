@@ -175,7 +175,10 @@ impl Drop for Daemon {
 
 /// The binary, with nothing of the tests' environment that would change what it does.
 pub fn bellpull() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bellpull"));
+    // Another build of it, for figures of the release: `BELLPULL_BINARY=target/release/bellpull`.
+    let binary = std::env::var("BELLPULL_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_bellpull").to_owned());
+    let binary = std::fs::canonicalize(&binary).unwrap_or_else(|e| panic!("{binary}: {e}"));
+    let mut command = Command::new(binary);
     for name in [
         "RUST_LOG",
         "NOTIFY_SOCKET",

@@ -53,6 +53,8 @@ pub enum Reply {
         chunk: Vec<u8>,
         times: usize,
     },
+    /// These bytes, and then nothing more, ever.
+    Part(Vec<u8>),
     /// Nothing, ever.
     Hang,
     /// The connection is closed without a byte.
@@ -169,15 +171,25 @@ async fn serve(stream: TcpStream, handler: Arc<impl Handler>) -> std::io::Result
                 }
                 return stream.get_mut().shutdown().await;
             }
+            Reply::Part(bytes) => {
+                stream.get_mut().write_all(&bytes).await?;
+                hang(&mut stream).await?;
+                return Ok(());
+            }
             Reply::Hang => {
-                // Until the client goes away.
-                let mut rest = [0; 64];
-                while stream.read(&mut rest).await? > 0 {}
+                hang(&mut stream).await?;
                 return Ok(());
             }
             Reply::Close => return Ok(()),
         }
     }
+    Ok(())
+}
+
+/// Until the client goes away.
+async fn hang(stream: &mut BufReader<TcpStream>) -> std::io::Result<()> {
+    let mut rest = [0; 64];
+    while stream.read(&mut rest).await? > 0 {}
     Ok(())
 }
 

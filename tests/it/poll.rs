@@ -1,0 +1,887 @@
+//! From an answer to events: what is asked, what counts as a change, and what is sent of it.
+
+use std::time::Duration;
+
+use bellpull::poller::Polling;
+use serde_json::json;
+
+use crate::support::{
+    rig::{World, check_patch, line},
+    server::{Answer, Request, Server},
+    upstream::Paging,
+};
+
+const LIST: &str = r#"
+[bridge.orders]
+every = "100ms"
+items = ".[]"
+key = ".id"
+to = ["me"]
+source.http.url = "UPSTREAM/items"
+"#;
+
+/// `LIST` with more lines of the bridge.
+fn list(lines: &str) -> String {
+    LIST.replace("source.http.url", &format!("{lines}\nsource.http.url"))
+}
+
+fn changed(created: u64, updated: u64, deleted: u64) -> Polling {
+    Polling::Changed {
+        created,
+        updated,
+        deleted,
+    }
+}
+
+#[tokio::test]
+async fn a_baseline_is_silent() {
+    let mut world = World::start(LIST).await;
+    world.upstream.fill(3);
+    assert_eq!(world.poll().await, Polling::Baseline { records: 3 });
+    assert_eq!(world.rig.lines().await, [""; 0]);
+    assert_eq!(world.rig.snapshot().await.len(), 3);
+}
+
+#[tokio::test]
+async fn an_emitted_first_poll_creates_every_record() {
+    let mut world = World::start(&list("first-poll = \"emit\"")).await;
+    world.upstream.fill(2);
+    assert_eq!(world.poll().await, changed(2, 0, 0));
+    assert_eq!(world.rig.lines().await, ["orders.created 1 #1", "orders.created 2 #2"]);
+}
+
+#[tokio::test]
+async fn created_updated_and_deleted_arrive_once_with_a_patch_that_applies() {
+    let mut world = World::start(LIST).await;
+    world.upstream.set(&[
+        ("1", r#"{"id":1,"status":"open"}"#),
+        ("2", r#"{"id":2,"status":"open"}"#),
+    ]);
+    world.poll().await;
+    world.upstream.set(&[
+        ("1", r#"{"id":1,"status":"paid"}"#),
+        ("3", r#"{"id":3,"status":"open"}"#),
+    ]);
+    assert_eq!(world.poll().await, changed(1, 1, 1));
+    assert_eq!(world.poll().await, Polling::Unchanged);
+    let mut received = world.receiver.wait_taken("/me", 3).await;
+    received.sort_by_key(|r| r.sequence());
+    let stored = world.rig.stored_events().await;
+    for (received, stored) in received.iter().zip(&stored) {
+        assert_eq!(received.id, stored.event.id.to_string());
+        assert_eq!(received.bytes, stored.event.body);
+        check_patch(&received.body);
+    }
+    let lines: Vec<_> = received.iter().map(|r| line(&r.body)).collect();
+    assert_eq!(
+        lines,
+        ["orders.created 3 #1", "orders.updated 1 #2", "orders.deleted 2 #3"]
+    );
+    let [created, updated, deleted] = received.iter().map(|r| &r.body["data"]).collect::<Vec<_>>()[..] else {
+        panic!("three")
+    };
+    assert_eq!(
+        (created.get("before"), &created["after"]),
+        (None, &json!({"id":3,"status":"open"}))
+    );
+    assert_eq!(
+        (&deleted["before"], deleted.get("after")),
+        (&json!({"id":2,"status":"open"}), None)
+    );
+    assert_eq!(
+        updated["patch"],
+        json!([{ "op": "replace", "path": "/status", "value": "paid" }])
+    );
+    assert_eq!(updated["stream"].as_str(), Some(&**world.rig.store.stream()));
+    assert_eq!(world.receiver.received().len(), 3);
+}
+
+/// huginn#257: A, then B, then A again was swallowed.
+#[tokio::test]
+async fn a_record_that_turns_back_is_a_change_each_time() {
+    let mut world = World::start(LIST).await;
+    for (n, v) in ["a", "b", "a", "b"].iter().enumerate() {
+        world.upstream.set(&[("1", &format!(r#"{{"id":1,"v":"{v}"}}"#))]);
+        world.poll().await;
+        assert_eq!(world.rig.lines().await.len(), n);
+    }
+}
+
+/// changedetection.io#596, #2469: another order of records or keys fired.
+#[tokio::test]
+async fn order_and_spelling_are_no_change() {
+    let mut world = World::start(LIST).await;
+    world
+        .upstream
+        .set(&[("1", r#"{"id":1,"a":1.0,"b":[1,2]}"#), ("2", r#"{"id":2}"#)]);
+    world.poll().await;
+    world
+        .upstream
+        .set(&[("2", r#"{ "id" : 2 }"#), ("1", r#"{"b":[1,2],"a":1,"id":1}"#)]);
+    assert_eq!(world.poll().await, Polling::Same);
+    assert_eq!(
+        world.poll().await,
+        Polling::Unchanged,
+        "the later bytes are the accepted ones now"
+    );
+    assert!(world.rig.lines().await.is_empty());
+}
+
+/// All kinds of pages, with records that change on the last one.
+#[tokio::test]
+async fn every_kind_of_pages_brings_all_records() {
+    for (paging, items, lines) in [
+        (Paging::Link(2), ".[]", "source.http.pages.link = {}"),
+        (
+            Paging::Page(2),
+            ".[]",
+            "source.http.pages.page = { size-param = \"per_page\", size = 2 }",
+        ),
+        (Paging::Page(2), ".[]", "source.http.pages.page = {}"),
+        (
+            Paging::Offset(2),
+            ".[]",
+            "source.http.pages.offset = { limit-param = \"limit\", limit = 2 }",
+        ),
+        (Paging::Offset(2), ".[]", "source.http.pages.offset = {}"),
+        (
+            Paging::Cursor(2),
+            ".data[]",
+            "source.http.pages.cursor = { param = \"cursor\", next = \".next_cursor\" }",
+        ),
+        (
+            Paging::NextUrl(2),
+            ".data[]",
+            "source.http.pages.next-url = { next = \".next\" }",
+        ),
+        (
+            Paging::PageInBody(2),
+            ".[]",
+            "source.http.method = \"POST\"\nsource.http.json = { q = 1 }\nsource.http.pages.page = { json = \"page.number\", size = 2 }",
+        ),
+    ] {
+        let mut world =
+            World::start(&list(&format!("deletes.after = 1\n{lines}")).replace("\".[]\"", &format!("{items:?}"))).await;
+        world.upstream.fill(7);
+        world.upstream.paging(paging);
+        assert_eq!(world.poll().await, Polling::Baseline { records: 7 }, "{paging:?}");
+        let pages = world.upstream.count();
+        assert!(pages >= 4, "{paging:?} took {pages} requests");
+        world.upstream.put("7", r#"{"id":7,"v":1}"#);
+        assert_eq!(world.poll().await, changed(0, 1, 0), "{paging:?}");
+        world.upstream.remove("7");
+        assert_eq!(world.poll().await, changed(0, 0, 1), "{paging:?}");
+        assert_eq!(world.poll().await, Polling::Unchanged, "{paging:?}");
+        assert_eq!(
+            world.rig.lines().await,
+            ["orders.updated 7 #1", "orders.deleted 7 #2"],
+            "{paging:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_parameters_of_pages_are_sent_as_the_file_says() {
+    let mut world = World::start(&list("source.http.pages.offset = { param = \"from\", limit-param = \"count\", limit = 3 }\nsource.http.query = { q = \"a b&c\", tag = [\"x\", \"y\"] }")).await;
+    world.upstream.next(Answer::json(r#"[{"id":1},{"id":2},{"id":3}]"#));
+    world.upstream.next(Answer::json(r#"[{"id":4}]"#));
+    world.poll().await;
+    let targets: Vec<_> = world.upstream.requests().into_iter().map(|r| r.target).collect();
+    assert_eq!(
+        targets,
+        [
+            "/items?q=a+b%26c&tag=x&tag=y&count=3&from=0",
+            "/items?q=a+b%26c&tag=x&tag=y&count=3&from=3"
+        ]
+    );
+}
+
+/// What a walk knows of a page's bytes was kept by the bytes alone: a page of unchanged records that moved to another
+/// place led to the page that had followed it before, and the pages between were taken for deleted.
+#[tokio::test]
+async fn a_page_that_moves_as_a_whole_leads_to_the_page_after_its_new_place() {
+    for (paging, lines) in [
+        (Paging::Page(2), "source.http.pages.page = { size = 2 }"),
+        (Paging::Page(2), "source.http.pages.page = {}"),
+        (Paging::Offset(2), "source.http.pages.offset = { limit = 2 }"),
+        (Paging::Offset(2), "source.http.pages.offset = {}"),
+        (Paging::Link(2), "source.http.pages.link = {}"),
+    ] {
+        let mut world = World::start(&list(&format!("deletes.after = 1\n{lines}"))).await;
+        world.upstream.fill(9);
+        world.upstream.paging(paging);
+        world.poll().await;
+        world.upstream.remove("1");
+        world.upstream.remove("2");
+        assert_eq!(world.poll().await, changed(0, 0, 2), "{paging:?}");
+        world.upstream.put_first("11", r#"{"id":11}"#);
+        world.upstream.put_first("10", r#"{"id":10}"#);
+        assert_eq!(world.poll().await, changed(2, 0, 0), "{paging:?}");
+    }
+}
+
+/// While a walk goes on, a record is added in front: what follows shifts, one record comes on two pages.
+#[tokio::test]
+async fn drift_between_pages_is_no_error_and_deletes_nothing() {
+    let mut world = World::start(&list("source.http.pages.page = { size = 2 }")).await;
+    world.upstream.fill(3);
+    world.upstream.paging(Paging::Page(2));
+    world.poll().await;
+    world.upstream.next(Answer::json(r#"[{"id":1,"v":0},{"id":2,"v":0}]"#));
+    // Now 0 stands in front: 2 comes again, in a newer copy, and that one counts.
+    world.upstream.next(Answer::json(r#"[{"id":2,"v":9},{"id":3,"v":0}]"#));
+    world.upstream.next(Answer::json(r#"[]"#));
+    assert_eq!(world.poll().await, changed(0, 1, 0));
+    assert_eq!(world.rig.events().await[0]["data"]["after"], json!({"id":2,"v":9}));
+    // A record is removed in front: 3 falls between the pages. Of a walk with several pages one absence is none.
+    world.upstream.next(Answer::json(r#"[{"id":1,"v":0},{"id":2,"v":9}]"#));
+    world.upstream.next(Answer::json(r#"[]"#));
+    assert_eq!(world.poll().await, Polling::Same);
+    world.upstream.put("2", r#"{"id":2,"v":9}"#);
+    assert_eq!(world.poll().await, Polling::Same, "it is back");
+    assert_eq!(world.rig.lines().await, ["orders.updated 2 #1"]);
+}
+
+/// airbyte-python-cdk#1148: a repeated page token looped for ever.
+#[tokio::test]
+async fn a_repeated_cursor_is_an_error_and_changes_nothing() {
+    let mut world = World::start(
+        &list("source.http.pages.cursor = { param = \"cursor\", next = \".next\" }").replace("\".[]\"", "\".data[]\""),
+    )
+    .await;
+    world.upstream.next(Answer::json(r#"{"data":[{"id":1}]}"#));
+    world.poll().await;
+    let before = world.rig.export().await;
+    world.upstream.next(Answer::json(r#"{"data":[{"id":1}],"next":"a"}"#));
+    world.upstream.next(Answer::json(r#"{"data":[{"id":2}],"next":"b"}"#));
+    world.upstream.next(Answer::json(r#"{"data":[{"id":3}],"next":"a"}"#));
+    let error = world.fail().await;
+    assert!(
+        error.ends_with("comes again: it was asked for before; the walk would never end"),
+        "{error}"
+    );
+    assert_eq!(world.rig.export().await, before);
+    world.upstream.next(Answer::json(r#"{"data":[{"id":1}],"next":"a"}"#));
+    world
+        .upstream
+        .always(Some(Answer::json(r#"{"data":[{"id":2}],"next":"a"}"#).into()));
+    let error = world.fail().await;
+    assert!(error.contains("page 3 of") && error.contains("comes again"), "{error}");
+}
+
+#[tokio::test]
+async fn a_page_with_the_records_of_an_earlier_one_is_an_error() {
+    let mut world = World::start(&list("source.http.pages.page = {}")).await;
+    // An API that ignores its parameter.
+    world.upstream.fill(2);
+    let error = world.fail().await;
+    assert!(
+        error.contains("page 2 of") && error.contains("it has the bytes of an earlier page"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn too_many_pages_are_an_error() {
+    let mut world = World::start(&list("source.http.pages.page = { size = 2, max = 3 }")).await;
+    world.upstream.fill(7);
+    world.upstream.paging(Paging::Page(2));
+    let error = world.fail().await;
+    assert!(error.ends_with("has more than 3 pages (`pages.page.max`)"), "{error}");
+    assert_eq!(world.upstream.count(), 3);
+}
+
+async fn other_host() -> (Server, std::sync::Arc<std::sync::Mutex<Vec<Request>>>) {
+    let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let kept = seen.clone();
+    let server = Server::start(std::sync::Arc::new(move |request: Request| {
+        kept.lock().unwrap().push(request);
+        Answer::json(r#"[{"id":99}]"#).into()
+    }))
+    .await;
+    (server, seen)
+}
+
+#[tokio::test]
+async fn a_redirect_within_the_origin_is_followed_with_its_credentials() {
+    let mut world = World::start(&list(
+        "source.http.auth.bearer.secret = { value = \"hush\" }\nsource.http.headers = { x-mine = \"1\" }",
+    ))
+    .await;
+    world.upstream.fill(1);
+    world
+        .upstream
+        .next(Answer::new(302, "").header("location", "/elsewhere?a=1"));
+    assert_eq!(world.poll().await, Polling::Baseline { records: 1 });
+    let last = world.upstream.last();
+    assert_eq!(
+        (
+            last.target.as_str(),
+            last.header("authorization"),
+            last.header("x-mine")
+        ),
+        ("/elsewhere?a=1", Some("Bearer hush"), Some("1"))
+    );
+}
+
+#[tokio::test]
+async fn a_redirect_to_another_origin_is_refused_and_nothing_is_sent_there() {
+    let (other, seen) = other_host().await;
+    let mut world = World::start(&list("source.http.auth.bearer.secret = { value = \"hush\" }")).await;
+    world
+        .upstream
+        .next(Answer::new(307, "").header("location", format!("{}/items", other.origin())));
+    let error = world.fail().await;
+    assert!(
+        error.contains(&format!("names the redirect target {}", other.origin())) && error.contains("`redirects-to`"),
+        "{error}"
+    );
+    assert!(seen.lock().unwrap().is_empty());
+}
+
+/// reqwest's own redirects forward `X-API-Key` to the other host.
+#[tokio::test]
+async fn credentials_do_not_leave_for_an_origin_that_redirects_to_names() {
+    let (other, seen) = other_host().await;
+    let lines = "source.http.auth.bearer.secret = { value = \"hush\" }\n\
+        source.http.auth.query = { name = \"key\", value = { value = \"hushed\" } }\n\
+        source.http.auth.header = { name = \"x-api-key\", value = { value = \"hush\" } }\n\
+        source.http.headers = { cookie = \"session=1\", accept = \"application/json\" }\n\
+        source.http.redirects-to = [\"OTHER\"]";
+    let mut world = World::start(&list(lines).replace("OTHER", &other.origin())).await;
+    world
+        .upstream
+        .next(Answer::new(302, "").header("location", format!("{}/items", other.origin())));
+    world.poll().await;
+    assert_eq!(
+        world.upstream.last().query.get("key").map(String::as_str),
+        Some("hushed")
+    );
+    let seen = seen.lock().unwrap();
+    let request = &seen[0];
+    let mut names: Vec<_> = request.headers().iter().map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["accept", "accept-encoding", "host", "user-agent"]);
+    assert_eq!(request.target, "/items");
+}
+
+#[tokio::test]
+async fn redirects_that_never_end_are_an_error() {
+    let mut world = World::start(&list("source.http.redirects = 2")).await;
+    world
+        .upstream
+        .always(Some(Answer::new(301, "").header("location", "/items").into()));
+    let error = world.fail().await;
+    assert!(error.ends_with("redirects more than 2 times (`redirects`)"), "{error}");
+    assert_eq!(world.upstream.count(), 3);
+    world.upstream.always(Some(Answer::new(301, "").into()));
+    let error = world.fail().await;
+    assert!(error.ends_with("redirects without a usable Location"), "{error}");
+}
+
+#[tokio::test]
+async fn every_kind_of_auth() {
+    for (lines, header, expected) in [
+        (
+            "source.http.auth.basic = { username = \"bell\", password = { value = \"pull\" } }",
+            "authorization",
+            "Basic YmVsbDpwdWxs",
+        ),
+        (
+            "source.http.auth.bearer.secret = { value = \"hush\" }",
+            "authorization",
+            "Bearer hush",
+        ),
+        (
+            "source.http.auth.header = { name = \"x-token\", value = { value = \"hush\" }, prefix = \"token \" }",
+            "x-token",
+            "token hush",
+        ),
+    ] {
+        let mut world = World::start(&list(lines)).await;
+        world.poll().await;
+        assert_eq!(world.upstream.last().header(header), Some(expected));
+    }
+    let lines = "source.http.auth.query = { key = { value = \"a&b\" }, user = { value = \"u\" } }\nsource.http.query = { q = 1 }";
+    let mut world = World::start(&list(lines)).await;
+    world.poll().await;
+    assert_eq!(world.upstream.last().target, "/items?q=1&key=a%26b&user=u");
+}
+
+/// A secret stands in no error and no stored row.
+#[tokio::test]
+async fn no_secret_leaves_the_request() {
+    let lines = "source.http.auth.query = { key = { value = \"topsecret1\" } }\nsource.http.auth.bearer.secret = { value = \"topsecret2\" }\n\
+        source.http.query = { token = { value = \"topsecret3\" } }";
+    let mut world = World::start(&list(lines)).await;
+    world.upstream.fill(12);
+    world.poll().await;
+    world.upstream.fill(1);
+    assert_eq!(world.poll().await, Polling::Held);
+    for reply in [
+        Answer::new(500, "down"),
+        Answer::json("{"),
+        Answer::new(302, "").header("location", "http://127.0.0.2/"),
+    ] {
+        world.upstream.next(reply);
+        let error = world.fail().await;
+        assert!(!error.contains("topsecret"), "{error}");
+    }
+    world.rig.save().await;
+    let hold = world.rig.poller.hold(&"orders".into()).await.unwrap();
+    let stored = format!("{hold:?} {}", world.rig.export().await);
+    assert!(!stored.contains("topsecret"), "{stored}");
+}
+
+#[tokio::test]
+async fn a_post_with_a_json_body_and_headers() {
+    let lines = "source.http.method = \"POST\"\nsource.http.json = { filter = { active = true, n = 5 } }\nsource.http.headers = { accept = \"application/vnd.x+json\" }";
+    let mut world = World::start(&list(lines)).await;
+    world.upstream.fill(1);
+    world.poll().await;
+    let request = world.upstream.last();
+    assert_eq!(request.method, "POST");
+    assert_eq!(request.json(), json!({ "filter": { "active": true, "n": 5 } }));
+    assert_eq!(request.header("content-type"), Some("application/json"));
+    assert_eq!(request.header("accept"), Some("application/vnd.x+json"));
+    assert!(request.header("user-agent").unwrap().starts_with("bellpull/0."));
+}
+
+#[tokio::test]
+async fn a_value_made_by_jq_sees_the_previous_answer() {
+    let lines = "source.http.query = { since = { jq = \".previous.headers[\\\"x-total-count\\\"]\" } }";
+    let mut world = World::start(&list(lines)).await;
+    world.upstream.header("x-total-count", "41");
+    world.upstream.fill(1);
+    world.poll().await;
+    assert_eq!(world.upstream.last().target, "/items");
+    world.poll().await;
+    assert_eq!(world.upstream.last().target, "/items?since=41");
+}
+
+#[tokio::test]
+async fn newline_delimited_json() {
+    let mut world = World::start(LIST).await;
+    let ndjson = |body: &str| Answer::new(200, body).header("content-type", "application/x-ndjson");
+    world.upstream.next(ndjson("{\"id\":1}\n{\"id\":2}\n"));
+    assert_eq!(world.poll().await, Polling::Baseline { records: 2 });
+    world.upstream.next(ndjson("{\"id\":1,\"v\":1}\r\n\r\n{\"id\":2}"));
+    assert_eq!(world.poll().await, changed(0, 1, 0));
+}
+
+#[tokio::test]
+async fn since_sends_the_highest_mark_and_absence_means_nothing() {
+    let lines = "source.http.headers = {}\n[bridge.orders.since]\nparam = \"after\"\nfrom = \".seq\"\norder = \"number\"\nstart = 0\noverlap = 1\n[bridge.orders.source.http]\nurl = \"UPSTREAM/items\"";
+    let text = LIST
+        .replace("source.http.url = \"UPSTREAM/items\"", lines)
+        .replace("source.http.headers = {}\n", "");
+    let mut world = World::start(&text).await;
+    let after = |world: &World| world.upstream.last().query["after"].clone();
+    world
+        .upstream
+        .next(Answer::json(r#"[{"id":1,"seq":9},{"id":2,"seq":10}]"#));
+    world.poll().await;
+    assert_eq!(after(&world), "0");
+    world.upstream.next(Answer::json(
+        r#"[{"id":2,"seq":10},{"id":3,"seq":123456789012345678901234567890}]"#,
+    ));
+    assert_eq!(world.poll().await, changed(1, 0, 0), "the overlap's record is known");
+    assert_eq!(after(&world), "9");
+    world.upstream.next(Answer::json("[]"));
+    assert_eq!(world.poll().await, Polling::Same);
+    assert_eq!(after(&world), "123456789012345678901234567889");
+    world.upstream.next(Answer::json(r#"[{"id":1,"seq":9,"v":1}]"#));
+    assert_eq!(world.poll().await, changed(0, 1, 0));
+    assert_eq!(world.rig.lines().await, ["orders.created 3 #1", "orders.updated 1 #2"]);
+    // The mark survives a restart, and a failed poll moves nothing.
+    world.upstream.next(Answer::json(r#"[{"id":5,"seq":1e99}]"#));
+    let error = world.fail().await;
+    assert!(
+        error.contains("`since.from`") && error.contains("which is no whole number"),
+        "{error}"
+    );
+    world.restart(&text).await;
+    world.upstream.next(Answer::json("[]"));
+    world.poll().await;
+    assert_eq!(after(&world), "123456789012345678901234567889");
+}
+
+#[tokio::test]
+async fn a_window_forgets_nothing_that_leaves_it() {
+    let mut world = World::start(&list("window = true")).await;
+    world.upstream.set(&[("1", r#"{"id":1}"#), ("2", r#"{"id":2}"#)]);
+    world.poll().await;
+    world.upstream.set(&[("2", r#"{"id":2}"#), ("3", r#"{"id":3}"#)]);
+    assert_eq!(world.poll().await, changed(1, 0, 0));
+    world.upstream.set(&[]);
+    assert_eq!(world.poll().await, Polling::Same);
+    world.upstream.set(&[("1", r#"{"id":1}"#), ("2", r#"{"id":2,"v":1}"#)]);
+    assert_eq!(world.poll().await, changed(0, 1, 0), "1 is known, though it was gone");
+    assert_eq!(world.rig.lines().await, ["orders.created 3 #1", "orders.updated 2 #2"]);
+}
+
+const DOCUMENT: &str = r#"
+[bridge.status]
+every = "100ms"
+absent = [404, 410]
+to = ["me"]
+source.http.url = "UPSTREAM/status"
+"#;
+
+#[tokio::test]
+async fn a_document_is_created_updated_and_deleted() {
+    let mut world = World::start(DOCUMENT).await;
+    world.upstream.next(Answer::json(r#"{"up":true}"#));
+    assert_eq!(world.poll().await, Polling::Baseline { records: 1 });
+    world.upstream.next(Answer::json(r#"{"up":false}"#));
+    assert_eq!(world.poll().await, changed(0, 1, 0));
+    world.upstream.next(Answer::new(404, "no such thing"));
+    assert_eq!(world.poll().await, changed(0, 0, 1));
+    world.upstream.next(Answer::new(410, ""));
+    world.poll().await;
+    world.upstream.next(Answer::json(r#"{"up":true}"#));
+    assert_eq!(world.poll().await, changed(1, 0, 0));
+    assert_eq!(
+        world.rig.lines().await,
+        ["status.updated  #1", "status.deleted  #2", "status.created  #3"]
+    );
+    world.rig.events().await.iter().for_each(check_patch);
+    world.upstream.next(Answer::new(500, ""));
+    world.fail().await;
+    assert_eq!(world.rig.snapshot().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_document_that_is_not_there_at_first_is_created_when_it_comes() {
+    let mut world = World::start(DOCUMENT).await;
+    world.upstream.next(Answer::new(404, ""));
+    assert_eq!(world.poll().await, Polling::Baseline { records: 0 });
+    world.upstream.next(Answer::json(r#"{"up":true}"#));
+    assert_eq!(world.poll().await, changed(1, 0, 0));
+}
+
+#[tokio::test]
+async fn unordered_arrays_and_ignored_fields_are_no_change() {
+    let mut world = World::start(&list(
+        "ignore = [\".seen_at\", \".meta.views\"]\nunordered = [\".tags\"]",
+    ))
+    .await;
+    world
+        .upstream
+        .set(&[("1", r#"{"id":1,"seen_at":1,"meta":{"views":1},"tags":["a","b"],"v":0}"#)]);
+    world.poll().await;
+    world
+        .upstream
+        .set(&[("1", r#"{"id":1,"seen_at":2,"meta":{"views":7},"tags":["b","a"],"v":0}"#)]);
+    assert_eq!(world.poll().await, Polling::Same);
+    world
+        .upstream
+        .set(&[("1", r#"{"id":1,"seen_at":3,"meta":{"views":9},"tags":["b","a"],"v":1}"#)]);
+    assert_eq!(world.poll().await, changed(0, 1, 0));
+    let event = &world.rig.events().await[0];
+    check_patch(event);
+    assert_eq!(
+        event["data"]["after"]["seen_at"],
+        json!(3),
+        "an ignored field is in `after`"
+    );
+}
+
+#[tokio::test]
+async fn numbers_keep_their_digits_to_the_webhook() {
+    let mut world = World::start(&list("first-poll = \"emit\"")).await;
+    let text = r#"{"big":12345678901234567890123,"id":98765432109876543210,"price":1.10,"tiny":1e-400}"#;
+    world.upstream.set(&[("1", text)]);
+    world.poll().await;
+    let received = &world.receiver.wait_taken("/me", 1).await[0];
+    assert_eq!(received.key(), "98765432109876543210");
+    let sent = String::from_utf8(received.bytes.clone()).unwrap();
+    assert!(sent.contains(text), "{sent}");
+    world.upstream.set(&[("1", &text.replace("123,", "124,"))]);
+    assert_eq!(world.poll().await, changed(0, 1, 0), "a digit beyond any float's");
+    world
+        .upstream
+        .set(&[("1", &text.replace("123,", "124,").replace("1.10", "1.1000"))]);
+    assert_eq!(world.poll().await, Polling::Same);
+}
+
+#[tokio::test]
+async fn routes_and_endpoints_filter_and_make_payloads() {
+    let text = r#"
+[bridge.orders]
+every = "100ms"
+items = ".[]"
+key = ".id"
+on = ["created", "updated"]
+when = ".data.after.v != 13"
+to = [
+  { endpoint = "one", on = ["updated"], payload = "{ route: 1, v: .data.after.v }" },
+  { endpoint = "one", when = ".data.after.v > 5", payload = "{ route: 2 }" },
+  "two",
+]
+source.http.url = "UPSTREAM/items"
+[endpoint.one]
+url = "RECEIVER/one"
+sign.standard.secrets = [{ value = "SECRET" }]
+[endpoint.two]
+url = "RECEIVER/two"
+when = ".data.key != \"2\""
+payload = "{ text: \"\\(.type) \\(.data.key)\" }"
+sign.standard.secrets = [{ value = "SECRET" }]
+"#;
+    let mut world = World::start(text).await;
+    world.upstream.set(&[("1", r#"{"id":1,"v":0}"#)]);
+    world.poll().await;
+    // An update, a create that a later route takes, one that only `two` refuses, and one that the bridge's `when` drops.
+    world.upstream.set(&[
+        ("1", r#"{"id":1,"v":9}"#),
+        ("2", r#"{"id":2,"v":6}"#),
+        ("3", r#"{"id":3,"v":1}"#),
+        ("4", r#"{"id":4,"v":13}"#),
+    ]);
+    assert_eq!(world.poll().await, changed(3, 1, 0));
+    // A deletion that `on` drops.
+    world.upstream.remove("3");
+    assert_eq!(world.poll().await, changed(0, 0, 1));
+    world.receiver.wait_taken("/one", 2).await;
+    world.receiver.wait_taken("/two", 2).await;
+    let bodies = |path: &str| {
+        let mut all: Vec<_> = world
+            .receiver
+            .taken(path)
+            .into_iter()
+            .map(|r| r.body.to_string())
+            .collect();
+        all.sort();
+        all
+    };
+    assert_eq!(bodies("/one"), [r#"{"route":1,"v":9}"#, r#"{"route":2}"#]);
+    assert_eq!(
+        bodies("/two"),
+        [r#"{"text":"orders.created 3"}"#, r#"{"text":"orders.updated 1"}"#]
+    );
+    assert_eq!(
+        world.rig.lines().await.len(),
+        5,
+        "a sequence counts every event, before any filter"
+    );
+}
+
+#[tokio::test]
+async fn retry_after_delays_the_next_poll_and_never_hastens_it() {
+    let mut world = World::start(LIST).await;
+    world.upstream.fill(1);
+    world
+        .upstream
+        .next(Answer::new(429, "slow down").header("retry-after", "7"));
+    let outcome = world.rig.poll().await;
+    assert!(outcome.result.is_err());
+    assert_eq!(outcome.hint, Some(Duration::from_secs(7)));
+    world.upstream.next(Answer::json("[]").header("retry-after", "1.5"));
+    assert_eq!(
+        world.rig.poll().await.hint,
+        Some(Duration::from_millis(1500)),
+        "of a good answer too"
+    );
+    assert_eq!(world.rig.poll().await.hint, None);
+}
+
+#[tokio::test]
+async fn a_record_is_deleted_after_as_many_complete_polls_as_the_file_says() {
+    let mut world = World::start(&list("deletes.after = 3")).await;
+    world.upstream.fill(3);
+    world.poll().await;
+    world.upstream.remove("3");
+    assert_eq!(world.poll().await, Polling::Same);
+    // A failed poll does not count, and does not reset.
+    world.upstream.next(Answer::new(500, ""));
+    world.fail().await;
+    assert_eq!(world.poll().await, Polling::Same, "the same bytes are a complete poll");
+    assert_eq!(world.poll().await, changed(0, 0, 1));
+    // One that comes back starts anew.
+    world.upstream.remove("2");
+    world.poll().await;
+    world.poll().await;
+    world.upstream.put("2", r#"{"id":2,"v":0}"#);
+    assert_eq!(world.poll().await, Polling::Same);
+    world.upstream.remove("2");
+    world.poll().await;
+    world.poll().await;
+    assert_eq!(world.rig.lines().await, ["orders.deleted 3 #1"]);
+}
+
+#[tokio::test]
+async fn deletions_that_are_not_reported_still_leave_the_snapshot() {
+    let mut world = World::start(&list("deletes.report = false")).await;
+    world.upstream.fill(3);
+    world.poll().await;
+    world.upstream.remove("3");
+    assert_eq!(world.poll().await, changed(0, 0, 1));
+    assert!(world.rig.lines().await.is_empty());
+    assert_eq!(world.rig.snapshot().await.len(), 2);
+    world.upstream.put("3", r#"{"id":3,"v":0}"#);
+    world.poll().await;
+    assert_eq!(world.rig.lines().await, ["orders.created 3 #1"]);
+}
+
+#[tokio::test]
+async fn a_304_is_a_complete_poll() {
+    let mut world = World::start(&list("deletes.after = 2")).await;
+    world.upstream.etag(true);
+    world.upstream.fill(3);
+    world.poll().await;
+    assert_eq!(world.poll().await, Polling::Unchanged);
+    world.upstream.remove("3");
+    assert_eq!(world.poll().await, Polling::Same);
+    assert_eq!(world.poll().await, changed(0, 0, 1), "304: still missing");
+    let asked = world
+        .upstream
+        .requests()
+        .iter()
+        .filter(|r| r.header("if-none-match").is_some())
+        .count();
+    assert_eq!(asked, 3);
+    assert_eq!(world.poll().await, Polling::Unchanged);
+}
+
+/// thp/urlwatch#292: the filter failed, the ETag was stored all the same, the next poll was a 304: the change was lost
+/// for ever.
+#[tokio::test]
+async fn the_etag_of_an_answer_that_was_not_accepted_is_never_sent() {
+    let mut world = World::start(LIST).await;
+    world.upstream.etag(true);
+    world.upstream.fill(1);
+    world.poll().await;
+    let accepted = world.upstream.last();
+    assert_eq!(accepted.header("if-none-match"), None);
+    world.poll().await;
+    let etag = world.upstream.last().header("if-none-match").unwrap().to_owned();
+    for reply in [
+        Answer::new(500, "down").header("etag", "\"of-an-error\""),
+        Answer::json("{\"not\": \"a list\"}").header("etag", "\"of-a-failed-poll\""),
+        Answer::json("[{\"no\":\"key\"}]").header("etag", "\"of-no-key\""),
+        Answer::json("[]").header("etag", "\"of-a-held-one\""),
+    ] {
+        world.upstream.next(reply);
+        drop(world.rig.poll().await);
+        assert_eq!(world.upstream.last().header("if-none-match"), Some(etag.as_str()));
+    }
+    world.upstream.put("1", r#"{"id":1,"v":1}"#);
+    assert_eq!(world.poll().await, changed(0, 1, 0));
+    assert_eq!(world.upstream.last().header("if-none-match"), Some(etag.as_str()));
+}
+
+#[tokio::test]
+async fn validators_survive_a_restart_and_not_an_edit() {
+    let mut world = World::start(LIST).await;
+    world.upstream.etag(true);
+    world.upstream.fill(1);
+    world.poll().await;
+    world.restart(LIST).await;
+    assert_eq!(world.poll().await, Polling::Unchanged);
+    assert!(world.upstream.last().header("if-none-match").is_some());
+    // webchanges: an edited filter hides behind a 304.
+    world.restart(&list("ignore = [\".v\"]")).await;
+    assert_eq!(world.poll().await, Polling::Same);
+    assert_eq!(world.upstream.last().header("if-none-match"), None);
+    world.poll().await;
+    assert!(world.upstream.last().header("if-none-match").is_some());
+    world
+        .restart(&list("ignore = [\".v\"]\nsource.http.conditional = false"))
+        .await;
+    world.poll().await;
+    assert_eq!(world.upstream.last().header("if-none-match"), None);
+}
+
+#[tokio::test]
+async fn an_edit_is_compared_with_the_old_snapshot() {
+    let mut world = World::start(LIST).await;
+    world
+        .upstream
+        .set(&[("1", r#"{"id":1,"a":1,"b":1}"#), ("2", r#"{"id":2,"a":1,"b":1}"#)]);
+    world.poll().await;
+    // `ignore` alone changes no record: no event, whatever the hashes are.
+    world.restart(&list("ignore = [\".b\"]")).await;
+    assert_eq!(world.poll().await, Polling::Same);
+    world.upstream.put("1", r#"{"id":1,"a":1,"b":2}"#);
+    assert_eq!(world.poll().await, Polling::Same);
+    // The ignore is gone: the stored body of 1 has the old b, so that is a change now.
+    world.restart(LIST).await;
+    assert_eq!(world.poll().await, changed(0, 1, 0));
+    // Another source, with other records.
+    world.restart(&LIST.replace("UPSTREAM/items", "UPSTREAM/other")).await;
+    world.upstream.put("3", r#"{"id":3}"#);
+    assert_eq!(world.poll().await, changed(1, 0, 0));
+    assert_eq!(world.rig.lines().await, ["orders.updated 1 #1", "orders.created 3 #2"]);
+    world.rig.events().await.iter().for_each(check_patch);
+}
+
+#[tokio::test]
+async fn an_edit_with_rebaseline_is_silent() {
+    let mut world = World::start(LIST).await;
+    world.upstream.set(&[("1", r#"{"id":1,"name":"a"}"#)]);
+    world.poll().await;
+    world
+        .restart(&list("definition-changed = \"rebaseline\"").replace("\".id\"", "\".name\""))
+        .await;
+    assert_eq!(world.poll().await, Polling::Baseline { records: 1 });
+    assert!(world.rig.lines().await.is_empty());
+    assert_eq!(world.rig.snapshot().await.into_keys().collect::<Vec<_>>(), ["a"]);
+    world.upstream.set(&[("1", r#"{"id":2,"name":"a"}"#)]);
+    world.poll().await;
+    assert_eq!(world.rig.lines().await, ["orders.updated a #1"]);
+}
+
+#[tokio::test]
+async fn what_the_answer_says_of_itself_counts() {
+    let mut world = World::start(
+        &list("source.http.fail = \"if .ok then null else .error end\"").replace("\".[]\"", "\".rows[]\""),
+    )
+    .await;
+    world.upstream.next(Answer::json(r#"{"ok":true,"rows":[{"id":1}]}"#));
+    world.poll().await;
+    world.upstream.next(Answer::json(r#"{"ok":false,"error":"quota"}"#));
+    let error = world.fail().await;
+    assert!(error.ends_with("says that it failed (`fail`): quota"), "{error}");
+    assert_eq!(world.rig.snapshot().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_204_is_an_empty_list() {
+    for items in [".[]", ".rows[]"] {
+        let mut world = World::start(&list("empty = \"accept\"").replace("\".[]\"", &format!("{items:?}"))).await;
+        let body = if items == ".[]" {
+            r#"[{"id":1}]"#
+        } else {
+            r#"{"rows":[{"id":1}]}"#
+        };
+        world.upstream.next(Answer::json(body));
+        world.poll().await;
+        world.upstream.next(Answer::new(204, ""));
+        assert_eq!(world.poll().await, changed(0, 0, 1), "{items}");
+    }
+}
+
+#[tokio::test]
+async fn one_alert_when_it_fails_and_one_when_it_recovers() {
+    let mut world = World::start(&list("alert.after = 3")).await;
+    world.upstream.fill(1);
+    world.upstream.always(Some(Answer::new(500, "").into()));
+    for _ in 0..6 {
+        world.fail().await;
+    }
+    assert_eq!(world.rig.alerts().await, ["bellpull.bridge.failing"]);
+    // The count and what was said survive a restart.
+    world.restart(&list("alert.after = 3")).await;
+    world.fail().await;
+    world.upstream.always(None);
+    world.poll().await;
+    world.poll().await;
+    assert_eq!(
+        world.rig.alerts().await,
+        ["bellpull.bridge.failing", "bellpull.bridge.recovered"]
+    );
+    let received = world.receiver.wait_taken("/me", 2).await;
+    assert_eq!(received[0].body["data"]["failures"], json!(3));
+    assert_eq!(received[1].body["data"]["failures"], json!(7));
+}
