@@ -32,3 +32,8 @@ pub mod daemon;
 pub mod receiver;
 pub mod demo;
 pub mod cli;
+
+/// README's Rust samples compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -12,6 +12,7 @@ mod cli;
 mod config;
 mod footprint;
 mod layers;
+mod readme;
 mod ledger;
 mod poll;
 mod store;
