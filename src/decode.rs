@@ -133,6 +133,15 @@ pub fn decode(kind: Option<Kind>, page: &Page, depth_max: usize) -> Result<Cow<'
     }
 }
 
+/// The error of a document that decoded to no JSON.
+pub fn malformed(error: &serde_json::Error, document: &[u8]) -> Error {
+    Error::Malformed {
+        expected: "JSON",
+        cause: error.to_string(),
+        start: start(document),
+    }
+}
+
 /// Nesting counted over the bytes, before any parser recurses.
 fn check_depth(text: &[u8], max: usize) -> Result<(), Error> {
     let (mut depth, mut in_string, mut escaped) = (0usize, false, false);

@@ -139,15 +139,19 @@ impl Definition {
         let whole = || std::str::from_utf8(&document).map(str::trim).unwrap_or_default();
         let Some(items) = &self.items else {
             // Parsed once here, so that a damaged document is an error of the page.
-            serde_json::from_slice::<serde::de::IgnoredAny>(&document).map_err(|e| malformed(&e, &document))?;
+            serde_json::from_slice::<serde::de::IgnoredAny>(&document).map_err(|e| decode::malformed(&e, &document))?;
             return Ok(vec![raw(whole())]);
         };
         if let Some(path) = items.as_path() {
             let found = path.raw_values(&document).map_err(|message| {
-                Error::Items(expr::Error::Failed {
-                    program: items.text().to_owned(),
-                    message,
-                })
+                // Of no JSON at all the answer is to blame, not `items`.
+                match serde_json::from_slice::<serde::de::IgnoredAny>(&document) {
+                    Err(error) => Error::Decode(decode::malformed(&error, &document)),
+                    Ok(_) => Error::Items(expr::Error::Failed {
+                        program: items.text().to_owned(),
+                        message,
+                    }),
+                }
             })?;
             return Ok(found.into_iter().map(|value| raw(value.get())).collect());
         }
@@ -280,15 +284,6 @@ fn is_path(item: &crate::settings::Item<'_>, expr: &Expr) -> bool {
             .report();
     }
     !not_a_path
-}
-
-fn malformed(error: &serde_json::Error, document: &[u8]) -> decode::Error {
-    let start = String::from_utf8_lossy(document).chars().take(80).collect();
-    decode::Error::Malformed {
-        expected: "JSON",
-        cause: error.to_string(),
-        start,
-    }
 }
 
 fn hash_canonical(value: &Json) -> Hash {

@@ -201,12 +201,11 @@ impl Poller {
             .since
             .as_ref()
             .and_then(|since| mark::to_send(since, state.mark.as_deref()));
-        let count = |page: &Page| {
-            bridge.definition.count(page).map_err(|e| source::Error {
-                kind: source::ErrorKind::Request(e.to_string()),
-                hint: None,
-            })
-        };
+        let definition = bridge.clone();
+        let count = Arc::new(move |page: &Page| {
+            let failed = |e: extract::Error| source::ErrorKind::Request(e.to_string());
+            Ok(definition.definition.count(page).map_err(failed)?)
+        });
         let fetched = bridge
             .source
             .fetch(Ask {
@@ -218,7 +217,7 @@ impl Poller {
                 mark: mark.as_deref(),
                 since: bridge.since.as_ref().map(|since| &since.at),
                 absent: &bridge.absent,
-                count: &count,
+                count,
                 memo,
             })
             .await;

@@ -76,7 +76,7 @@ impl Source {
 }
 
 /// How many records a page has, for pages that end by it.
-pub type Count<'a> = &'a (dyn Fn(&Page) -> Result<usize, Error> + Sync);
+pub type Count = Arc<dyn Fn(&Page) -> Result<usize, Error> + Send + Sync>;
 
 /// What a poll gives its source.
 pub struct Ask<'a> {
@@ -91,7 +91,7 @@ pub struct Ask<'a> {
     pub since: Option<&'a page::At>,
     /// Statuses that mean "no such document".
     pub absent: &'a [u16],
-    pub count: Count<'a>,
+    pub count: Count,
     /// What was found out about pages of the last walk.
     pub memo: &'a mut Memo,
 }
@@ -134,11 +134,18 @@ impl Answer {
     }
 }
 
-/// What the pages of the last walk led to, by their bytes and their place, where the next step depends on it: an
-/// unchanged page is not parsed to find the next one.
+/// What was read in the pages of the last walk, by their bytes: an unchanged page is not read again.
 #[derive(Debug, Default)]
 pub struct Memo {
-    known: BTreeMap<(Hash, u64), Step>,
+    pages: BTreeMap<Hash, Known>,
+}
+
+/// What a page's own bytes say of what follows it, as far as its kind of pages asks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    pub records: usize,
+    /// The cursor or URL in it; `None` is the end.
+    pub next: Option<String>,
 }
 
 /// What follows a page.
@@ -152,13 +159,13 @@ pub enum Step {
 }
 
 impl Memo {
-    pub fn step(&self, page: Hash, place: u64) -> Option<Step> {
-        self.known.get(&(page, place)).cloned()
+    pub fn known(&self, page: Hash) -> Option<Known> {
+        self.pages.get(&page).cloned()
     }
 
-    /// Replaces what is known by the steps of the walk just done.
-    pub fn replace(&mut self, steps: impl IntoIterator<Item = ((Hash, u64), Step)>) {
-        self.known = steps.into_iter().collect();
+    /// Replaces what is known by what the walk just done has read.
+    pub fn replace(&mut self, pages: impl IntoIterator<Item = (Hash, Known)>) {
+        self.pages = pages.into_iter().collect();
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     config::Endpoint,
-    http::{self, BodyLimit, Request, retry_after},
+    http::{self, BodyLimit, Request, client::Turn, retry_after},
     settings::value::Value,
     store::Attempt,
 };
@@ -85,12 +85,13 @@ impl Sender {
             Err(error) => return down(format!("the store: {error}")),
         };
         record.event = outgoing.id.to_string();
-        let _turn = self
+        let _place = self
             .shared
             .in_flight
             .acquire()
             .await
             .expect("the ceiling is never closed");
+        let turn = self.shared.client.turn(&self.endpoint.url).await;
         // The time of the attempt is when it is signed, not when it began to wait for its turn.
         let now = self.shared.clock.now();
         record.at = now;
@@ -130,9 +131,9 @@ impl Sender {
         };
         let until = Instant::now() + self.endpoint.timeout;
         let first = Instant::now();
-        let mut answer = self.ask(request.clone(), until).await;
+        let mut answer = self.ask(&turn, request.clone(), until).await;
         if matches!(&answer, Err(error) if error.is_connect()) && first.elapsed() < CONNECT_AGAIN_WITHIN {
-            answer = self.ask(request, until).await;
+            answer = self.ask(&turn, request, until).await;
         }
         match answer {
             Err(error) => down(error.to_string()),
@@ -149,11 +150,11 @@ impl Sender {
         }
     }
 
-    async fn ask(&self, request: Request, until: Instant) -> Result<http::Answer, http::Error> {
+    async fn ask(&self, turn: &Turn, request: Request, until: Instant) -> Result<http::Answer, http::Error> {
         let within = until.saturating_duration_since(Instant::now());
         self.shared
             .client
-            .send(request, within, BodyLimit::Head(ANSWER_READ), None)
+            .send(turn, request, within, BodyLimit::Head(ANSWER_READ), None)
             .await
     }
 }

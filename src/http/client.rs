@@ -70,6 +70,12 @@ pub struct Client {
     origins: Arc<Mutex<BTreeMap<String, Weak<Semaphore>>>>,
 }
 
+/// A place among the requests in flight to one origin (`network.per-host`), given back when dropped.
+#[derive(Debug)]
+pub struct Turn {
+    _permit: OwnedSemaphorePermit,
+}
+
 impl Client {
     /// Errors when a root or the proxy cannot be used.
     pub fn new(config: &Config) -> Result<Self, String> {
@@ -128,9 +134,31 @@ impl Client {
         Arc::ptr_eq(&self.origins, &other.origins)
     }
 
-    /// Sends one request and reads its answer, both within `within`. Waiting for a turn at the origin counts too.
+    /// Waits for a place among the requests in flight to a URL's origin. The caller's deadline bounds it; it is no part of
+    /// a request's own time.
+    pub async fn turn(&self, url: &Url) -> Turn {
+        let origin = origin(url);
+        let turns = {
+            let mut origins = self.origins.lock().expect("no thread panics with it");
+            match origins.get(&origin).and_then(Weak::upgrade) {
+                Some(turns) => turns,
+                None => {
+                    origins.retain(|_, turns| turns.strong_count() > 0);
+                    let turns = Arc::new(Semaphore::new(self.per_host));
+                    origins.insert(origin, Arc::downgrade(&turns));
+                    turns
+                }
+            }
+        };
+        Turn {
+            _permit: turns.acquire_owned().await.expect("turns are never closed"),
+        }
+    }
+
+    /// Sends one request and reads its answer, both within `within`.
     pub async fn send(
         &self,
+        _turn: &Turn,
         request: Request,
         within: Duration,
         limit: BodyLimit,
@@ -154,7 +182,6 @@ impl Client {
         share: Option<&mut Share>,
     ) -> Result<Answer, Error> {
         self.egress.judge_literal(&request.url)?;
-        let _turn = self.turn(origin).await;
         let url = request.url.clone();
         let mut wire = reqwest::Request::new(request.method, request.url);
         *wire.headers_mut() = request.headers;
@@ -171,22 +198,6 @@ impl Client {
             body,
             url,
         })
-    }
-
-    async fn turn(&self, origin: &str) -> OwnedSemaphorePermit {
-        let turns = {
-            let mut origins = self.origins.lock().expect("no thread panics with it");
-            match origins.get(origin).and_then(Weak::upgrade) {
-                Some(turns) => turns,
-                None => {
-                    origins.retain(|_, turns| turns.strong_count() > 0);
-                    let turns = Arc::new(Semaphore::new(self.per_host));
-                    origins.insert(origin.to_owned(), Arc::downgrade(&turns));
-                    turns
-                }
-            }
-        };
-        turns.acquire_owned().await.expect("turns are never closed")
     }
 }
 

@@ -180,7 +180,7 @@ impl Poller {
         pages: u32,
         answer: Option<(Hash, Answer)>,
     ) -> Result<Polling, Failure> {
-        let deleted = count_missing(polled, &found, pages);
+        let (deleted, missing) = count_missing(polled, &found, pages);
         let first = polled.state.version == 0;
         let definition_changed = !first && !polled.definition_is_same();
         let counts = counts(polled, &found, deleted.len(), definition_changed);
@@ -193,6 +193,8 @@ impl Poller {
                 Verdict::Hold(reason) => return self.hold_answer(polled, counts, reason, answer).await,
             }
         }
+        // Of an accepted answer only: what a held or refused one lacks says nothing when the accepted one comes again.
+        polled.progress.missing = missing;
         let silence = if silent { Silence::Silent } else { Silence::Loud };
         self.commit(polled, found, deleted, pages, answer, silence).await
     }
@@ -465,7 +467,10 @@ impl Poller {
                 body: page.body.clone().into(),
             })
             .collect();
-        let count = u32::try_from(pages.len()).unwrap_or(u32::MAX).max(1);
+        let count = match pages.len() {
+            0 => polled.progress.pages.unwrap_or(polled.state.pages).max(1),
+            pages => u32::try_from(pages).unwrap_or(u32::MAX),
+        };
         let failed = |e: Failure| e.to_string();
         let (found, answer) = if pages.is_empty() {
             let accepted = polled.progress.answer.or(polled.state.answer).unwrap_or_default();
@@ -476,7 +481,10 @@ impl Poller {
             };
             (found, None)
         } else {
-            let found = self.detect(polled, pages.clone(), None).await.map_err(failed)?;
+            let found = self
+                .detect(polled, pages.clone(), Some(hold.at))
+                .await
+                .map_err(failed)?;
             let answer = Answer {
                 pages,
                 validators: hold.validators.clone(),
@@ -486,20 +494,8 @@ impl Poller {
             };
             (found, Some((hold.hash, answer)))
         };
-        // The held poll has counted its missing records: those that were due then are due now.
-        let after = polled.deletes_after(count);
-        let due: Vec<Hash> = if after <= 1 {
-            found.diff.missing.clone()
-        } else {
-            let counts: BTreeMap<Hash, u32> = polled.progress.missing.iter().copied().collect();
-            found
-                .diff
-                .missing
-                .iter()
-                .filter(|key| counts.get(*key).is_some_and(|n| *n >= after))
-                .copied()
-                .collect()
-        };
+        // As the held poll counted them: it left no trace.
+        let (due, missing) = count_missing(polled, &found, count);
         let shown = (hold.created, hold.updated, hold.deleted);
         let now = (
             u64_of(found.diff.created.len()),
@@ -511,7 +507,7 @@ impl Poller {
                 "what is held showed {shown:?} records created, updated and deleted and would now be {now:?}: wait for the next poll"
             ));
         }
-        polled.progress.missing.retain(|(key, _)| !due.contains(key));
+        polled.progress.missing = missing;
         self.commit(polled, found, due, count, answer, Silence::Loud)
             .await
             .map_err(failed)
@@ -596,7 +592,7 @@ impl Poller {
         let found = self.detect(polled, pages, date).await?;
         let mut scratch = Polled::new(polled.bridge.clone(), None, None);
         (scratch.state, scratch.progress) = (polled.state.clone(), polled.progress.clone());
-        let deleted = count_missing(&mut scratch, &found, count);
+        let (deleted, _) = count_missing(&scratch, &found, count);
         let definition_changed = polled.state.version > 0 && !polled.definition_is_same();
         let counts = counts(polled, &found, deleted.len(), definition_changed);
         let old = self
@@ -671,10 +667,10 @@ fn canonical_of(bridge: &Bridge, record: &Record) -> Result<Hash, Failure> {
         .map_err(|(what, e)| Failure::Answer(format!("`{what}` on the stored record {:?}: {e}", record.key)))
 }
 
-/// Notes which records are missing and for how long, and says which are to be deleted.
-fn count_missing(polled: &mut Polled, found: &Detected, pages: u32) -> Vec<Hash> {
+/// Which records are to be deleted, and which are missing with this answer and for how long.
+fn count_missing(polled: &Polled, found: &Detected, pages: u32) -> (Vec<Hash>, Vec<(Hash, u32)>) {
     if !found.complete {
-        return Vec::new();
+        return (Vec::new(), polled.progress.missing.clone());
     }
     let after = polled.deletes_after(pages);
     let before: BTreeMap<Hash, u32> = polled.progress.missing.iter().copied().collect();
@@ -686,9 +682,8 @@ fn count_missing(polled: &mut Polled, found: &Detected, pages: u32) -> Vec<Hash>
         }
         waiting.push((*key, count));
     }
-    // Those that are due stay counted until their deletion is durable, or held.
-    polled.progress.missing = waiting;
-    due
+    // Those that are due stay counted until their deletion is durable.
+    (due, waiting)
 }
 
 fn counts(polled: &Polled, found: &Detected, deleted: usize, definition_changed: bool) -> Counts {

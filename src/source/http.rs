@@ -1,6 +1,6 @@
 //! `source.http`: a request made from the file, walked over its pages.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use reqwest::{
@@ -11,13 +11,12 @@ use reqwest::{
     },
 };
 use serde_json::{Value as Json, json};
-use tokio::time::Instant;
 use url::Url;
 
 use super::{
-    Answer, Ask, Error, ErrorKind, Fetched, Step,
+    Answer, Ask, Count, Error, ErrorKind, Fetched, Known, Step,
     auth::Auth,
-    page::{Here, Pages},
+    page::{Here, Pages, ReadError},
 };
 use crate::{
     decode::{self, Page},
@@ -171,7 +170,7 @@ impl Source {
         }
     }
 
-    pub async fn fetch(&self, mut ask: Ask<'_>) -> Result<Fetched, Error> {
+    pub async fn fetch(self: &Arc<Self>, mut ask: Ask<'_>) -> Result<Fetched, Error> {
         let walk = Walk::start(self, &ask)?;
         let first = origin(&walk.url);
         match tokio::time::timeout(self.deadline, walk.run(&mut ask)).await {
@@ -190,20 +189,19 @@ impl Source {
 }
 
 /// One walk over the pages.
-struct Walk<'s> {
-    source: &'s Source,
+struct Walk {
+    source: Arc<Source>,
     /// Of the first request; what an answer names must stay on it.
     home: Url,
     url: Url,
     headers: HeaderMap,
     json: Option<Json>,
     text: Option<Bytes>,
-    until: Instant,
 }
 
-impl<'s> Walk<'s> {
+impl Walk {
     /// Makes the first request: values, mark, first page's parameters.
-    fn start(source: &'s Source, ask: &Ask<'_>) -> Result<Self, Error> {
+    fn start(source: &Arc<Source>, ask: &Ask<'_>) -> Result<Self, Error> {
         let input = json!({
             "now": ask.clock.now().to_string(),
             "previous": ask.previous,
@@ -262,21 +260,20 @@ impl<'s> Walk<'s> {
                 .map_err(ErrorKind::Request)?;
         }
         Ok(Self {
-            source,
+            source: source.clone(),
             home: url.clone(),
             url,
             headers,
             json,
             text,
-            until: Instant::now() + source.deadline,
         })
     }
 
     async fn run(mut self, ask: &mut Ask<'_>) -> Result<Fetched, Error> {
-        let source = self.source;
+        let source = self.source.clone();
         let mut pages: Vec<Page> = Vec::new();
-        let mut steps: Vec<((Hash, u64), Step)> = Vec::new();
-        let mut asked = std::collections::BTreeSet::new();
+        let mut read: Vec<(Hash, Known)> = Vec::new();
+        let mut asked = BTreeSet::from([self.asked()]);
         let (mut size, mut records, mut hint) = (0u64, 0u64, None);
         let mut first = None;
         loop {
@@ -325,35 +322,23 @@ impl<'s> Walk<'s> {
                 }
                 .into());
             }
-            let place = source.pages.as_ref().map_or(0, |list| list.place(number, records));
-            let known = ask.memo.step(page.hash, place);
-            if known.is_none() && !empty {
-                self.check_fail(&page, number, &from)?;
-            }
-            let step = match (&source.pages, known) {
-                (None, _) => Step::End,
-                (Some(_), _) if empty => Step::End,
-                // A Link header is no part of the bytes.
-                (Some(list), Some(step)) if !matches!(list.kind, super::page::Kind::Link { .. }) => step,
-                (Some(list), _) => {
-                    let document = || decode_page(source, &page);
-                    let count = || (ask.count)(&page);
-                    let here = Here {
-                        number,
-                        records_before: records,
-                        url: &answer.url,
-                        headers: &answer.headers,
-                    };
-                    list.step(&here, &document, &count)?
-                }
+            let known = match ask.memo.known(page.hash) {
+                Some(known) => known,
+                None if empty => Known::default(),
+                None => self.read(ask, &page, number, &from).await?,
             };
-            if let (Some(list), Step::Parameter(next)) = (&source.pages, &step)
-                && matches!(list.kind, super::page::Kind::Offset { .. })
-            {
-                // The next offset is what was counted.
-                records = next.parse().unwrap_or(records);
-            }
-            if number > 0 && step_repeats(&pages, &page, ask)? {
+            let here = Here {
+                number,
+                records_before: records,
+                url: &answer.url,
+                headers: &answer.headers,
+            };
+            let step = match &source.pages {
+                Some(list) if !empty => list.step(&here, &known)?,
+                _ => Step::End,
+            };
+            records += u64::try_from(known.records).unwrap_or(0);
+            if pages.iter().any(|earlier| earlier.hash == page.hash) && self.has_records(ask, &page).await? {
                 return Err(ErrorKind::Repeats {
                     origin: from,
                     page: number + 1,
@@ -361,7 +346,7 @@ impl<'s> Walk<'s> {
                 }
                 .into());
             }
-            steps.push(((page.hash, place), step.clone()));
+            read.push((page.hash, known));
             if first.is_none() {
                 first = Some((
                     validators_of(&answer.headers),
@@ -384,12 +369,7 @@ impl<'s> Walk<'s> {
                 }
                 step => {
                     self.turn(step, &answer.url)?;
-                    let same = (
-                        self.url.to_string(),
-                        self.json.as_ref().map(Json::to_string),
-                        format!("{:?}", self.headers),
-                    );
-                    if !asked.insert(same) {
+                    if !asked.insert(self.asked()) {
                         return Err(ErrorKind::Repeats {
                             origin: from,
                             page: number + 2,
@@ -400,7 +380,7 @@ impl<'s> Walk<'s> {
                 }
             }
         }
-        ask.memo.replace(steps);
+        ask.memo.replace(read);
         let (validators, date, meta) = first.unwrap_or_default();
         // A validator speaks for its page only.
         let validators = if pages.len() == 1 {
@@ -448,7 +428,7 @@ impl<'s> Walk<'s> {
 
     /// One page: the request, and its redirects by hand.
     async fn ask(&self, ask: &mut Ask<'_>, validators: Option<&Validators>) -> Result<http::Answer, Error> {
-        let source = self.source;
+        let source = &self.source;
         let (mut url, mut method) = (self.url.clone(), source.method.clone());
         let mut body = match &self.json {
             Some(json) => Some(Bytes::from(json.to_string())),
@@ -479,16 +459,17 @@ impl<'s> Walk<'s> {
                     }
                 }
             }
-            let within = source.timeout.min(self.until.saturating_duration_since(Instant::now()));
             let request = Request {
                 method: method.clone(),
                 url: target,
                 headers,
                 body: body.clone(),
             };
+            let turn = ask.client.turn(&request.url).await;
+            let limit = source.answer_limit();
             let mut answer = ask
                 .client
-                .send(request, within, source.answer_limit(), Some(ask.share))
+                .send(&turn, request, source.timeout, limit, Some(ask.share))
                 .await
                 .map_err(ErrorKind::Http)?;
             // Later steps and messages see the URL without the credentials of `auth.query`.
@@ -537,24 +518,66 @@ impl<'s> Walk<'s> {
         .into())
     }
 
-    fn check_fail(&self, page: &Page, number: usize, from: &str) -> Result<(), Error> {
-        let Some(fail) = &self.source.fail else { return Ok(()) };
-        let found = fail
-            .all_of_text(&decode_page(self.source, page)?)
-            .map_err(ErrorKind::Expr)?;
+    /// What tells one question from another.
+    fn asked(&self) -> (String, Option<String>, String) {
+        (
+            self.url.to_string(),
+            self.json.as_ref().map(Json::to_string),
+            format!("{:?}", self.headers),
+        )
+    }
+
+    /// Reads a page, on a blocking thread: whether it says that it failed, and what follows it.
+    async fn read(&self, ask: &Ask<'_>, page: &Page, number: usize, from: &str) -> Result<Known, Error> {
+        if self.source.fail.is_none() && !self.source.pages.as_ref().is_some_and(Pages::reads) {
+            return Ok(Known::default());
+        }
+        let (source, count, page, origin) = (self.source.clone(), ask.count.clone(), page.clone(), from.to_owned());
+        blocking(move || read_page(&source, &count, &page, number + 1, origin)).await
+    }
+
+    async fn has_records(&self, ask: &Ask<'_>, page: &Page) -> Result<bool, Error> {
+        let (count, page) = (ask.count.clone(), page.clone());
+        blocking(move || Ok(count(&page)? > 0)).await
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    let panicked = |e| Error::from(ErrorKind::Request(format!("reading a page panicked: {e}")));
+    tokio::task::spawn_blocking(work).await.map_err(panicked)?
+}
+
+fn read_page(source: &Source, count: &Count, page: &Page, number: usize, origin: String) -> Result<Known, Error> {
+    let document = decode::decode(source.decode, page, source.depth_max).map_err(ErrorKind::Decode)?;
+    if let Some(fail) = &source.fail {
+        let found = fail.all_of_text(&document).map_err(ErrorKind::Expr)?;
         let message = match found.into_iter().next() {
-            None | Some(Json::Null | Json::Bool(false)) => return Ok(()),
-            Some(Json::String(text)) => text,
-            Some(other) => other.to_string(),
+            None | Some(Json::Null | Json::Bool(false)) => None,
+            Some(Json::String(text)) => Some(text),
+            Some(other) => Some(other.to_string()),
         };
-        let message = message.chars().take(EXCERPT_CHARS).collect();
-        Err(ErrorKind::Fail {
-            origin: from.to_owned(),
-            page: number + 1,
+        if let Some(message) = message {
+            let message = message.chars().take(EXCERPT_CHARS).collect();
+            return Err(ErrorKind::Fail {
+                origin,
+                page: number,
+                message,
+            }
+            .into());
+        }
+    }
+    let Some(list) = &source.pages else {
+        return Ok(Known::default());
+    };
+    list.look_into(&document, || count(page)).map_err(|error| match error {
+        ReadError::Source(error) => error,
+        ReadError::Next(message) => ErrorKind::Next {
+            origin,
+            page: number,
             message,
         }
-        .into())
-    }
+        .into(),
+    })
 }
 
 /// Keeps only headers that say nothing of who asks.
@@ -570,17 +593,6 @@ impl Public for HeaderMap {
             self.insert(ACCEPT, accept);
         }
     }
-}
-
-/// A page with records that came before in the same walk.
-fn step_repeats(pages: &[Page], page: &Page, ask: &Ask<'_>) -> Result<bool, Error> {
-    Ok(pages.iter().any(|earlier| earlier.hash == page.hash) && (ask.count)(page)? > 0)
-}
-
-fn decode_page(source: &Source, page: &Page) -> Result<Vec<u8>, Error> {
-    Ok(decode::decode(source.decode, page, source.depth_max)
-        .map_err(ErrorKind::Decode)?
-        .into_owned())
 }
 
 fn validators_of(headers: &HeaderMap) -> Validators {

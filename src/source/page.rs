@@ -4,7 +4,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LINK};
 use serde_json::Value as Json;
 use url::Url;
 
-use super::{Error, ErrorKind, Step};
+use super::{Error, ErrorKind, Known, Step};
 use crate::{
     expr::Expr,
     settings::{Item, Table},
@@ -222,15 +222,6 @@ impl Pages {
         }
     }
 
-    /// What the step after a page depends on beside its bytes: the number of the page, or of the records before it.
-    pub fn place(&self, number: usize, records_before: u64) -> u64 {
-        match &self.kind {
-            Kind::Page { .. } => u64::try_from(number).unwrap_or(u64::MAX),
-            Kind::Offset { .. } => records_before,
-            Kind::Link { .. } | Kind::Cursor { .. } | Kind::NextUrl { .. } => 0,
-        }
-    }
-
     /// Where the parameter of a [`Step::Parameter`] goes.
     pub fn at(&self) -> Option<&At> {
         match &self.kind {
@@ -250,73 +241,84 @@ impl Pages {
         }
     }
 
-    /// What follows a page. `count` parses only where the end shows by it, `document` only where the next page's name is
-    /// in it.
-    pub fn step(
-        &self,
-        here: &Here<'_>,
-        document: &dyn Fn() -> Result<Vec<u8>, Error>,
-        count: &dyn Fn() -> Result<usize, Error>,
-    ) -> Result<Step, Error> {
-        let Here {
-            number,
-            records_before,
-            url,
-            headers,
-        } = *here;
-        let wrong = |message: String| ErrorKind::Next {
-            origin: crate::http::origin(url),
-            page: number + 1,
-            message,
-        };
-        let to_url = |target: &str| {
-            url.join(target)
-                .map(Step::Url)
-                .map_err(|e| Error::from(wrong(format!("the next URL is none: {e}"))))
-        };
+    /// Whether what follows a page stands in its bytes.
+    pub fn reads(&self) -> bool {
+        !matches!(self.kind, Kind::Link { .. })
+    }
+
+    /// Reads from a page's document what its step needs; an unchanged page is not read again.
+    pub fn look_into(&self, document: &[u8], count: impl FnOnce() -> Result<usize, Error>) -> Result<Known, ReadError> {
         match &self.kind {
-            Kind::Link { rel } => match link(headers, rel) {
-                Some(target) => to_url(&target),
-                None => Ok(Step::End),
-            },
-            Kind::Page { start, size, .. } => {
-                let records = count()?;
-                let short = size
-                    .as_ref()
-                    .is_some_and(|(_, size)| u64::try_from(records).unwrap_or(0) < *size);
-                let next = start + u64::try_from(number).unwrap_or(0) + 1;
-                Ok(if records == 0 || short {
-                    Step::End
-                } else {
-                    Step::Parameter(next.to_string())
-                })
-            }
-            Kind::Offset { limit, .. } => {
-                let records = u64::try_from(count()?).unwrap_or(0);
-                let short = limit.as_ref().is_some_and(|(_, limit)| records < *limit);
-                Ok(if records == 0 || short {
-                    Step::End
-                } else {
-                    Step::Parameter((records_before + records).to_string())
-                })
-            }
+            Kind::Link { .. } => Ok(Known::default()),
+            Kind::Page { .. } | Kind::Offset { .. } => Ok(Known {
+                records: count()?,
+                next: None,
+            }),
             Kind::Cursor { next, .. } | Kind::NextUrl { next } => {
                 let found = next
-                    .all_of_text(&document()?)
+                    .all_of_text(document)
                     .map_err(|e| Error::from(ErrorKind::Expr(e)))?;
-                let text = match found.into_iter().next() {
-                    None | Some(Json::Null | Json::Bool(false)) => return Ok(Step::End),
-                    Some(Json::String(text)) => text,
-                    Some(Json::Number(number)) => number.to_string(),
-                    Some(other) => return Err(wrong(format!("`next` gives {}, not a string", kind_of(&other))).into()),
+                let next = match found.into_iter().next() {
+                    None | Some(Json::Null | Json::Bool(false)) => None,
+                    Some(Json::String(text)) => Some(text).filter(|text| !text.is_empty()),
+                    Some(Json::Number(number)) => Some(number.to_string()),
+                    Some(other) => {
+                        return Err(ReadError::Next(format!(
+                            "`next` gives {}, not a string",
+                            kind_of(&other)
+                        )));
+                    }
                 };
-                match (&self.kind, text.is_empty()) {
-                    (_, true) => Ok(Step::End),
-                    (Kind::NextUrl { .. }, _) => to_url(&text),
-                    _ => Ok(Step::Parameter(text)),
-                }
+                Ok(Known { records: 0, next })
             }
         }
+    }
+
+    /// What follows a page of which this is known.
+    pub fn step(&self, here: &Here<'_>, known: &Known) -> Result<Step, Error> {
+        let to_url = |target: &str| {
+            here.url.join(target).map(Step::Url).map_err(|e| {
+                let message = format!("the next URL is none: {e}");
+                Error::from(ErrorKind::Next {
+                    origin: crate::http::origin(here.url),
+                    page: here.number + 1,
+                    message,
+                })
+            })
+        };
+        let records = u64::try_from(known.records).unwrap_or(u64::MAX);
+        let number = |goes_on: bool, next: u64| {
+            if goes_on {
+                Step::Parameter(next.to_string())
+            } else {
+                Step::End
+            }
+        };
+        let full = |size: &Option<(String, u64)>| records > 0 && size.as_ref().is_none_or(|(_, size)| records >= *size);
+        Ok(match (&self.kind, &known.next) {
+            (Kind::Link { rel }, _) => link(here.headers, rel).map_or(Ok(Step::End), |target| to_url(&target))?,
+            (Kind::Page { start, size, .. }, _) => {
+                number(full(size), start + u64::try_from(here.number).unwrap_or(0) + 1)
+            }
+            (Kind::Offset { limit, .. }, _) => number(full(limit), here.records_before + records),
+            (_, None) => Step::End,
+            (Kind::NextUrl { .. }, Some(next)) => to_url(next)?,
+            (Kind::Cursor { .. }, Some(next)) => Step::Parameter(next.clone()),
+        })
+    }
+}
+
+/// Why a page's bytes do not say what follows.
+#[derive(Debug)]
+pub enum ReadError {
+    Source(Error),
+    /// `next` gives something else.
+    Next(String),
+}
+
+impl From<Error> for ReadError {
+    fn from(error: Error) -> Self {
+        Self::Source(error)
     }
 }
 

@@ -90,9 +90,7 @@ async fn a_thousand_bridges_take_less_than_60_mib() {
 #[test]
 #[ignore = "of the release build"]
 fn the_binary_is_smaller_than_25_mib() {
-    let size = std::fs::metadata(env!("CARGO_BIN_EXE_bellpull"))
-        .expect("it is built")
-        .len();
+    let size = std::fs::metadata(bellpull().get_program()).expect("it is built").len();
     println!("the binary has {size} bytes");
     assert!(size < BINARY_BYTES_MAX);
 }
