@@ -191,9 +191,10 @@ mod tests {
                 r#"secrets = [{ value = "**********" }, { value="***" }]"#,
             ),
             ("auth.bearer.secret.value = 'abc'", "auth.bearer.secret.value = '***'"),
+            ("# whsec_QUJD+/=.", "# whsec_*******."),
             (
                 r#"secret = "whsec_QUJD+/=" # no table"#,
-                r#"secret = "whsec_*******" # no table"#,
+                r#"secret = "*************" # no table"#,
             ),
             (r#"value = "open"#, r#"value = "****"#),
             (r#"key = ".value""#, r#"key = ".value""#),
