@@ -96,6 +96,11 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// As it may be shown: without the secrets of the bridge's source.
+    pub fn told(&self, bridge: &Bridge) -> String {
+        bridge.source.redact(self.to_string())
+    }
+
     fn kind(&self) -> FailureKind {
         match self {
             Self::Source(error) => error.failure_kind(),
@@ -302,18 +307,18 @@ impl Poller {
 
     async fn failed(&self, polled: &mut Polled, failure: &Failure) {
         let bridge = &polled.bridge;
+        let error = failure.told(bridge);
         polled.progress.failures = polled.progress.failures.saturating_add(1);
-        polled.progress.last_error = Some(failure.to_string());
         let failures = polled.progress.failures;
         if failures == 1 {
-            tracing::warn!(bridge = %bridge.name, error = %failure, "the poll failed");
+            tracing::warn!(bridge = %bridge.name, error, "the poll failed");
         } else {
-            tracing::debug!(bridge = %bridge.name, failures, error = %failure, "the poll failed again");
+            tracing::debug!(bridge = %bridge.name, failures, error, "the poll failed again");
         }
+        polled.progress.last_error = Some(error.clone());
         if failures >= bridge.alert.after && !polled.progress.alerted {
             polled.progress.alerted = true;
-            let data =
-                serde_json::json!({ "bridge": &*bridge.name, "failures": failures, "error": failure.to_string() });
+            let data = serde_json::json!({ "bridge": &*bridge.name, "failures": failures, "error": error });
             self.alert(&polled.bridge, "bridge.failing", data).await;
         }
     }

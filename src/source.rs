@@ -67,6 +67,13 @@ impl Source {
         }
     }
 
+    /// A message without this source's secrets.
+    pub fn redact(&self, message: String) -> String {
+        match self {
+            Self::Http(source) => source.redact(message),
+        }
+    }
+
     /// The request as a person reads it, without secrets.
     pub fn describe(&self) -> String {
         match self {

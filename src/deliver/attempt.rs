@@ -129,11 +129,11 @@ impl Sender {
             headers,
             body: Some(body),
         };
-        let until = Instant::now() + self.endpoint.timeout;
         let first = Instant::now();
-        let mut answer = self.ask(&turn, request.clone(), until).await;
+        let mut answer = self.ask(&turn, request.clone(), self.endpoint.timeout).await;
         if matches!(&answer, Err(error) if error.is_connect()) && first.elapsed() < CONNECT_AGAIN_WITHIN {
-            answer = self.ask(&turn, request, until).await;
+            let rest = self.endpoint.timeout.saturating_sub(first.elapsed());
+            answer = self.ask(&turn, request, rest).await;
         }
         match answer {
             Err(error) => down(error.to_string()),
@@ -150,8 +150,7 @@ impl Sender {
         }
     }
 
-    async fn ask(&self, turn: &Turn, request: Request, until: Instant) -> Result<http::Answer, http::Error> {
-        let within = until.saturating_duration_since(Instant::now());
+    async fn ask(&self, turn: &Turn, request: Request, within: Duration) -> Result<http::Answer, http::Error> {
         self.shared
             .client
             .send(turn, request, within, BodyLimit::Head(ANSWER_READ), None)

@@ -566,12 +566,19 @@ async fn run_job(poller: Poller, mut polled: Polled, job: Job) -> (Polled, Optio
         }
         Job::Poll(answer) => {
             let outcome = poller.poll_once(&mut polled).await;
-            reply(answer, outcome.result.as_ref().map(show).map_err(Failure::to_string));
+            reply(
+                answer,
+                outcome
+                    .result
+                    .as_ref()
+                    .map(show)
+                    .map_err(|failure| failure.told(&polled.bridge)),
+            );
             return (polled, Some(outcome));
         }
         Job::DryRun(saved, answer) => {
             let result = dry_run(&poller, &mut polled, saved).await;
-            reply(answer, result.map_err(|e| e.to_string()));
+            reply(answer, result.map_err(|failure| failure.told(&polled.bridge)));
         }
         Job::Accept(hash, answer) => {
             let result = poller.accept(&mut polled, hash).await;

@@ -113,6 +113,16 @@ impl Auth {
         auth
     }
 
+    /// Texts that no message may hold.
+    pub fn secrets(&self) -> Vec<&Secret> {
+        match self {
+            Self::Basic { password, .. } => vec![password],
+            Self::Bearer { secret } => vec![secret],
+            Self::Header { value, .. } => vec![value],
+            Self::Query(pairs) => pairs.iter().map(|(_, value)| value).collect(),
+        }
+    }
+
     /// Puts the credentials on a request.
     pub fn apply(&self, url: &mut Url, headers: &mut HeaderMap) -> Result<(), String> {
         let value = |text: String| {

@@ -170,6 +170,31 @@ impl Source {
         }
     }
 
+    /// A message without the secrets of this source: an API's error may echo what it was sent.
+    pub fn redact(&self, message: String) -> String {
+        /// A shorter secret is none, and would blank out words.
+        const SECRET_BYTES_MIN: usize = 6;
+        let values = self
+            .headers
+            .iter()
+            .map(|(_, v)| v)
+            .chain(self.query.iter().map(|(_, v)| v))
+            .chain([&self.url]);
+        let values = values.filter_map(|value| match value {
+            Value::Secret(secret) => Some(secret),
+            _ => None,
+        });
+        let secrets = self
+            .auth
+            .iter()
+            .flat_map(Auth::secrets)
+            .chain(values)
+            .map(|secret| secret.expose());
+        secrets
+            .filter(|secret| secret.len() >= SECRET_BYTES_MIN)
+            .fold(message, |message, secret| message.replace(secret, "***"))
+    }
+
     pub async fn fetch(self: &Arc<Self>, mut ask: Ask<'_>) -> Result<Fetched, Error> {
         let walk = Walk::start(self, &ask)?;
         let first = origin(&walk.url);
@@ -549,6 +574,9 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + S
 
 fn read_page(source: &Source, count: &Count, page: &Page, number: usize, origin: String) -> Result<Known, Error> {
     let document = decode::decode(source.decode, page, source.depth_max).map_err(ErrorKind::Decode)?;
+    // Of no JSON at all the answer is to blame, not the expression that reads it.
+    serde_json::from_slice::<serde::de::IgnoredAny>(&document)
+        .map_err(|e| ErrorKind::Decode(decode::malformed(&e, &document)))?;
     if let Some(fail) = &source.fail {
         let found = fail.all_of_text(&document).map_err(ErrorKind::Expr)?;
         let message = match found.into_iter().next() {

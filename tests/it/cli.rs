@@ -448,3 +448,22 @@ fn help_names_every_command() {
         assert!(ran.out.contains(&format!("\n  {command} ")), "{command}: {}", ran.out);
     }
 }
+
+/// An API that echoes what it was sent would put the request's token into the log and into `status` (seen in Logstash).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_an_api_echoes_is_not_shown() {
+    let (upstream, receiver) = (Upstream::start().await, Receiver::start().await);
+    let echo = crate::support::server::Answer::new(418, r#"{"error":"bad token s3cr3t-token"}"#);
+    upstream.always(Some(echo.into()));
+    let place = std::sync::Arc::new(Place::new(&configuration(&upstream, &receiver, "1h")));
+    let p = place.clone();
+    let daemon = beside(move || p.start()).await;
+    let p = place.clone();
+    let (polled, status) =
+        beside(move || (p.run(&["poll", "shop-orders"]), p.json(&["status"])["bridges"]["shop-orders"].clone())).await;
+    assert_eq!(polled.code, 1);
+    assert!(polled.err.contains("answered 418") && polled.err.contains("bad token ***"), "{}", polled.err);
+    assert!(status["last_error"].as_str().expect("an error").contains("bad token ***"), "{status}");
+    let log = beside(move || daemon.stop()).await;
+    assert!(log.contains("bad token ***") && !log.contains("s3cr3t"), "{log}");
+}
