@@ -46,6 +46,8 @@ pub struct Job {
     pub waiting: Waiting,
     /// When it was taken: failures of attempts from before a backoff do not lengthen it.
     pub taken: Timestamp,
+    /// Sent to see whether the endpoint is back.
+    pub probe: bool,
 }
 
 #[derive(Debug)]
@@ -62,6 +64,9 @@ pub struct Queue {
     probed: u64,
     /// When the endpoint last went down.
     down_since: Option<Timestamp>,
+    /// How often the endpoint went down with an event that was no probe. One that does it again and again is poison: it
+    /// waits for itself, so that it does not hold up the rest. In memory only.
+    downs: HashMap<Position, u16>,
 }
 
 impl Queue {
@@ -76,6 +81,7 @@ impl Queue {
             in_flight: HashMap::new(),
             probed: 0,
             down_since: None,
+            downs: HashMap::new(),
         }
     }
 
@@ -87,9 +93,9 @@ impl Queue {
         self.lanes.is_empty()
     }
 
-    /// The earliest due time of a lane's first event.
+    /// When the oldest event that may go next was committed; replays have no such time.
     pub fn oldest(&self) -> Option<Timestamp> {
-        self.heads.first().map(|(due, ..)| *due)
+        self.heads.iter().map(|(due, ..)| *due).find(|due| *due > Timestamp(0))
     }
 
     pub fn state(&self) -> &EndpointState {
@@ -108,30 +114,48 @@ impl Queue {
         if self.state.disabled.is_some() || self.in_flight.len() >= self.in_flight_max {
             return None;
         }
-        let lane = match self.state.next_attempt {
+        let probe = match self.state.next_attempt {
             Some(at) if at > now || !self.in_flight.is_empty() => return None,
-            Some(_) => self.probe()?,
-            None => self
-                .heads
+            next_attempt => next_attempt.is_some(),
+        };
+        let lane = if probe {
+            self.probe()?
+        } else {
+            self.heads
                 .first()
                 .filter(|(due, ..)| *due <= now)
-                .map(|(.., lane)| *lane)?,
+                .map(|(.., lane)| *lane)?
         };
         let waiting = *self.lanes.range((lane, START)..).next()?.1;
         self.unhead(lane);
         self.in_flight.insert(lane, waiting.position);
-        Some(Job { waiting, taken: now })
+        Some(Job {
+            waiting,
+            taken: now,
+            probe,
+        })
     }
 
-    /// The lane after the last probed one, of those with nothing in flight.
+    /// The lane after the last probed one; rather one whose next event has not taken the endpoint down.
     fn probe(&mut self) -> Option<u64> {
-        let after = self
-            .probed
-            .checked_add(1)
-            .and_then(|from| self.lanes.range((from, START)..).next());
-        let lane = after.or_else(|| self.lanes.iter().next()).map(|((lane, _), _)| *lane)?;
+        let mut lane = self.lane_after(self.probed)?;
+        for _ in 0..self.downs.len() {
+            let (_, head) = self.lanes.range((lane, START)..).next()?;
+            if !self.downs.contains_key(&head.position) {
+                break;
+            }
+            lane = self.lane_after(lane)?;
+        }
         self.probed = lane;
         Some(lane)
+    }
+
+    /// The next lane in order, from the last to the first.
+    fn lane_after(&self, lane: u64) -> Option<u64> {
+        let after = lane
+            .checked_add(1)
+            .and_then(|from| self.lanes.range((from, START)..).next());
+        after.or_else(|| self.lanes.iter().next()).map(|((lane, _), _)| *lane)
     }
 
     /// When something can be sent next; `None` while nothing can.
@@ -152,7 +176,10 @@ impl Queue {
         let outcome = self.decide(job, answered, now, random);
         let key = (job.waiting.lane, job.waiting.position);
         match outcome {
-            Outcome::Delivered | Outcome::Dead => drop(self.lanes.remove(&key)),
+            Outcome::Delivered | Outcome::Dead => {
+                self.lanes.remove(&key);
+                self.downs.remove(&job.waiting.position);
+            }
             Outcome::Retry { due, refusals } => {
                 if let Some(waiting) = self.lanes.get_mut(&key) {
                     (waiting.due, waiting.refusals) = (due, refusals);
@@ -194,7 +221,10 @@ impl Queue {
                     self.state.next_attempt = self.state.next_attempt.max(Some(now.plus(*wait)));
                 }
                 self.disable_when_long(now);
-                Outcome::Retry { due: now, refusals }
+                Outcome::Retry {
+                    due: self.due_after_down(job, now, random),
+                    refusals,
+                }
             }
             Answered::Refused { error, retry_after } => {
                 self.failed(error, now);
@@ -210,6 +240,19 @@ impl Queue {
                     refusals: refusals.saturating_add(1),
                 }
             }
+        }
+    }
+
+    /// The endpoint's backoff is wait enough, but for an event that takes it down again and again.
+    fn due_after_down(&mut self, job: &Job, now: Timestamp, random: f64) -> Timestamp {
+        if job.probe {
+            return job.waiting.due;
+        }
+        let downs = self.downs.entry(job.waiting.position).or_default();
+        *downs = downs.saturating_add(1);
+        match *downs {
+            1 => job.waiting.due,
+            again => now.plus(self.wait(again - 1, None, random)),
         }
     }
 
@@ -430,6 +473,29 @@ mod tests {
         let probe = take(&mut queue, now);
         assert_eq!(end(&mut queue, &probe[0].2, Answered::Taken, now), Outcome::Delivered);
         assert_eq!(take(&mut queue, now).len(), 2, "all that waits goes at once");
+    }
+
+    /// A receiver that fails with 503 on one event took the endpoint down each time that event's turn came.
+    #[test]
+    fn a_poison_event_does_not_hold_the_endpoint_down() {
+        let mut queue = filled(&[(1, 1)]);
+        (0..400).for_each(|n| queue.push(waiting(100 + n, 10 + n)));
+        let (mut now, mut delivered, mut last) = (0, 0, 0);
+        while delivered < 400 && now < 3_600_000 {
+            for (lane, _, job) in take(&mut queue, now) {
+                match lane {
+                    1 => drop(end(&mut queue, &job, down(), now)),
+                    _ => {
+                        (delivered, last) = (delivered + 1, now);
+                        end(&mut queue, &job, Answered::Taken, now);
+                    }
+                }
+            }
+            now = queue.wake(Timestamp(now)).map_or(now, |at| at.0.max(now + 1));
+        }
+        assert_eq!(delivered, 400);
+        assert!(last < 10_000, "{last} ms");
+        assert_eq!(queue.len(), 1, "it is still tried");
     }
 
     #[test]

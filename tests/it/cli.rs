@@ -459,11 +459,26 @@ async fn a_secret_that_an_api_echoes_is_not_shown() {
     let p = place.clone();
     let daemon = beside(move || p.start()).await;
     let p = place.clone();
-    let (polled, status) =
-        beside(move || (p.run(&["poll", "shop-orders"]), p.json(&["status"])["bridges"]["shop-orders"].clone())).await;
+    let (polled, status) = beside(move || {
+        (
+            p.run(&["poll", "shop-orders"]),
+            p.json(&["status"])["bridges"]["shop-orders"].clone(),
+        )
+    })
+    .await;
     assert_eq!(polled.code, 1);
-    assert!(polled.err.contains("answered 418") && polled.err.contains("bad token ***"), "{}", polled.err);
-    assert!(status["last_error"].as_str().expect("an error").contains("bad token ***"), "{status}");
+    assert!(
+        polled.err.contains("answered 418") && polled.err.contains("bad token ***"),
+        "{}",
+        polled.err
+    );
+    assert!(
+        status["last_error"]
+            .as_str()
+            .expect("an error")
+            .contains("bad token ***"),
+        "{status}"
+    );
     let log = beside(move || daemon.stop()).await;
     assert!(log.contains("bad token ***") && !log.contains("s3cr3t"), "{log}");
 }
