@@ -530,14 +530,15 @@ async fn run(seed: u64, cycles: u32) -> Figures {
             stage => stage,
         };
         *kills.entry(reached).or_default() += 1;
-        let mut ledger = lock();
-        ledger.life += 1;
-        ledger.trap = None;
-        for _ in 0..1 + ledger.random.below(6) {
-            ledger.change();
-        }
-        let life = ledger.life;
-        drop(ledger);
+        let life = {
+            let mut ledger = lock();
+            ledger.life += 1;
+            ledger.trap = None;
+            for _ in 0..1 + ledger.random.below(6) {
+                ledger.change();
+            }
+            ledger.life
+        };
         child = start(&place, life);
         // Some lives see changes come while they start.
         let more = lock().random.below(4);

@@ -1,5 +1,13 @@
 //! One binary for all integration tests.
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test that panics has found something, and the helpers of tests are tests"
+)]
+
 mod support {
     pub mod daemon;
     pub mod receiver;
@@ -15,4 +23,9 @@ mod layers;
 mod readme;
 mod ledger;
 mod poll;
+mod bad_input;
+mod deliver;
+mod hold;
+mod schedule_run;
+mod unchanged;
 mod store;

@@ -91,6 +91,8 @@ pub struct Rig {
     pub deliveries: deliver::Handle,
     shutdown: CancellationToken,
     running: Vec<JoinHandle<Result<(), store::Error>>>,
+    /// The runner writes where bridges stand; the rig's own are older.
+    ran: bool,
     _dir: TempDir,
 }
 
@@ -151,13 +153,16 @@ impl Rig {
             deliveries: handle,
             shutdown,
             running,
+            ran: false,
             _dir: dir,
         }
     }
 
     /// As a stop of the daemon: what is under way ends, and where bridges stand is written.
     pub async fn stop(&mut self) {
-        self.save().await;
+        if !self.ran {
+            self.save().await;
+        }
         self.crash().await;
     }
 
@@ -194,8 +199,9 @@ impl Rig {
         self.poller.clone().poll_once(polled).await
     }
 
-    /// Starts the runner with the bridges of the configuration.
+    /// Starts the runner with the bridges of the configuration; it ends with the last handle.
     pub async fn run(&mut self) -> poller::Handle {
+        self.ran = true;
         let (runner, handle) = Runner::new(self.poller.clone(), self.config.daemon.polls_in_flight);
         self.running.push(tokio::spawn(runner.run(self.shutdown.clone())));
         handle.apply(self.config.bridges.clone(), self.poller.clone()).await;

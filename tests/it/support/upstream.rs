@@ -105,11 +105,6 @@ impl Upstream {
         self.with(|state| state.records.retain(|(k, _)| k != key));
     }
 
-    /// Keys and JSON texts.
-    pub fn records(&self) -> Vec<(String, String)> {
-        self.with(|state| state.records.clone())
-    }
-
     pub fn etag(&self, on: bool) {
         self.with(|state| state.etag = on);
     }
