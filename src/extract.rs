@@ -70,9 +70,24 @@ pub enum Error {
 
 impl Definition {
     /// Reads `items`, `key`, `ignore` and `unordered`.
-    pub fn read(table: &mut Table<'_>, source: &crate::source::Source) -> Option<Self> {
+    ///
+    /// `source` is absent when it has errors of its own.
+    pub fn read(table: &mut Table<'_>, source: Option<&crate::source::Source>) -> Option<Self> {
         let items = table.take("items").map(|item| item.expr());
+        let key_place = table.key_place("key");
         let key = table.take("key").map(|item| item.expr());
+        let mut paths = |name: &'static str| -> Option<Vec<Expr>> {
+            let Some(item) = table.take(name) else {
+                return Some(Vec::new());
+            };
+            let all: Vec<Option<Expr>> = item
+                .items()?
+                .iter()
+                .map(|i| i.expr().filter(|expr| is_path(i, expr)))
+                .collect();
+            all.into_iter().collect()
+        };
+        let (ignore, unordered) = (paths("ignore"), paths("unordered"));
         if let (Some(place), None) = (items.is_some().then(|| table.place.clone()), &key) {
             table
                 .error_at(
@@ -87,34 +102,18 @@ impl Definition {
                 .report();
             return None;
         }
-        if items.is_none() && key.is_some() {
-            table
-                .error(format!(
-                    "`key` in {} needs `items`: a document has the key \"\"",
-                    table.title()
-                ))
-                .report();
+        if let (None, Some(place)) = (&items, key_place) {
+            let message = format!("`key` in {} needs `items`: a document has the key \"\"", table.title());
+            table.error_at(place, message).report();
             return None;
         }
-        let mut paths = |name: &'static str| -> Option<Vec<Expr>> {
-            let Some(item) = table.take(name) else {
-                return Some(Vec::new());
-            };
-            let all: Vec<Option<Expr>> = item
-                .items()?
-                .iter()
-                .map(|i| i.expr().filter(|expr| is_path(i, expr)))
-                .collect();
-            all.into_iter().collect()
-        };
-        let (ignore, unordered) = (paths("ignore"), paths("unordered"));
         Some(Self {
             items: items.map_or(Some(None), |i| i.map(Some))?,
             key: key.map_or(Some(None), |k| k.map(Some))?,
             ignore: ignore?,
             unordered: unordered?,
-            decoder: source.decoder(),
-            depth_max: source.depth_max(),
+            decoder: source?.decoder(),
+            depth_max: source?.depth_max(),
         })
     }
 

@@ -214,6 +214,8 @@ impl Cron {
                 // The crate draws a picture of its own seven fields first.
                 let text_of = e.to_string();
                 let cause = text_of.lines().last().unwrap_or_default().trim().trim_end_matches('.');
+                // It says "less than 23" of the highest hour.
+                let cause = cause.replace("must be less than", "must be at most");
                 format!("{text:?} is no cron expression: {cause}")
             })
         };

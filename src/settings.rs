@@ -75,6 +75,14 @@ fn join(path: &str, key: &str) -> String {
     }
 }
 
+fn title(path: &str) -> String {
+    if path.is_empty() {
+        "the file".into()
+    } else {
+        format!("[{path}]")
+    }
+}
+
 /// The kind of a value as messages name it.
 fn type_name(value: &DeValue<'_>) -> &'static str {
     match value {
@@ -117,12 +125,9 @@ impl<'a> Table<'a> {
 
     /// Adds keys that this table lacks; values stay where they were written.
     pub fn with_defaults(mut self, defaults: Option<&DefaultTable<'a>>) -> Self {
-        for (key, (place, item)) in defaults.iter().flat_map(|d| &d.entries) {
-            let item = Item {
-                path: join(&self.path, key),
-                ..item.clone()
-            };
-            self.entries.entry(key).or_insert((place.clone(), item));
+        // They keep their own path too: what is wrong with one is wrong once, not in every table that it fills.
+        for (key, entry) in defaults.iter().flat_map(|d| &d.entries) {
+            self.entries.entry(key).or_insert_with(|| entry.clone());
         }
         self
     }
@@ -196,11 +201,7 @@ impl<'a> Table<'a> {
 
     /// `[bridge.orders]`, or the file.
     pub fn title(&self) -> String {
-        if self.path.is_empty() {
-            "the file".into()
-        } else {
-            format!("[{}]", self.path)
-        }
+        title(&self.path)
     }
 
     pub fn error(&self, message: String) -> Report<'a> {
@@ -245,14 +246,16 @@ impl<'a> Table<'a> {
 
     /// Reports what nobody took.
     pub fn finish(self) {
-        for (key, (place, _)) in &self.entries {
+        for (key, (place, item)) in &self.entries {
+            let path = item.path.strip_suffix(key).unwrap_or(&self.path);
+            let title = title(path.trim_end_matches('.'));
             let report = if self.later.contains(key) {
                 self.error_at(
                     place.clone(),
-                    format!("`{key}` in {} is not yet supported by this version", self.title()),
+                    format!("`{key}` in {title} is not yet supported by this version"),
                 )
             } else {
-                let report = self.error_at(place.clone(), format!("unknown key `{key}` in {}", self.title()));
+                let report = self.error_at(place.clone(), format!("unknown key `{key}` in {title}"));
                 match nearest(key, self.known.iter().chain(&self.later).copied()) {
                     Some(near) => report.help(format!("did you mean `{near}`?")),
                     None => {

@@ -109,18 +109,7 @@ impl Bridge {
             .require("source", "source.http.url = \"https://api.example.com/orders\"")
             .and_then(|i| i.table())
             .and_then(Source::read);
-        let definition = match &source {
-            Some(source) => Definition::read(&mut table, source),
-            None => {
-                for key in ["items", "key"] {
-                    table.take(key).and_then(|i| i.expr());
-                }
-                for key in ["ignore", "unordered"] {
-                    table.take(key);
-                }
-                None
-            }
-        };
+        let definition = Definition::read(&mut table, source.as_ref());
         let first_poll = table
             .take("first-poll")
             .and_then(|i| i.word(&[("baseline", FirstPoll::Baseline), ("emit", FirstPoll::Emit)]))

@@ -185,14 +185,13 @@ fn read_files(sources: &Sources, context: &Context, syntax: &mut Vec<Place>) -> 
             );
         }
     }
-    for (file, table) in tables.into_iter().enumerate() {
-        if file > 0
-            && ["daemon", "store", "network", "defaults", "include"]
-                .iter()
-                .any(|key| table.has(key))
-        {
-            let only = "an included file holds bridges and endpoints only";
-            table.error(only.into()).report();
+    for (file, mut table) in tables.into_iter().enumerate() {
+        for key in ["daemon", "store", "network", "log", "defaults", "include"] {
+            if let Some(place) = table.key_place(key).filter(|_| file > 0) {
+                table.take(key);
+                let only = format!("`{key}` may not stand in an included file: it holds bridges and endpoints only");
+                table.error_at(place, only).report();
+            }
         }
         table.finish();
     }

@@ -255,11 +255,33 @@ fn plain(value: Val) -> String {
     }
 }
 
-/// jq's definitions that a program needs, and those that they need: a tenth of the whole prelude's memory.
-fn prelude(mut names: BTreeSet<String>) -> Vec<Def<&'static str>> {
+/// All definitions that are written in jq.
+fn definitions() -> Vec<Def<&'static str>> {
     let own = |text| load::parse(text, |p| p.defs()).expect("our own definitions parse");
     let jaq = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
-    let all: Vec<Def<&'static str>> = own(RANGE_DEF).into_iter().chain(jaq).chain(own(MORE_DEFS)).collect();
+    own(RANGE_DEF).into_iter().chain(jaq).chain(own(MORE_DEFS)).collect()
+}
+
+/// The known filter that an unknown name most likely meant.
+fn nearest(name: &str) -> Option<&'static str> {
+    /// A slip for so many characters: short names are too near to each other.
+    const CHARACTERS_A_SLIP: usize = 4;
+    let natives = jaq_core::funs::<Kind>()
+        .chain(jaq_std::funs())
+        .chain(jaq_json::funs())
+        .map(|(native, ..)| native);
+    natives
+        .chain(definitions().into_iter().map(|def| def.name))
+        .filter(|known| !known.starts_with('_') && !REFUSED.iter().any(|(refused, _)| refused == known))
+        .map(|known| (strsim::osa_distance(name, known), known))
+        .filter(|(slips, _)| slips * CHARACTERS_A_SLIP <= name.len())
+        .min()
+        .map(|(_, known)| known)
+}
+
+/// jq's definitions that a program needs, and those that they need: a tenth of the whole prelude's memory.
+fn prelude(mut names: BTreeSet<String>) -> Vec<Def<&'static str>> {
+    let all = definitions();
     let mut calls: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for def in &all {
         let into = calls.entry(def.name).or_default();
@@ -468,6 +490,6 @@ fn compile_error(text: &str, errors: jaq_core::compile::Errors<&str, ()>) -> Com
     CompileError {
         message: format!("undefined {} `{shown}`", undefined.as_str()),
         excerpt: excerpt(text, name),
-        help: None,
+        help: nearest(name).map(|near| format!("did you mean `{near}`?")),
     }
 }

@@ -716,10 +716,10 @@ pub fn check_url(item: &Item<'_>, text: &str) -> Option<Url> {
 /// A table of header names and values.
 pub fn read_headers(item: &Item<'_>) -> Option<Vec<(HeaderName, Value)>> {
     let all = item.table()?.take_all();
-    let header = |(name, _, item): (&str, _, Item<'_>)| match name.parse::<HeaderName>() {
-        Ok(header) => Some((header, item.value()?)),
+    let header = |(name, place, at): (&str, _, Item<'_>)| match name.parse::<HeaderName>() {
+        Ok(header) => Some((header, at.value()?)),
         Err(_) => {
-            item.error(format!("`{}`: {name:?} is no header name", item.path))
+            at.error_at(place, format!("`{}`: {name:?} is no header name", item.path))
                 .report();
             None
         }

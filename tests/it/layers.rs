@@ -37,7 +37,8 @@ fn named(text: &str) -> Vec<String> {
                     c if depth == 1 && fresh && (c.is_alphanumeric() || c == '_') => word.push(c),
                     _ => {}
                 }
-                if !word.is_empty() && !(c.is_alphanumeric() || c == '_') {
+                let ended = !c.is_alphanumeric() && c != '_';
+                if ended && !word.is_empty() {
                     out.push(std::mem::take(&mut word));
                     fresh = false;
                 }

@@ -17,6 +17,7 @@ mod support {
 }
 
 mod cli;
+mod dst;
 mod config;
 mod footprint;
 mod layers;
