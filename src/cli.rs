@@ -202,8 +202,8 @@ pub fn main() -> ExitCode {
     };
     // jq may use 1 MiB of stack; see `expr`.
     const STACK_BYTES: usize = 4 << 20;
-    /// Reads of the store and parsing; bounded, since each may hold an answer.
-    const BLOCKING_MAX: usize = 4;
+    /// Name look-ups, reads of the store and work on answers; each has a bound of its own below this.
+    const BLOCKING_MAX: usize = 48;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_stack_size(STACK_BYTES)

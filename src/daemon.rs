@@ -269,10 +269,13 @@ impl Daemon {
     }
 
     async fn read_again(&mut self, parts: &mut Parts) -> Result<(), Error> {
-        let config = Arc::new(load(&self.path, Secrets::Read).await?);
+        let mut config = load(&self.path, Secrets::Read).await?;
         if config.daemon != self.config.daemon || config.store != self.config.store {
             tracing::warn!("changes of [daemon] and [store] count from the next start on");
+            // Also for a store that is opened again: another directory would be another history.
+            (config.daemon, config.store) = (self.config.daemon.clone(), self.config.store.clone());
         }
+        let config = Arc::new(config);
         let client = if config.network == self.config.network {
             parts.client.clone()
         } else {
@@ -313,10 +316,11 @@ pub async fn load(path: &Path, secrets: Secrets) -> Result<Config, config::Faile
 impl Parts {
     /// Polls finish first, so that what they commit can still go out; all within the grace.
     async fn drain(self, grace: Duration) {
-        let until = Instant::now() + grace;
+        // A slow source must not take the deliveries' time.
+        let (until_polled, until) = (Instant::now() + grace.mul_f64(0.7), Instant::now() + grace);
         self.stop_polling.cancel();
         let mut polling = self.polling;
-        if timeout_at(until, &mut polling).await.is_err() {
+        if timeout_at(until_polled, &mut polling).await.is_err() {
             tracing::warn!("polls were still under way after the grace; they changed nothing");
             polling.abort();
         }

@@ -127,8 +127,13 @@ impl Definition {
 
     /// The records of a page, unparsed where `items` is a plain path.
     pub fn records(&self, page: &Page) -> Result<Vec<Raw>, Error> {
-        if self.items.is_some() && page.content_type.as_deref() == Some(decode::NO_CONTENT) {
-            return Ok(Vec::new());
+        if page.content_type.as_deref() == Some(decode::NO_CONTENT) {
+            // A list may be without records; a document is there, or `absent` says which status means that it is not.
+            return if self.items.is_some() {
+                Ok(Vec::new())
+            } else {
+                Err(decode::Error::Empty.into())
+            };
         }
         let document = decode::decode(self.decoder, page, self.depth_max)?;
         let raw = |text: &str| Raw {

@@ -6,6 +6,7 @@
 // The ground.
 pub mod model;
 pub mod clock;
+pub mod compute;
 pub mod expr;
 pub mod settings;
 // What a bridge is made of.

@@ -14,16 +14,20 @@ use std::{
 
 use crate::{
     clock::Clock,
+    compute::compute,
     config::{Bridge, Endpoint},
     decode::Page,
     deliver, diff, extract,
     guard::Verdict,
-    http::{Client, budget::Budget},
+    http::{
+        Client,
+        budget::{Budget, Share},
+    },
     mark,
-    model::{Hash, Name, Timestamp},
+    model::{Hash, Name, Timestamp, Validators},
     schedule::FailureKind,
     source::{self, Answer, Ask, Fetched, Memo},
-    store::{self, BridgeState, Hold, Loaded, Progress, Store},
+    store::{self, BridgeState, Hold, Loaded, Op, Progress, Store},
 };
 pub use commit::{Detected, Found};
 pub use run::{Handle, Refused, Runner, Status};
@@ -48,8 +52,7 @@ pub struct Polled {
     pub fingerprint: Hash,
     pub state: BridgeState,
     pub progress: Progress,
-    /// The hash of what is held, and whether it was rejected.
-    pub held: Option<(Hash, bool)>,
+    pub held: Option<Held>,
     memo: Memo,
     expected_bytes: u64,
     /// `progress` has something that is not stored yet.
@@ -62,6 +65,24 @@ pub struct Outcome {
     pub result: Result<Polling, Failure>,
     /// The server wants no poll before this has passed.
     pub hint: Option<Duration>,
+}
+
+/// What is known of a hold without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    pub hash: Hash,
+    pub rejected: bool,
+    pub judged_under: Hash,
+}
+
+impl From<&Hold> for Held {
+    fn from(hold: &Hold) -> Self {
+        Self {
+            hash: hold.hash,
+            rejected: hold.rejected,
+            judged_under: hold.judged_under,
+        }
+    }
 }
 
 /// A poll that was accepted, or held.
@@ -114,7 +135,7 @@ pub static POLLS: AtomicU64 = AtomicU64::new(0);
 
 impl Polled {
     /// A bridge with what is stored of it.
-    pub fn new(bridge: Arc<Bridge>, loaded: Option<Loaded>, held: Option<(Hash, bool)>) -> Self {
+    pub fn new(bridge: Arc<Bridge>, loaded: Option<Loaded>, held: Option<Held>) -> Self {
         let fingerprint = bridge.fingerprint();
         let (state, progress) = loaded.map(|l| (l.state, l.progress)).unwrap_or_default();
         let mut progress = progress.unwrap_or_default();
@@ -122,19 +143,22 @@ impl Polled {
             // Of another snapshot: only the timing still means something.
             let Progress {
                 due,
+                hinted,
                 last_poll,
                 failures,
                 alerted,
                 last_error,
                 ..
             } = progress;
+            let version = state.version;
             progress = Progress {
                 due,
+                hinted,
                 last_poll,
                 failures,
                 alerted,
                 last_error,
-                version: state.version,
+                version,
                 ..Progress::default()
             };
         }
@@ -162,6 +186,22 @@ impl Polled {
             .filter(|_| self.definition_is_same())
     }
 
+    /// Of what decides whether an answer is held.
+    pub fn judged_under(&self) -> Hash {
+        Hash::of(format!("{} {:?}", self.fingerprint, self.bridge.guard).as_bytes())
+    }
+
+    /// Whether just this answer is held or rejected, under what still holds.
+    pub fn is_held(&self, answer: Hash) -> bool {
+        self.held
+            .is_some_and(|held| held.hash == answer && held.judged_under == self.judged_under())
+    }
+
+    /// The mark of the definition that still holds: of another source or order it means nothing.
+    fn mark(&self) -> Option<&String> {
+        self.state.mark.as_ref().filter(|_| self.definition_is_same())
+    }
+
     /// From how many complete polls in a row a missing record is deleted.
     fn deletes_after(&self, pages: u32) -> u32 {
         self.bridge.deletes.after.unwrap_or(if pages > 1 { 2 } else { 1 })
@@ -172,7 +212,9 @@ impl Poller {
     /// One poll. Updates where the bridge stands; what is durable is durable on return.
     pub async fn poll_once(&self, polled: &mut Polled) -> Outcome {
         POLLS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let (hint, result) = match self.fetch(polled).await {
+        // Held to the end: what is read of the answer takes memory until it is committed.
+        let mut share = self.budget.share(polled.expected_bytes).await;
+        let (hint, result) = match self.fetch(polled, &mut share).await {
             Err(error) => (error.hint, Err(error.into())),
             Ok(Fetched::NotModified { hint }) => (hint, self.unchanged(polled).await),
             Ok(Fetched::Absent { hint }) => (hint, self.absent(polled).await),
@@ -187,7 +229,8 @@ impl Poller {
         Outcome { result, hint }
     }
 
-    async fn fetch(&self, polled: &mut Polled) -> Result<Fetched, source::Error> {
+    async fn fetch(&self, polled: &mut Polled, share: &mut Share) -> Result<Fetched, source::Error> {
+        let mark = polled.mark().cloned();
         let Polled {
             bridge,
             state,
@@ -201,11 +244,10 @@ impl Poller {
         let pages = progress.pages.unwrap_or(state.pages);
         // While an answer is held a 304 would say that the accepted one is back.
         let usable = same && pages == 1 && (validators.etag.is_some() || validators.last_modified.is_some());
-        let mut share = self.budget.share(*expected_bytes).await;
         let mark = bridge
             .since
             .as_ref()
-            .and_then(|since| mark::to_send(since, state.mark.as_deref()));
+            .and_then(|since| mark::to_send(since, mark.as_deref()));
         let definition = bridge.clone();
         let count = Arc::new(move |page: &Page| {
             let failed = |e: extract::Error| source::ErrorKind::Request(e.to_string());
@@ -216,7 +258,7 @@ impl Poller {
             .fetch(Ask {
                 client: &self.client,
                 clock: &self.clock,
-                share: &mut share,
+                share: &mut *share,
                 validators: usable.then_some(validators),
                 previous: state.previous.as_ref(),
                 mark: mark.as_deref(),
@@ -242,6 +284,10 @@ impl Poller {
     }
 
     async fn absent(&self, polled: &mut Polled) -> Result<Polling, Failure> {
+        // The accepted answer is now that there is none: its bytes or validator would hide that it is back.
+        polled.progress.answer = Some(Hash::of(b"absent"));
+        polled.progress.validators = Some(Validators::default());
+        polled.progress.pages = Some(1);
         let found = Detected::nothing(self.known(polled).await?);
         self.judge_and_commit(polled, found, 1, None).await
     }
@@ -253,7 +299,7 @@ impl Poller {
             polled.progress.validators = Some(answer.validators);
             return self.unchanged(polled).await;
         }
-        if polled.held.is_some_and(|(held, _)| held == hash) {
+        if polled.is_held(hash) {
             return Ok(Polling::Held);
         }
         let found = self.detect(polled, answer.pages.clone(), answer.date).await?;
@@ -270,7 +316,7 @@ impl Poller {
             self.known(polled).await?
         };
         let bridge = polled.bridge.clone();
-        let mark = polled.state.mark.clone();
+        let mark = polled.mark().cloned();
         let read = move || -> Result<Detected, Failure> {
             let mut records = Vec::with_capacity(pages.len());
             for (number, page) in pages.iter().enumerate() {
@@ -286,7 +332,7 @@ impl Poller {
             };
             Ok(Detected::window(parsed, mark))
         };
-        let mut found = tokio::task::spawn_blocking(read)
+        let mut found = compute(read)
             .await
             .map_err(|e| Failure::Answer(format!("reading it panicked: {e}")))??;
         if !polled.bridge.is_complete() {
@@ -302,6 +348,7 @@ impl Poller {
         if std::mem::take(&mut polled.progress.alerted) {
             let data = serde_json::json!({ "bridge": &*polled.bridge.name, "failures": failures });
             self.alert(&polled.bridge, "bridge.recovered", data).await;
+            self.save(polled).await;
         }
     }
 
@@ -320,6 +367,15 @@ impl Poller {
             polled.progress.alerted = true;
             let data = serde_json::json!({ "bridge": &*bridge.name, "failures": failures, "error": error });
             self.alert(&polled.bridge, "bridge.failing", data).await;
+            self.save(polled).await;
+        }
+    }
+
+    /// Writes where a bridge stands, at once: that an alert was sent must outlive a crash.
+    async fn save(&self, polled: &Polled) {
+        let rows = vec![(polled.bridge.name.clone(), polled.progress.clone())];
+        if let Err(error) = self.store.write(Op::Progress(rows)).await {
+            tracing::error!(%error, "where a bridge stands could not be stored");
         }
     }
 

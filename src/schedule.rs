@@ -120,14 +120,18 @@ impl Schedule {
 
     /// The first due time after a start: where the stored one lies ahead it holds; a bridge that is overdue, or was
     /// never polled, is spread by a stable hash of its name.
-    pub fn first(&self, name: &str, stored: Option<Timestamp>, now: Timestamp) -> Timestamp {
+    pub fn first(&self, name: &str, stored: Option<Timestamp>, hinted: bool, now: Timestamp) -> Timestamp {
         let interval = self.interval(now);
         let spread = |over: Duration| {
             let over = u64::try_from(over.as_millis()).unwrap_or(u64::MAX).max(1);
             now.plus(Duration::from_millis(Hash::of(name.as_bytes()).low64() % over))
         };
         match (stored, &self.timing) {
-            (Some(due), _) if due > now => due.min(now.plus(interval.max(HINT_MAX))),
+            (Some(due), _) if due > now => {
+                // A time from a wrong clock; a hint and a backoff may go beyond the interval.
+                let furthest = if hinted { HINT_MAX } else { BACKOFF_CEILING_MIN };
+                due.min(now.plus(interval.max(furthest)))
+            }
             (Some(_), _) => spread(interval.min(CATCH_UP)),
             (None, Timing::Every(_)) => spread(interval.min(FIRST_SPREAD_MAX)),
             (None, Timing::Cron(_)) => self.next(now, now, 0.0),
@@ -559,7 +563,7 @@ mod tests {
         let every = Schedule::every(Duration::from_secs(3600));
         let now = Timestamp(1_000_000_000);
         let spread: std::collections::BTreeSet<_> = (0..100)
-            .map(|i| every.first(&format!("bridge-{i}"), None, now))
+            .map(|i| every.first(&format!("bridge-{i}"), None, false, now))
             .collect();
         assert!(spread.len() > 90, "{} distinct due times", spread.len());
         assert!(
@@ -567,11 +571,16 @@ mod tests {
                 .iter()
                 .all(|due| *due >= now && *due < now.plus(FIRST_SPREAD_MAX))
         );
-        assert_eq!(every.first("a", None, now), every.first("a", None, now));
-        assert_eq!(every.first("a", Some(now.plus_ms(5)), now), now.plus_ms(5));
-        assert!(every.first("a", Some(Timestamp(0)), now) < now.plus(CATCH_UP));
-        let clamped = every.first("a", Some(Timestamp(i64::MAX)), now);
-        assert_eq!(clamped, now.plus(HINT_MAX), "a stored time from a wrong clock");
+        assert_eq!(every.first("a", None, false, now), every.first("a", None, false, now));
+        assert_eq!(every.first("a", Some(now.plus_ms(5)), false, now), now.plus_ms(5));
+        assert!(every.first("a", Some(Timestamp(0)), false, now) < now.plus(CATCH_UP));
+        let clamped = |hinted| every.first("a", Some(Timestamp(i64::MAX)), hinted, now);
+        assert_eq!(
+            clamped(false),
+            now.plus(Duration::from_secs(3600)),
+            "a stored time from a wrong clock"
+        );
+        assert_eq!(clamped(true), now.plus(HINT_MAX));
     }
 
     #[test]

@@ -67,6 +67,13 @@ impl Source {
         }
     }
 
+    /// The origin that is asked, where it is always the same.
+    pub fn origin(&self) -> Option<&str> {
+        match self {
+            Self::Http(source) => source.origin.as_deref(),
+        }
+    }
+
     /// A message without this source's secrets.
     pub fn redact(&self, message: String) -> String {
         match self {

@@ -65,6 +65,9 @@ pub struct Progress {
     /// The version that `answer`, `validators` and `missing` belong to; of another version they are void.
     pub version: u64,
     pub due: Timestamp,
+    /// `due` comes from a hint of the server: it may lie further ahead than the schedule would put it.
+    #[serde(default)]
+    pub hinted: bool,
     pub last_poll: Option<Timestamp>,
     /// Failed polls in a row.
     pub failures: u32,
@@ -84,6 +87,9 @@ pub struct Progress {
 pub struct Hold {
     /// Of the answer; what `accept` names.
     pub hash: Hash,
+    /// Of the definition and the guard that it was judged under: others judge anew.
+    #[serde(default)]
+    pub judged_under: Hash,
     pub at: Timestamp,
     /// What the guard said, with the setting that would change it.
     pub reason: String,

@@ -129,6 +129,11 @@ impl Client {
         })
     }
 
+    /// Requests in flight to one origin, at the most.
+    pub fn per_host(&self) -> usize {
+        self.per_host
+    }
+
     /// Whether both share their connections.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.origins, &other.origins)

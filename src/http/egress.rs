@@ -10,6 +10,7 @@ use std::{
 
 use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::sync::Semaphore;
 use url::{Host, Url};
 
 /// Special-purpose ranges and what they are.
@@ -31,6 +32,7 @@ static RANGES: LazyLock<Vec<(IpNet, &str)>> = LazyLock::new(|| {
         ("203.0.113.0/24", "documentation"),
         ("224.0.0.0/4", "multicast"),
         ("240.0.0.0/4", "reserved"),
+        ("::ffff:0:0:0/96", "translated IPv4"),
         ("::/128", "unspecified"),
         ("::1/128", "loopback"),
         ("64:ff9b:1::/48", "local NAT64"),
@@ -59,6 +61,9 @@ pub struct Refused {
     pub range: IpNet,
     pub what: &'static str,
 }
+
+/// Look-ups at the same time: each holds a thread until the system gives up, which nothing can hasten.
+static LOOKUPS: Semaphore = Semaphore::const_new(24);
 
 /// The rule, and a resolver that applies it.
 #[derive(Debug, Clone, Default)]
@@ -133,6 +138,7 @@ impl Resolve for Egress {
     fn resolve(&self, name: Name) -> Resolving {
         let egress = self.clone();
         Box::pin(async move {
+            let _turn = LOOKUPS.acquire().await?;
             let addresses: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             for address in &addresses {
                 egress.judge(name.as_str(), address.ip())?;

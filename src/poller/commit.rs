@@ -7,8 +7,9 @@ use std::{
 
 use serde_json::Value as Json;
 
-use super::{Failure, Polled, Poller, Polling, Verdict};
+use super::{Failure, Held, Polled, Poller, Polling, Verdict};
 use crate::{
+    compute::compute,
     config::{Bridge, DefinitionChanged, FirstPoll},
     decode::Page,
     diff::Diff,
@@ -137,25 +138,28 @@ impl Poller {
         Ok(())
     }
 
-    /// The known list under a definition that was edited: canonical forms are made anew from the stored bodies, and
-    /// every record of the answer is parsed. Costs a read of the whole snapshot, once for an edit.
+    /// What is known under a definition that was edited, from the records themselves: a list may be absent (`window`) or
+    /// of an older definition. Canonical forms are made anew, and every record of the answer is parsed. Costs a read of
+    /// the whole snapshot, once for an edit.
     pub(super) async fn known_anew(&self, polled: &Polled) -> Result<Vec<Entry>, Failure> {
-        let mut known = self.known(polled).await?;
-        for chunk in known.chunks_mut(ANEW_AT_ONCE) {
-            let stored = self
-                .stored(&polled.bridge.name, chunk.iter().map(|entry| entry.key).collect())
+        let (mut after, mut known) = (None, Vec::new());
+        loop {
+            let name = polled.bridge.name.clone();
+            let slice = self
+                .store
+                .read(move |engine| engine.scan(&name, after, ANEW_AT_ONCE))
                 .await?;
-            for entry in chunk {
-                if let Some(record) = stored.get(&entry.key) {
-                    *entry = Entry {
-                        key: entry.key,
-                        raw: Hash::default(),
-                        canonical: canonical_of(&polled.bridge, record)?,
-                    };
-                }
+            let Some(last) = slice.last() else { return Ok(known) };
+            after = Some(last.entry.key);
+            for record in &slice {
+                let canonical = canonical_of(&polled.bridge, record)?;
+                known.push(Entry {
+                    key: record.entry.key,
+                    raw: Hash::default(),
+                    canonical,
+                });
             }
         }
-        Ok(known)
     }
 
     async fn stored(&self, bridge: &Name, keys: Vec<Hash>) -> Result<BTreeMap<Hash, Record>, Failure> {
@@ -180,13 +184,18 @@ impl Poller {
         pages: u32,
         answer: Option<(Hash, Answer)>,
     ) -> Result<Polling, Failure> {
-        let (deleted, missing) = count_missing(polled, &found, pages);
+        let (mut deleted, mut missing) = count_missing(polled, &found, pages);
         let first = polled.state.version == 0;
         let definition_changed = !first && !polled.definition_is_same();
         let counts = counts(polled, &found, deleted.len(), definition_changed);
         let silent = first && polled.bridge.first_poll == FirstPoll::Baseline
             || definition_changed && polled.bridge.definition_changed == DefinitionChanged::Rebaseline;
-        if !silent {
+        if silent && !first {
+            // What the new definition lacks goes as silently as all else.
+            (deleted, missing) = (found.diff.missing.clone(), Vec::new());
+        }
+        // An empty list is suspicious however silent its commit would be.
+        if !silent || counts.complete && counts.present == 0 && counts.known > 0 {
             match polled.bridge.guard.judge(counts) {
                 Verdict::Commit => {}
                 Verdict::Error(message) => return Err(Failure::Answer(message)),
@@ -267,7 +276,7 @@ impl Poller {
         let deletes = deleted.clone();
         // Patches and expressions take time: on a blocking thread.
         let make = move || make(&maker, &bridge, sequence, now, diff, &deletes, &old, silence);
-        let (mut put, events) = tokio::task::spawn_blocking(make)
+        let (mut put, events) = compute(make)
             .await
             .map_err(|e| Failure::Answer(format!("making events panicked: {e}")))??;
         put.extend(seen_again);
@@ -295,7 +304,7 @@ impl Poller {
             pages,
             records,
             validators,
-            mark: mark.or(last.mark),
+            mark: mark.or_else(|| polled.mark().cloned()),
             previous,
             accepted_at: now,
         };
@@ -393,11 +402,13 @@ impl Poller {
                 Default::default(),
             ),
         };
-        if polled.held.is_some_and(|(held, _)| held == hash) {
+        if polled.is_held(hash) {
             return Ok(Polling::Held);
         }
+        let judged_under = polled.judged_under();
         let hold = Hold {
             hash,
+            judged_under,
             at: now,
             reason: reason.clone(),
             created: counts.created,
@@ -416,7 +427,11 @@ impl Poller {
         let event = self.operational(&polled.bridge, "bridge.held", data);
         self.write_hold(polled, HoldChange::Set(Box::new(hold)), vec![event])
             .await?;
-        polled.held = Some((hash, false));
+        polled.held = Some(Held {
+            hash,
+            rejected: false,
+            judged_under,
+        });
         Ok(Polling::Held)
     }
 
@@ -436,6 +451,7 @@ impl Poller {
             expected: polled.state.version,
             state,
             hold,
+            events: alerts,
             ..Commit::default()
         };
         self.write(polled, commit).await?;
@@ -445,9 +461,6 @@ impl Poller {
         self.store
             .write(Op::Progress(vec![(polled.bridge.name.clone(), progress.clone())]))
             .await?;
-        for alert in alerts {
-            self.emit(alert).await;
-        }
         Ok(())
     }
 
@@ -456,6 +469,9 @@ impl Poller {
         let hold = self.held(polled, hash).await?;
         if hold.rejected {
             return Err("what was held is rejected; the next answer that differs is judged anew".into());
+        }
+        if hold.judged_under != polled.judged_under() {
+            return Err("the bridge was edited since: the next poll judges the answer anew".into());
         }
         let pages: Vec<Page> = hold
             .answer
@@ -516,7 +532,7 @@ impl Poller {
     /// Drops what is held; an identical answer is then only counted.
     pub async fn reject(&self, polled: &mut Polled, hash: Option<Hash>) -> Result<(), String> {
         let hold = self.held(polled, hash).await?;
-        let hash = hold.hash;
+        let (hash, judged_under) = (hold.hash, hold.judged_under);
         let rejected = Hold {
             rejected: true,
             answer: Vec::new(),
@@ -525,7 +541,11 @@ impl Poller {
         self.write_hold(polled, HoldChange::Set(Box::new(rejected)), Vec::new())
             .await
             .map_err(|e| e.to_string())?;
-        polled.held = Some((hash, true));
+        polled.held = Some(Held {
+            hash,
+            rejected: true,
+            judged_under,
+        });
         Ok(())
     }
 

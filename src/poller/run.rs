@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, Outcome, Polled, Poller, Polling};
+use super::{Failure, Held, Outcome, Polled, Poller, Polling};
 use crate::{
     config::Bridge,
     decode::Page,
@@ -155,6 +155,22 @@ struct Slot {
     last: Status,
     /// In line for a place among the polls in flight.
     queued: bool,
+    /// The timer was cut: when it fires it is not due yet.
+    cut: bool,
+}
+
+impl Slot {
+    /// Nothing works on it, and it may be polled.
+    fn can_start(&self) -> bool {
+        self.polled.is_some() && self.bridge.enabled
+    }
+}
+
+/// The bridges of one origin that are polled now, and those that wait for that.
+#[derive(Default)]
+struct Crowd {
+    in_flight: usize,
+    waiting: VecDeque<Name>,
 }
 
 /// Runs all bridges.
@@ -168,7 +184,8 @@ pub struct Runner {
     /// Due, and waiting for a place.
     ready: VecDeque<Name>,
     tasks: JoinSet<(Polled, Option<Outcome>)>,
-    working: HashMap<Id, Name>,
+    working: HashMap<Id, (Name, Option<String>)>,
+    crowds: HashMap<String, Crowd>,
     saving: JoinSet<Result<(), store::Error>>,
 }
 
@@ -185,6 +202,7 @@ impl Runner {
             ready: VecDeque::new(),
             tasks: JoinSet::new(),
             working: HashMap::new(),
+            crowds: HashMap::new(),
             saving: JoinSet::new(),
         };
         (runner, Handle { requests: sender })
@@ -209,6 +227,8 @@ impl Runner {
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             }
         }
+        // The grace may end before the slowest poll does.
+        self.save();
         self.requests.close();
         while let Some(done) = self.tasks.join_next_with_id().await {
             self.done(done).await?;
@@ -232,25 +252,65 @@ impl Runner {
             let Some(Reverse((_, generation, name))) = self.heap.pop() else {
                 break;
             };
-            if let Some(slot) = self.slots.get_mut(&name)
-                && slot.generation == generation
-                && !slot.queued
-            {
-                slot.queued = true;
-                self.ready.push_back(name);
+            let Some(slot) = self
+                .slots
+                .get_mut(&name)
+                .filter(|slot| slot.generation == generation && !slot.queued)
+            else {
+                continue;
+            };
+            let wall = self.poller.clock.now();
+            if slot.cut && wall < slot.due {
+                self.arm(&name, wall);
+                continue;
             }
+            slot.queued = true;
+            self.ready.push_back(name);
         }
         while self.working.len() < self.in_flight_max
             && let Some(name) = self.ready.pop_front()
         {
-            if let Some(slot) = self.slots.get_mut(&name) {
-                slot.queued = false;
-                // While something else works on it, it is due again when that is done.
-                if slot.polled.is_some() {
-                    slot.jobs.push_front(Job::Due);
-                    self.work(&name);
+            let Some(slot) = self.slots.get_mut(&name) else {
+                continue;
+            };
+            slot.queued = false;
+            // While something else works on it, it is due again when that is done.
+            if !slot.can_start() {
+                continue;
+            }
+            // Polls that would only wait for their turn at an origin leave their places to others.
+            if let Some(origin) = slot.bridge.source.origin() {
+                let crowd = self.crowds.entry(origin.to_owned()).or_default();
+                if crowd.in_flight >= self.poller.client.per_host() {
+                    slot.queued = true;
+                    crowd.waiting.push_back(name);
+                    continue;
                 }
             }
+            slot.jobs.push_front(Job::Due);
+            self.work(&name);
+        }
+    }
+
+    /// A place at an origin is free: who waited longest for it, and still can, is next in line.
+    fn leave(&mut self, origin: Option<String>) {
+        let Some(origin) = origin else { return };
+        let Some(crowd) = self.crowds.get_mut(&origin) else {
+            return;
+        };
+        crowd.in_flight = crowd.in_flight.saturating_sub(1);
+        while let Some(next) = crowd.waiting.pop_front() {
+            match self.slots.get_mut(&next) {
+                Some(slot) if slot.can_start() => {
+                    self.ready.push_front(next);
+                    return;
+                }
+                Some(slot) => slot.queued = false,
+                None => {}
+            }
+        }
+        if crowd.in_flight == 0 {
+            self.crowds.remove(&origin);
         }
     }
 
@@ -264,8 +324,12 @@ impl Runner {
         slot.last = status(slot);
         let Some(polled) = slot.polled.take() else { return };
         let poller = self.poller.clone();
+        let origin = polled.bridge.source.origin().map(str::to_owned);
+        if let Some(origin) = &origin {
+            self.crowds.entry(origin.clone()).or_default().in_flight += 1;
+        }
         let id = self.tasks.spawn(run_job(poller, polled, job)).id();
-        self.working.insert(id, name.clone());
+        self.working.insert(id, (name.clone(), origin));
     }
 
     async fn done(
@@ -279,9 +343,10 @@ impl Runner {
                 (error.id(), None)
             }
         };
-        let Some(name) = self.working.remove(&id) else {
+        let Some((name, origin)) = self.working.remove(&id) else {
             return Ok(());
         };
+        self.leave(origin);
         let Some(slot) = self.slots.get_mut(&name) else {
             // The bridge left the configuration meanwhile: where it stood is still worth keeping.
             if let Some((polled, _)) = result {
@@ -296,13 +361,28 @@ impl Runner {
         let (mut polled, outcome) = match result {
             Some((polled, outcome)) if !stale(&outcome) && *polled.bridge == *bridge => (polled, outcome),
             Some((polled, outcome)) if !stale(&outcome) => (rebuilt(bridge, polled), outcome),
-            _ => (load(&self.poller, bridge).await?, None),
+            Some(_) => (load(&self.poller, bridge).await?, None),
+            // It would panic again at once.
+            None => {
+                let mut polled = load(&self.poller, bridge).await?;
+                polled.progress.failures = polled.progress.failures.saturating_add(1);
+                polled.progress.last_error = Some("the poll panicked: please report it with the log".into());
+                let failure = Failure::Answer("the poll panicked".into());
+                (
+                    polled,
+                    Some(Outcome {
+                        result: Err(failure),
+                        hint: None,
+                    }),
+                )
+            }
         };
         let hint = outcome.as_ref().and_then(|o| o.hint);
         let now = self.poller.clock.now();
         if let Some(outcome) = outcome {
             slot.due = next_due(&polled, slot.due, now, &outcome);
             polled.progress.due = slot.due;
+            polled.progress.hinted = hint.is_some();
         }
         let save_now = hint
             .filter(|hint| *hint > HINT_SAVED_FROM)
@@ -323,14 +403,14 @@ impl Runner {
     fn arm(&mut self, name: &Name, now: Timestamp) {
         self.generation += 1;
         let generation = self.generation;
-        if let Some(slot) = self.slots.get_mut(name)
-            && slot.bridge.enabled
-        {
-            slot.generation = generation;
-            // A timer reaches at most a day: then the wall clock is looked at again.
-            let wait = now.until(slot.due).min(HINT_MAX);
+        let Some(slot) = self.slots.get_mut(name) else { return };
+        // Entries of before are void, also where none follows.
+        slot.generation = generation;
+        if slot.bridge.enabled {
+            let wait = now.until(slot.due);
+            slot.cut = wait > HINT_MAX;
             self.heap
-                .push(Reverse((Instant::now() + wait, generation, name.clone())));
+                .push(Reverse((Instant::now() + wait.min(HINT_MAX), generation, name.clone())));
         }
     }
 
@@ -403,18 +483,23 @@ impl Runner {
                     let stored = slot.due;
                     slot.bridge = bridge.clone();
                     // Its old due time may lie too far ahead for the new schedule.
-                    slot.due = stored.min(bridge.schedule.first(&name, None, now));
+                    // A hint and a backoff still hold.
+                    let progress = slot.polled.as_ref().map(|p| &p.progress);
+                    if slot.last.failures == 0 && !progress.is_some_and(|p| p.hinted || p.failures > 0) {
+                        slot.due = stored.min(bridge.schedule.first(&name, None, false, now));
+                    }
                     slot.polled = slot.polled.take().map(|polled| rebuilt(bridge, polled));
                 }
                 None => {
                     let stored = loaded.remove(&name);
                     let held = match &stored {
-                        Some(stored) if stored.held => self.poller.hold(&name).await?.map(|h| (h.hash, h.rejected)),
+                        Some(stored) if stored.held => self.poller.hold(&name).await?.as_ref().map(Held::from),
                         _ => None,
                     };
                     let known = stored.as_ref().filter(|l| l.state.version > 0 || l.progress.is_some());
                     let due = known.map(|l| l.progress.as_ref().map_or(Timestamp(0), |p| p.due));
-                    let due = bridge.schedule.first(&name, due, now);
+                    let hinted = known.and_then(|l| l.progress.as_ref()).is_some_and(|p| p.hinted);
+                    let due = bridge.schedule.first(&name, due, hinted, now);
                     let polled = Polled::new(bridge.clone(), stored, held);
                     let mut slot = Slot {
                         bridge,
@@ -435,6 +520,7 @@ impl Runner {
                             source: String::new(),
                         },
                         queued: false,
+                        cut: false,
                     };
                     slot.last = status(&slot);
                     self.slots.insert(name.clone(), slot);
@@ -498,7 +584,7 @@ async fn load(poller: &Poller, bridge: Arc<Bridge>) -> Result<Polled, store::Err
         .store
         .read(move |engine| Ok((engine.bridge(&name)?, engine.hold(&name)?)))
         .await?;
-    Ok(Polled::new(bridge, loaded, hold.map(|h| (h.hash, h.rejected))))
+    Ok(Polled::new(bridge, loaded, hold.as_ref().map(Held::from)))
 }
 
 /// After success on the beat, after failure by backoff; a hint of the server only delays.
@@ -536,7 +622,7 @@ fn status(slot: &Slot) -> Status {
             "disabled"
         } else if progress.failures > 0 {
             "failing"
-        } else if matches!(polled.held, Some((_, false))) {
+        } else if polled.held.is_some_and(|held| !held.rejected) {
             "held"
         } else if polled.state.version == 0 {
             "new"
@@ -626,9 +712,13 @@ async fn dry_run(poller: &Poller, polled: &mut Polled, saved: Option<Page>) -> R
         Some(page) => (vec![page], None),
         None => {
             let mut fresh = Polled::new(polled.bridge.clone(), None, None);
+            // A mark counts under the definition that it is of.
+            fresh.state.definition = polled.state.definition;
+            fresh.state.version = polled.state.version;
             fresh.state.mark = polled.state.mark.clone();
             fresh.state.previous = polled.state.previous.clone();
-            match poller.fetch(&mut fresh).await? {
+            let mut share = poller.budget.share(fresh.expected_bytes).await;
+            match poller.fetch(&mut fresh, &mut share).await? {
                 crate::source::Fetched::Pages(answer) => (answer.pages, answer.date),
                 crate::source::Fetched::Absent { .. } => return Ok(json!({ "request": request, "absent": true })),
                 crate::source::Fetched::NotModified { .. } => {

@@ -4,6 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
+use super::page::At;
 use crate::settings::{Item, Table, secret::Secret, value::Value};
 
 /// Kinds of later versions, refused by name.
@@ -147,8 +148,10 @@ impl Auth {
                 headers.insert(name.clone(), value(format!("{prefix}{}", secret.expose()))?);
             }
             Self::Query(pairs) => {
-                url.query_pairs_mut()
-                    .extend_pairs(pairs.iter().map(|(name, value)| (name, value.expose())));
+                for (name, secret) in pairs {
+                    // A next link may echo it: once is enough.
+                    At::Param(name.clone()).set(secret.expose(), url, headers, &mut None)?;
+                }
             }
         }
         Ok(())

@@ -19,6 +19,7 @@ use super::{
     page::{Here, Pages, ReadError},
 };
 use crate::{
+    compute::compute,
     decode::{self, Page},
     expr::Expr,
     http::{self, BodyLimit, Request, origin, retry_after},
@@ -46,6 +47,8 @@ const NOT_YET: &[&str] = &["retry", "rate", "tls", "proxy", "http", "job"];
 #[derive(Debug, Clone, PartialEq)]
 pub struct Source {
     url: Value,
+    /// Of `url`, where jq does not make it.
+    pub origin: Option<String>,
     method: Method,
     query: Vec<(String, Value)>,
     headers: Vec<(HeaderName, Value)>,
@@ -134,8 +137,19 @@ impl Source {
             .and_then(|i| read_origins(&i))
             .unwrap_or_default();
         table.finish();
+        let url = url?;
+        let texts = if url.is_constant() {
+            url.resolve(&Json::Null).unwrap_or_default()
+        } else {
+            Vec::new()
+        };
+        let fixed = texts
+            .first()
+            .and_then(|text| text.parse::<Url>().ok())
+            .map(|url| origin(&url));
         Some(Self {
-            url: url?,
+            origin: fixed,
+            url,
             method: method?,
             query,
             headers,
@@ -170,29 +184,45 @@ impl Source {
         }
     }
 
+    /// A URL without its query and user; without its path too where the file does not show it.
+    fn shown(&self, url: &Url) -> String {
+        match self.url {
+            Value::Literal(_) => format!("{}{}", origin(url), url.path()),
+            _ => origin(url),
+        }
+    }
+
     /// A message without the secrets of this source: an API's error may echo what it was sent.
     pub fn redact(&self, message: String) -> String {
         /// A shorter secret is none, and would blank out words.
         const SECRET_BYTES_MIN: usize = 6;
-        let values = self
+        let body = match &self.body {
+            Body::Text(value) => Some(value),
+            _ => None,
+        };
+        let named = self
             .headers
             .iter()
             .map(|(_, v)| v)
-            .chain(self.query.iter().map(|(_, v)| v))
-            .chain([&self.url]);
-        let values = values.filter_map(|value| match value {
+            .chain(self.query.iter().map(|(_, v)| v));
+        let values = named.chain([&self.url]).chain(body).filter_map(|value| match value {
             Value::Secret(secret) => Some(secret),
             _ => None,
         });
-        let secrets = self
+        let mut message = message;
+        for secret in self
             .auth
             .iter()
             .flat_map(Auth::secrets)
             .chain(values)
-            .map(|secret| secret.expose());
-        secrets
-            .filter(|secret| secret.len() >= SECRET_BYTES_MIN)
-            .fold(message, |message, secret| message.replace(secret, "***"))
+            .map(|secret| secret.expose())
+        {
+            if secret.len() >= SECRET_BYTES_MIN {
+                let encoded: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+                message = message.replace(secret, "***").replace(&encoded, "***");
+            }
+        }
+        message
     }
 
     pub async fn fetch(self: &Arc<Self>, mut ask: Ask<'_>) -> Result<Fetched, Error> {
@@ -334,7 +364,7 @@ impl Walk {
                 answer.body.clone()
             };
             let page = Page {
-                url: redact(&answer.url),
+                url: source.shown(&answer.url),
                 content_type,
                 hash: Hash::of(&body),
                 body,
@@ -376,7 +406,7 @@ impl Walk {
                 first = Some((
                     validators_of(&answer.headers),
                     retry_after::date(&answer.headers),
-                    meta(&answer, now),
+                    meta(&source, &answer, now),
                 ));
             }
             pages.push(page);
@@ -569,7 +599,7 @@ impl Walk {
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
     let panicked = |e| Error::from(ErrorKind::Request(format!("reading a page panicked: {e}")));
-    tokio::task::spawn_blocking(work).await.map_err(panicked)?
+    compute(work).await.map_err(panicked)?
 }
 
 fn read_page(source: &Source, count: &Count, page: &Page, number: usize, origin: String) -> Result<Known, Error> {
@@ -649,7 +679,7 @@ fn validators_of(headers: &HeaderMap) -> Validators {
     Validators { etag, last_modified }
 }
 
-fn meta(answer: &http::Answer, now: crate::model::Timestamp) -> Json {
+fn meta(source: &Source, answer: &http::Answer, now: crate::model::Timestamp) -> Json {
     /// Headers that a next request may need; never all, since they may hold cookies.
     const KEPT: [&str; 6] = [
         "date",
@@ -661,7 +691,12 @@ fn meta(answer: &http::Answer, now: crate::model::Timestamp) -> Json {
     ];
     let headers: serde_json::Map<String, Json> = KEPT
         .iter()
-        .filter_map(|name| Some(((*name).to_owned(), answer.header(name)?.into())))
+        .filter_map(|name| {
+            Some((
+                (*name).to_owned(),
+                source.redact(answer.header(name)?.to_owned()).into(),
+            ))
+        })
         .collect();
     json!({ "status": answer.status, "headers": headers, "at": now.to_string() })
 }
@@ -675,11 +710,6 @@ fn refused(answer: &http::Answer) -> ErrorKind {
         status: answer.status,
         excerpt: Some(excerpt).filter(|e| !e.is_empty()),
     }
-}
-
-/// A URL without its query and user, which may be secret.
-fn redact(url: &Url) -> String {
-    format!("{}{}", origin(url), url.path())
 }
 
 fn read_url(item: &Item<'_>) -> Option<Value> {

@@ -160,7 +160,11 @@ async fn what_is_down_is_asked_by_one_probe_at_a_time() {
     let mut world = world;
     world.upstream.fill(40);
     world.poll().await;
-    eventually("it is down", async || status(&world, "me").await.state == "down").await;
+    eventually("it is down, and what was under way is over", async || {
+        let status = status(&world, "me").await;
+        (status.state, status.in_flight) == ("down", 0)
+    })
+    .await;
     let first = world.receiver.at("/me").len();
     assert!(first <= 8, "{first} at once");
     let probes = world.receiver.wait("/me", first + 4).await.split_off(first);
@@ -388,7 +392,7 @@ async fn a_receiver_that_never_answers_costs_its_own_lane() {
 
 #[tokio::test]
 async fn no_answer_in_time_is_tried_again() {
-    let mut world = World::start(&to(&[("me", "timeout = \"200ms\"\nretry.schedule = [\"50ms\"]")])).await;
+    let mut world = World::start(&to(&[("me", "timeout = \"500ms\"\nretry.schedule = [\"50ms\"]")])).await;
     world.poll().await;
     let mut first = true;
     let part = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc".to_vec();
@@ -415,7 +419,7 @@ async fn no_answer_in_time_is_tried_again() {
             .error
             .as_ref()
             .unwrap()
-            .contains("did not answer within 200ms"),
+            .contains("did not answer within 500ms"),
         "{:?}",
         recorded[0]
     );

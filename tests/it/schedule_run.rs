@@ -79,7 +79,7 @@ async fn a_failure_backs_off_and_says_why() {
             .unwrap()
     };
     let wait = time(&status.next_poll) - time(&status.last_poll);
-    assert!((4_900..5_200).contains(&wait.num_milliseconds()), "{wait}");
+    assert!((4_900..7_000).contains(&wait.num_milliseconds()), "{wait}");
     sleep(Duration::from_millis(300)).await;
     assert_eq!(world.upstream.count(), 1);
     // By hand at once; then the beat is back.

@@ -291,6 +291,7 @@ fn hold(bytes: usize) -> Hold {
         body,
     };
     Hold {
+        judged_under: bellpull::model::Hash::default(),
         hash: entry(1).raw,
         at: Timestamp(5),
         reason: "900 of 1000 records would be deleted".into(),

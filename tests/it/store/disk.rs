@@ -44,6 +44,7 @@ fn fill(engine: &SledEngine) -> Vec<u8> {
         .map(|n| record(n, format!("{{\"n\":{n},\"price\":1.10}}")))
         .collect();
     let hold = Hold {
+        judged_under: Hash::default(),
         hash: Hash::of(b"answer"),
         at: Timestamp(4),
         reason: "too many".into(),

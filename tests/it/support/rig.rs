@@ -274,7 +274,7 @@ async fn stored(poller: &Poller, bridge: &Arc<Bridge>) -> Polled {
         .read(move |engine| Ok((engine.bridge(&name)?, engine.hold(&name)?)))
         .await
         .expect("read");
-    Polled::new(bridge.clone(), loaded, hold.map(|h| (h.hash, h.rejected)))
+    Polled::new(bridge.clone(), loaded, hold.as_ref().map(poller::Held::from))
 }
 
 pub fn body(bytes: &[u8]) -> Json {
