@@ -378,3 +378,31 @@ async fn records_that_stay_missing_from_the_accepted_answer_are_held_too() {
     assert_eq!(world.rig.snapshot().await.len(), 5);
     assert_eq!(world.poll().await, Polling::Unchanged);
 }
+
+/// The admin did what the reason said and raised the share, and the same answer stayed held.
+#[tokio::test]
+async fn another_guard_judges_a_held_answer_anew() {
+    let mut world = shrunk(LIST, 9).await;
+    assert_eq!(world.poll().await, Polling::Held);
+    world.restart(&list("guard.deletes = 0.9")).await;
+    assert_eq!(
+        world.poll().await,
+        Polling::Changed {
+            created: 0,
+            updated: 0,
+            deleted: 11
+        }
+    );
+    assert_eq!(held(&world).await, None);
+}
+
+/// What was held under one definition was committed under another, with validators that hid the new source.
+#[tokio::test]
+async fn what_was_held_before_an_edit_is_not_accepted_after_it() {
+    let mut world = shrunk(LIST, 9).await;
+    assert_eq!(world.poll().await, Polling::Held);
+    world.restart(&list("ignore = [\".v\"]")).await;
+    let refused = accept(&mut world, None).await.expect_err("judged anew first");
+    assert!(refused.contains("edited"), "{refused}");
+    assert_eq!(world.rig.snapshot().await.len(), 20);
+}

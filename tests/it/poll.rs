@@ -885,3 +885,101 @@ async fn one_alert_when_it_fails_and_one_when_it_recovers() {
     assert_eq!(received[0].body["data"]["failures"], json!(3));
     assert_eq!(received[1].body["data"]["failures"], json!(7));
 }
+
+/// The validator and the bytes of the document from before it was gone hid that it was back: a 304, or "unchanged".
+#[tokio::test]
+async fn a_document_that_comes_back_as_it_was_is_created_again() {
+    let mut world = World::start(DOCUMENT).await;
+    let there = || Answer::json(r#"{"up":true}"#).header("etag", "\"e\"");
+    world.upstream.next(there());
+    world.poll().await;
+    world.upstream.next(Answer::new(404, ""));
+    assert_eq!(world.poll().await, changed(0, 0, 1));
+    world.upstream.next(there());
+    assert_eq!(world.poll().await, changed(1, 0, 0));
+    assert_eq!(
+        world.upstream.last().header("if-none-match"),
+        None,
+        "the validator went with the document"
+    );
+    world.upstream.next(there());
+    assert_eq!(world.poll().await, Polling::Unchanged);
+
+    // With `deletes.after = 2` one absence is none, however the document comes back.
+    let mut world = World::start(&DOCUMENT.replace("to = ", "deletes.after = 2\nto = ")).await;
+    for answer in [
+        there(),
+        Answer::new(404, ""),
+        there(),
+        there(),
+        Answer::new(404, ""),
+        there(),
+    ] {
+        world.upstream.next(answer);
+        world.poll().await;
+    }
+    assert!(world.rig.lines().await.is_empty(), "{:?}", world.rig.lines().await);
+}
+
+/// The list of complete walks is not kept under `since` and `window`: an edit that takes them away took every known
+/// record for a new one.
+#[tokio::test]
+async fn an_edit_from_a_window_to_a_complete_list_knows_its_records() {
+    let windowed = list("window = true");
+    let mut world = World::start(&windowed).await;
+    world.upstream.fill(12);
+    world.poll().await;
+    world.upstream.put("13", r#"{"id":13,"v":0}"#);
+    assert_eq!(world.poll().await, changed(1, 0, 0));
+    world.restart(LIST).await;
+    assert_eq!(world.poll().await, Polling::Same);
+    world.upstream.remove("1");
+    assert_eq!(world.poll().await, changed(0, 0, 1));
+    world.restart(&windowed).await;
+    world.upstream.put("14", r#"{"id":14,"v":0}"#);
+    assert_eq!(world.poll().await, changed(1, 0, 0));
+    world.restart(LIST).await;
+    world.upstream.put("14", r#"{"id":14,"v":1}"#);
+    assert_eq!(world.poll().await, changed(0, 1, 0));
+    assert_eq!(world.rig.lines().await.len(), 4);
+}
+
+/// A mark of another order or source compares with nothing, and was sent for ever.
+#[tokio::test]
+async fn an_edit_of_since_drops_the_mark() {
+    let since = |lines: &str| list(&format!("since = {{ param = \"after\", {lines} }}"));
+    let mut world = World::start(&since("from = \".id\", order = \"number\"")).await;
+    world
+        .upstream
+        .set(&[("1", r#"{"id":999,"at":"2026-11-22T10:00:00Z"}"#)]);
+    world.poll().await;
+    world.restart(&since("from = \".at\", order = \"text\"")).await;
+    world.poll().await;
+    assert!(
+        !world.upstream.last().query.contains_key("after"),
+        "asked from the start"
+    );
+    world
+        .upstream
+        .set(&[("1", r#"{"id":999,"at":"2026-11-22T11:00:00Z"}"#)]);
+    world.poll().await;
+    assert_eq!(world.upstream.last().query["after"], "2026-11-22T10:00:00Z");
+}
+
+/// A next link that echoes the key of `auth.query` had it twice on the second page.
+#[tokio::test]
+async fn a_key_that_a_next_link_echoes_is_sent_once_and_not_stored() {
+    let mut world = World::start(&list(
+        "source.http.pages.link = {}\nsource.http.auth.query = { name = \"key\", value = { value = \"s3cr3t-key\" } }",
+    ))
+    .await;
+    let next = format!(
+        "<{}/items?page=2&key=s3cr3t-key>; rel=\"next\"",
+        world.upstream.origin()
+    );
+    world.upstream.next(Answer::json(r#"[{"id":1}]"#).header("link", next));
+    world.upstream.next(Answer::json(r#"[{"id":2}]"#));
+    assert_eq!(world.poll().await, Polling::Baseline { records: 2 });
+    assert_eq!(world.upstream.last().target.matches("key=").count(), 1);
+    assert!(!world.rig.export().await.contains("s3cr3t-key"));
+}
