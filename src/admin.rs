@@ -339,14 +339,16 @@ impl Admin {
                 ..EventFilter::default()
             };
             let read = self.store.read(move |engine| {
-                let events = engine.events(&filter)?;
-                events
-                    .into_iter()
-                    .map(|event| {
-                        let last = engine.attempts(Some(event.event.id), filter.endpoint.as_deref(), 1)?;
-                        Ok((event, last.into_iter().next()))
-                    })
-                    .collect::<Result<Vec<_>, store::Error>>()
+                // One pass over the ring of attempts, newest first, for all rows.
+                let mut last: BTreeMap<String, store::Attempt> = BTreeMap::new();
+                for attempt in engine.attempts(None, filter.endpoint.as_deref(), usize::MAX)? {
+                    last.entry(attempt.event.clone()).or_insert(attempt);
+                }
+                let events = engine.events(&filter)?.into_iter();
+                Ok(events
+                    .map(|event| (last.remove(&event.event.id.to_string()), event))
+                    .map(|(l, e)| (e, l))
+                    .collect::<Vec<_>>())
             });
             let show = |(event, last): &(StoredEvent, Option<store::Attempt>)| {
                 let mut shown = show_event(event);

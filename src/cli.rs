@@ -426,7 +426,6 @@ async fn ask(path: &Path, config: Config, command: Command, json: bool) -> Done 
         } => (client.enable(&name, false).await?, show::Kind::Value),
         _ => return Ok(()),
     };
-    client.close().await;
     if json {
         return print(&format!("{shown}\n"));
     }

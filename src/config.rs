@@ -7,7 +7,12 @@ mod bridge;
 mod endpoint;
 mod load;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use serde_json::Value as Json;
 
@@ -31,6 +36,14 @@ pub struct Config {
     pub bridges: BTreeMap<Name, Arc<Bridge>>,
     pub endpoints: BTreeMap<Name, Arc<Endpoint>>,
     pub warnings: Vec<Rendered>,
+}
+
+impl Config {
+    /// The endpoints that some bridge's `alert.to` names.
+    pub fn alerted(&self) -> Vec<Name> {
+        let named: BTreeSet<&Name> = self.bridges.values().flat_map(|bridge| &bridge.alert.to).collect();
+        named.into_iter().cloned().collect()
+    }
 }
 
 /// `[daemon]`.

@@ -204,7 +204,7 @@ impl Daemon {
         let delivering = tokio::spawn(deliveries.run(stop_delivering.clone()));
         let polling = tokio::spawn(runner.run(stop_polling.clone()));
         let serving = tokio::spawn(admin::serve(listener, admin.clone(), stop_delivering.clone()));
-        deliveries_handle.apply(config.endpoints.clone(), client.clone()).await;
+        deliveries_handle.apply(endpoints(&config), client.clone()).await;
         runner_handle.apply(config.bridges.clone(), poller).await;
         Ok(Parts {
             store,
@@ -290,7 +290,7 @@ impl Daemon {
             deliveries: parts.deliveries.clone(),
         };
         // Endpoints first: a new bridge's first event finds its dispatcher.
-        parts.deliveries.apply(config.endpoints.clone(), client.clone()).await;
+        parts.deliveries.apply(endpoints(&config), client.clone()).await;
         parts.runner.apply(config.bridges.clone(), poller).await;
         parts.client = client;
         parts.admin.configure(config.clone());
@@ -301,6 +301,13 @@ impl Daemon {
         );
         self.config = config;
         Ok(())
+    }
+}
+
+fn endpoints(config: &Config) -> deliver::Endpoints {
+    deliver::Endpoints {
+        all: config.endpoints.clone(),
+        alerts: config.alerted(),
     }
 }
 

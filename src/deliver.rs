@@ -37,7 +37,7 @@ struct Shared {
     clock: Clock,
     /// `deliveries-in-flight`.
     in_flight: Arc<Semaphore>,
-    /// Every endpoint: an endpoint's own alerts go to the others.
+    /// Who is told of an endpoint that is disabled.
     alerts: Arc<Vec<Name>>,
     deliveries: Handle,
 }
@@ -57,11 +57,19 @@ pub struct Status {
     pub disabled: Option<String>,
 }
 
+/// What a configuration says of endpoints.
+#[derive(Debug, Clone, Default)]
+pub struct Endpoints {
+    pub all: BTreeMap<Name, Arc<Endpoint>>,
+    /// Those that `alert.to` of some bridge names: they are told of an endpoint that is disabled.
+    pub alerts: Vec<Name>,
+}
+
 enum Request {
     Queued(Vec<(Name, Waiting)>),
     Enable(Name, bool, oneshot::Sender<Result<(), store::Error>>),
     Status(oneshot::Sender<BTreeMap<Name, Status>>),
-    Apply(BTreeMap<Name, Arc<Endpoint>>, Client, oneshot::Sender<()>),
+    Apply(Endpoints, Client, oneshot::Sender<()>),
 }
 
 /// The door; cheap to clone.
@@ -104,7 +112,7 @@ impl Handle {
     }
 
     /// Starts, restarts and stops dispatchers so that they are those of a configuration; unchanged ones go on.
-    pub async fn apply(&self, endpoints: BTreeMap<Name, Arc<Endpoint>>, client: Client) {
+    pub async fn apply(&self, endpoints: Endpoints, client: Client) {
         let (answer, result) = oneshot::channel();
         if self
             .requests
@@ -223,10 +231,11 @@ impl Deliveries {
         Ok(())
     }
 
-    async fn apply(&mut self, endpoints: BTreeMap<Name, Arc<Endpoint>>, client: Client) -> Result<(), store::Error> {
+    async fn apply(&mut self, endpoints: Endpoints, client: Client) -> Result<(), store::Error> {
         let same_client = self.shared.client.is_same(&client);
         self.shared.client = client;
-        self.shared.alerts = Arc::new(endpoints.keys().cloned().collect());
+        self.shared.alerts = Arc::new(endpoints.alerts);
+        let endpoints = endpoints.all;
         let keep = |name: &Name, running: &Running| {
             same_client
                 && endpoints
@@ -239,12 +248,11 @@ impl Deliveries {
             .filter(|(name, running)| !keep(name, running))
             .map(|(n, _)| n.clone())
             .collect();
-        for name in stop {
-            if let Some(running) = self.running.remove(&name) {
-                running.stop.cancel();
-                // Its attempts in flight are recorded before another dispatcher reads the queue.
-                running.done.cancelled().await;
-            }
+        let stopped: Vec<Running> = stop.iter().filter_map(|name| self.running.remove(name)).collect();
+        stopped.iter().for_each(|running| running.stop.cancel());
+        for running in stopped {
+            // Its attempts in flight are recorded before another dispatcher reads the queue.
+            running.done.cancelled().await;
         }
         for (name, endpoint) in endpoints {
             if self.running.contains_key(&name) {

@@ -75,8 +75,9 @@ impl Maker {
                 patch: Some(patch(change.before.as_ref(), change.after.as_ref())),
             },
         };
+        let value = || serde_json::to_value(&body).expect("JSON values and strings serialize");
+        let deliveries = self.deliveries(change.kind, &value);
         let body = body.bytes();
-        let deliveries = self.deliveries(change.kind, &body);
         Event {
             id: EventId::random(),
             bridge: self.bridge.name.clone(),
@@ -90,14 +91,10 @@ impl Maker {
     }
 
     /// Per endpoint the first route whose filters hold.
-    fn deliveries(&self, kind: ChangeKind, body: &[u8]) -> Vec<Delivery> {
-        // Parsed only when an expression asks for it.
-        let parsed = std::cell::OnceCell::new();
-        let event = || {
-            parsed
-                .get_or_init(|| serde_json::from_slice::<Json>(body).expect("our own JSON"))
-                .clone()
-        };
+    fn deliveries(&self, kind: ChangeKind, value: &dyn Fn() -> Json) -> Vec<Delivery> {
+        // Made only when an expression asks for it.
+        let made = std::cell::OnceCell::new();
+        let event = || made.get_or_init(value).clone();
         let whole = self.bridge.filters.hold(kind, &event);
         if whole == Ok(false) {
             return Vec::new();
@@ -117,7 +114,7 @@ impl Maker {
                 .and_then(|holds| Ok(holds && endpoint.filters.hold(kind, &event)?));
             let content = match holds {
                 Ok(false) => continue,
-                Ok(true) => content(route, endpoint, &event),
+                Ok(true) => content(Some(route), endpoint, &event),
                 Err(error) => Content::Dead(format!("`when`: {error}")),
             };
             chosen.insert(route.endpoint.clone(), content);
@@ -128,12 +125,20 @@ impl Maker {
             .collect()
     }
 
-    /// What a route sends of an event's standard body today, for `replay --remake`.
+    /// What an endpoint would be sent of an event's standard body today, for `replay --remake`.
     pub fn remake(&self, endpoint: &str, body: &[u8]) -> Option<Content> {
-        let route = self.bridge.routes.iter().find(|route| &*route.endpoint == endpoint)?;
-        let endpoint = self.endpoints.get(endpoint)?;
         let event: Json = serde_json::from_slice(body).ok()?;
-        Some(content(route, endpoint, &|| event.clone()))
+        let made = || event.clone();
+        let kind = event.get("type")?.as_str()?.rsplit('.').next()?;
+        let kinds = [ChangeKind::Created, ChangeKind::Updated, ChangeKind::Deleted];
+        let kind = kinds.into_iter().find(|known| known.as_str() == kind);
+        let chosen = self
+            .bridge
+            .routes
+            .iter()
+            .filter(|route| &*route.endpoint == endpoint)
+            .find(|route| kind.is_none_or(|kind| route.filters.hold(kind, &made).unwrap_or(false)));
+        Some(content(chosen, self.endpoints.get(endpoint)?, &made))
     }
 
     /// A record as it is, for `resend`: `<bridge>.present`.
@@ -152,14 +157,14 @@ impl Maker {
             r#type: &kind,
             timestamp: self.now.to_string(),
             data,
-        }
-        .bytes();
-        let route = self.bridge.routes.iter().find(|route| &*route.endpoint == endpoint);
-        let event = || serde_json::from_slice::<Json>(&body).expect("our own JSON");
-        let content = match (route, self.endpoints.get(endpoint)) {
-            (Some(route), Some(endpoint)) => content(route, endpoint, &event),
-            _ => Content::Shared,
         };
+        let value = || serde_json::to_value(&body).expect("JSON values and strings serialize");
+        let route = self.bridge.routes.iter().find(|route| &*route.endpoint == endpoint);
+        let content = match self.endpoints.get(endpoint) {
+            Some(endpoint) => content(route, endpoint, &value),
+            None => Content::Shared,
+        };
+        let body = body.bytes();
         Event {
             id: EventId::random(),
             bridge: self.bridge.name.clone(),
@@ -176,8 +181,10 @@ impl Maker {
     }
 }
 
-fn content(route: &Route, endpoint: &Endpoint, event: &dyn Fn() -> Json) -> Content {
-    let payload: Option<&Expr> = route.payload.as_ref().or(endpoint.payload.as_ref());
+fn content(route: Option<&Route>, endpoint: &Endpoint, event: &dyn Fn() -> Json) -> Content {
+    let payload: Option<&Expr> = route
+        .and_then(|route| route.payload.as_ref())
+        .or(endpoint.payload.as_ref());
     let Some(payload) = payload else { return Content::Shared };
     match payload.first(&event()) {
         Ok(Some(value)) => Content::Own(value.to_string().into_bytes()),

@@ -466,6 +466,16 @@ impl<'a> Item<'a> {
         self.parse_text(units::duration, "a duration such as \"30s\"")
     }
 
+    /// A duration that is more than nothing: a deadline or a wait.
+    pub fn some_duration(&self) -> Option<Duration> {
+        let duration = self.duration()?;
+        if duration.is_zero() {
+            self.error(format!("`{}` must be more than 0", self.path)).report();
+            return None;
+        }
+        Some(duration)
+    }
+
     pub fn size(&self) -> Option<u64> {
         self.parse_text(units::size, "a size such as \"32MiB\"")
     }

@@ -17,7 +17,7 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{UnixListener, UnixStream, unix::UCred};
 use tokio_util::sync::CancellationToken;
 
 use super::{Admin, DeliveryQuery, DryRun, Error, EventQuery, Replay};
@@ -62,10 +62,7 @@ impl Listener for Guarded {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => match stream.peer_cred() {
-                    // Root, the daemon's own user, and its group.
-                    Ok(peer) if peer.uid() == 0 || peer.uid() == self.uid || peer.gid() == self.gid => {
-                        return (stream, ());
-                    }
+                    Ok(peer) if self.lets_in(&peer) => return (stream, ()),
                     Ok(peer) => tracing::warn!(uid = peer.uid(), "refused a connection to the admin socket"),
                     Err(error) => tracing::warn!(%error, "failed to see who connects to the admin socket"),
                 },
@@ -79,6 +76,22 @@ impl Listener for Guarded {
 
     fn local_addr(&self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl Guarded {
+    /// Root, the daemon's own user, and the members of the socket's group.
+    fn lets_in(&self, peer: &UCred) -> bool {
+        let member = || {
+            // A peer's credentials hold its primary group only; the kernel tells the others here (proc(5)).
+            let status = std::fs::read_to_string(format!("/proc/{}/status", peer.pid()?)).ok()?;
+            let groups = status.lines().find_map(|line| line.strip_prefix("Groups:"))?.to_owned();
+            groups
+                .split_ascii_whitespace()
+                .any(|gid| gid.parse() == Ok(self.gid))
+                .then_some(())
+        };
+        peer.uid() == 0 || peer.uid() == self.uid || peer.gid() == self.gid || member().is_some()
     }
 }
 

@@ -16,10 +16,15 @@ use crate::{
     http::budget::Budget,
     model::Hash,
     poller::{Poller, Runner},
+    store::{Store, memory::MemoryEngine},
 };
 
 /// A poll may take its whole deadline; nothing that an admin asks takes longer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(600);
+
+/// Where the unit's daemon listens, and where its configuration is (systemd/bellpull.service).
+const UNIT_SOCKET: &str = "/run/bellpull/admin.sock";
+const UNIT_CONFIG: &str = "/etc/bellpull";
 
 /// One of the two ways.
 pub(super) enum Client {
@@ -38,26 +43,27 @@ type Answer = Result<Json, Failure>;
 
 impl Client {
     /// Looks whether a daemon answers.
-    pub(super) async fn connect(path: &Path, config: Config) -> Result<Self, Failure> {
-        if tokio::net::UnixStream::connect(&config.daemon.socket).await.is_err() {
-            return Ok(Self::Alone {
-                path: path.to_owned(),
-                config,
-            });
+    pub(super) async fn connect(path: &Path, mut config: Config) -> Result<Self, Failure> {
+        // An admin's shell has no $RUNTIME_DIRECTORY: the unit's daemon is where its unit puts it.
+        for socket in [config.daemon.socket.clone(), Path::new(UNIT_SOCKET).to_owned()] {
+            let meant = socket == config.daemon.socket || path.starts_with(UNIT_CONFIG);
+            if !meant || tokio::net::UnixStream::connect(&socket).await.is_err() {
+                continue;
+            }
+            config.daemon.socket = socket;
+            // The TLS provider must be there before any client is built.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            let builder = reqwest::Client::builder().unix_socket(config.daemon.socket.clone());
+            let http = builder
+                .timeout(ANSWER_WITHIN)
+                .build()
+                .map_err(|e| Failure::new(IO, e.to_string()))?;
+            return Ok(Self::Socket { http, config });
         }
-        // The TLS provider must be there before any client is built.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder()
-            .unix_socket(config.daemon.socket.clone())
-            .timeout(ANSWER_WITHIN)
-            .build();
-        let http = http.map_err(|e| Failure::new(IO, e.to_string()))?;
-        Ok(Self::Socket { http, config })
-    }
-
-    /// Nothing is kept open; here for the day that it is.
-    pub(super) async fn close(self) {
-        drop(self);
+        Ok(Self::Alone {
+            path: path.to_owned(),
+            config,
+        })
     }
 
     pub(super) async fn status(&self, name: Option<&str>) -> Answer {
@@ -94,14 +100,26 @@ impl Client {
     pub(super) async fn poll(&self, name: &str) -> Answer {
         match self {
             Self::Socket { .. } => self.post(&format!("bridges/{name}/poll"), &()).await,
-            Self::Alone { path, config } => alone(path, config, async |admin| admin.poll(name).await).await,
+            Self::Alone { path, config } => {
+                let store = open(config).await?;
+                alone(path, store, async |admin| admin.poll(name).await).await
+            }
         }
     }
 
     pub(super) async fn dry_run(&self, name: &str, request: DryRun) -> Answer {
         match self {
             Self::Socket { .. } => self.post(&format!("bridges/{name}/dry-run"), &request).await,
-            Self::Alone { path, config } => alone(path, config, async |admin| admin.dry_run(name, request).await).await,
+            Self::Alone { path, config } => {
+                // Without a store there is nothing to compare with, and nothing is to be written.
+                let store = match has_store(config) {
+                    true => open(config).await?,
+                    false => {
+                        Store::start(Arc::new(MemoryEngine::new())).map_err(|e| Failure::new(IO, e.to_string()))?
+                    }
+                };
+                alone(path, store, async |admin| admin.dry_run(name, request).await).await
+            }
         }
     }
 
@@ -215,18 +233,27 @@ fn done(result: Result<Json, admin::Error>) -> Answer {
     })
 }
 
-/// The store under its lock, to read from.
-async fn stored(config: &Config) -> Result<Admin, Failure> {
-    if !config.daemon.state_dir.join("sled").exists() {
+fn has_store(config: &Config) -> bool {
+    config.daemon.state_dir.join("sled").exists()
+}
+
+/// The store under its lock; a command makes none.
+async fn open(config: &Config) -> Result<Store, Failure> {
+    if !has_store(config) {
         let dir = config.daemon.state_dir.display();
         return Err(Failure::new(
             UNAVAILABLE,
             format!("no daemon runs, and there is no store in {dir}"),
         ));
     }
-    let store = daemon::open_store(config)
+    daemon::open_store(config)
         .await
-        .map_err(|e| Failure::new(IO, e.to_string()))?;
+        .map_err(|e| Failure::new(IO, e.to_string()))
+}
+
+/// What is stored, to read from.
+async fn stored(config: &Config) -> Result<Admin, Failure> {
+    let store = open(config).await?;
     let reader = Config {
         daemon: config.daemon.clone(),
         store: config.store.clone(),
@@ -239,12 +266,9 @@ async fn stored(config: &Config) -> Result<Admin, Failure> {
 }
 
 /// One bridge's runner without a daemon: what it commits goes out when the daemon runs.
-async fn alone(path: &Path, config: &Config, work: impl AsyncFnOnce(&Admin) -> Result<Json, admin::Error>) -> Answer {
+async fn alone(path: &Path, store: Store, work: impl AsyncFnOnce(&Admin) -> Result<Json, admin::Error>) -> Answer {
     // Now the secrets are needed.
     let mut read = super::load(path, Secrets::Read).await?;
-    let store = daemon::open_store(config)
-        .await
-        .map_err(|e| Failure::new(IO, e.to_string()))?;
     let client = crate::http::Client::new(&read.network).map_err(|e| Failure::new(super::CONFIG, e))?;
     let clock = Clock::system();
     let (_deliveries, handle) = Deliveries::new(store.clone(), client.clone(), clock.clone(), 1);

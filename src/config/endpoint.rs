@@ -120,7 +120,7 @@ impl Endpoint {
                 .report();
         }
         let filters = Filters::read(&mut table);
-        let timeout = table.take("timeout").and_then(|i| i.duration()).unwrap_or(TIMEOUT);
+        let timeout = table.take("timeout").and_then(|i| i.some_duration()).unwrap_or(TIMEOUT);
         let retry = table
             .take("retry")
             .map_or(Some((RETRY_SCHEDULE.to_vec(), DISABLE_AFTER)), |i| read_retry(&i));
@@ -172,7 +172,7 @@ fn read_url(item: &Item<'_>) -> Option<Url> {
 fn read_retry(item: &Item<'_>) -> Option<(Vec<Duration>, Duration)> {
     let mut table = item.table()?;
     let schedule = table.take("schedule").map_or(Some(RETRY_SCHEDULE.to_vec()), |i| {
-        let all: Option<Vec<Duration>> = i.items()?.iter().map(|i| i.duration()).collect();
+        let all: Option<Vec<Duration>> = i.items()?.iter().map(|i| i.some_duration()).collect();
         if all.as_ref().is_some_and(Vec::is_empty) {
             i.error(format!("`{}` is empty", i.path))
                 .help("for example [\"5s\", \"5m\", \"1h\"]".into())
@@ -183,7 +183,7 @@ fn read_retry(item: &Item<'_>) -> Option<(Vec<Duration>, Duration)> {
     });
     let disable_after = table
         .take("disable-after")
-        .map_or(Some(DISABLE_AFTER), |i| i.duration());
+        .map_or(Some(DISABLE_AFTER), |i| i.some_duration());
     table.finish();
     schedule.zip(disable_after)
 }

@@ -448,7 +448,7 @@ fn read_network(table: Option<Table<'_>>) -> Option<client::Config> {
     if let Some(item) = table.take("proxy") {
         let proxy = |text: &str| match text.parse::<url::Url>() {
             Ok(url) if ["http", "https", "socks5h"].contains(&url.scheme()) => Ok(url),
-            _ => Err(format!("{text:?} is no proxy: http://, https:// or socks5h://")),
+            _ => Err("a proxy is http://, https:// or socks5h://".to_owned()),
         };
         config.proxy = item.parse_text(proxy, "a proxy's URL");
     }

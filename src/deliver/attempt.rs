@@ -56,7 +56,7 @@ impl Sender {
         record.duration_ms = u32::try_from(started.elapsed().as_millis()).unwrap_or(u32::MAX);
         record.error = match &result {
             Answered::Taken => None,
-            Answered::Down { error, .. } | Answered::Refused { error, .. } | Answered::Gone { error } => {
+            Answered::Down { error, .. } | Answered::Refused { error, .. } | Answered::Gone { error, .. } => {
                 Some(error.clone())
             }
             Answered::Lost => Some("the event is no longer stored".into()),
@@ -85,13 +85,14 @@ impl Sender {
             Err(error) => return down(format!("the store: {error}")),
         };
         record.event = outgoing.id.to_string();
+        // The turn first: who waits at a slow origin must not hold a place of all.
+        let turn = self.shared.client.turn(&self.endpoint.url).await;
         let _place = self
             .shared
             .in_flight
             .acquire()
             .await
             .expect("the ceiling is never closed");
-        let turn = self.shared.client.turn(&self.endpoint.url).await;
         // The time of the attempt is when it is signed, not when it began to wait for its turn.
         let now = self.shared.clock.now();
         record.at = now;
@@ -166,9 +167,10 @@ fn class(answer: &http::Answer, now: crate::model::Timestamp) -> Answered {
         .header("webhook-delivery")
         .is_some_and(|v| v.trim().eq_ignore_ascii_case("disable"));
     match answer.status {
-        410 => Answered::Gone { error },
-        _ if disable => Answered::Gone {
+        410 => Answered::Gone { error, taken: false },
+        status if disable => Answered::Gone {
             error: format!("{error} with `webhook-delivery: disable`"),
+            taken: (200..300).contains(&status),
         },
         200..300 => Answered::Taken,
         429 | 502 | 503 | 504 => Answered::Down { error, retry_after },

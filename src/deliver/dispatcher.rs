@@ -31,6 +31,9 @@ const QUEUE_MAX: usize = 1_000_000;
 /// A dispatcher looks again at least so often: a wall clock that jumps moves what is due.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
+/// A wall clock that differs by more from the monotonic one was set.
+const JUMP_MS: i64 = 60_000;
+
 pub(super) enum Message {
     Queued(Vec<Waiting>),
     Enable(bool, oneshot::Sender<Result<(), store::Error>>),
@@ -65,7 +68,9 @@ impl Dispatcher {
             })
             .await?;
         let mut queue = Queue::new(endpoint.schedule.clone(), endpoint.disable_after, IN_FLIGHT, state);
-        waiting.into_iter().for_each(|waiting| queue.push(waiting));
+        let now = shared.clock.now();
+        queue.clamp(now);
+        waiting.into_iter().for_each(|waiting| queue.push(waiting, now));
         let (sender, messages) = mpsc::channel(MESSAGES_MAX);
         Ok((
             Self {
@@ -81,7 +86,14 @@ impl Dispatcher {
 
     /// Runs until shutdown; attempts in flight are finished and recorded first.
     pub(super) async fn run(mut self, shutdown: CancellationToken) -> Result<(), store::Error> {
+        let (mut wall, mut monotonic) = (self.shared.clock.now(), Instant::now());
         loop {
+            let jump = self.shared.clock.now().0 - wall.plus(monotonic.elapsed()).0;
+            if jump.abs() > JUMP_MS {
+                tracing::warn!(endpoint = %self.endpoint.name, jump_ms = jump, "the wall clock was set");
+                self.queue.shift(jump);
+            }
+            (wall, monotonic) = (self.shared.clock.now(), Instant::now());
             self.send_due();
             let wake = self
                 .queue
@@ -182,10 +194,6 @@ impl Dispatcher {
         } else if before.failing_since.is_some() && state.failing_since.is_none() {
             tracing::info!(%endpoint, "the endpoint takes events again");
         }
-        self.shared
-            .store
-            .write(Op::Endpoint(endpoint.clone(), state.clone()))
-            .await?;
         // One who did it by hand need not be told.
         let disabled = state.disabled.as_ref().filter(|why| *why != BY_HAND);
         if let (None, Some(why)) = (&before.disabled, disabled) {
@@ -209,6 +217,8 @@ impl Dispatcher {
                 let _ = self.shared.deliveries.try_queued(queued);
             }
         }
+        // After the alert: a crash between the two tells it again instead of never.
+        self.shared.store.write(Op::Endpoint(endpoint.clone(), state)).await?;
         Ok(())
     }
 
@@ -218,7 +228,7 @@ impl Dispatcher {
                 let mut over = Vec::new();
                 for waiting in waiting {
                     if self.queue.len() < QUEUE_MAX {
-                        self.queue.push(waiting);
+                        self.queue.push(waiting, self.shared.clock.now());
                     } else {
                         over.push(waiting);
                     }

@@ -19,6 +19,11 @@ pub const BY_HAND: &str = "by hand";
 /// Jitter only adds to a wait, up to this share: receivers that failed together are not asked together.
 const JITTER: f64 = 0.2;
 
+/// The longest `Retry-After` that is obeyed (`http::retry_after`).
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Lanes that are looked at for a probe, before the one that waits longest is taken.
+const PROBE_LOOKS: usize = 64;
+
 /// What came of an attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answered {
@@ -34,8 +39,8 @@ pub enum Answered {
         error: String,
         retry_after: Option<Duration>,
     },
-    /// 410, or `webhook-delivery: disable`.
-    Gone { error: String },
+    /// 410, or `webhook-delivery: disable`; with a 2xx the event was taken all the same.
+    Gone { error: String, taken: bool },
     /// The event's body is no longer stored: nothing can be sent.
     Lost,
 }
@@ -102,11 +107,45 @@ impl Queue {
         &self.state
     }
 
-    /// Adds a waiting event; one that is there already is replaced.
-    pub fn push(&mut self, waiting: Waiting) {
+    /// Adds a waiting event; one that is there already is replaced. A due time from a clock that was ahead is cut.
+    pub fn push(&mut self, mut waiting: Waiting, now: Timestamp) {
+        let furthest = if waiting.attempts == 0 {
+            now
+        } else {
+            now.plus(self.furthest())
+        };
+        waiting.due = waiting.due.min(furthest);
         self.unhead(waiting.lane);
         self.lanes.insert((waiting.lane, waiting.position), waiting);
         self.head(waiting.lane);
+    }
+
+    /// The longest wait that this queue itself can have made.
+    fn furthest(&self) -> Duration {
+        let longest = self.schedule.iter().max().copied().unwrap_or_default();
+        longest.mul_f64(1.0 + JITTER).max(RETRY_AFTER_MAX)
+    }
+
+    /// Times that were stored under a clock that was ahead lie in the future of one that is right.
+    pub fn clamp(&mut self, now: Timestamp) {
+        let furthest = now.plus(self.furthest());
+        self.state.failing_since = self.state.failing_since.map(|since| since.min(now));
+        self.state.next_attempt = self.state.next_attempt.map(|at| at.min(furthest));
+    }
+
+    /// The wall clock was set: what is waited for, and for how long something fails, stays as long as it was.
+    pub fn shift(&mut self, ms: i64) {
+        let move_it = |at: &mut Option<Timestamp>| *at = at.map(|at| at.plus_ms(ms));
+        move_it(&mut self.state.failing_since);
+        move_it(&mut self.state.next_attempt);
+        move_it(&mut self.down_since);
+        self.heads.clear();
+        let mut lanes = BTreeSet::new();
+        for ((lane, _), waiting) in &mut self.lanes {
+            waiting.due = waiting.due.plus_ms(ms);
+            lanes.insert(*lane);
+        }
+        lanes.into_iter().for_each(|lane| self.head(lane));
     }
 
     /// The next attempt to make now, if there is one; its lane is in flight from then on.
@@ -119,7 +158,7 @@ impl Queue {
             next_attempt => next_attempt.is_some(),
         };
         let lane = if probe {
-            self.probe()?
+            self.probe(now)?
         } else {
             self.heads
                 .first()
@@ -136,16 +175,22 @@ impl Queue {
         })
     }
 
-    /// The lane after the last probed one; rather one whose next event has not taken the endpoint down.
-    fn probe(&mut self) -> Option<u64> {
-        let mut lane = self.lane_after(self.probed)?;
-        for _ in 0..self.downs.len() {
-            let (_, head) = self.lanes.range((lane, START)..).next()?;
-            if !self.downs.contains_key(&head.position) {
-                break;
+    /// The lane after the last probed one, of those that are due; rather one whose next event has not taken the endpoint
+    /// down.
+    fn probe(&mut self, now: Timestamp) -> Option<u64> {
+        let (.., first_due) = *self.heads.first().filter(|(due, ..)| *due <= now)?;
+        let due_after = |clean: bool| {
+            let mut lane = self.probed;
+            for _ in 0..PROBE_LOOKS {
+                lane = self.lane_after(lane)?;
+                let (_, head) = self.lanes.range((lane, START)..).next()?;
+                if head.due <= now && !(clean && self.downs.contains_key(&head.position)) {
+                    return Some(lane);
+                }
             }
-            lane = self.lane_after(lane)?;
-        }
+            None
+        };
+        let lane = due_after(true).or_else(|| due_after(false)).unwrap_or(first_due);
         self.probed = lane;
         Some(lane)
     }
@@ -166,7 +211,7 @@ impl Queue {
         let (first, ..) = self.heads.first()?;
         match self.state.next_attempt {
             Some(_) if !self.in_flight.is_empty() => None,
-            Some(at) => Some(at),
+            Some(at) => Some(at.max(*first).max(now)),
             None => Some((*first).max(now)),
         }
     }
@@ -179,6 +224,10 @@ impl Queue {
             Outcome::Delivered | Outcome::Dead => {
                 self.lanes.remove(&key);
                 self.downs.remove(&job.waiting.position);
+                if self.lanes.is_empty() && outcome == Outcome::Dead {
+                    // Nothing is left that it could fail with.
+                    (self.state.failing_since, self.state.last_error) = (None, None);
+                }
             }
             Outcome::Retry { due, refusals } => {
                 if let Some(waiting) = self.lanes.get_mut(&key) {
@@ -202,12 +251,19 @@ impl Queue {
                 Outcome::Delivered
             }
             Answered::Lost => Outcome::Dead,
-            Answered::Gone { error } => {
+            Answered::Gone { error, taken } => {
                 self.failed(error, now);
                 self.state
                     .disabled
                     .get_or_insert_with(|| format!("the receiver asked for it: {error}"));
-                Outcome::Retry { due: now, refusals }
+                if *taken {
+                    Outcome::Delivered
+                } else {
+                    Outcome::Retry {
+                        due: job.waiting.due,
+                        refusals,
+                    }
+                }
             }
             Answered::Down { error, retry_after } => {
                 self.failed(error, now);
@@ -361,7 +417,9 @@ mod tests {
 
     fn filled(events: &[(u64, u64)]) -> Queue {
         let mut queue = queue();
-        events.iter().for_each(|(lane, pack)| queue.push(waiting(*lane, *pack)));
+        events
+            .iter()
+            .for_each(|(lane, pack)| queue.push(waiting(*lane, *pack), Timestamp(0)));
         queue
     }
 
@@ -479,7 +537,7 @@ mod tests {
     #[test]
     fn a_poison_event_does_not_hold_the_endpoint_down() {
         let mut queue = filled(&[(1, 1)]);
-        (0..400).for_each(|n| queue.push(waiting(100 + n, 10 + n)));
+        (0..400).for_each(|n| queue.push(waiting(100 + n, 10 + n), Timestamp(0)));
         let (mut now, mut delivered, mut last) = (0, 0, 0);
         while delivered < 400 && now < 3_600_000 {
             for (lane, _, job) in take(&mut queue, now) {
@@ -512,12 +570,84 @@ mod tests {
         assert_eq!(queue.wait(0, None, 0.0), S(5));
     }
 
+    /// A clock that was an hour ahead at the commit held the event, and its lane, for that hour; one that jumps forward
+    /// made "five days" of a minute.
+    #[test]
+    fn clocks_that_jump_hold_nothing_and_disable_nothing() {
+        const HOUR: i64 = 3_600_000;
+        let mut queue = queue();
+        queue.push(
+            Waiting {
+                due: Timestamp(HOUR),
+                ..waiting(1, 1)
+            },
+            Timestamp(0),
+        );
+        let job = queue.next(Timestamp(0)).expect("due at once");
+        end(&mut queue, &job, down(), 0);
+        assert_eq!(queue.wake(Timestamp(0)), Some(Timestamp(5_000)));
+        queue.shift(24 * 365 * HOUR);
+        let now = 24 * 365 * HOUR + 5_000;
+        assert_eq!(queue.wake(Timestamp(now)), Some(Timestamp(now)));
+        let job = queue.next(Timestamp(now)).expect("a probe");
+        end(&mut queue, &job, down(), now);
+        assert_eq!(queue.state().disabled, None);
+    }
+
+    /// A probe took an event that had been refused before its own time, and used up its schedule.
+    #[test]
+    fn a_probe_leaves_refused_events_their_own_time() {
+        let mut queue = filled(&[(2, 2)]);
+        queue.push(
+            Waiting {
+                refusals: 1,
+                ..waiting(1, 1)
+            },
+            Timestamp(0),
+        );
+        let jobs = take(&mut queue, 0);
+        end(&mut queue, &jobs[0].2, refused(), 0);
+        end(&mut queue, &jobs[1].2, down(), 0);
+        let mut probed = Vec::new();
+        let mut now = 0;
+        while now < 5_500 {
+            now = queue.wake(Timestamp(now)).expect("something is due").0;
+            for (lane, _, job) in take(&mut queue, now) {
+                probed.push((now, lane));
+                end(&mut queue, &job, down(), now);
+            }
+        }
+        assert_eq!(probed.first(), Some(&(5_000, 2)), "{probed:?}");
+    }
+
+    /// An endpoint that had nothing to send for days was disabled by one hiccup: the failure of its last, dead event
+    /// still counted.
+    #[test]
+    fn a_failure_ends_with_the_last_event() {
+        let mut queue = filled(&[(1, 1)]);
+        let mut now = 0;
+        while !queue.is_empty() {
+            let job = queue.next(Timestamp(now)).expect("due");
+            end(&mut queue, &job, refused(), now);
+            now = queue.wake(Timestamp(now)).map_or(now, |at| at.0);
+        }
+        assert_eq!(queue.state().failing_since, None);
+    }
+
     #[test]
     fn gone_disables_and_keeps_and_enable_sends() {
         let mut queue = filled(&[(1, 1), (2, 2)]);
         let jobs = take(&mut queue, 0);
         for (.., job) in &jobs {
-            end(&mut queue, job, Answered::Gone { error: "410".into() }, 0);
+            end(
+                &mut queue,
+                job,
+                Answered::Gone {
+                    error: "410".into(),
+                    taken: false,
+                },
+                0,
+            );
         }
         assert_eq!(
             (queue.len(), queue.wake(Timestamp(9)), take(&mut queue, i64::MAX).len()),

@@ -121,8 +121,11 @@ impl Source {
         let accept = table.take("accept").map_or(Some(vec![200]), |i| read_statuses(&i));
         let fail = table.take("fail").map(|i| i.expr());
         let conditional = table.take("conditional").and_then(|i| i.boolean()).unwrap_or(true);
-        let timeout = table.take("timeout").and_then(|i| i.duration()).unwrap_or(TIMEOUT);
-        let deadline = table.take("deadline").and_then(|i| i.duration()).unwrap_or(DEADLINE);
+        let timeout = table.take("timeout").and_then(|i| i.some_duration()).unwrap_or(TIMEOUT);
+        let deadline = table
+            .take("deadline")
+            .and_then(|i| i.some_duration())
+            .unwrap_or(DEADLINE);
         let size_max = table.take("size-max").and_then(|i| i.size()).unwrap_or(SIZE_MAX);
         let depth_max = table
             .take("depth-max")

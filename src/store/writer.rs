@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::{Engine, Error, Lease, Op, SharedEngine, Written};
 use crate::model::Name;
@@ -31,6 +31,7 @@ pub struct Store {
     stream: Name,
     waiting: mpsc::Sender<Job>,
     failed: watch::Receiver<Option<Error>>,
+    report: watch::Sender<Option<Error>>,
     counters: Arc<Counters>,
 }
 
@@ -56,7 +57,7 @@ impl Store {
         let writer = Writer {
             engine: engine.clone(),
             lease,
-            report,
+            report: report.clone(),
             counters: counters.clone(),
         };
         thread::Builder::new()
@@ -68,6 +69,7 @@ impl Store {
             engine,
             waiting,
             failed,
+            report,
             counters,
         })
     }
@@ -108,10 +110,19 @@ impl Store {
         &self,
         read: impl FnOnce(&dyn Engine) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        /// Each holds a thread, and the caches of one engine are all they share.
+        static TURNS: Semaphore = Semaphore::const_new(8);
+        let _turn = TURNS.acquire().await.expect("the turns are never closed");
         let engine = self.engine.clone();
-        tokio::task::spawn_blocking(move || read(&*engine))
+        let result = tokio::task::spawn_blocking(move || read(&*engine))
             .await
-            .map_err(|e| Error::Io(format!("a read of the store panicked: {e}")))?
+            .map_err(|e| Error::Io(format!("a read of the store panicked: {e}")))
+            .flatten();
+        // A damaged row is told by whoever needs it; a disk that does not answer concerns all.
+        if let Err(error @ (Error::Io(_) | Error::Full(_))) = &result {
+            self.report.send_replace(Some(error.clone()));
+        }
+        result
     }
 }
 

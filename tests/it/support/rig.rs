@@ -131,7 +131,15 @@ impl Rig {
             config.daemon.deliveries_in_flight,
         );
         let running = vec![tokio::spawn(deliveries.run(shutdown.clone()))];
-        handle.apply(config.endpoints.clone(), client.clone()).await;
+        handle
+            .apply(
+                deliver::Endpoints {
+                    all: config.endpoints.clone(),
+                    alerts: config.alerted(),
+                },
+                client.clone(),
+            )
+            .await;
         let poller = Poller {
             store: store.clone(),
             client,
