@@ -115,12 +115,7 @@ impl Admin {
         runner: Option<poller::Handle>,
         deliveries: Option<deliver::Handle>,
     ) -> Self {
-        Self {
-            store,
-            config: Arc::new(Mutex::new(config)),
-            runner,
-            deliveries,
-        }
+        Self { store, config: Arc::new(Mutex::new(config)), runner, deliveries }
     }
 
     /// Takes another configuration, after a reload.
@@ -133,9 +128,7 @@ impl Admin {
     }
 
     fn runner(&self) -> Result<&poller::Handle, Error> {
-        self.runner
-            .as_ref()
-            .ok_or_else(|| Error::Refused("the daemon is not running".into()))
+        self.runner.as_ref().ok_or_else(|| Error::Refused("the daemon is not running".into()))
     }
 
     /// One line: "214 bridges, 3 failing; 1 endpoint down, 42 waiting".
@@ -145,10 +138,7 @@ impl Admin {
         };
         let (bridges, endpoints) = (runner.status().await, deliveries.status().await);
         let count = |state: &str| bridges.values().filter(|b| b.state == state).count();
-        let down = endpoints
-            .values()
-            .filter(|e| e.state == "down" || e.state == "disabled")
-            .count();
+        let down = endpoints.values().filter(|e| e.state == "down" || e.state == "disabled").count();
         let waiting: usize = endpoints.values().map(|e| e.waiting).sum();
         format!(
             "{} bridges, {} failing, {} held; {down} of {} endpoints down, {waiting} waiting",
@@ -168,8 +158,7 @@ impl Admin {
         .map_err(|e| Error::Refused(e.to_string()))?;
         let holds = self.store.read(|engine| {
             let held = engine.bridges()?.into_iter().filter(|b| b.held);
-            held.map(|b| Ok((b.name.clone(), engine.hold(&b.name)?)))
-                .collect::<Result<Vec<_>, store::Error>>()
+            held.map(|b| Ok((b.name.clone(), engine.hold(&b.name)?))).collect::<Result<Vec<_>, store::Error>>()
         });
         for (name, hold) in holds.await? {
             if let (Some(place), Some(hold)) = (bridges.get_mut(&*name), hold) {
@@ -184,10 +173,8 @@ impl Admin {
             }
         }
         if let Some(name) = bridge {
-            let one = bridges
-                .get(name)
-                .cloned()
-                .ok_or_else(|| Error::Refused(format!("there is no bridge {name:?}")))?;
+            let one =
+                bridges.get(name).cloned().ok_or_else(|| Error::Refused(format!("there is no bridge {name:?}")))?;
             return Ok(json!({ "bridges": { name: one } }));
         }
         let mut endpoints = match &self.deliveries {
@@ -198,10 +185,7 @@ impl Admin {
         if let Some(all) = endpoints.as_object_mut() {
             let names: Vec<String> = all.keys().cloned().collect();
             let dead = self.store.read(move |engine| {
-                names
-                    .into_iter()
-                    .map(|n| Ok((engine.dead(&n)?, n)))
-                    .collect::<Result<Vec<_>, store::Error>>()
+                names.into_iter().map(|n| Ok((engine.dead(&n)?, n))).collect::<Result<Vec<_>, store::Error>>()
             });
             for (dead, name) in dead.await? {
                 all.entry(name).and_modify(|e| add(e, "dead", dead.into()));
@@ -279,10 +263,7 @@ impl Admin {
     }
 
     pub async fn enable(&self, endpoint: &str, enable: bool) -> Result<Json, Error> {
-        let deliveries = self
-            .deliveries
-            .as_ref()
-            .ok_or_else(|| Error::Refused("the daemon is not running".into()))?;
+        let deliveries = self.deliveries.as_ref().ok_or_else(|| Error::Refused("the daemon is not running".into()))?;
         if !self.config().endpoints.contains_key(endpoint) {
             return Err(Error::Refused(format!("there is no endpoint {endpoint:?}")));
         }
@@ -305,26 +286,14 @@ impl Admin {
     /// One event with its body and all its attempts.
     pub async fn event(&self, id: &str) -> Result<Json, Error> {
         let id: EventId = id.parse().map_err(|e: &str| Error::Refused(e.into()))?;
-        let found = self
-            .store
-            .read(move |engine| Ok((engine.event(id)?, engine.attempts(Some(id), None, LIST_MAX)?)))
-            .await?;
+        let found =
+            self.store.read(move |engine| Ok((engine.event(id)?, engine.attempts(Some(id), None, LIST_MAX)?))).await?;
         let (Some(stored), attempts) = found else {
-            return Err(Error::Refused(format!(
-                "there is no event {id}; delivered ones are kept for seven days"
-            )));
+            return Err(Error::Refused(format!("there is no event {id}; delivered ones are kept for seven days")));
         };
         let mut shown = show_event(&stored);
-        add(
-            &mut shown,
-            "body",
-            serde_json::from_slice(&stored.event.body).unwrap_or(Json::Null),
-        );
-        add(
-            &mut shown,
-            "attempts",
-            serde_json::to_value(attempts).unwrap_or(Json::Null),
-        );
+        add(&mut shown, "body", serde_json::from_slice(&stored.event.body).unwrap_or(Json::Null));
+        add(&mut shown, "attempts", serde_json::to_value(attempts).unwrap_or(Json::Null));
         Ok(shown)
     }
 
@@ -352,28 +321,18 @@ impl Admin {
             });
             let show = |(event, last): &(StoredEvent, Option<store::Attempt>)| {
                 let mut shown = show_event(event);
-                add(
-                    &mut shown,
-                    "last-attempt",
-                    serde_json::to_value(last).unwrap_or(Json::Null),
-                );
+                add(&mut shown, "last-attempt", serde_json::to_value(last).unwrap_or(Json::Null));
                 shown
             };
             return Ok(Json::Array(read.await?.iter().map(show).collect()));
         }
-        let attempts = self
-            .store
-            .read(move |engine| engine.attempts(None, query.endpoint.as_deref(), limit))
-            .await?;
+        let attempts = self.store.read(move |engine| engine.attempts(None, query.endpoint.as_deref(), limit)).await?;
         serde_json::to_value(attempts).map_err(|e| Error::Refused(e.to_string()))
     }
 
     /// Queues events again under their ids; says how many deliveries.
     pub async fn replay(&self, request: Replay) -> Result<Json, Error> {
-        let deliveries = self
-            .deliveries
-            .as_ref()
-            .ok_or_else(|| Error::Refused("the daemon is not running".into()))?;
+        let deliveries = self.deliveries.as_ref().ok_or_else(|| Error::Refused("the daemon is not running".into()))?;
         let config = self.config();
         let endpoint = request.endpoint.as_deref().map(Name::from);
         if let Some(name) = endpoint.as_ref().filter(|name| !config.endpoints.contains_key(*name)) {
@@ -392,17 +351,11 @@ impl Admin {
                 if !meant || !state || !config.endpoints.contains_key(&delivery.endpoint) {
                     continue;
                 }
-                let content = request
-                    .remake
-                    .then(|| self.remake(&config, stored, &delivery.endpoint))
-                    .flatten();
+                let content = request.remake.then(|| self.remake(&config, stored, &delivery.endpoint)).flatten();
                 by_endpoint
                     .entry(delivery.endpoint.clone())
                     .or_default()
-                    .push(Requeued {
-                        position: stored.position,
-                        content,
-                    });
+                    .push(Requeued { position: stored.position, content });
             }
         }
         let mut count = 0;
@@ -421,13 +374,7 @@ impl Admin {
                 return Err(Error::Refused("name events, or say --dead or --since".into()));
             }
             let state = request.dead.then_some(DeliveryState::Dead);
-            let filter = EventFilter {
-                since: request.since,
-                endpoint,
-                state,
-                limit: REPLAY_MAX,
-                bridge: None,
-            };
+            let filter = EventFilter { since: request.since, endpoint, state, limit: REPLAY_MAX, bridge: None };
             let mut events = self.store.read(move |engine| engine.events(&filter)).await?;
             events.reverse();
             return Ok(events);
@@ -435,15 +382,11 @@ impl Admin {
         let ids: Result<Vec<EventId>, &str> = request.ids.iter().map(|id| id.parse()).collect();
         let ids = ids.map_err(|e| Error::Refused(e.into()))?;
         let found = self.store.read(move |engine| {
-            ids.into_iter()
-                .map(|id| Ok((id, engine.event(id)?)))
-                .collect::<Result<Vec<_>, store::Error>>()
+            ids.into_iter().map(|id| Ok((id, engine.event(id)?))).collect::<Result<Vec<_>, store::Error>>()
         });
         let find = |(id, event): (EventId, Option<StoredEvent>)| {
             event.ok_or_else(|| {
-                Error::Refused(format!(
-                    "there is no event {id}; delivered ones are kept for seven days"
-                ))
+                Error::Refused(format!("there is no event {id}; delivered ones are kept for seven days"))
             })
         };
         found.await?.into_iter().map(find).collect()
@@ -462,11 +405,7 @@ impl Admin {
     /// Drops a slice of what was delivered long enough ago.
     pub async fn sweep(&self, now: Timestamp) -> Result<(), store::Error> {
         let before = now.plus_ms(-i64::try_from(KEEP.as_millis()).unwrap_or(i64::MAX));
-        let sweep = Op::Sweep {
-            before: Vec::new(),
-            default_before: before,
-            limit: SWEEP_AT_ONCE,
-        };
+        let sweep = Op::Sweep { before: Vec::new(), default_before: before, limit: SWEEP_AT_ONCE };
         if let Written::Swept(count @ 1..) = self.store.write(sweep).await? {
             tracing::debug!(count, "dropped delivered events");
         }

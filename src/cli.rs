@@ -180,10 +180,7 @@ pub struct Failure {
 
 impl Failure {
     fn new(code: u8, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-        }
+        Self { code, message: message.into() }
     }
 }
 
@@ -232,9 +229,7 @@ impl Cli {
             Command::Check { file, resolve } => check(&file.unwrap_or(path), resolve, self.json).await,
             Command::Demo { once } => {
                 telemetry::init(Some(telemetry::Format::Text));
-                demo::run(once, &mut std::io::stdout())
-                    .await
-                    .map_err(|e| Failure::new(FAILED, e))
+                demo::run(once, &mut std::io::stdout()).await.map_err(|e| Failure::new(FAILED, e))
             }
             Command::Listen { port, secret, status } => listen(port, secret, status).await,
             Command::Secret => print(&format!("{}\n", crate::sign::make_secret())),
@@ -251,11 +246,7 @@ impl Cli {
         const LAST: &str = "/etc/bellpull/bridges.toml";
         self.config.clone().unwrap_or_else(|| {
             let here = PathBuf::from("bridges.toml");
-            if here.exists() || !Path::new(LAST).exists() {
-                here
-            } else {
-                LAST.into()
-            }
+            if here.exists() || !Path::new(LAST).exists() { here } else { LAST.into() }
         })
     }
 }
@@ -272,9 +263,7 @@ fn print(text: &str) -> Done {
 }
 
 async fn load(path: &Path, secrets: Secrets) -> Result<Config, Failure> {
-    daemon::load(path, secrets)
-        .await
-        .map_err(|failed| Failure::new(CONFIG, failed.to_string()))
+    daemon::load(path, secrets).await.map_err(|failed| Failure::new(CONFIG, failed.to_string()))
 }
 
 async fn run(path: PathBuf, format: Option<telemetry::Format>) -> Done {
@@ -308,16 +297,10 @@ async fn check(path: &Path, resolve: bool, json: bool) -> Done {
         }
         Err(failed) => (failed.0, None),
     };
-    let errors = found
-        .iter()
-        .filter(|f| f.severity == crate::settings::diagnostic::Severity::Error)
-        .count();
+    let errors = found.iter().filter(|f| f.severity == crate::settings::diagnostic::Severity::Error).count();
     if json {
         let all: Vec<Json> = found.iter().map(show::finding).collect();
-        print(&format!(
-            "{}\n",
-            serde_json::json!({ "ok": summary.is_some(), "findings": all })
-        ))?;
+        print(&format!("{}\n", serde_json::json!({ "ok": summary.is_some(), "findings": all })))?;
     } else {
         let mut err = std::io::stderr().lock();
         for finding in &found {
@@ -330,10 +313,7 @@ async fn check(path: &Path, resolve: bool, json: bool) -> Done {
     match summary {
         Some(_) => Ok(()),
         None if json => Err(Failure::new(CONFIG, "")),
-        None => Err(Failure::new(
-            CONFIG,
-            format!("{errors} error{}", if errors == 1 { "" } else { "s" }),
-        )),
+        None => Err(Failure::new(CONFIG, format!("{errors} error{}", if errors == 1 { "" } else { "s" }))),
     }
 }
 
@@ -358,10 +338,7 @@ async fn listen(port: u16, secret: Option<String>, status: u16) -> Done {
     }
     received.close();
     shutdown.cancel();
-    serving
-        .await
-        .map_err(|e| Failure::new(IO, e.to_string()))?
-        .map_err(|e| Failure::new(IO, e))
+    serving.await.map_err(|e| Failure::new(IO, e.to_string()))?.map_err(|e| Failure::new(IO, e))
 }
 
 /// Commands that ask the daemon, or read the store when none runs.
@@ -370,11 +347,7 @@ async fn ask(path: &Path, config: Config, command: Command, json: bool) -> Done 
     let (shown, kind) = match command {
         Command::Status { name } => (client.status(name.as_deref()).await?, show::Kind::Status),
         Command::Events { bridge, since, limit } => {
-            let query = EventQuery {
-                bridge,
-                since: since.as_deref().map(when).transpose()?,
-                limit,
-            };
+            let query = EventQuery { bridge, since: since.as_deref().map(when).transpose()?, limit };
             (client.events(query).await?, show::Kind::Events)
         }
         Command::Event { id } => (client.event(&id).await?, show::Kind::Value),
@@ -384,29 +357,16 @@ async fn ask(path: &Path, config: Config, command: Command, json: bool) -> Done 
                 "dead" => DeliveryState::Dead,
                 _ => DeliveryState::Delivered,
             });
-            let kind = if state.is_some() {
-                show::Kind::Events
-            } else {
-                show::Kind::Attempts
-            };
+            let kind = if state.is_some() { show::Kind::Events } else { show::Kind::Attempts };
             (client.deliveries(DeliveryQuery { endpoint, state, limit }).await?, kind)
         }
         Command::Replay(args) => {
             let since = args.since.as_deref().map(when).transpose()?;
-            let request = Replay {
-                ids: args.ids,
-                dead: args.dead,
-                since,
-                endpoint: args.endpoint,
-                remake: args.remake,
-            };
+            let request =
+                Replay { ids: args.ids, dead: args.dead, since, endpoint: args.endpoint, remake: args.remake };
             (client.replay(request).await?, show::Kind::Value)
         }
-        Command::Poll {
-            name,
-            dry_run,
-            response,
-        } => {
+        Command::Poll { name, dry_run, response } => {
             let response = response.map(|file| read(&file)).transpose()?;
             let shown = if dry_run || response.is_some() {
                 client.dry_run(&name, DryRun { response }).await?
@@ -418,12 +378,12 @@ async fn ask(path: &Path, config: Config, command: Command, json: bool) -> Done 
         Command::Resend { name, endpoint } => (client.resend(&name, &endpoint).await?, show::Kind::Value),
         Command::Accept { name, hash } => (client.accept(&name, hash).await?, show::Kind::Value),
         Command::Reject { name, hash } => (client.reject(&name, hash).await?, show::Kind::Value),
-        Command::Endpoint {
-            order: EndpointOrder::Enable { name },
-        } => (client.enable(&name, true).await?, show::Kind::Value),
-        Command::Endpoint {
-            order: EndpointOrder::Disable { name },
-        } => (client.enable(&name, false).await?, show::Kind::Value),
+        Command::Endpoint { order: EndpointOrder::Enable { name } } => {
+            (client.enable(&name, true).await?, show::Kind::Value)
+        }
+        Command::Endpoint { order: EndpointOrder::Disable { name } } => {
+            (client.enable(&name, false).await?, show::Kind::Value)
+        }
         _ => return Ok(()),
     };
     if json {
@@ -443,10 +403,7 @@ fn when(text: &str) -> Result<Timestamp, Failure> {
         let ms = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
         return Ok(crate::clock::Clock::system().now().plus_ms(-ms));
     }
-    text.parse().map(Timestamp::from_utc).map_err(|_| {
-        Failure::new(
-            USAGE,
-            format!("{text:?} is no time: an RFC 3339 time, or a duration such as 2h"),
-        )
-    })
+    text.parse()
+        .map(Timestamp::from_utc)
+        .map_err(|_| Failure::new(USAGE, format!("{text:?} is no time: an RFC 3339 time, or a duration such as 2h")))
 }

@@ -31,17 +31,11 @@ impl Clock {
 
     /// Starts at `start` and moves with tokio's clock. For tests on paused time.
     pub fn starting_at(start: Timestamp) -> Self {
-        Self(Arc::new(Source::Manual {
-            start,
-            origin: Instant::now(),
-        }))
+        Self(Arc::new(Source::Manual { start, origin: Instant::now() }))
     }
 
     /// Now.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place where the machine's clock is read"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the one place where the machine's clock is read")]
     pub fn now(&self) -> Timestamp {
         match &*self.0 {
             Source::System => {

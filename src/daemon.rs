@@ -54,11 +54,7 @@ pub async fn open_store(config: &Config) -> Result<Store, store::Error> {
 
 /// Runs until `shutdown`, or SIGTERM and SIGINT. `path` is read again on SIGHUP.
 pub async fn run(path: PathBuf, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
-    let mut daemon = Daemon {
-        path,
-        config: Arc::new(config),
-        clock: Clock::system(),
-    };
+    let mut daemon = Daemon { path, config: Arc::new(config), clock: Clock::system() };
     let signals = tokio::spawn(stop_on_signals(shutdown.clone()));
     let result = daemon.run(&shutdown).await;
     signals.abort();
@@ -158,11 +154,7 @@ impl Daemon {
                     tracing::error!(%error, "the store failed: polling and delivery stop until it is open again");
                     notify::status(&format!("store failed: {error}; opening it again"));
                     parts.abandon().await;
-                    wait = if began.elapsed() > REOPEN_MAX {
-                        REOPEN_FIRST
-                    } else {
-                        (wait * 2).min(REOPEN_MAX)
-                    };
+                    wait = if began.elapsed() > REOPEN_MAX { REOPEN_FIRST } else { (wait * 2).min(REOPEN_MAX) };
                     tokio::select! {
                         () = shutdown.cancelled() => return Ok(()),
                         () = sleep(wait) => {}
@@ -177,12 +169,8 @@ impl Daemon {
         let config = self.config.clone();
         let client = Client::new(&config.network).map_err(Error::Client)?;
         let budget = Budget::new(config.daemon.memory);
-        let (deliveries, deliveries_handle) = Deliveries::new(
-            store.clone(),
-            client.clone(),
-            self.clock.clone(),
-            config.daemon.deliveries_in_flight,
-        );
+        let (deliveries, deliveries_handle) =
+            Deliveries::new(store.clone(), client.clone(), self.clock.clone(), config.daemon.deliveries_in_flight);
         let poller = Poller {
             store: store.clone(),
             client: client.clone(),
@@ -192,12 +180,8 @@ impl Daemon {
             deliveries: deliveries_handle.clone(),
         };
         let (runner, runner_handle) = Runner::new(poller.clone(), config.daemon.polls_in_flight);
-        let admin = Admin::new(
-            store.clone(),
-            config.clone(),
-            Some(runner_handle.clone()),
-            Some(deliveries_handle.clone()),
-        );
+        let admin =
+            Admin::new(store.clone(), config.clone(), Some(runner_handle.clone()), Some(deliveries_handle.clone()));
         let listener = admin::bind(&config.daemon.socket)
             .map_err(|e| Error::Io(format!("failed to listen on {}: {e}", config.daemon.socket.display())))?;
         let (stop_polling, stop_delivering) = (CancellationToken::new(), CancellationToken::new());
@@ -294,21 +278,14 @@ impl Daemon {
         parts.runner.apply(config.bridges.clone(), poller).await;
         parts.client = client;
         parts.admin.configure(config.clone());
-        tracing::info!(
-            bridges = config.bridges.len(),
-            endpoints = config.endpoints.len(),
-            "reloaded"
-        );
+        tracing::info!(bridges = config.bridges.len(), endpoints = config.endpoints.len(), "reloaded");
         self.config = config;
         Ok(())
     }
 }
 
 fn endpoints(config: &Config) -> deliver::Endpoints {
-    deliver::Endpoints {
-        all: config.endpoints.clone(),
-        alerts: config.alerted(),
-    }
+    deliver::Endpoints { all: config.endpoints.clone(), alerts: config.alerted() }
 }
 
 /// Loads a configuration on a blocking thread.

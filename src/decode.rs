@@ -40,19 +40,11 @@ pub static DECODED: AtomicU64 = AtomicU64::new(0);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error("the answer is HTML ({content_type}), not {expected}: a login or an error page? It begins: {start}")]
-    Html {
-        content_type: String,
-        expected: &'static str,
-        start: String,
-    },
+    Html { content_type: String, expected: &'static str, start: String },
     #[error("the answer is empty")]
     Empty,
     #[error("the answer is not {expected}: {cause}; it begins: {start}")]
-    Malformed {
-        expected: &'static str,
-        cause: String,
-        start: String,
-    },
+    Malformed { expected: &'static str, cause: String, start: String },
     #[error("the answer is nested deeper than {max} (`depth-max`)")]
     Depth { max: usize },
 }
@@ -88,24 +80,12 @@ pub fn decode(kind: Option<Kind>, page: &Page, depth_max: usize) -> Result<Cow<'
     match first {
         None if kind == Kind::Json => return Err(Error::Empty),
         Some(b'<') => {
-            let content_type = if content_type.is_empty() {
-                "no content type".into()
-            } else {
-                content_type
-            };
-            return Err(Error::Html {
-                content_type,
-                expected,
-                start: start(body),
-            });
+            let content_type = if content_type.is_empty() { "no content type".into() } else { content_type };
+            return Err(Error::Html { content_type, expected, start: start(body) });
         }
         _ => {}
     }
-    let malformed = |cause: String| Error::Malformed {
-        expected,
-        cause,
-        start: start(body),
-    };
+    let malformed = |cause: String| Error::Malformed { expected, cause, start: start(body) };
     if let Err(error) = std::str::from_utf8(body) {
         return Err(malformed(format!("it is not UTF-8: {error}")));
     }
@@ -115,10 +95,7 @@ pub fn decode(kind: Option<Kind>, page: &Page, depth_max: usize) -> Result<Cow<'
         Kind::Ndjson => {
             let mut array = Vec::with_capacity(body.len() + 2);
             array.push(b'[');
-            let lines = body
-                .split(|byte| *byte == b'\n')
-                .map(<[u8]>::trim_ascii)
-                .filter(|line| !line.is_empty());
+            let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
             for (number, line) in lines.enumerate() {
                 serde_json::from_slice::<serde::de::IgnoredAny>(line)
                     .map_err(|e| malformed(format!("line {}: {e}", number + 1)))?;
@@ -135,11 +112,7 @@ pub fn decode(kind: Option<Kind>, page: &Page, depth_max: usize) -> Result<Cow<'
 
 /// The error of a document that decoded to no JSON.
 pub fn malformed(error: &serde_json::Error, document: &[u8]) -> Error {
-    Error::Malformed {
-        expected: "JSON",
-        cause: error.to_string(),
-        start: start(document),
-    }
+    Error::Malformed { expected: "JSON", cause: error.to_string(), start: start(document) }
 }
 
 /// Nesting counted over the bytes, before any parser recurses.
@@ -203,11 +176,7 @@ mod tests {
                 "the answer is HTML (text/html), not JSON: a login or an error page? It begins: <!doctype html> <title>Log in</title>",
             ),
             ("application/json", "  ", "the answer is empty"),
-            (
-                "application/json",
-                "[[[[[1]]]]]",
-                "the answer is nested deeper than 4 (`depth-max`)",
-            ),
+            ("application/json", "[[[[[1]]]]]", "the answer is nested deeper than 4 (`depth-max`)"),
         ] {
             assert_eq!(check(None, content_type, body), Err(error.into()));
         }

@@ -95,10 +95,7 @@ impl Handle {
     pub async fn enable(&self, endpoint: Name, enable: bool) -> Result<(), store::Error> {
         let gone = || store::Error::Io("the deliveries have ended".into());
         let (answer, result) = oneshot::channel();
-        self.requests
-            .send(Request::Enable(endpoint, enable, answer))
-            .await
-            .map_err(|_| gone())?;
+        self.requests.send(Request::Enable(endpoint, enable, answer)).await.map_err(|_| gone())?;
         result.await.map_err(|_| gone())?
     }
 
@@ -114,12 +111,7 @@ impl Handle {
     /// Starts, restarts and stops dispatchers so that they are those of a configuration; unchanged ones go on.
     pub async fn apply(&self, endpoints: Endpoints, client: Client) {
         let (answer, result) = oneshot::channel();
-        if self
-            .requests
-            .send(Request::Apply(endpoints, client, answer))
-            .await
-            .is_ok()
-        {
+        if self.requests.send(Request::Apply(endpoints, client, answer)).await.is_ok() {
             // An error ends the run, which says so itself.
             let _ = result.await;
         }
@@ -154,15 +146,7 @@ impl Deliveries {
             alerts: Arc::default(),
             deliveries: handle.clone(),
         };
-        (
-            Self {
-                shared,
-                requests,
-                running: BTreeMap::new(),
-                ended: JoinSet::new(),
-            },
-            handle,
-        )
+        (Self { shared, requests, running: BTreeMap::new(), ended: JoinSet::new() }, handle)
     }
 
     /// Runs until shutdown, or until the store fails.
@@ -237,17 +221,10 @@ impl Deliveries {
         self.shared.alerts = Arc::new(endpoints.alerts);
         let endpoints = endpoints.all;
         let keep = |name: &Name, running: &Running| {
-            same_client
-                && endpoints
-                    .get(name)
-                    .is_some_and(|endpoint| **endpoint == *running.endpoint)
+            same_client && endpoints.get(name).is_some_and(|endpoint| **endpoint == *running.endpoint)
         };
-        let stop: Vec<Name> = self
-            .running
-            .iter()
-            .filter(|(name, running)| !keep(name, running))
-            .map(|(n, _)| n.clone())
-            .collect();
+        let stop: Vec<Name> =
+            self.running.iter().filter(|(name, running)| !keep(name, running)).map(|(n, _)| n.clone()).collect();
         let stopped: Vec<Running> = stop.iter().filter_map(|name| self.running.remove(name)).collect();
         stopped.iter().for_each(|running| running.stop.cancel());
         for running in stopped {
@@ -267,15 +244,7 @@ impl Deliveries {
                 drop(guard);
                 result
             });
-            self.running.insert(
-                name,
-                Running {
-                    endpoint,
-                    messages,
-                    stop,
-                    done,
-                },
-            );
+            self.running.insert(name, Running { endpoint, messages, stop, done });
         }
         Ok(())
     }

@@ -51,9 +51,7 @@ const ONCE_WITHIN: Duration = Duration::from_secs(30);
 pub async fn run(once: bool, out: &mut (dyn Write + Send)) -> Result<(), String> {
     let dir = Directory::make()?;
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let upstream = TcpListener::bind(loopback)
-        .await
-        .map_err(|e| format!("failed to listen: {e}"))?;
+    let upstream = TcpListener::bind(loopback).await.map_err(|e| format!("failed to listen: {e}"))?;
     let api = upstream.local_addr().map_err(|e| e.to_string())?;
     let secret = sign::make_secret();
     let (receiver, mut received) = Receiver::bind(loopback, Some(&secret), StatusCode::OK).await?;
@@ -61,10 +59,7 @@ pub async fn run(once: bool, out: &mut (dyn Write + Send)) -> Result<(), String>
     let file = dir.0.join("bridges.toml");
     let toml = configuration(api, hook, &secret, &dir.0);
     std::fs::write(&file, &toml).map_err(|e| format!("failed to write {}: {e}", file.display()))?;
-    say(
-        out,
-        &format!("# bridges.toml of this demo\n{}\n", toml.replace(&secret, "whsec_…")),
-    )?;
+    say(out, &format!("# bridges.toml of this demo\n{}\n", toml.replace(&secret, "whsec_…")))?;
     let config = daemon::load(&file, Secrets::Read).await.map_err(|e| e.to_string())?;
 
     let shutdown = CancellationToken::new();
@@ -72,20 +67,14 @@ pub async fn run(once: bool, out: &mut (dyn Write + Send)) -> Result<(), String>
     let api_router = Router::new().route(PATH, get(issues)).with_state(served);
     let api_stop = shutdown.clone();
     let api = tokio::spawn(async move {
-        axum::serve(upstream, api_router)
-            .with_graceful_shutdown(api_stop.cancelled_owned())
-            .await
+        axum::serve(upstream, api_router).with_graceful_shutdown(api_stop.cancelled_owned()).await
     });
     let receiving = tokio::spawn(receiver.run(shutdown.clone()));
     let mut running = tokio::spawn(daemon::run(file, config, shutdown.clone()));
 
     let wanted = if once { WEBHOOKS } else { usize::MAX };
     let mut shown = 0;
-    let within = if once {
-        ONCE_WITHIN
-    } else {
-        Duration::from_secs(u64::from(u32::MAX))
-    };
+    let within = if once { ONCE_WITHIN } else { Duration::from_secs(u64::from(u32::MAX)) };
     let watching = timeout(within, async {
         while shown < wanted {
             let webhook = tokio::select! {
@@ -102,9 +91,8 @@ pub async fn run(once: bool, out: &mut (dyn Write + Send)) -> Result<(), String>
         }
         Ok(())
     });
-    let result = watching
-        .await
-        .unwrap_or_else(|_| Err(format!("only {shown} of {WEBHOOKS} webhooks came within 30 s")));
+    let result =
+        watching.await.unwrap_or_else(|_| Err(format!("only {shown} of {WEBHOOKS} webhooks came within 30 s")));
     received.close();
     shutdown.cancel();
     if !running.is_finished() {
@@ -148,26 +136,14 @@ async fn issues(State(served): State<Arc<AtomicUsize>>, headers: HeaderMap) -> R
     let number = served.fetch_add(1, Ordering::Relaxed) / SERVED_TIMES;
     let body = SNAPSHOTS.get(number).or(SNAPSHOTS.last()).copied().unwrap_or("[]");
     let etag = format!("\"{}\"", Hash::of(body.as_bytes()));
-    if headers
-        .get(header::IF_NONE_MATCH)
-        .is_some_and(|known| known.as_bytes() == etag.as_bytes())
-    {
+    if headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes()) {
         return StatusCode::NOT_MODIFIED.into_response();
     }
-    (
-        [
-            (header::CONTENT_TYPE, "application/json; charset=utf-8"),
-            (header::ETAG, etag.as_str()),
-        ],
-        body,
-    )
-        .into_response()
+    ([(header::CONTENT_TYPE, "application/json; charset=utf-8"), (header::ETAG, etag.as_str())], body).into_response()
 }
 
 fn say(out: &mut (dyn Write + Send), text: &str) -> Result<(), String> {
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|e| format!("failed to write: {e}"))
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| format!("failed to write: {e}"))
 }
 
 /// A directory of the demo's own, removed at its end.

@@ -44,12 +44,7 @@ pub fn complete(definition: &Definition, known: &[Entry], pages: Vec<(String, Ve
                 let same_page = met.get(at).copied().flatten().filter(|(p, ..)| *p == page_number);
                 if let Some((_, first, _)) = same_page {
                     let key = definition.parse(raw, record, &page)?.key;
-                    return Err(Error::SameKey {
-                        first,
-                        second: record,
-                        page,
-                        key,
-                    });
+                    return Err(Error::SameKey { first, second: record, page, key });
                 }
                 note(&mut met, &mut order, at, (page_number, record, known.get(at).copied()));
                 // An earlier page may have had another copy: the later one counts.
@@ -58,12 +53,8 @@ pub fn complete(definition: &Definition, known: &[Entry], pages: Vec<(String, Ve
             }
             diff.parsed += 1;
             let parsed = definition.parse(raw, record, &page)?;
-            let same_key = |first| Error::SameKey {
-                first,
-                second: record,
-                page: page.clone(),
-                key: parsed.key.clone(),
-            };
+            let same_key =
+                |first| Error::SameKey { first, second: record, page: page.clone(), key: parsed.key.clone() };
             if let Some(at) = index.by_key(known, parsed.entry.key) {
                 if let Some((p, first, _)) = met.get(at).copied().flatten()
                     && p == page_number
@@ -79,20 +70,15 @@ pub fn complete(definition: &Definition, known: &[Entry], pages: Vec<(String, Ve
                     &mut met,
                     &mut order,
                     at,
-                    (
-                        page_number,
-                        record,
-                        if changed || anew { Some(parsed.entry) } else { old },
-                    ),
+                    (page_number, record, if changed || anew { Some(parsed.entry) } else { old }),
                 );
                 if changed {
                     updated.insert(at, parsed);
                 } else {
                     updated.remove(&at);
                 }
-            } else if let Some((at, (p, first))) = fresh
-                .get(&parsed.entry.key)
-                .map(|(at, p)| (*at, (*p / RECORDS, *p % RECORDS)))
+            } else if let Some((at, (p, first))) =
+                fresh.get(&parsed.entry.key).map(|(at, p)| (*at, (*p / RECORDS, *p % RECORDS)))
             {
                 if p == page_number {
                     return Err(same_key(first));
@@ -161,11 +147,7 @@ struct Index {
 
 impl Index {
     fn new(_known: &[Entry]) -> Self {
-        Self {
-            next: 0,
-            bytes: None,
-            keys: None,
-        }
+        Self { next: 0, bytes: None, keys: None }
     }
 
     fn by_bytes(&mut self, known: &[Entry], raw: Hash) -> Option<usize> {
@@ -196,12 +178,7 @@ pub fn parse_all(definition: &Definition, pages: Vec<(String, Vec<Raw>)>) -> Res
             let parsed = definition.parse(raw, record + 1, &page)?;
             match places.get(&parsed.entry.key).copied() {
                 Some((p, first, _)) if p == number => {
-                    return Err(Error::SameKey {
-                        first,
-                        second: record + 1,
-                        page,
-                        key: parsed.key,
-                    });
+                    return Err(Error::SameKey { first, second: record + 1, page, key: parsed.key });
                 }
                 Some((.., at)) => {
                     places.insert(parsed.entry.key, (number, record + 1, at));
@@ -242,10 +219,7 @@ mod tests {
     }
 
     fn raw(text: &str) -> Raw {
-        Raw {
-            text: text.into(),
-            hash: Hash::of(text.as_bytes()),
-        }
+        Raw { text: text.into(), hash: Hash::of(text.as_bytes()) }
     }
 
     fn page(records: &[String]) -> (String, Vec<Raw>) {
@@ -267,9 +241,7 @@ mod tests {
     }
 
     fn known(set: &Set) -> Vec<Entry> {
-        complete(&definition(), &[], vec![page(&records(set, false))])
-            .expect("keys differ")
-            .list
+        complete(&definition(), &[], vec![page(&records(set, false))]).expect("keys differ").list
     }
 
     fn value() -> impl Strategy<Value = Json> {
@@ -361,22 +333,13 @@ mod tests {
 
     #[test]
     fn two_records_with_one_key_in_a_page_are_named() {
-        let same = [
-            "{\"id\":1}".to_owned(),
-            "{\"id\":2}".to_owned(),
-            "{\"id\":1,\"v\":2}".to_owned(),
-        ];
+        let same = ["{\"id\":1}".to_owned(), "{\"id\":2}".to_owned(), "{\"id\":1,\"v\":2}".to_owned()];
         let error = complete(&definition(), &[], vec![page(&same)]).expect_err("one key twice");
         assert_eq!(error.to_string(), "records 1 and 3 of page have the same key \"1\"");
-        let known = complete(&definition(), &[], vec![page(&same[..1])])
-            .expect("one record")
-            .list;
+        let known = complete(&definition(), &[], vec![page(&same[..1])]).expect("one record").list;
         let twice = ["{\"id\":1}".to_owned(), "{\"id\":1}".to_owned()];
         assert!(complete(&definition(), &known, vec![page(&twice)]).is_err());
         assert!(parse_all(&definition(), vec![page(&twice)]).is_err());
-        assert_eq!(
-            parse_all(&definition(), vec![page(&twice[..1]), page(&twice[..1])]).map(|l| l.len()),
-            Ok(1)
-        );
+        assert_eq!(parse_all(&definition(), vec![page(&twice[..1]), page(&twice[..1])]).map(|l| l.len()), Ok(1));
     }
 }

@@ -101,10 +101,7 @@ impl Maker {
         }
         let mut chosen: BTreeMap<Name, Content> = BTreeMap::new();
         for route in &self.bridge.routes {
-            let Some(endpoint) = self
-                .endpoints
-                .get(&route.endpoint)
-                .filter(|_| !chosen.contains_key(&route.endpoint))
+            let Some(endpoint) = self.endpoints.get(&route.endpoint).filter(|_| !chosen.contains_key(&route.endpoint))
             else {
                 continue;
             };
@@ -119,10 +116,7 @@ impl Maker {
             };
             chosen.insert(route.endpoint.clone(), content);
         }
-        chosen
-            .into_iter()
-            .map(|(endpoint, content)| Delivery { endpoint, content })
-            .collect()
+        chosen.into_iter().map(|(endpoint, content)| Delivery { endpoint, content }).collect()
     }
 
     /// What an endpoint would be sent of an event's standard body today, for `replay --remake`.
@@ -153,11 +147,7 @@ impl Maker {
             after: Some(record),
             patch: None,
         };
-        let body = Body {
-            r#type: &kind,
-            timestamp: self.now.to_string(),
-            data,
-        };
+        let body = Body { r#type: &kind, timestamp: self.now.to_string(), data };
         let value = || serde_json::to_value(&body).expect("JSON values and strings serialize");
         let route = self.bridge.routes.iter().find(|route| &*route.endpoint == endpoint);
         let content = match self.endpoints.get(endpoint) {
@@ -173,18 +163,13 @@ impl Maker {
             key: key.to_owned(),
             at: self.now,
             body,
-            deliveries: vec![Delivery {
-                endpoint: endpoint.into(),
-                content,
-            }],
+            deliveries: vec![Delivery { endpoint: endpoint.into(), content }],
         }
     }
 }
 
 fn content(route: Option<&Route>, endpoint: &Endpoint, event: &dyn Fn() -> Json) -> Content {
-    let payload: Option<&Expr> = route
-        .and_then(|route| route.payload.as_ref())
-        .or(endpoint.payload.as_ref());
+    let payload: Option<&Expr> = route.and_then(|route| route.payload.as_ref()).or(endpoint.payload.as_ref());
     let Some(payload) = payload else { return Content::Shared };
     match payload.first(&event()) {
         Ok(Some(value)) => Content::Own(value.to_string().into_bytes()),
@@ -198,25 +183,17 @@ fn patch(before: Option<&Json>, after: Option<&Json>) -> json_patch::Patch {
     use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, jsonptr::PointerBuf};
     match (before, after) {
         (Some(before), Some(after)) => json_patch::diff(before, after),
-        (None, Some(after)) => Patch(vec![PatchOperation::Add(AddOperation {
-            path: PointerBuf::root(),
-            value: after.clone(),
-        })]),
-        _ => Patch(vec![PatchOperation::Remove(RemoveOperation {
-            path: PointerBuf::root(),
-        })]),
+        (None, Some(after)) => {
+            Patch(vec![PatchOperation::Add(AddOperation { path: PointerBuf::root(), value: after.clone() })])
+        }
+        _ => Patch(vec![PatchOperation::Remove(RemoveOperation { path: PointerBuf::root() })]),
     }
 }
 
 /// Operational events (`bellpull.*`): of no bridge's sequence, past `on`, `when` and `payload`.
 pub fn operational(kind: &str, about: &str, data: Json, to: &[Name], now: Timestamp) -> Event {
     let kind = format!("bellpull.{kind}");
-    let body = Body {
-        r#type: &kind,
-        timestamp: now.to_string(),
-        data,
-    }
-    .bytes();
+    let body = Body { r#type: &kind, timestamp: now.to_string(), data }.bytes();
     Event {
         id: EventId::random(),
         bridge: Name::from(""),
@@ -227,10 +204,7 @@ pub fn operational(kind: &str, about: &str, data: Json, to: &[Name], now: Timest
         body,
         deliveries: to
             .iter()
-            .map(|endpoint| Delivery {
-                endpoint: endpoint.clone(),
-                content: Content::Shared,
-            })
+            .map(|endpoint| Delivery { endpoint: endpoint.clone(), content: Content::Shared })
             .collect(),
     }
 }

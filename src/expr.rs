@@ -54,10 +54,7 @@ impl Expr {
             Some(path) => Kind::Path(Arc::new(path)),
             None => Kind::Jq(jq::Program::interned(text)?),
         };
-        Ok(Self {
-            text: text.into(),
-            kind,
-        })
+        Ok(Self { text: text.into(), kind })
     }
 
     pub fn text(&self) -> &str {
@@ -75,11 +72,7 @@ impl Expr {
     /// The first output; `None` when there is none.
     pub fn first(&self, input: &Json) -> Result<Option<Json>, Error> {
         match &self.kind {
-            Kind::Path(path) => Ok(path
-                .values(input)
-                .map_err(|e| self.failed(e))?
-                .first()
-                .map(|v| (*v).clone())),
+            Kind::Path(path) => Ok(path.values(input).map_err(|e| self.failed(e))?.first().map(|v| (*v).clone())),
             Kind::Jq(program) => Ok(program.run(input.to_string().as_bytes(), 1)?.into_iter().next()),
         }
     }
@@ -87,12 +80,7 @@ impl Expr {
     /// Every output.
     pub fn all(&self, input: &Json) -> Result<Vec<Json>, Error> {
         match &self.kind {
-            Kind::Path(path) => Ok(path
-                .values(input)
-                .map_err(|e| self.failed(e))?
-                .into_iter()
-                .cloned()
-                .collect()),
+            Kind::Path(path) => Ok(path.values(input).map_err(|e| self.failed(e))?.into_iter().cloned().collect()),
             Kind::Jq(program) => program.run(input.to_string().as_bytes(), usize::MAX),
         }
     }
@@ -102,9 +90,7 @@ impl Expr {
         match &self.kind {
             Kind::Path(path) => {
                 let raw = path.raw_values(text).map_err(|e| self.failed(e))?;
-                raw.iter()
-                    .map(|raw| serde_json::from_str(raw.get()).map_err(|e| self.failed(e.to_string())))
-                    .collect()
+                raw.iter().map(|raw| serde_json::from_str(raw.get()).map_err(|e| self.failed(e.to_string()))).collect()
             }
             Kind::Jq(program) => program.run(text, usize::MAX),
         }
@@ -112,17 +98,11 @@ impl Expr {
 
     /// Whether the first output is neither `false` nor `null`.
     pub fn holds(&self, input: &Json) -> Result<bool, Error> {
-        Ok(!matches!(
-            self.first(input)?,
-            None | Some(Json::Null | Json::Bool(false))
-        ))
+        Ok(!matches!(self.first(input)?, None | Some(Json::Null | Json::Bool(false))))
     }
 
     fn failed(&self, message: String) -> Error {
-        Error::Failed {
-            program: self.text.to_string(),
-            message,
-        }
+        Error::Failed { program: self.text.to_string(), message }
     }
 }
 
@@ -161,16 +141,8 @@ mod tests {
     fn numbers_keep_their_digits_in_both_lanes() {
         // serde_json writes the sign of an exponent; the digits stay.
         let input = r#"{"a":[12345678901234567890,1.10,1e2,-0.0,123456789012345678901234567890.5]}"#;
-        check(
-            ".a[]",
-            input,
-            expect!["12345678901234567890 1.10 1e+2 -0.0 123456789012345678901234567890.5"],
-        );
-        check(
-            ".a | .[]",
-            input,
-            expect!["12345678901234567890 1.10 1e+2 -0.0 123456789012345678901234567890.5"],
-        );
+        check(".a[]", input, expect!["12345678901234567890 1.10 1e+2 -0.0 123456789012345678901234567890.5"]);
+        check(".a | .[]", input, expect!["12345678901234567890 1.10 1e+2 -0.0 123456789012345678901234567890.5"]);
     }
 
     #[test]
@@ -194,26 +166,11 @@ mod tests {
             assert_eq!(run(path, input), run(&as_jq, input), "{path} over {input}");
             let value: Json = serde_json::from_str(input).expect("valid");
             let by_value = Expr::parse(path).expect("valid").all(&value).expect("runs");
-            assert_eq!(
-                by_value.iter().map(Json::to_string).collect::<Vec<_>>().join(" "),
-                run(path, input)
-            );
+            assert_eq!(by_value.iter().map(Json::to_string).collect::<Vec<_>>().join(" "), run(path, input));
         }
-        for (path, input) in [
-            (".a[]", r#"{"a":null}"#),
-            (".[]", "3"),
-            (".a", "[1]"),
-            (".a.b", r#"{"a":1}"#),
-        ] {
-            assert!(
-                run(path, input).starts_with("error"),
-                "{path} over {input}: {}",
-                run(path, input)
-            );
-            assert!(
-                run(&format!("{path} | ."), input).starts_with("error"),
-                "jq: {path} over {input}"
-            );
+        for (path, input) in [(".a[]", r#"{"a":null}"#), (".[]", "3"), (".a", "[1]"), (".a.b", r#"{"a":1}"#)] {
+            assert!(run(path, input).starts_with("error"), "{path} over {input}: {}", run(path, input));
+            assert!(run(&format!("{path} | ."), input).starts_with("error"), "jq: {path} over {input}");
         }
     }
 
@@ -243,11 +200,7 @@ mod tests {
             "debug_empty",
             "input_line_number",
         ] {
-            assert!(
-                run(program, "null").starts_with("refused"),
-                "{program}: {}",
-                run(program, "null")
-            );
+            assert!(run(program, "null").starts_with("refused"), "{program}: {}", run(program, "null"));
         }
     }
 
@@ -284,13 +237,9 @@ mod tests {
 
     #[test]
     fn runaways_are_stopped() {
-        for program in [
-            "[range(1e18)] | length",
-            "last(repeat(1))",
-            "until(false; .)",
-            "[limit(1e15; repeat(1))]",
-            "[recurse(.)]",
-        ] {
+        for program in
+            ["[range(1e18)] | length", "last(repeat(1))", "until(false; .)", "[limit(1e15; repeat(1))]", "[recurse(.)]"]
+        {
             let out = run(program, "0");
             assert!(out.contains("was stopped"), "{program}: {out}");
         }
@@ -298,36 +247,15 @@ mod tests {
 
     #[test]
     fn jq_works() {
-        check(
-            ".[] | select(.a > 1) | {id: .a}",
-            r#"[{"a":1},{"a":2}]"#,
-            expect![[r#"{"id":2}"#]],
-        );
-        check(
-            "if .ok then null else .error end",
-            r#"{"ok":false,"error":"no"}"#,
-            expect![[r#""no""#]],
-        );
+        check(".[] | select(.a > 1) | {id: .a}", r#"[{"a":1},{"a":2}]"#, expect![[r#"{"id":2}"#]]);
+        check("if .ok then null else .error end", r#"{"ok":false,"error":"no"}"#, expect![[r#""no""#]]);
         check("IN(1, 2)", "2", expect!["true"]);
         check("INDEX(.id) | keys", r#"[{"id":1},{"id":2}]"#, expect![[r#"["1","2"]"#]]);
-        check(
-            "[.[] | tostring | ascii_downcase] | join(\",\")",
-            r#"["A",1]"#,
-            expect![[r#""a,1""#]],
-        );
+        check("[.[] | tostring | ascii_downcase] | join(\",\")", r#"["A",1]"#, expect![[r#""a,1""#]]);
         check(".a | test(\"^x\")", r#"{"a":"xy"}"#, expect!["true"]);
         check("$now | type", "null", expect![[r#""string""#]]);
-        check(
-            "to_entries | map(.key) | @json",
-            r#"{"a":1}"#,
-            expect![[r#""[\"a\"]""#]],
-        );
+        check("to_entries | map(.key) | @json", r#"{"a":1}"#, expect![[r#""[\"a\"]""#]]);
         check(".a | error", r#"{"a":"boom"}"#, expect!["error: jq `.a | error`: boom"]);
-        assert!(
-            Expr::parse(".a == 1")
-                .expect("valid")
-                .holds(&json!({"a": 1}))
-                .expect("runs")
-        );
+        assert!(Expr::parse(".a == 1").expect("valid").holds(&json!({"a": 1})).expect("runs"));
     }
 }

@@ -47,23 +47,13 @@ pub enum Error {
     #[error("`items`: {0}")]
     Items(expr::Error),
     #[error("`{what}` on record {record} of {page}: {error}")]
-    Expr {
-        what: &'static str,
-        record: usize,
-        page: String,
-        error: expr::Error,
-    },
+    Expr { what: &'static str, record: usize, page: String, error: expr::Error },
     #[error("record {record} of {page} has no key: `key` gives {found}")]
     NoKey { record: usize, page: String, found: String },
     #[error("record {record} of {page} has a key of {length} bytes; {KEY_BYTES_MAX} are allowed")]
     LongKey { record: usize, page: String, length: usize },
     #[error("records {first} and {second} of {page} have the same key {key:?}")]
-    SameKey {
-        first: usize,
-        second: usize,
-        page: String,
-        key: String,
-    },
+    SameKey { first: usize, second: usize, page: String, key: String },
     #[error("record {record} of {page} is not JSON: {cause}")]
     Record { record: usize, page: String, cause: String },
 }
@@ -80,11 +70,8 @@ impl Definition {
             let Some(item) = table.take(name) else {
                 return Some(Vec::new());
             };
-            let all: Vec<Option<Expr>> = item
-                .items()?
-                .iter()
-                .map(|i| i.expr().filter(|expr| is_path(i, expr)))
-                .collect();
+            let all: Vec<Option<Expr>> =
+                item.items()?.iter().map(|i| i.expr().filter(|expr| is_path(i, expr))).collect();
             all.into_iter().collect()
         };
         let (ignore, unordered) = (paths("ignore"), paths("unordered"));
@@ -92,10 +79,7 @@ impl Definition {
             table
                 .error_at(
                     place,
-                    format!(
-                        "`key` is missing in {}: records of a list are told apart by it",
-                        table.title()
-                    ),
+                    format!("`key` is missing in {}: records of a list are told apart by it", table.title()),
                 )
                 .missing()
                 .help("for example key = \".id\"".into())
@@ -119,27 +103,17 @@ impl Definition {
 
     /// The definition as text, for the fingerprint.
     pub fn text(&self) -> String {
-        format!(
-            "{:?} {:?} {:?} {:?} {:?}",
-            self.items, self.key, self.ignore, self.unordered, self.decoder
-        )
+        format!("{:?} {:?} {:?} {:?} {:?}", self.items, self.key, self.ignore, self.unordered, self.decoder)
     }
 
     /// The records of a page, unparsed where `items` is a plain path.
     pub fn records(&self, page: &Page) -> Result<Vec<Raw>, Error> {
         if page.content_type.as_deref() == Some(decode::NO_CONTENT) {
             // A list may be without records; a document is there, or `absent` says which status means that it is not.
-            return if self.items.is_some() {
-                Ok(Vec::new())
-            } else {
-                Err(decode::Error::Empty.into())
-            };
+            return if self.items.is_some() { Ok(Vec::new()) } else { Err(decode::Error::Empty.into()) };
         }
         let document = decode::decode(self.decoder, page, self.depth_max)?;
-        let raw = |text: &str| Raw {
-            text: text.to_owned(),
-            hash: Hash::of(text.as_bytes()),
-        };
+        let raw = |text: &str| Raw { text: text.to_owned(), hash: Hash::of(text.as_bytes()) };
         let whole = || std::str::from_utf8(&document).map(str::trim).unwrap_or_default();
         let Some(items) = &self.items else {
             // Parsed once here, so that a damaged document is an error of the page.
@@ -151,10 +125,7 @@ impl Definition {
                 // Of no JSON at all the answer is to blame, not `items`.
                 match serde_json::from_slice::<serde::de::IgnoredAny>(&document) {
                     Err(error) => Error::Decode(decode::malformed(&error, &document)),
-                    Ok(_) => Error::Items(expr::Error::Failed {
-                        program: items.text().to_owned(),
-                        message,
-                    }),
+                    Ok(_) => Error::Items(expr::Error::Failed { program: items.text().to_owned(), message }),
                 }
             })?;
             return Ok(found.into_iter().map(|value| raw(value.get())).collect());
@@ -185,11 +156,7 @@ impl Definition {
             page: page.to_owned(),
             error,
         })?;
-        let entry = Entry {
-            key: Hash::of(key.as_bytes()),
-            raw: raw.hash,
-            canonical,
-        };
+        let entry = Entry { key: Hash::of(key.as_bytes()), raw: raw.hash, canonical };
         Ok(Parsed { key, entry, value })
     }
 
@@ -197,17 +164,9 @@ impl Definition {
         let Some(expr) = &self.key else {
             return Ok(String::new());
         };
-        let found = expr.first(value).map_err(|error| Error::Expr {
-            what: "key",
-            record,
-            page: page.to_owned(),
-            error,
-        })?;
-        let none = |found: &str| Error::NoKey {
-            record,
-            page: page.to_owned(),
-            found: found.to_owned(),
-        };
+        let found =
+            expr.first(value).map_err(|error| Error::Expr { what: "key", record, page: page.to_owned(), error })?;
+        let none = |found: &str| Error::NoKey { record, page: page.to_owned(), found: found.to_owned() };
         let key = match found {
             Some(Json::String(text)) if text.is_empty() => return Err(none("an empty string")),
             Some(Json::String(text)) => text,
@@ -223,11 +182,7 @@ impl Definition {
             Some(Json::Object(_)) => return Err(none("an object")),
         };
         if key.len() > KEY_BYTES_MAX {
-            return Err(Error::LongKey {
-                record,
-                page: page.to_owned(),
-                length: key.len(),
-            });
+            return Err(Error::LongKey { record, page: page.to_owned(), length: key.len() });
         }
         Ok(key)
     }
@@ -263,10 +218,7 @@ impl Definition {
 
 /// Applies a program made around a path.
 fn rewrite(expr: &Expr, value: &Json, program: impl FnOnce(&str) -> String) -> Result<Json, expr::Error> {
-    let failed = |message: String| expr::Error::Failed {
-        program: expr.text().to_owned(),
-        message,
-    };
+    let failed = |message: String| expr::Error::Failed { program: expr.text().to_owned(), message };
     // Interned: the text around a known path compiles once.
     let program = Expr::parse(&program(expr.text())).map_err(|e| failed(e.message))?;
     program.first(value)?.ok_or_else(|| failed("it gives nothing".into()))
@@ -345,9 +297,7 @@ pub fn canonical_number(text: &str) -> String {
         return text.to_owned();
     };
     let zeros = i128::try_from(significant.len() - trimmed.len()).unwrap_or(0);
-    let scale = exponent
-        .saturating_sub(i128::try_from(fraction.len()).unwrap_or(0))
-        .saturating_add(zeros);
+    let scale = exponent.saturating_sub(i128::try_from(fraction.len()).unwrap_or(0)).saturating_add(zeros);
     format!("{}{trimmed}e{scale}", if negative { "-" } else { "" })
 }
 
@@ -368,49 +318,26 @@ mod tests {
     }
 
     fn key(expr: &str, record: &str) -> Result<String, String> {
-        let raw = Raw {
-            text: record.into(),
-            hash: Hash::default(),
-        };
-        definition(".[]", expr, &[], &[])
-            .parse(raw, 3, "page 1")
-            .map(|p| p.key)
-            .map_err(|e| e.to_string())
+        let raw = Raw { text: record.into(), hash: Hash::default() };
+        definition(".[]", expr, &[], &[]).parse(raw, 3, "page 1").map(|p| p.key).map_err(|e| e.to_string())
     }
 
     #[test]
     fn keys() {
         assert_eq!(key(".id", r#"{"id":"a"}"#), Ok("a".into()));
-        assert_eq!(
-            key(".id", r#"{"id":12345678901234567890}"#),
-            Ok("12345678901234567890".into())
-        );
+        assert_eq!(key(".id", r#"{"id":12345678901234567890}"#), Ok("12345678901234567890".into()));
         assert_eq!(key("[.a, .b]", r#"{"a":1.10,"b":"x"}"#), Ok(r#"[1.10,"x"]"#.into()));
-        for record in [
-            r#"{}"#,
-            r#"{"id":""}"#,
-            r#"{"id":true}"#,
-            r#"{"id":{}}"#,
-            r#"{"id":[]}"#,
-        ] {
-            assert!(
-                key(".id", record).is_err_and(|e| e.starts_with("record 3 of page 1 has no key")),
-                "{record}"
-            );
+        for record in [r#"{}"#, r#"{"id":""}"#, r#"{"id":true}"#, r#"{"id":{}}"#, r#"{"id":[]}"#] {
+            assert!(key(".id", record).is_err_and(|e| e.starts_with("record 3 of page 1 has no key")), "{record}");
         }
         assert!(key(".id", &format!(r#"{{"id":"{}"}}"#, "x".repeat(1025))).is_err());
     }
 
     #[test]
     fn numbers_that_are_equal_are_no_change() {
-        for (a, b) in [
-            ("1", "1.0"),
-            ("1.10", "1.1"),
-            ("100", "1e2"),
-            ("0", "-0.0"),
-            ("0.001", "1E-3"),
-            ("-5", "-50e-1"),
-        ] {
+        for (a, b) in
+            [("1", "1.0"), ("1.10", "1.1"), ("100", "1e2"), ("0", "-0.0"), ("0.001", "1E-3"), ("-5", "-50e-1")]
+        {
             assert_eq!(canonical_number(a), canonical_number(b), "{a} {b}");
         }
         for (a, b) in [
@@ -425,11 +352,7 @@ mod tests {
     }
 
     fn same(definition: &Definition, a: &str, b: &str) -> bool {
-        let canonical = |text: &str| {
-            definition
-                .canonical(&serde_json::from_str(text).expect("JSON"))
-                .expect("runs")
-        };
+        let canonical = |text: &str| definition.canonical(&serde_json::from_str(text).expect("JSON")).expect("runs");
         canonical(a) == canonical(b)
     }
 
@@ -442,21 +365,9 @@ mod tests {
         ] {
             let d = definition(".[]", ".id", &ignore, &unordered);
             let base = r#"{"id":1,"at":5,"meta":{"views":1},"tags":[1,"b",null],"l":[{"etag":1,"s":[2,1]}]}"#;
-            assert!(same(
-                &d,
-                base,
-                r#"{"tags":["b",null,1.0],"id":1.0,"meta":{"views":9},"l":[{"s":[1,2]}]}"#
-            ));
-            assert!(!same(
-                &d,
-                base,
-                r#"{"id":1,"at":5,"meta":{"views":1},"tags":[1,"b"],"l":[{"s":[2,1]}]}"#
-            ));
-            assert!(!same(
-                &d,
-                base,
-                r#"{"id":2,"at":5,"meta":{"views":1},"tags":[1,"b",null],"l":[{"s":[2,1]}]}"#
-            ));
+            assert!(same(&d, base, r#"{"tags":["b",null,1.0],"id":1.0,"meta":{"views":9},"l":[{"s":[1,2]}]}"#));
+            assert!(!same(&d, base, r#"{"id":1,"at":5,"meta":{"views":1},"tags":[1,"b"],"l":[{"s":[2,1]}]}"#));
+            assert!(!same(&d, base, r#"{"id":2,"at":5,"meta":{"views":1},"tags":[1,"b",null],"l":[{"s":[2,1]}]}"#));
         }
     }
 }

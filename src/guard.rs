@@ -25,12 +25,7 @@ pub enum Empty {
 
 impl Default for Guard {
     fn default() -> Self {
-        Self {
-            deletes: 0.5,
-            changes: 1.0,
-            definition: 0.1,
-            empty: Empty::Hold,
-        }
+        Self { deletes: 0.5, changes: 1.0, definition: 0.1, empty: Empty::Hold }
     }
 }
 
@@ -73,11 +68,7 @@ impl Guard {
             }
             own.finish();
         }
-        let words = [
-            ("hold", Empty::Hold),
-            ("error", Empty::Error),
-            ("accept", Empty::Accept),
-        ];
+        let words = [("hold", Empty::Hold), ("error", Empty::Error), ("accept", Empty::Accept)];
         if let Some(empty) = table.take("empty").and_then(|item| item.word(&words)) {
             guard.empty = empty;
         }
@@ -85,13 +76,7 @@ impl Guard {
     }
 
     pub fn judge(&self, counts: Counts) -> Verdict {
-        let Counts {
-            known,
-            present,
-            updated,
-            deleted,
-            ..
-        } = counts;
+        let Counts { known, present, updated, deleted, .. } = counts;
         if counts.complete && present == 0 && known > 0 {
             match self.empty {
                 Empty::Hold => {
@@ -112,15 +97,9 @@ impl Guard {
             return Verdict::Commit;
         }
         let limits = if counts.definition_changed {
-            [
-                (deleted, self.definition, "delete", "definition"),
-                (updated, self.definition, "change", "definition"),
-            ]
+            [(deleted, self.definition, "delete", "definition"), (updated, self.definition, "change", "definition")]
         } else {
-            [
-                (deleted, self.deletes, "delete", "deletes"),
-                (updated, self.changes, "change", "changes"),
-            ]
+            [(deleted, self.deletes, "delete", "deletes"), (updated, self.changes, "change", "changes")]
         };
         for (count, share, what, setting) in limits {
             if to_f64(count) > share * to_f64(known) {
@@ -145,92 +124,26 @@ mod tests {
     #[test]
     fn shares() {
         let guard = Guard::default();
-        let base = Counts {
-            known: 10,
-            present: 10,
-            complete: true,
-            ..Counts::default()
-        };
+        let base = Counts { known: 10, present: 10, complete: true, ..Counts::default() };
         let held = |counts| matches!(guard.judge(counts), Verdict::Hold(_));
-        assert!(!held(Counts {
-            deleted: 5,
-            present: 5,
-            ..base
-        }));
-        assert!(held(Counts {
-            deleted: 6,
-            present: 4,
-            ..base
-        }));
+        assert!(!held(Counts { deleted: 5, present: 5, ..base }));
+        assert!(held(Counts { deleted: 6, present: 4, ..base }));
         assert!(
-            !held(Counts {
-                known: 9,
-                deleted: 8,
-                present: 1,
-                ..base
-            }),
+            !held(Counts { known: 9, deleted: 8, present: 1, ..base }),
             "under ten known records shares mean nothing"
         );
-        assert!(!held(Counts {
-            updated: 10,
-            created: 500,
-            ..base
-        }));
-        assert!(held(Counts {
-            updated: 2,
-            definition_changed: true,
-            ..base
-        }));
-        assert!(!held(Counts {
-            updated: 1,
-            definition_changed: true,
-            ..base
-        }));
-        assert!(
-            held(Counts {
-                known: 1,
-                present: 0,
-                ..base
-            }),
-            "an empty list"
-        );
-        assert!(!held(Counts {
-            known: 0,
-            present: 0,
-            ..base
-        }));
-        assert!(
-            !held(Counts {
-                known: 1,
-                present: 0,
-                complete: false,
-                ..base
-            }),
-            "absence means nothing in a window"
-        );
-        let error = Guard {
-            empty: Empty::Error,
-            ..Guard::default()
-        };
+        assert!(!held(Counts { updated: 10, created: 500, ..base }));
+        assert!(held(Counts { updated: 2, definition_changed: true, ..base }));
+        assert!(!held(Counts { updated: 1, definition_changed: true, ..base }));
+        assert!(held(Counts { known: 1, present: 0, ..base }), "an empty list");
+        assert!(!held(Counts { known: 0, present: 0, ..base }));
+        assert!(!held(Counts { known: 1, present: 0, complete: false, ..base }), "absence means nothing in a window");
+        let error = Guard { empty: Empty::Error, ..Guard::default() };
         assert!(matches!(error.judge(Counts { present: 0, ..base }), Verdict::Error(_)));
-        let accept = Guard {
-            empty: Empty::Accept,
-            ..Guard::default()
-        };
+        let accept = Guard { empty: Empty::Accept, ..Guard::default() };
+        assert_eq!(accept.judge(Counts { present: 0, deleted: 10, ..base }), Verdict::Commit);
         assert_eq!(
-            accept.judge(Counts {
-                present: 0,
-                deleted: 10,
-                ..base
-            }),
-            Verdict::Commit
-        );
-        assert_eq!(
-            guard.judge(Counts {
-                deleted: 9,
-                present: 1,
-                ..base
-            }),
+            guard.judge(Counts { deleted: 9, present: 1, ..base }),
             Verdict::Hold("it would delete 9 of 10 known records, more than the share of 0.5 (`guard.deletes`)".into())
         );
     }

@@ -19,19 +19,13 @@ pub fn advance(
 ) -> Result<Option<String>, String> {
     let mut highest = known;
     for record in records {
-        let found = since
-            .from
-            .first(&record.value)
-            .map_err(|e| format!("`since.from`: {e}"))?;
+        let found = since.from.first(&record.value).map_err(|e| format!("`since.from`: {e}"))?;
         let mark = match found {
             None | Some(Json::Null) => continue,
             Some(Json::String(text)) => text,
             Some(Json::Number(number)) => number.to_string(),
             Some(_) => {
-                return Err(format!(
-                    "`since.from` gives no string or number for the record {:?}",
-                    record.key
-                ));
+                return Err(format!("`since.from` gives no string or number for the record {:?}", record.key));
             }
         };
         let mark = match (since.order, date, time(&mark)) {
@@ -62,8 +56,7 @@ pub fn to_send(since: &Since, mark: Option<&str>) -> Option<String> {
         Order::Number { overlap } if overlap > 0 => {
             // Beyond 128 bits a mark is sent as it is: then the source's own order counts.
             Some(
-                mark.parse::<i128>()
-                    .map_or_else(|_| mark.to_owned(), |n| n.saturating_sub(overlap.into()).to_string()),
+                mark.parse::<i128>().map_or_else(|_| mark.to_owned(), |n| n.saturating_sub(overlap.into()).to_string()),
             )
         }
         _ => Some(mark.to_owned()),
@@ -94,9 +87,7 @@ fn digits(text: &str) -> Option<(bool, &str)> {
 }
 
 fn time(text: &str) -> Option<Timestamp> {
-    DateTime::parse_from_rfc3339(text)
-        .ok()
-        .map(|at| Timestamp::from_utc(at.to_utc()))
+    DateTime::parse_from_rfc3339(text).ok().map(|at| Timestamp::from_utc(at.to_utc()))
 }
 
 #[cfg(test)]
@@ -111,12 +102,7 @@ mod tests {
     };
 
     fn since(order: Order) -> Since {
-        Since {
-            at: At::Param("since".into()),
-            from: Expr::parse(".m").expect("valid"),
-            order,
-            start: Some("0".into()),
-        }
+        Since { at: At::Param("since".into()), from: Expr::parse(".m").expect("valid"), order, start: Some("0".into()) }
     }
 
     fn advance_over(
@@ -128,19 +114,10 @@ mod tests {
         let hash = Hash::default();
         let record = |m: &&str| Parsed {
             key: "k".into(),
-            entry: Entry {
-                key: hash,
-                raw: hash,
-                canonical: hash,
-            },
+            entry: Entry { key: hash, raw: hash, canonical: hash },
             value: serde_json::from_str(&format!("{{\"m\":{m}}}")).expect("JSON"),
         };
-        advance(
-            &since(order),
-            Some(known.into()),
-            &marks.iter().map(record).collect::<Vec<_>>(),
-            date,
-        )
+        advance(&since(order), Some(known.into()), &marks.iter().map(record).collect::<Vec<_>>(), date)
     }
 
     #[test]
@@ -152,19 +129,14 @@ mod tests {
         );
         assert_eq!(advance_over(number, "-5", &["-7", "-3"], None), Ok(Some("-3".into())));
         assert!(advance_over(number, "1", &["1.5"], None).is_err());
-        let time = Order::Time {
-            overlap: Duration::ZERO,
-        };
+        let time = Order::Time { overlap: Duration::ZERO };
         let date = Timestamp::from_utc("2026-11-22T12:00:00Z".parse().expect("a time"));
         let marks = ["\"2026-11-22T11:00:00+02:00\"", "\"2099-01-01T00:00:00Z\"", "null"];
         assert_eq!(
             advance_over(time, "2026-11-22T10:00:00Z", &marks, Some(date)),
             Ok(Some("2026-11-22T12:00:00.000Z".into()))
         );
-        assert_eq!(
-            advance_over(Order::Text, "b", &["\"a\"", "\"c\""], None),
-            Ok(Some("c".into()))
-        );
+        assert_eq!(advance_over(Order::Text, "b", &["\"a\"", "\"c\""], None), Ok(Some("c".into())));
     }
 
     #[test]
@@ -172,12 +144,7 @@ mod tests {
         let number = since(Order::Number { overlap: 10 });
         assert_eq!(to_send(&number, Some("100")).as_deref(), Some("90"));
         assert_eq!(to_send(&number, None).as_deref(), Some("0"));
-        let time = since(Order::Time {
-            overlap: Duration::from_secs(60),
-        });
-        assert_eq!(
-            to_send(&time, Some("2026-11-22T12:00:00Z")).as_deref(),
-            Some("2026-11-22T11:59:00.000Z")
-        );
+        let time = since(Order::Time { overlap: Duration::from_secs(60) });
+        assert_eq!(to_send(&time, Some("2026-11-22T12:00:00Z")).as_deref(), Some("2026-11-22T11:59:00.000Z"));
     }
 }

@@ -160,17 +160,11 @@ impl FromStr for EventId {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const WRONG: &str = "an event's id is `evt_` and 22 letters or digits";
-        let digits = text
-            .strip_prefix("evt_")
-            .filter(|d| d.len() == ID_DIGITS)
-            .ok_or(WRONG)?;
+        let digits = text.strip_prefix("evt_").filter(|d| d.len() == ID_DIGITS).ok_or(WRONG)?;
         let mut value = 0u128;
         for byte in digits.bytes() {
             let digit = BASE62.iter().position(|known| *known == byte).ok_or(WRONG)?;
-            value = value
-                .checked_mul(62)
-                .and_then(|v| v.checked_add(u128::try_from(digit).ok()?))
-                .ok_or(WRONG)?;
+            value = value.checked_mul(62).and_then(|v| v.checked_add(u128::try_from(digit).ok()?)).ok_or(WRONG)?;
         }
         Ok(Self(value.to_be_bytes()))
     }

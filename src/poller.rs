@@ -77,11 +77,7 @@ pub struct Held {
 
 impl From<&Hold> for Held {
     fn from(hold: &Hold) -> Self {
-        Self {
-            hash: hold.hash,
-            rejected: hold.rejected,
-            judged_under: hold.judged_under,
-        }
+        Self { hash: hold.hash, rejected: hold.rejected, judged_under: hold.judged_under }
     }
 }
 
@@ -141,26 +137,10 @@ impl Polled {
         let mut progress = progress.unwrap_or_default();
         if progress.version != state.version {
             // Of another snapshot: only the timing still means something.
-            let Progress {
-                due,
-                hinted,
-                last_poll,
-                failures,
-                alerted,
-                last_error,
-                ..
-            } = progress;
+            let Progress { due, hinted, last_poll, failures, alerted, last_error, .. } = progress;
             let version = state.version;
-            progress = Progress {
-                due,
-                hinted,
-                last_poll,
-                failures,
-                alerted,
-                last_error,
-                version,
-                ..Progress::default()
-            };
+            progress =
+                Progress { due, hinted, last_poll, failures, alerted, last_error, version, ..Progress::default() };
         }
         Self {
             bridge,
@@ -180,10 +160,7 @@ impl Polled {
 
     /// The hash of the last accepted answer, under the definition that still holds.
     fn accepted_answer(&self) -> Option<Hash> {
-        self.progress
-            .answer
-            .or(self.state.answer)
-            .filter(|_| self.definition_is_same())
+        self.progress.answer.or(self.state.answer).filter(|_| self.definition_is_same())
     }
 
     /// Of what decides whether an answer is held.
@@ -193,8 +170,7 @@ impl Polled {
 
     /// Whether just this answer is held or rejected, under what still holds.
     pub fn is_held(&self, answer: Hash) -> bool {
-        self.held
-            .is_some_and(|held| held.hash == answer && held.judged_under == self.judged_under())
+        self.held.is_some_and(|held| held.hash == answer && held.judged_under == self.judged_under())
     }
 
     /// The mark of the definition that still holds: of another source or order it means nothing.
@@ -231,23 +207,13 @@ impl Poller {
 
     async fn fetch(&self, polled: &mut Polled, share: &mut Share) -> Result<Fetched, source::Error> {
         let mark = polled.mark().cloned();
-        let Polled {
-            bridge,
-            state,
-            progress,
-            memo,
-            expected_bytes,
-            ..
-        } = polled;
+        let Polled { bridge, state, progress, memo, expected_bytes, .. } = polled;
         let same = state.version > 0 && state.definition == polled.fingerprint;
         let validators = progress.validators.as_ref().unwrap_or(&state.validators);
         let pages = progress.pages.unwrap_or(state.pages);
         // While an answer is held a 304 would say that the accepted one is back.
         let usable = same && pages == 1 && (validators.etag.is_some() || validators.last_modified.is_some());
-        let mark = bridge
-            .since
-            .as_ref()
-            .and_then(|since| mark::to_send(since, mark.as_deref()));
+        let mark = bridge.since.as_ref().and_then(|since| mark::to_send(since, mark.as_deref()));
         let definition = bridge.clone();
         let count = Arc::new(move |page: &Page| {
             let failed = |e: extract::Error| source::ErrorKind::Request(e.to_string());
@@ -300,6 +266,7 @@ impl Poller {
             return self.unchanged(polled).await;
         }
         if polled.is_held(hash) {
+            polled.progress.held_again += 1;
             return Ok(Polling::Held);
         }
         let found = self.detect(polled, answer.pages.clone(), answer.date).await?;
@@ -310,11 +277,7 @@ impl Poller {
     /// Compares an answer with what is known, on a blocking thread: it parses what changed.
     async fn detect(&self, polled: &Polled, pages: Vec<Page>, date: Option<Timestamp>) -> Result<Detected, Failure> {
         let anew = polled.state.version > 0 && !polled.definition_is_same();
-        let known = if anew {
-            self.known_anew(polled).await?
-        } else {
-            self.known(polled).await?
-        };
+        let known = if anew { self.known_anew(polled).await? } else { self.known(polled).await? };
         let bridge = polled.bridge.clone();
         let mark = polled.mark().cloned();
         let read = move || -> Result<Detected, Failure> {
@@ -332,9 +295,7 @@ impl Poller {
             };
             Ok(Detected::window(parsed, mark))
         };
-        let mut found = compute(read)
-            .await
-            .map_err(|e| Failure::Answer(format!("reading it panicked: {e}")))??;
+        let mut found = compute(read).await.map_err(|e| Failure::Answer(format!("reading it panicked: {e}")))??;
         if !polled.bridge.is_complete() {
             self.compare_window(polled, &mut found).await?;
         }

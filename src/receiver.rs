@@ -43,9 +43,7 @@ pub struct Received {
 impl std::fmt::Display for Received {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(f, "POST {}", self.path)?;
-        self.headers
-            .iter()
-            .try_for_each(|(name, value)| writeln!(f, "{name}: {value}"))?;
+        self.headers.iter().try_for_each(|(name, value)| writeln!(f, "{name}: {value}"))?;
         writeln!(f, "\n{}\n", self.body)?;
         match &self.verified {
             None => writeln!(f, "# not verified: no secret was given; answered {}", self.answered),
@@ -75,22 +73,10 @@ impl Receiver {
         secret: Option<&str>,
         status: StatusCode,
     ) -> Result<(Self, mpsc::Receiver<Received>), String> {
-        let webhook = secret
-            .map(Webhook::new)
-            .transpose()
-            .map_err(|e| format!("the secret: {e}"))?
-            .map(Arc::new);
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|e| format!("failed to listen on {address}: {e}"))?;
+        let webhook = secret.map(Webhook::new).transpose().map_err(|e| format!("the secret: {e}"))?.map(Arc::new);
+        let listener = TcpListener::bind(address).await.map_err(|e| format!("failed to listen on {address}: {e}"))?;
         let (out, received) = mpsc::channel(PRINTED_MAX);
-        Ok((
-            Self {
-                listener,
-                shared: Shared { webhook, status, out },
-            },
-            received,
-        ))
+        Ok((Self { listener, shared: Shared { webhook, status, out } }, received))
     }
 
     pub fn address(&self) -> Result<SocketAddr, String> {
@@ -99,28 +85,18 @@ impl Receiver {
 
     /// Answers until shutdown.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), String> {
-        let router = Router::new()
-            .fallback(receive)
-            .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-            .with_state(self.shared);
+        let router =
+            Router::new().fallback(receive).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(self.shared);
         let server = axum::serve(self.listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
         server.await.map_err(|e| e.to_string())
     }
 }
 
 async fn receive(State(shared): State<Shared>, uri: axum::http::Uri, headers: HeaderMap, body: Bytes) -> StatusCode {
-    let verified = shared
-        .webhook
-        .as_ref()
-        .map(|webhook| webhook.verify(&body, &headers).map_err(|e| e.to_string()));
-    let status = if matches!(verified, Some(Err(_))) {
-        StatusCode::UNAUTHORIZED
-    } else {
-        shared.status
-    };
-    let shown = SHOWN
-        .iter()
-        .filter_map(|name| Some(((*name).to_owned(), headers.get(*name)?.to_str().ok()?.to_owned())));
+    let verified = shared.webhook.as_ref().map(|webhook| webhook.verify(&body, &headers).map_err(|e| e.to_string()));
+    let status = if matches!(verified, Some(Err(_))) { StatusCode::UNAUTHORIZED } else { shared.status };
+    let shown =
+        SHOWN.iter().filter_map(|name| Some(((*name).to_owned(), headers.get(*name)?.to_str().ok()?.to_owned())));
     let received = Received {
         path: uri.path().to_owned(),
         headers: shown.collect(),

@@ -56,10 +56,7 @@ impl Schedule {
         let every = table.take("every");
         let cron = table.take("cron");
         let zone = table.take("timezone");
-        let jitter = table
-            .take("jitter")
-            .and_then(|item| item.duration())
-            .unwrap_or_default();
+        let jitter = table.take("jitter").and_then(|item| item.duration()).unwrap_or_default();
         if let (Some(_), Some(_), Some(place)) = (&every, &cron, both) {
             table
                 .error_at(place, format!("`cron` stands beside `every` in {}", table.title()))
@@ -70,16 +67,10 @@ impl Schedule {
         let timing = match (every, cron) {
             (Some(every), _) => {
                 if let Some(zone) = zone {
-                    zone.error(format!("`{}` belongs to `cron`; an interval has no zone", zone.path))
-                        .report();
+                    zone.error(format!("`{}` belongs to `cron`; an interval has no zone", zone.path)).report();
                 }
                 if every.is_table() {
-                    every
-                        .error(format!(
-                            "`{}` as a table is not yet supported by this version",
-                            every.path
-                        ))
-                        .report();
+                    every.error(format!("`{}` as a table is not yet supported by this version", every.path)).report();
                     return None;
                 }
                 let interval = every.duration()?;
@@ -94,9 +85,7 @@ impl Schedule {
                     Some(zone) => zone.parse_text(parse_zone, "an IANA zone such as \"Europe/Berlin\"")?,
                     None => Tz::UTC,
                 };
-                Timing::Cron(Box::new(
-                    cron.parse_text(|text| Cron::parse(text, zone), "a cron expression")?,
-                ))
+                Timing::Cron(Box::new(cron.parse_text(|text| Cron::parse(text, zone), "a cron expression")?))
             }
             (None, None) => {
                 table
@@ -112,10 +101,7 @@ impl Schedule {
 
     /// An interval without jitter, for tests and the demo.
     pub fn every(interval: Duration) -> Self {
-        Self {
-            timing: Timing::Every(interval),
-            jitter: Duration::ZERO,
-        }
+        Self { timing: Timing::Every(interval), jitter: Duration::ZERO }
     }
 
     /// The first due time after a start: where the stored one lies ahead it holds; a bridge that is overdue, or was
@@ -160,9 +146,9 @@ impl Schedule {
         let ceiling = self.interval(now).max(BACKOFF_CEILING_MIN);
         let wait = match kind {
             FailureKind::Refused => ceiling,
-            FailureKind::Transient => BACKOFF_FIRST
-                .saturating_mul(2u32.saturating_pow(failures.saturating_sub(1)))
-                .min(ceiling),
+            FailureKind::Transient => {
+                BACKOFF_FIRST.saturating_mul(2u32.saturating_pow(failures.saturating_sub(1))).min(ceiling)
+            }
         };
         now.plus(wait)
     }
@@ -179,10 +165,8 @@ impl Schedule {
 fn parse_zone(text: &str) -> Result<Tz, String> {
     Tz::from_str(text).map_err(|_| {
         let near = crate::settings::nearest(text, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()));
-        let hint = near.map_or_else(
-            || "such as \"Europe/Berlin\" or \"UTC\"".to_owned(),
-            |n| format!("did you mean {n:?}?"),
-        );
+        let hint =
+            near.map_or_else(|| "such as \"Europe/Berlin\" or \"UTC\"".to_owned(), |n| format!("did you mean {n:?}?"));
         format!("{text:?} is no IANA zone: {hint}")
     })
 }
@@ -229,12 +213,7 @@ impl Cron {
         } else {
             vec![face(day, "*")?, face("*", &weekdays)?]
         };
-        let cron = Self {
-            text: text.to_owned(),
-            zone,
-            faces,
-            any_hour: hour.starts_with('*'),
-        };
+        let cron = Self { text: text.to_owned(), zone, faces, any_hour: hour.starts_with('*') };
         // A leap day comes within eight years.
         if cron.next(Timestamp(0)).is_none() {
             return Err(format!("{text:?} never comes"));
@@ -245,21 +224,13 @@ impl Cron {
     /// The first run later than `now`.
     fn next(&self, now: Timestamp) -> Option<Timestamp> {
         let now = now.to_utc();
-        let next = if self.any_hour {
-            self.next_by_cadence(now)
-        } else {
-            self.next_by_face(now)
-        };
+        let next = if self.any_hour { self.next_by_cadence(now) } else { self.next_by_face(now) };
         next.map(Timestamp::from_utc)
     }
 
     /// The first matching face later than `face`.
     fn face_after(&self, face: NaiveDateTime) -> Option<NaiveDateTime> {
-        self.faces
-            .iter()
-            .filter_map(|f| f.after(&face.and_utc()).next())
-            .map(|at| at.naive_utc())
-            .min()
+        self.faces.iter().filter_map(|f| f.after(&face.and_utc()).next()).map(|at| at.naive_utc()).min()
     }
 
     /// Fixed hours: each face runs once, a face in a gap at the gap's end.
@@ -301,13 +272,7 @@ impl Cron {
     }
 
     fn offset(&self, at: DateTime<Utc>) -> TimeDelta {
-        TimeDelta::seconds(
-            self.zone
-                .offset_from_utc_datetime(&at.naive_utc())
-                .fix()
-                .local_minus_utc()
-                .into(),
-        )
+        TimeDelta::seconds(self.zone.offset_from_utc_datetime(&at.naive_utc()).fix().local_minus_utc().into())
     }
 
     /// The first second, after `before` and up to `after`, that has the offset of `after`.
@@ -334,9 +299,7 @@ fn weekdays(field: &str) -> Result<String, String> {
         || format!("{field:?} is no weekday field: 0 to 7 (0 and 7 are Sunday) or names, with `,`, `-` and `/`");
     let day = |text: &str| -> Option<u8> {
         let name = text.get(..3).map(str::to_ascii_lowercase);
-        let named = name
-            .and_then(|n| NAMES.iter().position(|known| *known == n))
-            .and_then(|i| u8::try_from(i).ok());
+        let named = name.and_then(|n| NAMES.iter().position(|known| *known == n)).and_then(|i| u8::try_from(i).ok());
         named.or_else(|| text.parse().ok().filter(|n| *n <= 7))
     };
     if field == "*" {
@@ -381,11 +344,7 @@ mod tests {
             assert!(next > now, "never back in time");
             now = next;
             let local = now.to_utc().with_timezone(&cron.zone);
-            out.push_str(&format!(
-                "{} = {}\n",
-                now.to_utc().format("%m-%d %H:%M:%SZ"),
-                local.format("%a %H:%M %Z")
-            ));
+            out.push_str(&format!("{} = {}\n", now.to_utc().format("%m-%d %H:%M:%SZ"), local.format("%a %H:%M %Z")));
         }
         expected.assert_eq(&out);
     }
@@ -518,11 +477,7 @@ mod tests {
         );
         for sunday in ["0", "7", "SUN", "sun"] {
             let cron = Cron::parse(&format!("0 0 * * {sunday}"), Tz::UTC).expect("valid");
-            assert_eq!(
-                cron.next(at("2026-11-23T00:00:00Z")),
-                Some(at("2026-11-29T00:00:00Z")),
-                "{sunday}"
-            );
+            assert_eq!(cron.next(at("2026-11-23T00:00:00Z")), Some(at("2026-11-29T00:00:00Z")), "{sunday}");
         }
         assert_eq!(weekdays("5-7").as_deref(), Ok("1,6,7"));
         assert_eq!(weekdays("FRI-MON").as_deref(), Ok("1,2,6,7"));
@@ -551,52 +506,32 @@ mod tests {
             Timestamp(660_000),
             "missed ones are not made up"
         );
-        assert_eq!(
-            every.next(Timestamp(9_000_000), Timestamp(0), 0.0),
-            Timestamp(60_000),
-            "the clock went back"
-        );
+        assert_eq!(every.next(Timestamp(9_000_000), Timestamp(0), 0.0), Timestamp(60_000), "the clock went back");
     }
 
     #[test]
     fn first_polls_are_spread_and_overdue_ones_catch_up_once() {
         let every = Schedule::every(Duration::from_secs(3600));
         let now = Timestamp(1_000_000_000);
-        let spread: std::collections::BTreeSet<_> = (0..100)
-            .map(|i| every.first(&format!("bridge-{i}"), None, false, now))
-            .collect();
+        let spread: std::collections::BTreeSet<_> =
+            (0..100).map(|i| every.first(&format!("bridge-{i}"), None, false, now)).collect();
         assert!(spread.len() > 90, "{} distinct due times", spread.len());
-        assert!(
-            spread
-                .iter()
-                .all(|due| *due >= now && *due < now.plus(FIRST_SPREAD_MAX))
-        );
+        assert!(spread.iter().all(|due| *due >= now && *due < now.plus(FIRST_SPREAD_MAX)));
         assert_eq!(every.first("a", None, false, now), every.first("a", None, false, now));
         assert_eq!(every.first("a", Some(now.plus_ms(5)), false, now), now.plus_ms(5));
         assert!(every.first("a", Some(Timestamp(0)), false, now) < now.plus(CATCH_UP));
         let clamped = |hinted| every.first("a", Some(Timestamp(i64::MAX)), hinted, now);
-        assert_eq!(
-            clamped(false),
-            now.plus(Duration::from_secs(3600)),
-            "a stored time from a wrong clock"
-        );
+        assert_eq!(clamped(false), now.plus(Duration::from_secs(3600)), "a stored time from a wrong clock");
         assert_eq!(clamped(true), now.plus(HINT_MAX));
     }
 
     #[test]
     fn failures_back_off_to_the_ceiling() {
         let every = Schedule::every(Duration::from_secs(1));
-        let waits: Vec<i64> = (1..12)
-            .map(|n| every.after_failure(n, FailureKind::Transient, Timestamp(0)).0 / 1000)
-            .collect();
+        let waits: Vec<i64> =
+            (1..12).map(|n| every.after_failure(n, FailureKind::Transient, Timestamp(0)).0 / 1000).collect();
         assert_eq!(waits, [5, 10, 20, 40, 80, 160, 320, 640, 900, 900, 900]);
-        assert_eq!(
-            every.after_failure(1, FailureKind::Refused, Timestamp(0)),
-            Timestamp(900_000)
-        );
-        assert_eq!(
-            every.after_failure(u32::MAX, FailureKind::Transient, Timestamp(0)),
-            Timestamp(900_000)
-        );
+        assert_eq!(every.after_failure(1, FailureKind::Refused, Timestamp(0)), Timestamp(900_000));
+        assert_eq!(every.after_failure(u32::MAX, FailureKind::Transient, Timestamp(0)), Timestamp(900_000));
     }
 }

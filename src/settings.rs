@@ -26,10 +26,7 @@ pub struct Context {
 
 impl Context {
     pub fn new(resolve: bool) -> Self {
-        Self {
-            diagnostics: RefCell::default(),
-            resolve,
-        }
+        Self { diagnostics: RefCell::default(), resolve }
     }
 
     pub fn report(&self, diagnostic: Diagnostic) {
@@ -68,19 +65,11 @@ pub struct Item<'a> {
 type Entries<'a> = BTreeMap<&'a str, (Place, Item<'a>)>;
 
 fn join(path: &str, key: &str) -> String {
-    if path.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{path}.{key}")
-    }
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 fn title(path: &str) -> String {
-    if path.is_empty() {
-        "the file".into()
-    } else {
-        format!("[{path}]")
-    }
+    if path.is_empty() { "the file".into() } else { format!("[{path}]") }
 }
 
 /// The kind of a value as messages name it.
@@ -113,14 +102,7 @@ impl<'a> Table<'a> {
                 (name, (at(key.span()), item))
             })
             .collect();
-        Self {
-            context,
-            path,
-            place,
-            entries,
-            known: Vec::new(),
-            later: Vec::new(),
-        }
+        Self { context, path, place, entries, known: Vec::new(), later: Vec::new() }
     }
 
     /// Adds keys that this table lacks; values stay where they were written.
@@ -166,10 +148,7 @@ impl<'a> Table<'a> {
 
     /// What is left, for tables whose keys are names.
     pub fn take_all(&mut self) -> Vec<(&'a str, Place, Item<'a>)> {
-        std::mem::take(&mut self.entries)
-            .into_iter()
-            .map(|(key, (place, item))| (key, place, item))
-            .collect()
+        std::mem::take(&mut self.entries).into_iter().map(|(key, (place, item))| (key, place, item)).collect()
     }
 
     /// Of an externally tagged kind: exactly one key of the known ones.
@@ -192,9 +171,7 @@ impl<'a> Table<'a> {
         }
         if first.is_none() && self.entries.is_empty() {
             let list = kinds.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ");
-            self.error(format!("{} names no kind", self.title()))
-                .help(format!("one of {list}"))
-                .report();
+            self.error(format!("{} names no kind", self.title())).help(format!("one of {list}")).report();
         }
         first.map(|(kind, _, item)| (kind, item))
     }
@@ -209,19 +186,12 @@ impl<'a> Table<'a> {
     }
 
     pub fn error_at(&self, place: Place, message: String) -> Report<'a> {
-        Report {
-            context: self.context,
-            diagnostic: Diagnostic::error(place, message),
-        }
+        Report { context: self.context, diagnostic: Diagnostic::error(place, message) }
     }
 
     pub fn warn_at(&self, place: Place, message: String, help: &str) {
         let warning = Diagnostic::error(place, message);
-        self.context.report(Diagnostic {
-            severity: Severity::Warning,
-            help: Some(help.to_owned()),
-            ..warning
-        });
+        self.context.report(Diagnostic { severity: Severity::Warning, help: Some(help.to_owned()), ..warning });
     }
 
     /// Fills keys of a table further down with defaults; where one is absent on the way, nothing is filled.
@@ -250,10 +220,7 @@ impl<'a> Table<'a> {
             let path = item.path.strip_suffix(key).unwrap_or(&self.path);
             let title = title(path.trim_end_matches('.'));
             let report = if self.later.contains(key) {
-                self.error_at(
-                    place.clone(),
-                    format!("`{key}` in {title} is not yet supported by this version"),
-                )
+                self.error_at(place.clone(), format!("`{key}` in {title} is not yet supported by this version"))
             } else {
                 let report = self.error_at(place.clone(), format!("unknown key `{key}` in {title}"));
                 match nearest(key, self.known.iter().chain(&self.later).copied()) {
@@ -337,13 +304,7 @@ pub fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&
 
 impl<'a> Item<'a> {
     pub fn new(context: &'a Context, path: String, place: Place, value: &'a DeValue<'a>) -> Self {
-        Self {
-            context,
-            path,
-            place,
-            value,
-            defaults: Vec::new(),
-        }
+        Self { context, path, place, value, defaults: Vec::new() }
     }
 
     pub fn context(&self) -> &'a Context {
@@ -351,17 +312,11 @@ impl<'a> Item<'a> {
     }
 
     pub fn error(&self, message: String) -> Report<'a> {
-        Report {
-            context: self.context,
-            diagnostic: Diagnostic::error(self.place.clone(), message),
-        }
+        Report { context: self.context, diagnostic: Diagnostic::error(self.place.clone(), message) }
     }
 
     pub fn error_at(&self, place: Place, message: String) -> Report<'a> {
-        Report {
-            context: self.context,
-            diagnostic: Diagnostic::error(place, message),
-        }
+        Report { context: self.context, diagnostic: Diagnostic::error(place, message) }
     }
 
     fn strings(&self, out: &mut BTreeMap<String, Place>) {
@@ -386,8 +341,7 @@ impl<'a> Item<'a> {
     }
 
     fn expected(&self, what: &str) {
-        self.error(format!("`{}` must be {what}, not {}", self.path, type_name(self.value)))
-            .report();
+        self.error(format!("`{}` must be {what}, not {}", self.path, type_name(self.value))).report();
     }
 
     pub fn is_table(&self) -> bool {
@@ -427,17 +381,8 @@ impl<'a> Item<'a> {
         match u64::from_str_radix(number.as_str(), number.radix()) {
             Ok(n) if range.contains(&n) => Some(n),
             _ => {
-                let upto = if *range.end() == u64::MAX {
-                    "or more".into()
-                } else {
-                    format!("to {}", range.end())
-                };
-                self.error(format!(
-                    "`{}` must be {} {upto}, not {number}",
-                    self.path,
-                    range.start()
-                ))
-                .report();
+                let upto = if *range.end() == u64::MAX { "or more".into() } else { format!("to {}", range.end()) };
+                self.error(format!("`{}` must be {} {upto}, not {number}", self.path, range.start())).report();
                 None
             }
         }
@@ -504,11 +449,7 @@ impl<'a> Item<'a> {
         let text = self.string()?;
         let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
         if found.is_none() {
-            let list = words
-                .iter()
-                .map(|(word, _)| format!("\"{word}\""))
-                .collect::<Vec<_>>()
-                .join(", ");
+            let list = words.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
             let report = self.error(format!("`{}` must be one of {list}, not {text:?}", self.path));
             match nearest(text, words.iter().map(|(word, _)| *word)) {
                 Some(near) => report.help(format!("did you mean \"{near}\"?")).report(),
@@ -526,10 +467,7 @@ impl<'a> Item<'a> {
         let item = |(index, value): (usize, &'a toml::Spanned<DeValue<'a>>)| Item {
             context: self.context,
             path: format!("{}[{index}]", self.path),
-            place: Place {
-                file: self.place.file,
-                span: value.span(),
-            },
+            place: Place { file: self.place.file, span: value.span() },
             value: value.get_ref(),
             defaults: Vec::new(),
         };
@@ -541,9 +479,7 @@ impl<'a> Item<'a> {
             DeValue::Table(table) => {
                 let mut table = Table::new(self.context, self.path.clone(), self.place.clone(), table);
                 for (path, entries) in &self.defaults {
-                    let defaults = DefaultTable {
-                        entries: entries.clone(),
-                    };
+                    let defaults = DefaultTable { entries: entries.clone() };
                     if path.is_empty() {
                         table = table.with_defaults(Some(&defaults));
                     } else {
@@ -565,9 +501,7 @@ impl<'a> Item<'a> {
         match Expr::parse(text) {
             Ok(expr) => Some(expr),
             Err(error) => {
-                let report = self
-                    .error(format!("`{}`: {}", self.path, error.message))
-                    .excerpt(error.excerpt);
+                let report = self.error(format!("`{}`: {}", self.path, error.message)).excerpt(error.excerpt);
                 match error.help {
                     Some(help) => report.help(help).report(),
                     None => report.report(),
@@ -580,8 +514,7 @@ impl<'a> Item<'a> {
     /// The value as JSON, as `json` bodies need it; dates become strings.
     pub fn json(&self) -> Option<Json> {
         to_json(self.value).or_else(|| {
-            self.error(format!("`{}` holds a number that JSON cannot", self.path))
-                .report();
+            self.error(format!("`{}` holds a number that JSON cannot", self.path)).report();
             None
         })
     }
@@ -611,9 +544,7 @@ fn to_json(value: &DeValue<'_>) -> Option<Json> {
         DeValue::Datetime(date) => Json::String(date.to_string()),
         DeValue::Array(list) => Json::Array(list.iter().map(|v| to_json(v.get_ref())).collect::<Option<_>>()?),
         DeValue::Table(table) => {
-            let pairs = table
-                .iter()
-                .map(|(k, v)| Some((k.get_ref().to_string(), to_json(v.get_ref())?)));
+            let pairs = table.iter().map(|(k, v)| Some((k.get_ref().to_string(), to_json(v.get_ref())?)));
             Json::Object(pairs.collect::<Option<_>>()?)
         }
     })

@@ -103,10 +103,7 @@ impl Signer {
         let secrets = secrets?;
         let all = secrets.items()?;
         if all.is_empty() {
-            secrets
-                .error(format!("`{}` is empty", secrets.path))
-                .help("`bellpull secret` makes one".into())
-                .report();
+            secrets.error(format!("`{}` is empty", secrets.path)).help("`bellpull secret` makes one".into()).report();
             return None;
         }
         let keys: Vec<Option<Key>> = all.iter().map(read_key).collect();
@@ -116,12 +113,8 @@ impl Signer {
     /// The value of `webhook-signature`: one token for each secret, joined by a space.
     pub fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
         let timestamp = timestamp.to_string();
-        let token = |key: &Key| {
-            format!(
-                "v1,{}",
-                STANDARD.encode(key.mac(id, &timestamp, body).finalize().into_bytes())
-            )
-        };
+        let token =
+            |key: &Key| format!("v1,{}", STANDARD.encode(key.mac(id, &timestamp, body).finalize().into_bytes()));
         self.keys.iter().map(token).collect::<Vec<_>>().join(" ")
     }
 
@@ -129,11 +122,7 @@ impl Signer {
     pub fn headers(&self, id: EventId, now: Timestamp, body: &[u8]) -> [(&'static str, String); 3] {
         let id = id.to_string();
         let signature = self.sign(&id, now.seconds(), body);
-        [
-            ("webhook-id", id),
-            ("webhook-timestamp", now.seconds().to_string()),
-            ("webhook-signature", signature),
-        ]
+        [("webhook-id", id), ("webhook-timestamp", now.seconds().to_string()), ("webhook-signature", signature)]
     }
 
     /// Checks a received request; any of the secrets will do.
@@ -154,24 +143,15 @@ impl Signer {
             .filter_map(|token| token.strip_prefix("v1,"))
             .filter_map(|encoded| STANDARD.decode(encoded).ok())
             .collect();
-        let matches = |key: &Key| {
-            given
-                .iter()
-                .any(|g| key.mac(id, timestamp, body).verify_slice(g).is_ok())
-        };
-        if self.keys.iter().any(matches) {
-            Ok(())
-        } else {
-            Err(Refusal::Signature)
-        }
+        let matches = |key: &Key| given.iter().any(|g| key.mac(id, timestamp, body).verify_slice(g).is_ok());
+        if self.keys.iter().any(matches) { Ok(()) } else { Err(Refusal::Signature) }
     }
 }
 
 /// One secret, checked when its text is known.
 fn read_key(item: &Item<'_>) -> Option<Key> {
     if item.is_table() && item.table().is_some_and(|t| t.has("until")) {
-        item.error(format!("`{}.until` is not yet supported by this version", item.path))
-            .report();
+        item.error(format!("`{}.until` is not yet supported by this version", item.path)).report();
         return None;
     }
     let secret: Secret = item.secret()?;
@@ -201,10 +181,7 @@ mod tests {
             let text = |key: &str| vector[key].as_str().expect("a string");
             let signer = Signer::new(vec![Key::parse(text("secret")).expect("a secret")]);
             let timestamp = vector["timestamp"].as_i64().expect("a number");
-            assert_eq!(
-                signer.sign(text("id"), timestamp, text("body").as_bytes()),
-                text("value")
-            );
+            assert_eq!(signer.sign(text("id"), timestamp, text("body").as_bytes()), text("value"));
             checked += 1;
         }
         assert_eq!(checked, 2);

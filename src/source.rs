@@ -201,42 +201,21 @@ pub enum ErrorKind {
     #[error(transparent)]
     Decode(#[from] crate::decode::Error),
     #[error("{origin} answered {status}{}", .excerpt.as_ref().map(|e| format!(": {e}")).unwrap_or_default())]
-    Status {
-        origin: String,
-        status: u16,
-        excerpt: Option<String>,
-    },
+    Status { origin: String, status: u16, excerpt: Option<String> },
     #[error("page {page} of {origin} says that it failed (`fail`): {message}")]
-    Fail {
-        origin: String,
-        page: usize,
-        message: String,
-    },
+    Fail { origin: String, page: usize, message: String },
     #[error(
         "{origin} names the {what} {target}, which is on another origin: name it in the file ({setting}) or leave it"
     )]
-    ForeignOrigin {
-        origin: String,
-        what: &'static str,
-        target: String,
-        setting: &'static str,
-    },
+    ForeignOrigin { origin: String, what: &'static str, target: String, setting: &'static str },
     #[error("{origin} redirects more than {max} times (`redirects`)")]
     Redirects { origin: String, max: usize },
     #[error("{origin} redirects without a usable Location")]
     Location { origin: String },
     #[error("page {page} of {origin} comes again: {what}; the walk would never end")]
-    Repeats {
-        origin: String,
-        page: usize,
-        what: &'static str,
-    },
+    Repeats { origin: String, page: usize, what: &'static str },
     #[error("{origin} has more than {max} pages (`pages.{kind}.max`)")]
-    Pages {
-        origin: String,
-        max: usize,
-        kind: &'static str,
-    },
+    Pages { origin: String, max: usize, kind: &'static str },
     #[error("all pages of {origin} did not come within {} (`deadline`)", crate::settings::units::show(*.after))]
     Deadline { origin: String, after: Duration },
     #[error("all pages of {origin} are larger than {limit} bytes")]
@@ -244,19 +223,12 @@ pub enum ErrorKind {
     #[error("{0}")]
     Request(String),
     #[error("page {page} of {origin}: {message}")]
-    Next {
-        origin: String,
-        page: usize,
-        message: String,
-    },
+    Next { origin: String, page: usize, message: String },
 }
 
 impl<E: Into<ErrorKind>> From<E> for Error {
     fn from(kind: E) -> Self {
-        Self {
-            kind: kind.into(),
-            hint: None,
-        }
+        Self { kind: kind.into(), hint: None }
     }
 }
 

@@ -78,6 +78,9 @@ pub struct Progress {
     pub answer: Option<Hash>,
     pub validators: Option<Validators>,
     pub pages: Option<u32>,
+    /// How often the answer that is held, or rejected, came again.
+    #[serde(default)]
+    pub held_again: u64,
     /// Records missing from complete polls, and from how many in a row.
     pub missing: Vec<(Hash, u32)>,
 }
@@ -98,8 +101,6 @@ pub struct Hold {
     pub deleted: u64,
     /// Rejected: an identical answer is only counted.
     pub rejected: bool,
-    /// How often an identical answer came.
-    pub seen: u64,
     /// The pages as they came, for `accept`. Empty once rejected.
     pub answer: Vec<HeldPage>,
     pub validators: Validators,
@@ -155,11 +156,7 @@ pub enum Op {
     /// endpoint that is not named here, `default_before` counts.
     /// Of several endpoints' times the earliest counts. It looks at what was stored before its group; events of one
     /// commit may stay together while one of them has to, and go together beyond the limit.
-    Sweep {
-        before: Vec<(Name, Timestamp)>,
-        default_before: Timestamp,
-        limit: usize,
-    },
+    Sweep { before: Vec<(Name, Timestamp)>, default_before: Timestamp, limit: usize },
 }
 
 /// An event's place: packs in the order of commits, events within a pack.

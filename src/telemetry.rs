@@ -19,18 +19,12 @@ pub fn init(format: Option<Format>) {
     let _ = match format {
         None if std::env::var_os("JOURNAL_STREAM").is_some() => match tracing_journald::layer() {
             Ok(journal) => registry.with(journal).try_init(),
-            Err(_) => registry
-                .with(fmt::layer().with_writer(std::io::stderr).with_ansi(false))
-                .try_init(),
+            Err(_) => registry.with(fmt::layer().with_writer(std::io::stderr).with_ansi(false)).try_init(),
         },
-        Some(Format::Json) => registry
-            .with(fmt::layer().json().with_writer(std::io::stderr))
-            .try_init(),
+        Some(Format::Json) => registry.with(fmt::layer().json().with_writer(std::io::stderr)).try_init(),
         _ => {
             let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            registry
-                .with(fmt::layer().with_writer(std::io::stderr).with_ansi(colour))
-                .try_init()
+            registry.with(fmt::layer().with_writer(std::io::stderr).with_ansi(colour)).try_init()
         }
     };
 }

@@ -47,11 +47,7 @@ pub fn bind(path: &Path) -> io::Result<Guarded> {
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
     let own = std::fs::metadata(path)?;
-    Ok(Guarded {
-        listener,
-        uid: own.uid(),
-        gid: own.gid(),
-    })
+    Ok(Guarded { listener, uid: own.uid(), gid: own.gid() })
 }
 
 impl Listener for Guarded {
@@ -86,10 +82,7 @@ impl Guarded {
             // A peer's credentials hold its primary group only; the kernel tells the others here (proc(5)).
             let status = std::fs::read_to_string(format!("/proc/{}/status", peer.pid()?)).ok()?;
             let groups = status.lines().find_map(|line| line.strip_prefix("Groups:"))?.to_owned();
-            groups
-                .split_ascii_whitespace()
-                .any(|gid| gid.parse() == Ok(self.gid))
-                .then_some(())
+            groups.split_ascii_whitespace().any(|gid| gid.parse() == Ok(self.gid)).then_some(())
         };
         peer.uid() == 0 || peer.uid() == self.uid || peer.gid() == self.gid || member().is_some()
     }
@@ -116,10 +109,7 @@ struct To {
 fn router(admin: Admin) -> Router {
     type Admins = State<Admin>;
     Router::new()
-        .route(
-            "/api/status",
-            get(|State(a): Admins| async move { answer(a.status(None).await) }),
-        )
+        .route("/api/status", get(|State(a): Admins| async move { answer(a.status(None).await) }))
         .route(
             "/api/bridges/{name}",
             get(|State(a): Admins, At(name): At<String>| async move { answer(a.status(Some(&name)).await) }),
@@ -130,36 +120,28 @@ fn router(admin: Admin) -> Router {
         )
         .route(
             "/api/bridges/{name}/dry-run",
-            post(
-                |State(a): Admins, At(name): At<String>, Body(request): Body<DryRun>| async move {
-                    answer(a.dry_run(&name, request).await)
-                },
-            )
+            post(|State(a): Admins, At(name): At<String>, Body(request): Body<DryRun>| async move {
+                answer(a.dry_run(&name, request).await)
+            })
             .layer(axum::extract::DefaultBodyLimit::max(RESPONSE_BYTES_MAX)),
         )
         .route(
             "/api/bridges/{name}/accept",
-            post(
-                |State(a): Admins, At(name): At<String>, Query(held): Query<Held>| async move {
-                    answer(a.accept(&name, held.hash).await)
-                },
-            ),
+            post(|State(a): Admins, At(name): At<String>, Query(held): Query<Held>| async move {
+                answer(a.accept(&name, held.hash).await)
+            }),
         )
         .route(
             "/api/bridges/{name}/reject",
-            post(
-                |State(a): Admins, At(name): At<String>, Query(held): Query<Held>| async move {
-                    answer(a.reject(&name, held.hash).await)
-                },
-            ),
+            post(|State(a): Admins, At(name): At<String>, Query(held): Query<Held>| async move {
+                answer(a.reject(&name, held.hash).await)
+            }),
         )
         .route(
             "/api/bridges/{name}/resend",
-            post(
-                |State(a): Admins, At(name): At<String>, Query(to): Query<To>| async move {
-                    answer(a.resend(&name, &to.endpoint).await)
-                },
-            ),
+            post(|State(a): Admins, At(name): At<String>, Query(to): Query<To>| async move {
+                answer(a.resend(&name, &to.endpoint).await)
+            }),
         )
         .route(
             "/api/endpoints/{name}/enable",

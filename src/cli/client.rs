@@ -54,16 +54,10 @@ impl Client {
             // The TLS provider must be there before any client is built.
             let _ = rustls::crypto::ring::default_provider().install_default();
             let builder = reqwest::Client::builder().unix_socket(config.daemon.socket.clone());
-            let http = builder
-                .timeout(ANSWER_WITHIN)
-                .build()
-                .map_err(|e| Failure::new(IO, e.to_string()))?;
+            let http = builder.timeout(ANSWER_WITHIN).build().map_err(|e| Failure::new(IO, e.to_string()))?;
             return Ok(Self::Socket { http, config });
         }
-        Ok(Self::Alone {
-            path: path.to_owned(),
-            config,
-        })
+        Ok(Self::Alone { path: path.to_owned(), config })
     }
 
     pub(super) async fn status(&self, name: Option<&str>) -> Answer {
@@ -128,26 +122,19 @@ impl Client {
     }
 
     pub(super) async fn resend(&self, name: &str, endpoint: &str) -> Answer {
-        self.post(&format!("bridges/{name}/resend?endpoint={endpoint}"), &())
-            .await
+        self.post(&format!("bridges/{name}/resend?endpoint={endpoint}"), &()).await
     }
 
     pub(super) async fn accept(&self, name: &str, hash: Option<Hash>) -> Answer {
-        self.post(&format!("bridges/{name}/accept{}", hash_query(hash)), &())
-            .await
+        self.post(&format!("bridges/{name}/accept{}", hash_query(hash)), &()).await
     }
 
     pub(super) async fn reject(&self, name: &str, hash: Option<Hash>) -> Answer {
-        self.post(&format!("bridges/{name}/reject{}", hash_query(hash)), &())
-            .await
+        self.post(&format!("bridges/{name}/reject{}", hash_query(hash)), &()).await
     }
 
     pub(super) async fn enable(&self, name: &str, enable: bool) -> Answer {
-        self.post(
-            &format!("endpoints/{name}/{}", if enable { "enable" } else { "disable" }),
-            &(),
-        )
-        .await
+        self.post(&format!("endpoints/{name}/{}", if enable { "enable" } else { "disable" }), &()).await
     }
 
     async fn get(&self, path: &str, query: &impl Serialize) -> Answer {
@@ -156,8 +143,7 @@ impl Client {
     }
 
     async fn post(&self, path: &str, body: &impl Serialize) -> Answer {
-        self.ask(|http, base| http.post(format!("{base}{path}")).json(body))
-            .await
+        self.ask(|http, base| http.post(format!("{base}{path}")).json(body)).await
     }
 
     async fn ask(&self, request: impl FnOnce(&reqwest::Client, &str) -> reqwest::RequestBuilder) -> Answer {
@@ -172,10 +158,7 @@ impl Client {
             ));
         };
         let lost = |e: reqwest::Error| {
-            Failure::new(
-                UNAVAILABLE,
-                format!("the daemon on {} did not answer: {e}", config.daemon.socket.display()),
-            )
+            Failure::new(UNAVAILABLE, format!("the daemon on {} did not answer: {e}", config.daemon.socket.display()))
         };
         let response = request(http, "http://bellpull/api/").send().await.map_err(lost)?;
         let ok = response.status().is_success();
@@ -183,22 +166,14 @@ impl Client {
         if ok {
             return Ok(body);
         }
-        let message = body
-            .get("error")
-            .and_then(Json::as_str)
-            .unwrap_or("the daemon refused it")
-            .to_owned();
+        let message = body.get("error").and_then(Json::as_str).unwrap_or("the daemon refused it").to_owned();
         Err(Failure::new(FAILED, message))
     }
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
-    serde_json::from_slice(bytes).map_err(|e| {
-        Failure::new(
-            FAILED,
-            format!("the daemon answered {:?}: {e}", String::from_utf8_lossy(bytes)),
-        )
-    })
+    serde_json::from_slice(bytes)
+        .map_err(|e| Failure::new(FAILED, format!("the daemon answered {:?}: {e}", String::from_utf8_lossy(bytes))))
 }
 
 fn hash_query(hash: Option<Hash>) -> String {
@@ -224,11 +199,7 @@ fn serde_urlencoded(query: &impl Serialize) -> String {
 
 fn done(result: Result<Json, admin::Error>) -> Answer {
     result.map_err(|error| {
-        let code = if matches!(error, admin::Error::Store(_)) {
-            IO
-        } else {
-            FAILED
-        };
+        let code = if matches!(error, admin::Error::Store(_)) { IO } else { FAILED };
         Failure::new(code, error.to_string())
     })
 }
@@ -241,14 +212,9 @@ fn has_store(config: &Config) -> bool {
 async fn open(config: &Config) -> Result<Store, Failure> {
     if !has_store(config) {
         let dir = config.daemon.state_dir.display();
-        return Err(Failure::new(
-            UNAVAILABLE,
-            format!("no daemon runs, and there is no store in {dir}"),
-        ));
+        return Err(Failure::new(UNAVAILABLE, format!("no daemon runs, and there is no store in {dir}")));
     }
-    daemon::open_store(config)
-        .await
-        .map_err(|e| Failure::new(IO, e.to_string()))
+    daemon::open_store(config).await.map_err(|e| Failure::new(IO, e.to_string()))
 }
 
 /// What is stored, to read from.
@@ -291,9 +257,6 @@ async fn alone(path: &Path, store: Store, work: impl AsyncFnOnce(&Admin) -> Resu
     let admin = Admin::new(store, Arc::new(read), Some(handle), None);
     let result = done(work(&admin).await);
     shutdown.cancel();
-    running
-        .await
-        .map_err(|e| Failure::new(IO, e.to_string()))?
-        .map_err(|e| Failure::new(IO, e.to_string()))?;
+    running.await.map_err(|e| Failure::new(IO, e.to_string()))?.map_err(|e| Failure::new(IO, e.to_string()))?;
     result
 }

@@ -42,8 +42,7 @@ fn text(value: &Json, key: &str) -> String {
 /// A time without its date's noise.
 fn time(value: &Json, key: &str) -> String {
     let text = text(value, key);
-    text.split_once('.')
-        .map_or(text.clone(), |(seconds, _)| seconds.replace('T', " "))
+    text.split_once('.').map_or(text.clone(), |(seconds, _)| seconds.replace('T', " "))
 }
 
 fn paint(word: &str, colour: bool) -> String {
@@ -53,11 +52,7 @@ fn paint(word: &str, colour: bool) -> String {
         "held" | "waiting" => "33",
         _ => return word.to_owned(),
     };
-    if colour {
-        format!("\x1b[{code}m{word}\x1b[0m")
-    } else {
-        word.to_owned()
-    }
+    if colour { format!("\x1b[{code}m{word}\x1b[0m") } else { word.to_owned() }
 }
 
 /// Columns as wide as their widest cell.
@@ -106,10 +101,7 @@ fn status(value: &Json, colour: bool) -> String {
                 ]
             })
             .collect();
-        out.push_str(&table(
-            &["BRIDGE", "STATE", "RECORDS", "LAST POLL", "NEXT POLL", "FAILURES"],
-            &rows,
-        ));
+        out.push_str(&table(&["BRIDGE", "STATE", "RECORDS", "LAST POLL", "NEXT POLL", "FAILURES"], &rows));
     }
     if let Some(endpoints) = value.get("endpoints").and_then(Json::as_object) {
         let rows: Vec<Vec<String>> = endpoints
@@ -131,10 +123,7 @@ fn status(value: &Json, colour: bool) -> String {
             })
             .collect();
         out.push('\n');
-        out.push_str(&table(
-            &["ENDPOINT", "STATE", "WAITING", "DEAD", "OLDEST", "NEXT ATTEMPT"],
-            &rows,
-        ));
+        out.push_str(&table(&["ENDPOINT", "STATE", "WAITING", "DEAD", "OLDEST", "NEXT ATTEMPT"], &rows));
     }
     out + &notes
 }
@@ -170,10 +159,7 @@ fn attempts(value: &Json) -> String {
         .into_iter()
         .flatten()
         .map(|a| {
-            let at = a
-                .get("at")
-                .and_then(Json::as_i64)
-                .map(|ms| crate::model::Timestamp(ms).to_string());
+            let at = a.get("at").and_then(Json::as_i64).map(|ms| crate::model::Timestamp(ms).to_string());
             vec![
                 at.unwrap_or_default(),
                 text(a, "endpoint"),
@@ -185,8 +171,5 @@ fn attempts(value: &Json) -> String {
             ]
         })
         .collect();
-    table(
-        &["TIME", "ENDPOINT", "EVENT", "ATTEMPT", "STATUS", "DURATION", "ERROR"],
-        &rows,
-    )
+    table(&["TIME", "ENDPOINT", "EVENT", "ATTEMPT", "STATUS", "DURATION", "ERROR"], &rows)
 }

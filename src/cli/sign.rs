@@ -45,9 +45,7 @@ fn read(path: &PathBuf) -> Result<Vec<u8>, Failure> {
 }
 
 fn signer(secret: &str) -> Result<Signer, Failure> {
-    Ok(Signer::new(vec![
-        Key::parse(secret).map_err(|e| Failure::new(USAGE, e))?,
-    ]))
+    Ok(Signer::new(vec![Key::parse(secret).map_err(|e| Failure::new(USAGE, e))?]))
 }
 
 pub(super) fn sign(args: &SignArgs) -> Done {
@@ -55,9 +53,7 @@ pub(super) fn sign(args: &SignArgs) -> Done {
     let id = args.id.clone().unwrap_or_else(|| EventId::random().to_string());
     let timestamp = args.timestamp.unwrap_or_else(|| Clock::system().now().seconds());
     let signature = signer(&args.secret)?.sign(&id, timestamp, &body);
-    print(&format!(
-        "webhook-id: {id}\nwebhook-timestamp: {timestamp}\nwebhook-signature: {signature}\n"
-    ))
+    print(&format!("webhook-id: {id}\nwebhook-timestamp: {timestamp}\nwebhook-signature: {signature}\n"))
 }
 
 pub(super) fn verify(args: &VerifyArgs) -> Done {

@@ -114,19 +114,12 @@ impl Bridge {
             .take("first-poll")
             .and_then(|i| i.word(&[("baseline", FirstPoll::Baseline), ("emit", FirstPoll::Emit)]))
             .unwrap_or(FirstPoll::Baseline);
-        let deletes = table.take("deletes").map_or(
-            Deletes {
-                report: true,
-                after: None,
-            },
-            |i| read_deletes(&i),
-        );
+        let deletes = table.take("deletes").map_or(Deletes { report: true, after: None }, |i| read_deletes(&i));
         let window = table.take("window").and_then(|i| i.boolean()).unwrap_or(false);
         let forget = table.take("forget").and_then(|i| i.duration()).unwrap_or(FORGET);
         let absent = table.take("absent").and_then(|i| {
             if definition.as_ref().is_some_and(|d| d.items.is_some()) {
-                i.error(format!("`{}` is for documents; this bridge has `items`", i.path))
-                    .report();
+                i.error(format!("`{}` is for documents; this bridge has `items`", i.path)).report();
             }
             read_statuses(&i)
         });
@@ -134,21 +127,10 @@ impl Bridge {
         let since = table.take("since").map(|i| Since::read(&i));
         let filters = Filters::read(&mut table);
         let routes = table.require("to", "to = [\"me\"]").and_then(|i| read_routes(&i));
-        let alert = table.take("alert").map_or(
-            Some(Alert {
-                after: 5,
-                to: Vec::new(),
-            }),
-            |i| read_alert(&i),
-        );
+        let alert = table.take("alert").map_or(Some(Alert { after: 5, to: Vec::new() }), |i| read_alert(&i));
         let definition_changed = table
             .take("definition-changed")
-            .and_then(|i| {
-                i.word(&[
-                    ("diff", DefinitionChanged::Diff),
-                    ("rebaseline", DefinitionChanged::Rebaseline),
-                ])
-            })
+            .and_then(|i| i.word(&[("diff", DefinitionChanged::Diff), ("rebaseline", DefinitionChanged::Rebaseline)]))
             .unwrap_or(DefinitionChanged::Diff);
         table.finish();
         Some(Self {
@@ -178,13 +160,8 @@ impl Bridge {
 
     /// Of all that the snapshot depends on. Names of secrets' sources are not part of it, nor are limits.
     pub fn fingerprint(&self) -> Hash {
-        let text = format!(
-            "{} {} {:?} {:?}",
-            self.source.definition(),
-            self.definition.text(),
-            self.window,
-            self.since
-        );
+        let text =
+            format!("{} {} {:?} {:?}", self.source.definition(), self.definition.text(), self.window, self.since);
         Hash::of(text.as_bytes())
     }
 
@@ -196,47 +173,32 @@ impl Bridge {
 
 /// See [`Bridge::type_name`].
 pub fn type_name(name: &str) -> String {
-    name.chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
-        .collect()
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
 }
 
 impl Filters {
     /// Reads `on` and `when`.
     pub fn read(table: &mut Table<'_>) -> Self {
-        let words = [
-            ("created", ChangeKind::Created),
-            ("updated", ChangeKind::Updated),
-            ("deleted", ChangeKind::Deleted),
-        ];
+        let words =
+            [("created", ChangeKind::Created), ("updated", ChangeKind::Updated), ("deleted", ChangeKind::Deleted)];
         let on = table.take("on").and_then(|item| {
             let on: Vec<ChangeKind> = item.items()?.iter().filter_map(|i| i.word(&words)).collect();
             if item.items().is_some_and(|all| all.is_empty()) {
-                item.error(format!("`{}` is empty: nothing would be sent", item.path))
-                    .report();
+                item.error(format!("`{}` is empty: nothing would be sent", item.path)).report();
             }
             Some(on)
         });
-        Self {
-            on: on.unwrap_or_default(),
-            when: table.take("when").and_then(|item| item.expr()),
-        }
+        Self { on: on.unwrap_or_default(), when: table.take("when").and_then(|item| item.expr()) }
     }
 }
 
 fn read_deletes(item: &Item<'_>) -> Deletes {
-    let mut deletes = Deletes {
-        report: true,
-        after: None,
-    };
+    let mut deletes = Deletes { report: true, after: None };
     if let Some(mut table) = item.table() {
         if let Some(report) = table.take("report").and_then(|i| i.boolean()) {
             deletes.report = report;
         }
-        deletes.after = table
-            .take("after")
-            .and_then(|i| i.integer(1..=1000))
-            .and_then(|n| u32::try_from(n).ok());
+        deletes.after = table.take("after").and_then(|i| i.integer(1..=1000)).and_then(|n| u32::try_from(n).ok());
         table.finish();
     }
     deletes
@@ -252,22 +214,14 @@ fn read_routes(item: &Item<'_>) -> Option<Vec<Route>> {
     }
     let route = |item: &Item<'_>| {
         if item.is_string() {
-            return Some(Route {
-                endpoint: item.string()?.into(),
-                filters: Filters::default(),
-                payload: None,
-            });
+            return Some(Route { endpoint: item.string()?.into(), filters: Filters::default(), payload: None });
         }
         let mut table = item.table()?;
         let endpoint = table.require("endpoint", "endpoint = \"me\"").and_then(|i| i.string());
         let filters = Filters::read(&mut table);
         let payload = table.take("payload").map(|i| i.expr());
         table.finish();
-        Some(Route {
-            endpoint: endpoint?.into(),
-            filters,
-            payload: payload.map_or(Some(None), |p| p.map(Some))?,
-        })
+        Some(Route { endpoint: endpoint?.into(), filters, payload: payload.map_or(Some(None), |p| p.map(Some))? })
     };
     let routes: Vec<Option<Route>> = all.iter().map(route).collect();
     routes.into_iter().collect()
@@ -276,17 +230,11 @@ fn read_routes(item: &Item<'_>) -> Option<Vec<Route>> {
 fn read_alert(item: &Item<'_>) -> Option<Alert> {
     let mut table = item.table()?;
     table.not_yet(&["repeat", "stale-after"]);
-    let after = table
-        .take("after")
-        .map_or(Some(ALERT_AFTER), |i| i.integer(1..=1_000_000));
-    let to = table.take("to").map_or(Some(Vec::new()), |i| {
-        i.items()?.iter().map(|i| i.string().map(Name::from)).collect()
-    });
+    let after = table.take("after").map_or(Some(ALERT_AFTER), |i| i.integer(1..=1_000_000));
+    let to =
+        table.take("to").map_or(Some(Vec::new()), |i| i.items()?.iter().map(|i| i.string().map(Name::from)).collect());
     table.finish();
-    Some(Alert {
-        after: u32::try_from(after?).unwrap_or(u32::MAX),
-        to: to?,
-    })
+    Some(Alert { after: u32::try_from(after?).unwrap_or(u32::MAX), to: to? })
 }
 
 impl Since {
@@ -303,17 +251,12 @@ impl Since {
         table.finish();
         let order = match (order?, overlap) {
             (0, None) => Order::Number { overlap: 0 },
-            (0, Some(i)) => Order::Number {
-                overlap: i.integer(0..=u64::from(u32::MAX))?,
-            },
-            (1, None) => Order::Time {
-                overlap: Duration::ZERO,
-            },
+            (0, Some(i)) => Order::Number { overlap: i.integer(0..=u64::from(u32::MAX))? },
+            (1, None) => Order::Time { overlap: Duration::ZERO },
             (1, Some(i)) => Order::Time { overlap: i.duration()? },
             (_, None) => Order::Text,
             (_, Some(i)) => {
-                i.error(format!("`{}` needs an order of \"number\" or \"time\"", i.path))
-                    .report();
+                i.error(format!("`{}` needs an order of \"number\" or \"time\"", i.path)).report();
                 return None;
             }
         };
@@ -321,16 +264,10 @@ impl Since {
             None => None,
             Some(Some(crate::settings::value::Value::Literal(text))) => Some(text),
             Some(_) => {
-                item.error(format!("`{}.start` must be a string or a number", item.path))
-                    .report();
+                item.error(format!("`{}.start` must be a string or a number", item.path)).report();
                 return None;
             }
         };
-        Some(Self {
-            at: at?,
-            from: from?,
-            order,
-            start,
-        })
+        Some(Self { at: at?, from: from?, order, start })
     }
 }

@@ -21,17 +21,7 @@ pub const RETRY_SCHEDULE: [Duration; 9] = {
     const fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
-    [
-        s(5),
-        s(300),
-        s(1800),
-        s(7200),
-        s(18_000),
-        s(36_000),
-        s(50_400),
-        s(72_000),
-        s(86_400),
-    ]
+    [s(5), s(300), s(1800), s(7200), s(18_000), s(36_000), s(50_400), s(72_000), s(86_400)]
 };
 
 /// Keys of later versions, refused by name.
@@ -72,9 +62,7 @@ pub struct Endpoint {
 impl Endpoint {
     pub fn read(name: &str, mut table: Table<'_>) -> Option<Self> {
         table.not_yet(NOT_YET);
-        let url = table
-            .require("url", "url = \"https://example.com/hooks\"")
-            .and_then(|i| read_url(&i));
+        let url = table.require("url", "url = \"https://example.com/hooks\"").and_then(|i| read_url(&i));
         let enabled = table.take("enabled").and_then(|i| i.boolean()).unwrap_or(true);
         let sign = match table.take("sign") {
             Some(item) => Signer::read(&item).map(Some),
@@ -82,10 +70,7 @@ impl Endpoint {
                 let place = table.place.clone();
                 table.warn_at(
                     place,
-                    format!(
-                        "[{}] has no `sign`: its receiver cannot tell who sent an event",
-                        table.path
-                    ),
+                    format!("[{}] has no `sign`: its receiver cannot tell who sent an event", table.path),
                     "sign.standard.secrets = [{ env = \"SECRET\" }]; `bellpull secret` makes one",
                 );
                 Some(None)
@@ -103,33 +88,22 @@ impl Endpoint {
         for (header, value) in &headers {
             if !value.is_constant() {
                 table
-                    .error(format!(
-                        "header `{header}` in {} as jq is not yet supported by this version",
-                        table.title()
-                    ))
+                    .error(format!("header `{header}` in {} as jq is not yet supported by this version", table.title()))
                     .report();
             }
         }
         let query = table.take("query").and_then(|i| i.value_map()).unwrap_or_default();
         if query.iter().any(|(_, value)| !value.is_constant()) {
-            table
-                .error(format!(
-                    "`query` in {} as jq is not yet supported by this version",
-                    table.title()
-                ))
-                .report();
+            table.error(format!("`query` in {} as jq is not yet supported by this version", table.title())).report();
         }
         let filters = Filters::read(&mut table);
         let timeout = table.take("timeout").and_then(|i| i.some_duration()).unwrap_or(TIMEOUT);
-        let retry = table
-            .take("retry")
-            .map_or(Some((RETRY_SCHEDULE.to_vec(), DISABLE_AFTER)), |i| read_retry(&i));
+        let retry = table.take("retry").map_or(Some((RETRY_SCHEDULE.to_vec(), DISABLE_AFTER)), |i| read_retry(&i));
         table.finish();
         let mut url = url?;
         for (name, value) in &query {
             let texts = value.resolve(&serde_json::Value::Null).unwrap_or_default();
-            url.query_pairs_mut()
-                .extend_pairs(texts.iter().map(|text| (name, text)));
+            url.query_pairs_mut().extend_pairs(texts.iter().map(|text| (name, text)));
         }
         let (schedule, disable_after) = retry?;
         Some(Self {
@@ -155,15 +129,13 @@ fn read_url(item: &Item<'_>) -> Option<Url> {
         Value::Secret(secret) if item.resolved(&secret) => match secret.expose().parse::<Url>() {
             Ok(url) if matches!(url.scheme(), "http" | "https") => Some(url),
             _ => {
-                item.error(format!("`{}`: the secret is no http or https URL", item.path))
-                    .report();
+                item.error(format!("`{}`: the secret is no http or https URL", item.path)).report();
                 None
             }
         },
         Value::Secret(_) => "https://unresolved.invalid/".parse().ok(),
         Value::List(_) | Value::Jq(_) => {
-            item.error(format!("`{}` must be a URL or a secret", item.path))
-                .report();
+            item.error(format!("`{}` must be a URL or a secret", item.path)).report();
             None
         }
     }
@@ -174,16 +146,12 @@ fn read_retry(item: &Item<'_>) -> Option<(Vec<Duration>, Duration)> {
     let schedule = table.take("schedule").map_or(Some(RETRY_SCHEDULE.to_vec()), |i| {
         let all: Option<Vec<Duration>> = i.items()?.iter().map(|i| i.some_duration()).collect();
         if all.as_ref().is_some_and(Vec::is_empty) {
-            i.error(format!("`{}` is empty", i.path))
-                .help("for example [\"5s\", \"5m\", \"1h\"]".into())
-                .report();
+            i.error(format!("`{}` is empty", i.path)).help("for example [\"5s\", \"5m\", \"1h\"]".into()).report();
             return None;
         }
         all
     });
-    let disable_after = table
-        .take("disable-after")
-        .map_or(Some(DISABLE_AFTER), |i| i.some_duration());
+    let disable_after = table.take("disable-after").map_or(Some(DISABLE_AFTER), |i| i.some_duration());
     table.finish();
     schedule.zip(disable_after)
 }

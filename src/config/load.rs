@@ -85,10 +85,7 @@ pub fn load(path: &Path, secrets: Secrets) -> Result<Config, Failed> {
     let failed = rendered.iter().any(|(severity, _)| *severity == Severity::Error);
     let all: Vec<Rendered> = rendered.into_iter().map(|(_, rendered)| rendered).collect();
     match config {
-        Some(config) if !failed => Ok(Config {
-            warnings: all,
-            ..config
-        }),
+        Some(config) if !failed => Ok(Config { warnings: all, ..config }),
         _ => Err(Failed(all)),
     }
 }
@@ -111,10 +108,7 @@ fn includes(path: &Path, text: &str) -> (Vec<PathBuf>, Vec<Diagnostic>) {
         return (Vec::new(), Vec::new());
     };
     let context = Context::new(false);
-    let place = Place {
-        file: 0,
-        span: value.span(),
-    };
+    let place = Place { file: 0, span: value.span() };
     let item = Item::new(&context, "include".into(), place, value.get_ref());
     let base = path.parent().unwrap_or(Path::new(""));
     let mut found = Vec::new();
@@ -122,16 +116,13 @@ fn includes(path: &Path, text: &str) -> (Vec<PathBuf>, Vec<Diagnostic>) {
         let Some(pattern) = item.string() else { continue };
         let full = base.join(pattern);
         match glob::glob(&full.to_string_lossy()) {
-            Err(error) => item
-                .error(format!("`{}`: {pattern:?} is no pattern: {error}", item.path))
-                .report(),
+            Err(error) => item.error(format!("`{}`: {pattern:?} is no pattern: {error}", item.path)).report(),
             Ok(paths) => {
                 let before = found.len();
                 found.extend(paths.filter_map(Result::ok).filter(|p| p.is_file()));
                 // A pattern may match nothing yet; a name must exist.
                 if found.len() == before && !pattern.contains(['*', '?', '[']) {
-                    item.error(format!("`{}`: there is no file {}", item.path, full.display()))
-                        .report();
+                    item.error(format!("`{}`: there is no file {}", item.path, full.display())).report();
                 }
             }
         }
@@ -148,14 +139,8 @@ fn read_files(sources: &Sources, context: &Context, syntax: &mut Vec<Place>) -> 
             let (table, errors) = DeTable::parse_recoverable(text);
             for error in errors {
                 let span = error.span().unwrap_or(0..0);
-                syntax.push(Place {
-                    file,
-                    span: span.clone(),
-                });
-                context.report(Diagnostic::error(
-                    Place { file, span },
-                    format!("TOML: {}", error.message()),
-                ));
+                syntax.push(Place { file, span: span.clone() });
+                context.report(Diagnostic::error(Place { file, span }, format!("TOML: {}", error.message())));
             }
             table
         })
@@ -176,13 +161,7 @@ fn read_files(sources: &Sources, context: &Context, syntax: &mut Vec<Place>) -> 
     let mut endpoints = Vec::new();
     for table in std::iter::once(main).chain(included) {
         for (key, all) in [("bridge", &mut bridges), ("endpoint", &mut endpoints)] {
-            all.extend(
-                table
-                    .take(key)
-                    .and_then(|i| i.table())
-                    .map(|mut t| t.take_all())
-                    .unwrap_or_default(),
-            );
+            all.extend(table.take(key).and_then(|i| i.table()).map(|mut t| t.take_all()).unwrap_or_default());
         }
     }
     for (file, mut table) in tables.into_iter().enumerate() {
@@ -207,14 +186,8 @@ fn read_files(sources: &Sources, context: &Context, syntax: &mut Vec<Place>) -> 
         daemon: daemon?,
         store: store?,
         network: network?,
-        bridges: bridges
-            .into_iter()
-            .filter_map(|(name, bridge)| Some((name, Arc::new(bridge?))))
-            .collect(),
-        endpoints: endpoints
-            .into_iter()
-            .filter_map(|(name, endpoint)| Some((name, Arc::new(endpoint?))))
-            .collect(),
+        bridges: bridges.into_iter().filter_map(|(name, bridge)| Some((name, Arc::new(bridge?)))).collect(),
+        endpoints: endpoints.into_iter().filter_map(|(name, endpoint)| Some((name, Arc::new(endpoint?)))).collect(),
         warnings: Vec::new(),
     };
     Some(config)
@@ -229,9 +202,7 @@ fn read_named<'a, T>(all: Named<'a>, read: impl Fn(&str, &Item<'a>) -> Option<T>
     for (name, place, item) in all {
         let report = |message: String| item.error_at(place.clone(), message);
         if let Some(first) = places.get(name) {
-            report(format!("`{}` is defined twice", item.path))
-                .also(first.clone(), "first defined at")
-                .report();
+            report(format!("`{}` is defined twice", item.path)).also(first.clone(), "first defined at").report();
             continue;
         }
         places.insert(name, place.clone());
@@ -262,21 +233,15 @@ fn read_bridges<'a>(
         if known.0 != *name {
             item.error_at(
                 place.clone(),
-                format!(
-                    "bridges {:?} and {name:?} would both send the type `{}.…`",
-                    known.0,
-                    type_name(name)
-                ),
+                format!("bridges {:?} and {name:?} would both send the type `{}.…`", known.0, type_name(name)),
             )
             .also(known.1.clone(), "the other one is at")
             .help("rename one of them".into())
             .report();
         }
     }
-    let items: BTreeMap<String, Item<'_>> = all
-        .iter()
-        .map(|(name, _, item)| ((*name).to_owned(), item.clone()))
-        .collect();
+    let items: BTreeMap<String, Item<'_>> =
+        all.iter().map(|(name, _, item)| ((*name).to_owned(), item.clone())).collect();
     let bridges = read_named(all, |name, item| {
         let table = item.table()?.with_defaults(defaults.bridge.as_ref());
         Bridge::read(name, defaults.fill_source(table))
@@ -290,17 +255,10 @@ fn read_bridges<'a>(
             .map(|r| (&r.endpoint, "to"))
             .chain(bridge.alert.to.iter().map(|name| (name, "alert.to")));
         for (endpoint, key) in named.filter(|(name, _)| !endpoints.contains_key(*name)) {
-            let place = places
-                .as_ref()
-                .and_then(|p| p.get(&**endpoint))
-                .cloned()
-                .unwrap_or_else(|| item.place.clone());
+            let place = places.as_ref().and_then(|p| p.get(&**endpoint)).cloned().unwrap_or_else(|| item.place.clone());
             let report = item.error_at(
                 place,
-                format!(
-                    "`{key}` of [{}] names the endpoint {endpoint:?}, which is not defined",
-                    item.path
-                ),
+                format!("`{key}` of [{}] names the endpoint {endpoint:?}, which is not defined", item.path),
             );
             match nearest(endpoint, endpoints.keys().map(|name| &**name)) {
                 Some(near) => report.help(format!("did you mean {near:?}?")).report(),
@@ -327,10 +285,7 @@ impl<'a> Defaults<'a> {
             for key in ["source", "items", "key"] {
                 if let Some(place) = bridge.key_place(key) {
                     bridge
-                        .error_at(
-                            place,
-                            format!("[defaults.bridge] may not hold `{key}`: each bridge has its own"),
-                        )
+                        .error_at(place, format!("[defaults.bridge] may not hold `{key}`: each bridge has its own"))
                         .report();
                 }
             }
@@ -338,11 +293,7 @@ impl<'a> Defaults<'a> {
         let endpoint = table.take("endpoint").and_then(|i| i.table()).map(DefaultTable::of);
         let http = table.take("http").and_then(|i| i.table()).map(DefaultTable::of);
         table.finish();
-        Self {
-            bridge: bridge.map(DefaultTable::of),
-            endpoint,
-            http,
-        }
+        Self { bridge: bridge.map(DefaultTable::of), endpoint, http }
     }
 
     /// Defaults of `source.http` are one level further down.
@@ -376,10 +327,7 @@ fn read_daemon(context: &Context, table: Option<Table<'_>>) -> Option<Daemon> {
             daemon.shutdown_grace = grace;
         }
         let count = |table: &mut Table<'_>, key| {
-            table
-                .take(key)
-                .and_then(|i| i.integer(1..=100_000))
-                .and_then(|n| usize::try_from(n).ok())
+            table.take(key).and_then(|i| i.integer(1..=100_000)).and_then(|n| usize::try_from(n).ok())
         };
         daemon.polls_in_flight = count(&mut table, "polls-in-flight").unwrap_or(daemon.polls_in_flight);
         daemon.deliveries_in_flight = count(&mut table, "deliveries-in-flight").unwrap_or(daemon.deliveries_in_flight);
@@ -407,10 +355,7 @@ fn read_store(table: Option<Table<'_>>) -> Option<Store> {
 }
 
 fn read_network(table: Option<Table<'_>>) -> Option<client::Config> {
-    let mut config = client::Config {
-        per_host: usize::try_from(PER_HOST).ok()?,
-        ..client::Config::default()
-    };
+    let mut config = client::Config { per_host: usize::try_from(PER_HOST).ok()?, ..client::Config::default() };
     let Some(mut table) = table else { return Some(config) };
     if let Some(allow) = table.take("allow").and_then(|i| i.items()) {
         let net = |text: &str| {
@@ -418,28 +363,17 @@ fn read_network(table: Option<Table<'_>>) -> Option<client::Config> {
                 .or_else(|_| text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from))
                 .map_err(|_| format!("{text:?} is no address range such as \"10.0.0.0/8\""))
         };
-        config.allow = allow
-            .iter()
-            .filter_map(|i| i.parse_text(net, "a range such as \"10.0.0.0/8\""))
-            .collect();
+        config.allow = allow.iter().filter_map(|i| i.parse_text(net, "a range such as \"10.0.0.0/8\"")).collect();
     }
     if let Some(item) = table.take("ca") {
-        let all = if item.is_string() {
-            vec![item]
-        } else {
-            item.items().unwrap_or_default()
-        };
+        let all = if item.is_string() { vec![item] } else { item.items().unwrap_or_default() };
         let pem = |i: &Item<'_>| {
             let path = i.string()?;
             let read = std::fs::read_to_string(path).map_err(|e| format!("failed to read {path}: {e}"));
             let checked = read.and_then(|text| {
                 let found =
                     reqwest::Certificate::from_pem_bundle(text.as_bytes()).map_err(|_| format!("{path} is not PEM"))?;
-                if found.is_empty() {
-                    Err(format!("{path} holds no certificate"))
-                } else {
-                    Ok(text)
-                }
+                if found.is_empty() { Err(format!("{path} holds no certificate")) } else { Ok(text) }
             });
             checked.map_err(|e| i.error(format!("`{}`: {e}", i.path)).report()).ok()
         };

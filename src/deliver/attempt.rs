@@ -61,25 +61,13 @@ impl Sender {
             }
             Answered::Lost => Some("the event is no longer stored".into()),
         };
-        Attempted {
-            result,
-            record,
-            random: random(),
-        }
+        Attempted { result, record, random: random() }
     }
 
     async fn send(&self, job: &Job, number: u32, record: &mut Attempt) -> Answered {
-        let down = |error: String| Answered::Down {
-            error,
-            retry_after: None,
-        };
+        let down = |error: String| Answered::Down { error, retry_after: None };
         let (endpoint, position) = (self.endpoint.name.clone(), job.waiting.position);
-        let outgoing = match self
-            .shared
-            .store
-            .read(move |engine| engine.outgoing(&endpoint, position))
-            .await
-        {
+        let outgoing = match self.shared.store.read(move |engine| engine.outgoing(&endpoint, position)).await {
             Ok(Some(outgoing)) => outgoing,
             Ok(None) => return Answered::Lost,
             Err(error) => return down(format!("the store: {error}")),
@@ -87,12 +75,7 @@ impl Sender {
         record.event = outgoing.id.to_string();
         // The turn first: who waits at a slow origin must not hold a place of all.
         let turn = self.shared.client.turn(&self.endpoint.url).await;
-        let _place = self
-            .shared
-            .in_flight
-            .acquire()
-            .await
-            .expect("the ceiling is never closed");
+        let _place = self.shared.in_flight.acquire().await.expect("the ceiling is never closed");
         // The time of the attempt is when it is signed, not when it began to wait for its turn.
         let now = self.shared.clock.now();
         record.at = now;
@@ -109,27 +92,15 @@ impl Sender {
         if job.waiting.replay {
             set("bellpull-replay", "true");
         }
-        for (name, value) in self
-            .endpoint
-            .sign
-            .iter()
-            .flat_map(|signer| signer.headers(outgoing.id, now, &body))
-        {
+        for (name, value) in self.endpoint.sign.iter().flat_map(|signer| signer.headers(outgoing.id, now, &body)) {
             set(name, &value);
         }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Err(error) = own_headers(&self.endpoint, &mut headers) {
-            return Answered::Refused {
-                error,
-                retry_after: None,
-            };
+            return Answered::Refused { error, retry_after: None };
         }
-        let request = Request {
-            method: self.endpoint.method.clone(),
-            url: self.endpoint.url.clone(),
-            headers,
-            body: Some(body),
-        };
+        let request =
+            Request { method: self.endpoint.method.clone(), url: self.endpoint.url.clone(), headers, body: Some(body) };
         let first = Instant::now();
         let mut answer = self.ask(&turn, request.clone(), self.endpoint.timeout).await;
         if matches!(&answer, Err(error) if error.is_connect()) && first.elapsed() < CONNECT_AGAIN_WITHIN {
@@ -141,21 +112,14 @@ impl Sender {
             Ok(answer) => {
                 record.status = Some(answer.status);
                 let text = String::from_utf8_lossy(&answer.body);
-                record.answer = text
-                    .char_indices()
-                    .take_while(|(at, _)| *at < ANSWER_KEPT)
-                    .map(|(_, c)| c)
-                    .collect();
+                record.answer = text.char_indices().take_while(|(at, _)| *at < ANSWER_KEPT).map(|(_, c)| c).collect();
                 class(&answer, self.shared.clock.now())
             }
         }
     }
 
     async fn ask(&self, turn: &Turn, request: Request, within: Duration) -> Result<http::Answer, http::Error> {
-        self.shared
-            .client
-            .send(turn, request, within, BodyLimit::Head(ANSWER_READ), None)
-            .await
+        self.shared.client.send(turn, request, within, BodyLimit::Head(ANSWER_READ), None).await
     }
 }
 
@@ -163,9 +127,7 @@ impl Sender {
 fn class(answer: &http::Answer, now: crate::model::Timestamp) -> Answered {
     let error = format!("the receiver answered {}", answer.status);
     let retry_after = retry_after::wait(&answer.headers, now);
-    let disable = answer
-        .header("webhook-delivery")
-        .is_some_and(|v| v.trim().eq_ignore_ascii_case("disable"));
+    let disable = answer.header("webhook-delivery").is_some_and(|v| v.trim().eq_ignore_ascii_case("disable"));
     match answer.status {
         410 => Answered::Gone { error, taken: false },
         status if disable => Answered::Gone {
@@ -180,15 +142,9 @@ fn class(answer: &http::Answer, now: crate::model::Timestamp) -> Answered {
 
 /// The file's headers, which replace ours but never the signature.
 fn own_headers(endpoint: &Endpoint, headers: &mut HeaderMap) -> Result<(), String> {
-    for (name, value) in endpoint
-        .headers
-        .iter()
-        .filter(|(name, _)| !name.as_str().starts_with("webhook-"))
-    {
+    for (name, value) in endpoint.headers.iter().filter(|(name, _)| !name.as_str().starts_with("webhook-")) {
         headers.remove(name);
-        let texts = value
-            .resolve(&serde_json::Value::Null)
-            .map_err(|e| format!("header `{name}`: {e}"))?;
+        let texts = value.resolve(&serde_json::Value::Null).map_err(|e| format!("header `{name}`: {e}"))?;
         for text in texts {
             let mut header = HeaderValue::from_str(&text)
                 .map_err(|_| format!("header `{name}` holds a character that no header can"))?;

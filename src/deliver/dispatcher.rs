@@ -59,11 +59,7 @@ impl Dispatcher {
         let (waiting, state) = shared
             .store
             .read(move |engine| {
-                let state = engine
-                    .endpoints()?
-                    .into_iter()
-                    .find(|(n, _)| *n == name)
-                    .map(|(_, s)| s);
+                let state = engine.endpoints()?.into_iter().find(|(n, _)| *n == name).map(|(_, s)| s);
                 Ok((engine.waiting(&name)?, state.unwrap_or_default()))
             })
             .await?;
@@ -72,16 +68,7 @@ impl Dispatcher {
         queue.clamp(now);
         waiting.into_iter().for_each(|waiting| queue.push(waiting, now));
         let (sender, messages) = mpsc::channel(MESSAGES_MAX);
-        Ok((
-            Self {
-                shared,
-                endpoint,
-                queue,
-                messages,
-                flights: JoinSet::new(),
-            },
-            sender,
-        ))
+        Ok((Self { shared, endpoint, queue, messages, flights: JoinSet::new() }, sender))
     }
 
     /// Runs until shutdown; attempts in flight are finished and recorded first.
@@ -95,10 +82,7 @@ impl Dispatcher {
             }
             (wall, monotonic) = (self.shared.clock.now(), Instant::now());
             self.send_due();
-            let wake = self
-                .queue
-                .wake(self.shared.clock.now())
-                .filter(|_| self.endpoint.enabled);
+            let wake = self.queue.wake(self.shared.clock.now()).filter(|_| self.endpoint.enabled);
             // Looks again at least once a minute: a wall clock that jumps moves what is due.
             let wait = wake.map_or(LOOK_AGAIN, |at| self.shared.clock.now().until(at).min(LOOK_AGAIN));
             tokio::select! {
@@ -122,10 +106,7 @@ impl Dispatcher {
             return;
         }
         while let Some(job) = self.queue.next(self.shared.clock.now()) {
-            let sender = Sender {
-                shared: self.shared.clone(),
-                endpoint: self.endpoint.clone(),
-            };
+            let sender = Sender { shared: self.shared.clone(), endpoint: self.endpoint.clone() };
             self.flights.spawn(async move {
                 let attempted = sender.attempt(&job).await;
                 (job, attempted)
@@ -150,18 +131,11 @@ impl Dispatcher {
             let now = self.shared.clock.now();
             let outcome = self.queue.settle(&job, &attempted.result, now, attempted.random);
             self.log(&attempted, outcome);
-            settlements.push(Settlement {
-                position: job.waiting.position,
-                outcome,
-                attempt: attempted.record,
-            });
+            settlements.push(Settlement { position: job.waiting.position, outcome, attempt: attempted.record });
             next = self.flights.try_join_next();
         }
         let positions: Vec<Position> = settlements.iter().map(|s| s.position).collect();
-        self.shared
-            .store
-            .write(Op::Settle(self.endpoint.name.clone(), settlements))
-            .await?;
+        self.shared.store.write(Op::Settle(self.endpoint.name.clone(), settlements)).await?;
         self.queue.recorded(&positions);
         self.save_state(&before).await
     }
@@ -198,19 +172,10 @@ impl Dispatcher {
         let disabled = state.disabled.as_ref().filter(|why| *why != BY_HAND);
         if let (None, Some(why)) = (&before.disabled, disabled) {
             tracing::error!(%endpoint, why, "the endpoint is disabled; its events are kept until `bellpull endpoint enable`");
-            let to: Vec<Name> = self
-                .shared
-                .alerts
-                .iter()
-                .filter(|name| *name != endpoint)
-                .cloned()
-                .collect();
+            let to: Vec<Name> = self.shared.alerts.iter().filter(|name| *name != endpoint).cloned().collect();
             let data = serde_json::json!({ "endpoint": &**endpoint, "reason": why, "waiting": self.queue.len() });
             let event = event::operational("endpoint.disabled", endpoint, data, &to, self.shared.clock.now());
-            let commit = Commit {
-                events: vec![event],
-                ..Commit::default()
-            };
+            let commit = Commit { events: vec![event], ..Commit::default() };
             if let Written::Queued(queued) = self.shared.store.write(Op::Commit(Box::new(commit))).await? {
                 // Not awaited: the one who hands it over may be waiting for this dispatcher. What finds no room is
                 // durable and goes out after the next start.
@@ -270,11 +235,7 @@ impl Dispatcher {
             },
         };
         let settlements = over.into_iter().map(dead).collect();
-        self.shared
-            .store
-            .write(Op::Settle(self.endpoint.name.clone(), settlements))
-            .await
-            .map(|_: Written| ())
+        self.shared.store.write(Op::Settle(self.endpoint.name.clone(), settlements)).await.map(|_: Written| ())
     }
 
     fn status(&self) -> Status {
@@ -292,17 +253,10 @@ impl Dispatcher {
             },
             waiting: self.queue.len(),
             oldest: show(self.queue.oldest()),
-            next_attempt: show(
-                self.queue
-                    .wake(self.shared.clock.now())
-                    .filter(|_| !self.queue.is_empty()),
-            ),
+            next_attempt: show(self.queue.wake(self.shared.clock.now()).filter(|_| !self.queue.is_empty())),
             failing_since: show(state.failing_since),
             last_error: state.last_error.clone(),
-            disabled: state
-                .disabled
-                .clone()
-                .or_else(|| (!self.endpoint.enabled).then(|| "`enabled = false`".into())),
+            disabled: state.disabled.clone().or_else(|| (!self.endpoint.enabled).then(|| "`enabled = false`".into())),
             in_flight: self.flights.len(),
         }
     }

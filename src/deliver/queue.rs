@@ -30,15 +30,9 @@ pub enum Answered {
     /// 2xx.
     Taken,
     /// No answer, or one that speaks of the endpoint rather than of the event.
-    Down {
-        error: String,
-        retry_after: Option<Duration>,
-    },
+    Down { error: String, retry_after: Option<Duration> },
     /// The event was refused.
-    Refused {
-        error: String,
-        retry_after: Option<Duration>,
-    },
+    Refused { error: String, retry_after: Option<Duration> },
     /// 410, or `webhook-delivery: disable`; with a 2xx the event was taken all the same.
     Gone { error: String, taken: bool },
     /// The event's body is no longer stored: nothing can be sent.
@@ -109,11 +103,7 @@ impl Queue {
 
     /// Adds a waiting event; one that is there already is replaced. A due time from a clock that was ahead is cut.
     pub fn push(&mut self, mut waiting: Waiting, now: Timestamp) {
-        let furthest = if waiting.attempts == 0 {
-            now
-        } else {
-            now.plus(self.furthest())
-        };
+        let furthest = if waiting.attempts == 0 { now } else { now.plus(self.furthest()) };
         waiting.due = waiting.due.min(furthest);
         self.unhead(waiting.lane);
         self.lanes.insert((waiting.lane, waiting.position), waiting);
@@ -160,19 +150,12 @@ impl Queue {
         let lane = if probe {
             self.probe(now)?
         } else {
-            self.heads
-                .first()
-                .filter(|(due, ..)| *due <= now)
-                .map(|(.., lane)| *lane)?
+            self.heads.first().filter(|(due, ..)| *due <= now).map(|(.., lane)| *lane)?
         };
         let waiting = *self.lanes.range((lane, START)..).next()?.1;
         self.unhead(lane);
         self.in_flight.insert(lane, waiting.position);
-        Some(Job {
-            waiting,
-            taken: now,
-            probe,
-        })
+        Some(Job { waiting, taken: now, probe })
     }
 
     /// The lane after the last probed one, of those that are due; rather one whose next event has not taken the endpoint
@@ -197,9 +180,7 @@ impl Queue {
 
     /// The next lane in order, from the last to the first.
     fn lane_after(&self, lane: u64) -> Option<u64> {
-        let after = lane
-            .checked_add(1)
-            .and_then(|from| self.lanes.range((from, START)..).next());
+        let after = lane.checked_add(1).and_then(|from| self.lanes.range((from, START)..).next());
         after.or_else(|| self.lanes.iter().next()).map(|((lane, _), _)| *lane)
     }
 
@@ -243,27 +224,15 @@ impl Queue {
         let refusals = job.waiting.refusals;
         match answered {
             Answered::Taken => {
-                self.state = EndpointState {
-                    disabled: self.state.disabled.take(),
-                    ..EndpointState::default()
-                };
+                self.state = EndpointState { disabled: self.state.disabled.take(), ..EndpointState::default() };
                 self.down_since = None;
                 Outcome::Delivered
             }
             Answered::Lost => Outcome::Dead,
             Answered::Gone { error, taken } => {
                 self.failed(error, now);
-                self.state
-                    .disabled
-                    .get_or_insert_with(|| format!("the receiver asked for it: {error}"));
-                if *taken {
-                    Outcome::Delivered
-                } else {
-                    Outcome::Retry {
-                        due: job.waiting.due,
-                        refusals,
-                    }
-                }
+                self.state.disabled.get_or_insert_with(|| format!("the receiver asked for it: {error}"));
+                if *taken { Outcome::Delivered } else { Outcome::Retry { due: job.waiting.due, refusals } }
             }
             Answered::Down { error, retry_after } => {
                 self.failed(error, now);
@@ -277,10 +246,7 @@ impl Queue {
                     self.state.next_attempt = self.state.next_attempt.max(Some(now.plus(*wait)));
                 }
                 self.disable_when_long(now);
-                Outcome::Retry {
-                    due: self.due_after_down(job, now, random),
-                    refusals,
-                }
+                Outcome::Retry { due: self.due_after_down(job, now, random), refusals }
             }
             Answered::Refused { error, retry_after } => {
                 self.failed(error, now);
@@ -291,10 +257,7 @@ impl Queue {
                     return Outcome::Dead;
                 }
                 let wait = self.wait(refusals, *retry_after, random);
-                Outcome::Retry {
-                    due: now.plus(wait),
-                    refusals: refusals.saturating_add(1),
-                }
+                Outcome::Retry { due: now.plus(wait), refusals: refusals.saturating_add(1) }
             }
         }
     }
@@ -316,8 +279,7 @@ impl Queue {
     fn wait(&self, step: u16, retry_after: Option<Duration>, random: f64) -> Duration {
         let last = self.schedule.last().copied().unwrap_or_default();
         let base = self.schedule.get(usize::from(step)).copied().unwrap_or(last);
-        base.mul_f64(1.0 + JITTER * random.clamp(0.0, 1.0))
-            .max(retry_after.unwrap_or_default())
+        base.mul_f64(1.0 + JITTER * random.clamp(0.0, 1.0)).max(retry_after.unwrap_or_default())
     }
 
     fn failed(&mut self, error: &str, now: Timestamp) {
@@ -326,27 +288,17 @@ impl Queue {
     }
 
     fn disable_when_long(&mut self, now: Timestamp) {
-        let long = self
-            .state
-            .failing_since
-            .is_some_and(|since| since.plus(self.disable_after) <= now);
+        let long = self.state.failing_since.is_some_and(|since| since.plus(self.disable_after) <= now);
         if long && self.state.disabled.is_none() {
-            let why = format!(
-                "nothing was delivered for {}",
-                crate::settings::units::show(self.disable_after)
-            );
+            let why = format!("nothing was delivered for {}", crate::settings::units::show(self.disable_after));
             self.state.disabled = Some(why);
         }
     }
 
     /// The attempts of these events are durable: their lanes go on.
     pub fn recorded(&mut self, positions: &[Position]) {
-        let done: Vec<u64> = self
-            .in_flight
-            .iter()
-            .filter(|(_, at)| positions.contains(at))
-            .map(|(lane, _)| *lane)
-            .collect();
+        let done: Vec<u64> =
+            self.in_flight.iter().filter(|(_, at)| positions.contains(at)).map(|(lane, _)| *lane).collect();
         for lane in done {
             self.in_flight.remove(&lane);
             self.head(lane);
@@ -388,10 +340,7 @@ impl Queue {
 }
 
 const START: Position = Position { pack: 0, index: 0 };
-const END: Position = Position {
-    pack: u64::MAX,
-    index: u16::MAX,
-};
+const END: Position = Position { pack: u64::MAX, index: u16::MAX };
 
 #[cfg(test)]
 mod tests {
@@ -405,21 +354,12 @@ mod tests {
 
     fn waiting(lane: u64, pack: u64) -> Waiting {
         let position = Position { pack, index: 0 };
-        Waiting {
-            position,
-            lane,
-            due: Timestamp(0),
-            attempts: 0,
-            refusals: 0,
-            replay: false,
-        }
+        Waiting { position, lane, due: Timestamp(0), attempts: 0, refusals: 0, replay: false }
     }
 
     fn filled(events: &[(u64, u64)]) -> Queue {
         let mut queue = queue();
-        events
-            .iter()
-            .for_each(|(lane, pack)| queue.push(waiting(*lane, *pack), Timestamp(0)));
+        events.iter().for_each(|(lane, pack)| queue.push(waiting(*lane, *pack), Timestamp(0)));
         queue
     }
 
@@ -436,34 +376,22 @@ mod tests {
     }
 
     fn down() -> Answered {
-        Answered::Down {
-            error: "503".into(),
-            retry_after: None,
-        }
+        Answered::Down { error: "503".into(), retry_after: None }
     }
 
     fn refused() -> Answered {
-        Answered::Refused {
-            error: "400".into(),
-            retry_after: None,
-        }
+        Answered::Refused { error: "400".into(), retry_after: None }
     }
 
     #[test]
     fn a_lane_has_one_in_flight_and_others_overtake() {
         let mut queue = filled(&[(1, 1), (1, 2), (2, 3), (1, 4)]);
         let first = take(&mut queue, 0);
-        assert_eq!(
-            first.iter().map(|(l, p, _)| (*l, *p)).collect::<Vec<_>>(),
-            [(1, 1), (2, 3)]
-        );
+        assert_eq!(first.iter().map(|(l, p, _)| (*l, *p)).collect::<Vec<_>>(), [(1, 1), (2, 3)]);
         queue.settle(&first[0].2, &Answered::Taken, Timestamp(1), 0.0);
         assert!(take(&mut queue, 1).is_empty(), "not before the attempt is recorded");
         queue.recorded(&[first[0].2.waiting.position]);
-        assert_eq!(
-            take(&mut queue, 1).iter().map(|(l, p, _)| (*l, *p)).collect::<Vec<_>>(),
-            [(1, 2)]
-        );
+        assert_eq!(take(&mut queue, 1).iter().map(|(l, p, _)| (*l, *p)).collect::<Vec<_>>(), [(1, 2)]);
     }
 
     #[test]
@@ -494,10 +422,7 @@ mod tests {
         }
         assert_eq!(waits, [5_000, 300_000, 1_800_000]);
         assert_eq!(
-            take(&mut queue, now)
-                .iter()
-                .map(|(l, p, _)| (*l, *p))
-                .collect::<Vec<_>>(),
+            take(&mut queue, now).iter().map(|(l, p, _)| (*l, *p)).collect::<Vec<_>>(),
             [(1, 2)],
             "its lane goes on"
         );
@@ -560,10 +485,7 @@ mod tests {
     fn retry_after_is_obeyed_in_full_and_jitter_only_adds() {
         let mut queue = filled(&[(1, 1)]);
         let job = queue.next(Timestamp(0)).expect("due");
-        let answered = Answered::Down {
-            error: "429".into(),
-            retry_after: Some(S(3600)),
-        };
+        let answered = Answered::Down { error: "429".into(), retry_after: Some(S(3600)) };
         queue.settle(&job, &answered, Timestamp(0), 1.0);
         assert_eq!(queue.state().next_attempt, Some(Timestamp(3_600_000)));
         assert_eq!(queue.wait(0, None, 1.0), S(6));
@@ -576,13 +498,7 @@ mod tests {
     fn clocks_that_jump_hold_nothing_and_disable_nothing() {
         const HOUR: i64 = 3_600_000;
         let mut queue = queue();
-        queue.push(
-            Waiting {
-                due: Timestamp(HOUR),
-                ..waiting(1, 1)
-            },
-            Timestamp(0),
-        );
+        queue.push(Waiting { due: Timestamp(HOUR), ..waiting(1, 1) }, Timestamp(0));
         let job = queue.next(Timestamp(0)).expect("due at once");
         end(&mut queue, &job, down(), 0);
         assert_eq!(queue.wake(Timestamp(0)), Some(Timestamp(5_000)));
@@ -598,13 +514,7 @@ mod tests {
     #[test]
     fn a_probe_leaves_refused_events_their_own_time() {
         let mut queue = filled(&[(2, 2)]);
-        queue.push(
-            Waiting {
-                refusals: 1,
-                ..waiting(1, 1)
-            },
-            Timestamp(0),
-        );
+        queue.push(Waiting { refusals: 1, ..waiting(1, 1) }, Timestamp(0));
         let jobs = take(&mut queue, 0);
         end(&mut queue, &jobs[0].2, refused(), 0);
         end(&mut queue, &jobs[1].2, down(), 0);
@@ -639,20 +549,9 @@ mod tests {
         let mut queue = filled(&[(1, 1), (2, 2)]);
         let jobs = take(&mut queue, 0);
         for (.., job) in &jobs {
-            end(
-                &mut queue,
-                job,
-                Answered::Gone {
-                    error: "410".into(),
-                    taken: false,
-                },
-                0,
-            );
+            end(&mut queue, job, Answered::Gone { error: "410".into(), taken: false }, 0);
         }
-        assert_eq!(
-            (queue.len(), queue.wake(Timestamp(9)), take(&mut queue, i64::MAX).len()),
-            (2, None, 0)
-        );
+        assert_eq!((queue.len(), queue.wake(Timestamp(9)), take(&mut queue, i64::MAX).len()), (2, None, 0));
         queue.enable(true, Timestamp(10));
         assert_eq!(take(&mut queue, 10).len(), 2);
     }
@@ -663,10 +562,7 @@ mod tests {
         let mut now = 0;
         while queue.state().disabled.is_none() {
             let job = queue.next(Timestamp(now)).expect("a probe");
-            assert!(
-                matches!(end(&mut queue, &job, down(), now), Outcome::Retry { .. }),
-                "no event dies of it"
-            );
+            assert!(matches!(end(&mut queue, &job, down(), now), Outcome::Retry { .. }), "no event dies of it");
             assert!(now <= 6 * 86_400_000, "it ends");
             now = queue.wake(Timestamp(now)).map_or(now, |at| at.0);
         }

@@ -100,11 +100,7 @@ fn stack_address() -> usize {
 
 impl Meter {
     fn start() -> Self {
-        Self {
-            steps: Cell::new(0),
-            until: Instant::now() + DEADLINE,
-            stack: stack_address(),
-        }
+        Self { steps: Cell::new(0), until: Instant::now() + DEADLINE, stack: stack_address() }
     }
 
     fn tick(&self) {
@@ -136,11 +132,7 @@ impl Program {
     pub(super) fn interned(text: &str) -> Result<Arc<Self>, CompileError> {
         static INTERNED: OnceLock<Interned> = OnceLock::new();
         let interned = INTERNED.get_or_init(Interned::default);
-        let known = interned
-            .lock()
-            .expect("no thread panics with it")
-            .get(text)
-            .and_then(Weak::upgrade);
+        let known = interned.lock().expect("no thread panics with it").get(text).and_then(Weak::upgrade);
         if let Some(program) = known {
             return Ok(program);
         }
@@ -159,11 +151,7 @@ impl Program {
         match load::parse(text, |p| p.term()) {
             Some(term) => used = check(&term, text)?,
             None if text.trim_start().starts_with("include") || text.trim_start().starts_with("import") => {
-                return Err(refusal(
-                    text,
-                    text.split_whitespace().next().unwrap_or(text),
-                    "modules are not available",
-                ));
+                return Err(refusal(text, text.split_whitespace().next().unwrap_or(text), "modules are not available"));
             }
             None => {}
         }
@@ -171,28 +159,21 @@ impl Program {
         let modules = Loader::new(prelude(used))
             .load(&arena, File { code: text, path: () })
             .map_err(|errors| load_error(text, errors))?;
-        let funs = jaq_core::funs()
-            .chain(jaq_std::funs())
-            .chain(jaq_json::funs())
-            .filter(|(name, ..)| *name != "range");
+        let funs =
+            jaq_core::funs().chain(jaq_std::funs()).chain(jaq_json::funs()).filter(|(name, ..)| *name != "range");
         let filter = jaq_core::Compiler::default()
             .with_funs(funs)
             .with_global_vars(["$now"])
             .compile(modules)
             .map_err(|errors| compile_error(text, errors))?;
-        Ok(Self {
-            text: text.into(),
-            filter,
-        })
+        Ok(Self { text: text.into(), filter })
     }
 
     /// Runs over a JSON text; at most `limit` outputs are asked for.
     pub(super) fn run(&self, input: &[u8], limit: usize) -> Result<Vec<Json>, Error> {
         let program = || self.text.to_string();
-        let input = jaq_json::read::parse_single(input).map_err(|e| Error::Json {
-            program: program(),
-            message: format!("the input is not JSON: {e}"),
-        })?;
+        let input = jaq_json::read::parse_single(input)
+            .map_err(|e| Error::Json { program: program(), message: format!("the input is not JSON: {e}") })?;
         let meter = Meter::start();
         match catch_unwind(AssertUnwindSafe(|| self.outputs(&meter, input, limit))) {
             Ok(result) => result,
@@ -202,30 +183,19 @@ impl Program {
 
     fn outputs(&self, meter: &Meter, input: Val, limit: usize) -> Result<Vec<Json>, Error> {
         let now = crate::clock::Clock::system().now().to_string();
-        let ctx = Ctx::<Kind>::new(
-            Budget {
-                lut: &self.filter.lut,
-                meter,
-            },
-            Vars::new([Val::from(now)]),
-        );
+        let ctx = Ctx::<Kind>::new(Budget { lut: &self.filter.lut, meter }, Vars::new([Val::from(now)]));
         let mut out = Vec::new();
         for result in self.filter.id.run((ctx, input)).take(limit) {
             let value = result.map_err(|exception| Error::Failed {
                 program: self.text.to_string(),
-                message: exception
-                    .get_err()
-                    .map_or_else(|_| "it left its place".into(), |e| plain(e.into_val())),
+                message: exception.get_err().map_or_else(|_| "it left its place".into(), |e| plain(e.into_val())),
             })?;
             out.push(serde_json::from_str(&value.to_string()).map_err(|e| Error::Json {
                 program: self.text.to_string(),
                 message: format!("an output is not JSON: {e}"),
             })?);
             if out.len() > OUTPUTS_MAX {
-                return Err(Error::Runaway {
-                    program: self.text.to_string(),
-                    limit: "more than 2,000,000 outputs",
-                });
+                return Err(Error::Runaway { program: self.text.to_string(), limit: "more than 2,000,000 outputs" });
             }
         }
         Ok(out)
@@ -235,10 +205,7 @@ impl Program {
         let program = self.text.to_string();
         match panic.downcast_ref::<Runaway>() {
             Some(Runaway(limit)) => Error::Runaway { program, limit },
-            None => Error::Failed {
-                program,
-                message: "the interpreter panicked".into(),
-            },
+            None => Error::Failed { program, message: "the interpreter panicked".into() },
         }
     }
 }
@@ -266,10 +233,7 @@ fn definitions() -> Vec<Def<&'static str>> {
 fn nearest(name: &str) -> Option<&'static str> {
     /// A slip for so many characters: short names are too near to each other.
     const CHARACTERS_A_SLIP: usize = 4;
-    let natives = jaq_core::funs::<Kind>()
-        .chain(jaq_std::funs())
-        .chain(jaq_json::funs())
-        .map(|(native, ..)| native);
+    let natives = jaq_core::funs::<Kind>().chain(jaq_std::funs()).chain(jaq_json::funs()).map(|(native, ..)| native);
     natives
         .chain(definitions().into_iter().map(|def| def.name))
         .filter(|known| !known.starts_with('_') && !REFUSED.iter().any(|(refused, _)| refused == known))
@@ -343,11 +307,7 @@ fn calls_itself(def: &Def<&str>) -> bool {
 }
 
 fn refusal(text: &str, part: &str, why: &str) -> CompileError {
-    CompileError {
-        message: format!("`{part}` is refused: {why}"),
-        excerpt: excerpt(text, part),
-        help: None,
-    }
+    CompileError { message: format!("`{part}` is refused: {why}"), excerpt: excerpt(text, part), help: None }
 }
 
 /// Calls `see` on a term and all below it.
@@ -425,18 +385,11 @@ fn walk_pattern<'s>(pattern: &Pattern<&'s str>, see: &mut dyn FnMut(&Term<&'s st
 
 /// The line of `text` that holds `part`, with carets beneath it. `part` is a slice of `text`, or empty at its end.
 fn excerpt(text: &str, part: &str) -> String {
-    let from = part
-        .as_ptr()
-        .addr()
-        .checked_sub(text.as_ptr().addr())
-        .filter(|at| *at <= text.len());
+    let from = part.as_ptr().addr().checked_sub(text.as_ptr().addr()).filter(|at| *at <= text.len());
     let from = from.or_else(|| text.find(part)).unwrap_or(text.len());
     let before = text.get(..from).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |n| n + 1);
-    let line = text
-        .get(line_start..)
-        .and_then(|rest| rest.lines().next())
-        .unwrap_or_default();
+    let line = text.get(line_start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
     let column = text.get(line_start..from).map_or(0, |s| s.chars().count());
     let width = part.lines().next().map_or(1, |s| s.chars().count().max(1));
     format!("{line}\n{}{}", " ".repeat(column), "^".repeat(width))
@@ -459,29 +412,18 @@ fn load_error(text: &str, errors: load::Errors<&str, ()>) -> CompileError {
         }
         None => ("jq: not a program".into(), text),
     };
-    CompileError {
-        message,
-        excerpt: excerpt(text, part),
-        help: None,
-    }
+    CompileError { message, excerpt: excerpt(text, part), help: None }
 }
 
 fn first_char(text: &str) -> &str {
-    text.chars()
-        .next()
-        .and_then(|c| text.get(..c.len_utf8()))
-        .unwrap_or(text)
+    text.chars().next().and_then(|c| text.get(..c.len_utf8())).unwrap_or(text)
 }
 
 fn compile_error(text: &str, errors: jaq_core::compile::Errors<&str, ()>) -> CompileError {
     use jaq_core::compile::Undefined;
     let first = errors.into_iter().flat_map(|(_, list)| list).next();
     let Some((name, undefined)) = first else {
-        return CompileError {
-            message: "jq: not a program".into(),
-            excerpt: text.into(),
-            help: None,
-        };
+        return CompileError { message: "jq: not a program".into(), excerpt: text.into(), help: None };
     };
     let shown = match undefined {
         Undefined::Filter(arity) if arity > 0 => format!("{name}/{arity}"),

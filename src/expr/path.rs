@@ -46,9 +46,7 @@ impl Path {
                 let (name, tail) = if let Some(quoted) = rest.strip_prefix('"') {
                     quoted.split_once('"')?
                 } else {
-                    let end = rest
-                        .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-                        .unwrap_or(rest.len());
+                    let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
                     let (name, tail) = rest.split_at_checked(end)?;
                     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
                         return None;
@@ -89,13 +87,10 @@ impl Path {
     pub fn raw_values<'t>(&self, text: &'t [u8]) -> Result<Vec<&'t RawValue>, String> {
         let mut out = Vec::new();
         let mut deserializer = serde_json::Deserializer::from_slice(text);
-        Walk {
-            steps: &self.steps,
-            out: &mut out,
-        }
-        .deserialize(&mut deserializer)
-        .and_then(|()| deserializer.end())
-        .map_err(|e| e.to_string())?;
+        Walk { steps: &self.steps, out: &mut out }
+            .deserialize(&mut deserializer)
+            .and_then(|()| deserializer.end())
+            .map_err(|e| e.to_string())?;
         Ok(out)
     }
 
@@ -194,17 +189,11 @@ impl<'t> Visitor<'t> for Walk<'_, '_, 't> {
                 Step::Field(name) if *name == key => {
                     // Of a repeated name the last counts, as in jq.
                     self.out.truncate(start);
-                    map.next_value_seed(Walk {
-                        steps: rest,
-                        out: self.out,
-                    })?;
+                    map.next_value_seed(Walk { steps: rest, out: self.out })?;
                     found = true;
                 }
                 Step::Field(_) => drop(map.next_value::<IgnoredAny>()?),
-                Step::Each => map.next_value_seed(Walk {
-                    steps: rest,
-                    out: self.out,
-                })?,
+                Step::Each => map.next_value_seed(Walk { steps: rest, out: self.out })?,
             }
         }
         if matches!(step, Step::Field(_)) && !found {
@@ -216,13 +205,7 @@ impl<'t> Visitor<'t> for Walk<'_, '_, 't> {
     fn visit_seq<A: SeqAccess<'t>>(self, mut seq: A) -> Result<(), A::Error> {
         match self.steps.split_first() {
             Some((Step::Each, rest)) => {
-                while seq
-                    .next_element_seed(Walk {
-                        steps: rest,
-                        out: self.out,
-                    })?
-                    .is_some()
-                {}
+                while seq.next_element_seed(Walk { steps: rest, out: self.out })?.is_some() {}
                 Ok(())
             }
             _ => Err(A::Error::invalid_type(serde::de::Unexpected::Seq, &self)),

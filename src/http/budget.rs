@@ -32,26 +32,14 @@ impl Budget {
     pub fn new(bytes: u64) -> Self {
         let all = units(bytes).max(1);
         let permits = usize::try_from(all).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        Self {
-            units: Arc::new(Semaphore::new(permits)),
-            all,
-        }
+        Self { units: Arc::new(Semaphore::new(permits)), all }
     }
 
     /// Waits for a share of so many bytes, at most the whole budget.
     pub async fn share(&self, expected_bytes: u64) -> Share {
         let wanted = units(expected_bytes).clamp(1, self.all);
-        let held = self
-            .units
-            .clone()
-            .acquire_many_owned(wanted)
-            .await
-            .expect("the budget is never closed");
-        Share {
-            units: self.units.clone(),
-            held,
-            used_bytes: 0,
-        }
+        let held = self.units.clone().acquire_many_owned(wanted).await.expect("the budget is never closed");
+        Share { units: self.units.clone(), held, used_bytes: 0 }
     }
 }
 
@@ -59,9 +47,7 @@ impl Share {
     /// Takes `bytes` more; false when the budget has none left.
     pub fn take(&mut self, bytes: u64) -> bool {
         self.used_bytes += bytes;
-        let held = u64::try_from(self.held.num_permits())
-            .unwrap_or(u64::MAX)
-            .saturating_mul(UNIT_BYTES);
+        let held = u64::try_from(self.held.num_permits()).unwrap_or(u64::MAX).saturating_mul(UNIT_BYTES);
         let Some(missing) = self.used_bytes.checked_sub(held).filter(|m| *m > 0) else {
             return true;
         };

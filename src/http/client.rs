@@ -52,12 +52,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            allow: Vec::new(),
-            ca: Vec::new(),
-            proxy: None,
-            per_host: 8,
-        }
+        Self { allow: Vec::new(), ca: Vec::new(), proxy: None, per_host: 8 }
     }
 }
 
@@ -91,12 +86,7 @@ impl Client {
         }
         let builder = || -> Result<reqwest::ClientBuilder, String> {
             let builder = reqwest::Client::builder()
-                .user_agent(concat!(
-                    "bellpull/",
-                    env!("CARGO_PKG_VERSION_MAJOR"),
-                    ".",
-                    env!("CARGO_PKG_VERSION_MINOR")
-                ))
+                .user_agent(concat!("bellpull/", env!("CARGO_PKG_VERSION_MAJOR"), ".", env!("CARGO_PKG_VERSION_MINOR")))
                 .redirect(reqwest::redirect::Policy::none())
                 .retry(reqwest::retry::never())
                 .referer(false)
@@ -116,17 +106,9 @@ impl Client {
         // Without any system root the platform's verifier cannot be built: then the roots of `network.ca` alone count,
         // which may be none; https fails then with the verifier's own words, and http works.
         let client = builder()?.tls_certs_merge(roots.clone()).build().or_else(|_| {
-            builder()?
-                .tls_certs_only(roots)
-                .build()
-                .map_err(|e| format!("the HTTP client: {}", chain(&e)))
+            builder()?.tls_certs_only(roots).build().map_err(|e| format!("the HTTP client: {}", chain(&e)))
         })?;
-        Ok(Self {
-            client,
-            egress,
-            per_host: config.per_host,
-            origins: Arc::default(),
-        })
+        Ok(Self { client, egress, per_host: config.per_host, origins: Arc::default() })
     }
 
     /// Requests in flight to one origin, at the most.
@@ -155,9 +137,7 @@ impl Client {
                 }
             }
         };
-        Turn {
-            _permit: turns.acquire_owned().await.expect("turns are never closed"),
-        }
+        Turn { _permit: turns.acquire_owned().await.expect("turns are never closed") }
     }
 
     /// Sends one request and reads its answer, both within `within`.
@@ -170,13 +150,8 @@ impl Client {
         share: Option<&mut Share>,
     ) -> Result<Answer, Error> {
         let origin = origin(&request.url);
-        let late = || Error::Timeout {
-            origin: origin.clone(),
-            after: within,
-        };
-        timeout(within, self.exchange(request, &origin, limit, share))
-            .await
-            .map_err(|_| late())?
+        let late = || Error::Timeout { origin: origin.clone(), after: within };
+        timeout(within, self.exchange(request, &origin, limit, share)).await.map_err(|_| late())?
     }
 
     async fn exchange(
@@ -190,19 +165,12 @@ impl Client {
         let url = request.url.clone();
         let mut wire = reqwest::Request::new(request.method, request.url);
         *wire.headers_mut() = request.headers;
-        wire.headers_mut()
-            .entry(ACCEPT_ENCODING)
-            .or_insert(HeaderValue::from_static("gzip, br, zstd, deflate"));
+        wire.headers_mut().entry(ACCEPT_ENCODING).or_insert(HeaderValue::from_static("gzip, br, zstd, deflate"));
         *wire.body_mut() = request.body.map(reqwest::Body::from);
         let response = self.client.execute(wire).await.map_err(|e| classify(&e, origin))?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = read_body(response, origin, limit, share).await?;
-        Ok(Answer {
-            status,
-            headers,
-            body,
-            url,
-        })
+        Ok(Answer { status, headers, body, url })
     }
 }
 
@@ -212,19 +180,14 @@ async fn read_body(
     limit: BodyLimit,
     mut share: Option<&mut Share>,
 ) -> Result<Bytes, Error> {
-    let encoding = response
-        .headers()
-        .get(CONTENT_ENCODING)
-        .map(|v| v.to_str().unwrap_or("?").trim().to_ascii_lowercase());
+    let encoding =
+        response.headers().get(CONTENT_ENCODING).map(|v| v.to_str().unwrap_or("?").trim().to_ascii_lowercase());
     let wire = Arc::new(AtomicU64::new(0));
     let counted = {
         let wire = wire.clone();
-        response
-            .bytes_stream()
-            .map_err(std::io::Error::other)
-            .inspect_ok(move |chunk| {
-                wire.fetch_add(u64::try_from(chunk.len()).unwrap_or(0), Ordering::Relaxed);
-            })
+        response.bytes_stream().map_err(std::io::Error::other).inspect_ok(move |chunk| {
+            wire.fetch_add(u64::try_from(chunk.len()).unwrap_or(0), Ordering::Relaxed);
+        })
     };
     let raw = StreamReader::new(counted);
     let mut reader: Pin<Box<dyn AsyncRead + Send>> = match encoding.as_deref() {
@@ -240,10 +203,7 @@ async fn read_body(
         // Of a receiver's answer the status counts; its text is only shown.
         Some(_) if matches!(limit, BodyLimit::Head(_)) => Box::pin(raw),
         Some(other) => {
-            return Err(Error::Encoding {
-                origin: origin.into(),
-                encoding: other.chars().take(40).collect(),
-            });
+            return Err(Error::Encoding { origin: origin.into(), encoding: other.chars().take(40).collect() });
         }
     };
     let (max, whole) = match limit {
@@ -258,10 +218,7 @@ async fn read_body(
             // Of the head of an answer, what came before the damage is enough.
             Err(_) if !whole => 0,
             Err(e) => {
-                return Err(Error::Body {
-                    origin: origin.into(),
-                    cause: chain(&e),
-                });
+                return Err(Error::Body { origin: origin.into(), cause: chain(&e) });
             }
         };
         let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
@@ -270,19 +227,13 @@ async fn read_body(
         }
         if length > max {
             if whole {
-                return Err(Error::TooLarge {
-                    origin: origin.into(),
-                    limit: max,
-                });
+                return Err(Error::TooLarge { origin: origin.into(), limit: max });
             }
             body.truncate(usize::try_from(max).unwrap_or(usize::MAX));
             return Ok(body.freeze());
         }
         if length > RATIO_FROM_BYTES && length / wire.load(Ordering::Relaxed).max(1) > RATIO_MAX {
-            return Err(Error::Bomb {
-                origin: origin.into(),
-                ratio: RATIO_MAX,
-            });
+            return Err(Error::Bomb { origin: origin.into(), ratio: RATIO_MAX });
         }
         if let Some(share) = share.as_deref_mut()
             && !share.take(u64::try_from(read).unwrap_or(u64::MAX))
@@ -328,9 +279,5 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         }
         source = cause.source();
     }
-    if out.is_empty() {
-        "no cause was given".into()
-    } else {
-        out.join(": ")
-    }
+    if out.is_empty() { "no cause was given".into() } else { out.join(": ") }
 }

@@ -86,12 +86,7 @@ impl Egress {
                 continue;
             }
             if let Some((range, what)) = RANGES.iter().find(|(range, _)| range.contains(&form)) {
-                return Err(Refused {
-                    host: host.to_owned(),
-                    address,
-                    range: *range,
-                    what,
-                });
+                return Err(Refused { host: host.to_owned(), address, range: *range, what });
             }
         }
         Ok(())
@@ -111,9 +106,7 @@ impl Egress {
             IpAddr::V6(v6) => v6.to_ipv4_mapped().map(IpAddr::V4),
             IpAddr::V4(_) => None,
         };
-        self.allow
-            .iter()
-            .any(|net| net.contains(&address) || mapped.is_some_and(|v4| net.contains(&v4)))
+        self.allow.iter().any(|net| net.contains(&address) || mapped.is_some_and(|v4| net.contains(&v4)))
     }
 }
 
@@ -226,9 +219,7 @@ mod tests {
     async fn a_name_is_judged_by_what_it_resolves_to() {
         use std::str::FromStr;
         let name = Name::from_str("localhost").expect("a name");
-        let Err(error) = Egress::default().resolve(name).await else {
-            panic!("localhost is loopback")
-        };
+        let Err(error) = Egress::default().resolve(name).await else { panic!("localhost is loopback") };
         assert!(error.downcast_ref::<Refused>().is_some(), "{error}");
     }
 }

@@ -46,33 +46,17 @@ pub struct Found {
 
 impl Detected {
     pub fn complete(diff: Diff) -> Self {
-        Self {
-            diff,
-            complete: true,
-            ..Self::default()
-        }
+        Self { diff, complete: true, ..Self::default() }
     }
 
     pub fn window(window: Vec<Parsed>, mark: Option<String>) -> Self {
-        Self {
-            window,
-            mark,
-            ..Self::default()
-        }
+        Self { window, mark, ..Self::default() }
     }
 
     /// An answer without any record: all that is known is missing.
     pub fn nothing(known: Vec<Entry>) -> Self {
         let missing = known.iter().map(|entry| entry.key).collect();
-        Self {
-            diff: Diff {
-                list: known,
-                missing,
-                ..Diff::default()
-            },
-            complete: true,
-            ..Self::default()
-        }
+        Self { diff: Diff { list: known, missing, ..Diff::default() }, complete: true, ..Self::default() }
     }
 }
 
@@ -99,24 +83,13 @@ impl Poller {
         let list = self.known(polled).await?;
         let missing: Vec<Hash> = polled.progress.missing.iter().map(|(key, _)| *key).collect();
         let present = u64::try_from(list.len().saturating_sub(missing.len())).unwrap_or(0);
-        let diff = Diff {
-            list,
-            missing,
-            present,
-            ..Diff::default()
-        };
-        Ok(Detected {
-            diff,
-            complete: polled.bridge.is_complete(),
-            ..Detected::default()
-        })
+        let diff = Diff { list, missing, present, ..Diff::default() };
+        Ok(Detected { diff, complete: polled.bridge.is_complete(), ..Detected::default() })
     }
 
     /// Compares a window's records with the stored ones, each by its key.
     pub(super) async fn compare_window(&self, polled: &Polled, found: &mut Detected) -> Result<(), Failure> {
-        let stored = self
-            .stored(&polled.bridge.name, found.window.iter().map(|p| p.entry.key).collect())
-            .await?;
+        let stored = self.stored(&polled.bridge.name, found.window.iter().map(|p| p.entry.key).collect()).await?;
         let now = self.clock.now();
         let refresh = now.plus_ms(-i64::try_from(polled.bridge.forget.as_millis() / 2).unwrap_or(i64::MAX));
         found.diff.present = u64::try_from(found.window.len()).unwrap_or(u64::MAX);
@@ -129,10 +102,7 @@ impl Poller {
             if canonical_of(&polled.bridge, old)? != parsed.entry.canonical {
                 found.diff.updated.push(parsed);
             } else if old.seen < refresh {
-                found.seen_again.push(Record {
-                    seen: now,
-                    ..old.clone()
-                });
+                found.seen_again.push(Record { seen: now, ..old.clone() });
             }
         }
         Ok(())
@@ -145,19 +115,12 @@ impl Poller {
         let (mut after, mut known) = (None, Vec::new());
         loop {
             let name = polled.bridge.name.clone();
-            let slice = self
-                .store
-                .read(move |engine| engine.scan(&name, after, ANEW_AT_ONCE))
-                .await?;
+            let slice = self.store.read(move |engine| engine.scan(&name, after, ANEW_AT_ONCE)).await?;
             let Some(last) = slice.last() else { return Ok(known) };
             after = Some(last.entry.key);
             for record in &slice {
                 let canonical = canonical_of(&polled.bridge, record)?;
-                known.push(Entry {
-                    key: record.entry.key,
-                    raw: Hash::default(),
-                    canonical,
-                });
+                known.push(Entry { key: record.entry.key, raw: Hash::default(), canonical });
             }
         }
     }
@@ -168,11 +131,7 @@ impl Poller {
         }
         let bridge = bridge.clone();
         let records = self.store.read(move |engine| engine.records(&bridge, &keys)).await?;
-        Ok(records
-            .into_iter()
-            .flatten()
-            .map(|record| (record.entry.key, record))
-            .collect())
+        Ok(records.into_iter().flatten().map(|record| (record.entry.key, record)).collect())
     }
 
     /// Judges what was found, and commits it, or holds it, or finds that there is nothing to commit. `answer` is absent
@@ -218,13 +177,7 @@ impl Poller {
         silence: Silence,
     ) -> Result<Polling, Failure> {
         let now = self.clock.now();
-        let Detected {
-            diff,
-            mark,
-            seen_again,
-            complete,
-            ..
-        } = found;
+        let Detected { diff, mark, seen_again, complete, .. } = found;
         let first = polled.state.version == 0;
         let changed =
             !(diff.created.is_empty() && diff.updated.is_empty() && deleted.is_empty() && seen_again.is_empty());
@@ -241,11 +194,7 @@ impl Poller {
         let old = self
             .stored(
                 &polled.bridge.name,
-                diff.updated
-                    .iter()
-                    .map(|p| p.entry.key)
-                    .chain(deleted.iter().copied())
-                    .collect(),
+                diff.updated.iter().map(|p| p.entry.key).chain(deleted.iter().copied()).collect(),
             )
             .await?;
         let records = if complete {
@@ -255,30 +204,21 @@ impl Poller {
         };
         let list = complete.then(|| {
             let gone: BTreeSet<&Hash> = deleted.iter().collect();
-            diff.list
-                .iter()
-                .filter(|entry| !gone.contains(&entry.key))
-                .copied()
-                .collect::<Vec<_>>()
+            diff.list.iter().filter(|entry| !gone.contains(&entry.key)).copied().collect::<Vec<_>>()
         });
         let mut gone = deleted.clone();
         if !complete && self.is_another_day(polled, now) {
             gone.extend(self.forgotten(polled, now).await?);
         }
-        let records = if complete {
-            records
-        } else {
-            records.saturating_sub(u64_of(gone.len()))
-        };
+        let records = if complete { records } else { records.saturating_sub(u64_of(gone.len())) };
         let maker = self.maker(&polled.bridge, now);
         let sequence = polled.state.sequence;
         let bridge = polled.bridge.clone();
         let deletes = deleted.clone();
         // Patches and expressions take time: on a blocking thread.
         let make = move || make(&maker, &bridge, sequence, now, diff, &deletes, &old, silence);
-        let (mut put, events) = compute(make)
-            .await
-            .map_err(|e| Failure::Answer(format!("making events panicked: {e}")))??;
+        let (mut put, events) =
+            compute(make).await.map_err(|e| Failure::Answer(format!("making events panicked: {e}")))??;
         put.extend(seen_again);
         let deleted_count = u64_of(deleted.len());
         let no_longer_missing: BTreeSet<Hash> = deleted.iter().copied().collect();
@@ -288,11 +228,7 @@ impl Poller {
             // The accepted answer again: what is known of it still holds.
             None => (
                 polled.progress.answer.or(last.answer),
-                polled
-                    .progress
-                    .validators
-                    .clone()
-                    .unwrap_or_else(|| last.validators.clone()),
+                polled.progress.validators.clone().unwrap_or_else(|| last.validators.clone()),
                 last.previous.clone(),
             ),
         };
@@ -308,11 +244,7 @@ impl Poller {
             previous,
             accepted_at: now,
         };
-        let hold = if polled.held.is_some() {
-            HoldChange::Clear
-        } else {
-            HoldChange::Keep
-        };
+        let hold = if polled.held.is_some() { HoldChange::Clear } else { HoldChange::Keep };
         let commit = Commit {
             bridge: Some(polled.bridge.name.clone()),
             expected: last.version,
@@ -325,21 +257,14 @@ impl Poller {
         };
         self.write(polled, commit).await?;
         polled.held = None;
-        polled
-            .progress
-            .missing
-            .retain(|(key, _)| !no_longer_missing.contains(key));
-        tracing::info!(bridge = %polled.bridge.name, created, updated, deleted = deleted_count, records, baseline = first, "committed");
+        polled.progress.missing.retain(|(key, _)| !no_longer_missing.contains(key));
+        tracing::info!(bridge = %polled.bridge.name, created, updated, deleted = deleted_count, records, baseline = silence == Silence::Silent, "committed");
         Ok(if silence == Silence::Silent {
             Polling::Baseline { records }
         } else if created + updated + deleted_count == 0 {
             Polling::Same
         } else {
-            Polling::Changed {
-                created,
-                updated,
-                deleted: deleted_count,
-            }
+            Polling::Changed { created, updated, deleted: deleted_count }
         })
     }
 
@@ -354,10 +279,7 @@ impl Poller {
         let forget = polled.bridge.forget;
         loop {
             let name = polled.bridge.name.clone();
-            let slice = self
-                .store
-                .read(move |engine| engine.scan(&name, after, ANEW_AT_ONCE))
-                .await?;
+            let slice = self.store.read(move |engine| engine.scan(&name, after, ANEW_AT_ONCE)).await?;
             let Some(last) = slice.last() else { return Ok(forgotten) };
             after = Some(last.entry.key);
             forgotten.extend(slice.iter().filter(|r| r.seen.plus(forget) <= now).map(|r| r.entry.key));
@@ -396,13 +318,12 @@ impl Poller {
         let (hash, pages, validators) = match answer {
             Some((hash, answer)) => (hash, answer.pages.iter().map(held_page).collect(), answer.validators),
             // Records that have been missing for long enough from the accepted answer, or a document that is gone.
-            None => (
-                polled.progress.answer.or(polled.state.answer).unwrap_or_default(),
-                Vec::new(),
-                Default::default(),
-            ),
+            None => {
+                (polled.progress.answer.or(polled.state.answer).unwrap_or_default(), Vec::new(), Default::default())
+            }
         };
         if polled.is_held(hash) {
+            polled.progress.held_again += 1;
             return Ok(Polling::Held);
         }
         let judged_under = polled.judged_under();
@@ -415,7 +336,6 @@ impl Poller {
             updated: counts.updated,
             deleted: counts.deleted,
             rejected: false,
-            seen: 1,
             answer: pages,
             validators,
         };
@@ -425,27 +345,17 @@ impl Poller {
             "created": counts.created, "updated": counts.updated, "deleted": counts.deleted,
         });
         let event = self.operational(&polled.bridge, "bridge.held", data);
-        self.write_hold(polled, HoldChange::Set(Box::new(hold)), vec![event])
-            .await?;
-        polled.held = Some(Held {
-            hash,
-            rejected: false,
-            judged_under,
-        });
+        self.write_hold(polled, HoldChange::Set(Box::new(hold)), vec![event]).await?;
+        polled.held = Some(Held { hash, rejected: false, judged_under });
+        polled.progress.held_again = 0;
         Ok(Polling::Held)
     }
 
     async fn write_hold(&self, polled: &mut Polled, hold: HoldChange, alerts: Vec<Event>) -> Result<(), Failure> {
-        let state = BridgeState {
-            version: polled.state.version + 1,
-            ..polled.state.clone()
-        };
+        let state = BridgeState { version: polled.state.version + 1, ..polled.state.clone() };
         let missing = polled.progress.missing.clone();
-        let (answer, validators, pages) = (
-            polled.progress.answer,
-            polled.progress.validators.clone(),
-            polled.progress.pages,
-        );
+        let (answer, validators, pages) =
+            (polled.progress.answer, polled.progress.validators.clone(), polled.progress.pages);
         let commit = Commit {
             bridge: Some(polled.bridge.name.clone()),
             expected: polled.state.version,
@@ -458,9 +368,7 @@ impl Poller {
         // A hold changes no snapshot: what was known of the accepted answer still is.
         let progress = &mut polled.progress;
         (progress.missing, progress.answer, progress.validators, progress.pages) = (missing, answer, validators, pages);
-        self.store
-            .write(Op::Progress(vec![(polled.bridge.name.clone(), progress.clone())]))
-            .await?;
+        self.store.write(Op::Progress(vec![(polled.bridge.name.clone(), progress.clone())])).await?;
         Ok(())
     }
 
@@ -497,10 +405,7 @@ impl Poller {
             };
             (found, None)
         } else {
-            let found = self
-                .detect(polled, pages.clone(), Some(hold.at))
-                .await
-                .map_err(failed)?;
+            let found = self.detect(polled, pages.clone(), Some(hold.at)).await.map_err(failed)?;
             let answer = Answer {
                 pages,
                 validators: hold.validators.clone(),
@@ -513,39 +418,23 @@ impl Poller {
         // As the held poll counted them: it left no trace.
         let (due, missing) = count_missing(polled, &found, count);
         let shown = (hold.created, hold.updated, hold.deleted);
-        let now = (
-            u64_of(found.diff.created.len()),
-            u64_of(found.diff.updated.len()),
-            u64_of(due.len()),
-        );
+        let now = (u64_of(found.diff.created.len()), u64_of(found.diff.updated.len()), u64_of(due.len()));
         if shown != now {
             return Err(format!(
                 "what is held showed {shown:?} records created, updated and deleted and would now be {now:?}: wait for the next poll"
             ));
         }
         polled.progress.missing = missing;
-        self.commit(polled, found, due, count, answer, Silence::Loud)
-            .await
-            .map_err(failed)
+        self.commit(polled, found, due, count, answer, Silence::Loud).await.map_err(failed)
     }
 
     /// Drops what is held; an identical answer is then only counted.
     pub async fn reject(&self, polled: &mut Polled, hash: Option<Hash>) -> Result<(), String> {
         let hold = self.held(polled, hash).await?;
         let (hash, judged_under) = (hold.hash, hold.judged_under);
-        let rejected = Hold {
-            rejected: true,
-            answer: Vec::new(),
-            ..hold
-        };
-        self.write_hold(polled, HoldChange::Set(Box::new(rejected)), Vec::new())
-            .await
-            .map_err(|e| e.to_string())?;
-        polled.held = Some(Held {
-            hash,
-            rejected: true,
-            judged_under,
-        });
+        let rejected = Hold { rejected: true, answer: Vec::new(), ..hold };
+        self.write_hold(polled, HoldChange::Set(Box::new(rejected)), Vec::new()).await.map_err(|e| e.to_string())?;
+        polled.held = Some(Held { hash, rejected: true, judged_under });
         Ok(())
     }
 
@@ -554,10 +443,9 @@ impl Poller {
         let hold = self.hold(name).await.map_err(|e| e.to_string())?;
         let hold = hold.ok_or_else(|| format!("nothing of {name} is held"))?;
         match hash {
-            Some(hash) if hash != hold.hash => Err(format!(
-                "{hash} is stale: {} is held now; look at `bellpull status {name}`",
-                hold.hash
-            )),
+            Some(hash) if hash != hold.hash => {
+                Err(format!("{hash} is stale: {} is held now; look at `bellpull status {name}`", hold.hash))
+            }
             _ => Ok(hold),
         }
     }
@@ -567,10 +455,7 @@ impl Poller {
         let (mut after, mut sent) = (None, 0);
         loop {
             let name = polled.bridge.name.clone();
-            let slice = self
-                .store
-                .read(move |engine| engine.scan(&name, after, RESEND_AT_ONCE))
-                .await?;
+            let slice = self.store.read(move |engine| engine.scan(&name, after, RESEND_AT_ONCE)).await?;
             let Some(last) = slice.last() else { return Ok(sent) };
             after = Some(last.entry.key);
             let maker = self.maker(&polled.bridge, self.clock.now());
@@ -583,16 +468,9 @@ impl Poller {
                 events.push(maker.present(endpoint, sequence, &record.key, &value));
             }
             sent += u64_of(events.len());
-            let state = BridgeState {
-                version: polled.state.version + 1,
-                sequence,
-                ..polled.state.clone()
-            };
-            let (answer, validators, pages) = (
-                polled.progress.answer,
-                polled.progress.validators.clone(),
-                polled.progress.pages,
-            );
+            let state = BridgeState { version: polled.state.version + 1, sequence, ..polled.state.clone() };
+            let (answer, validators, pages) =
+                (polled.progress.answer, polled.progress.validators.clone(), polled.progress.pages);
             let commit = Commit {
                 bridge: Some(polled.bridge.name.clone()),
                 expected: polled.state.version,
@@ -618,13 +496,7 @@ impl Poller {
         let old = self
             .stored(
                 &polled.bridge.name,
-                found
-                    .diff
-                    .updated
-                    .iter()
-                    .map(|p| p.entry.key)
-                    .chain(deleted.iter().copied())
-                    .collect(),
+                found.diff.updated.iter().map(|p| p.entry.key).chain(deleted.iter().copied()).collect(),
             )
             .await?;
         let changes = changes(found.diff, &deleted, &old)?;
@@ -636,12 +508,7 @@ impl Poller {
     }
 
     pub(super) fn maker(&self, bridge: &Arc<Bridge>, now: Timestamp) -> Maker {
-        Maker {
-            bridge: bridge.clone(),
-            endpoints: self.endpoints.clone(),
-            stream: self.store.stream().clone(),
-            now,
-        }
+        Maker { bridge: bridge.clone(), endpoints: self.endpoints.clone(), stream: self.store.stream().clone(), now }
     }
 
     fn operational(&self, bridge: &Bridge, kind: &str, data: Json) -> Event {
@@ -660,10 +527,7 @@ impl Poller {
     }
 
     async fn emit(&self, event: Event) {
-        let commit = Commit {
-            events: vec![event],
-            ..Commit::default()
-        };
+        let commit = Commit { events: vec![event], ..Commit::default() };
         match self.store.write(Op::Commit(Box::new(commit))).await {
             Ok(Written::Queued(queued)) => self.deliveries.queued(queued).await,
             Ok(_) => {}
@@ -734,9 +598,7 @@ fn changes(
     old: &BTreeMap<Hash, Record>,
 ) -> Result<Vec<(Change, Option<Entry>)>, Failure> {
     let body = |key: &Hash| -> Result<(String, Json), Failure> {
-        let record = old
-            .get(key)
-            .ok_or_else(|| Failure::Answer("a known record is not in the store".into()))?;
+        let record = old.get(key).ok_or_else(|| Failure::Answer("a known record is not in the store".into()))?;
         let value = serde_json::from_slice(&record.body)
             .map_err(|e| Failure::Answer(format!("a stored record is damaged: {e}")))?;
         Ok((record.key.clone(), value))
@@ -744,49 +606,22 @@ fn changes(
     let mut out = Vec::new();
     for parsed in diff.created {
         let Parsed { key, entry, value } = parsed;
-        out.push((
-            Change {
-                kind: ChangeKind::Created,
-                key,
-                before: None,
-                after: Some(value),
-            },
-            Some(entry),
-        ));
+        out.push((Change { kind: ChangeKind::Created, key, before: None, after: Some(value) }, Some(entry)));
     }
     for parsed in diff.updated {
         let (_, before) = body(&parsed.entry.key)?;
         let Parsed { key, entry, value } = parsed;
-        out.push((
-            Change {
-                kind: ChangeKind::Updated,
-                key,
-                before: Some(before),
-                after: Some(value),
-            },
-            Some(entry),
-        ));
+        out.push((Change { kind: ChangeKind::Updated, key, before: Some(before), after: Some(value) }, Some(entry)));
     }
     for key in deleted {
         let (key, before) = body(key)?;
-        out.push((
-            Change {
-                kind: ChangeKind::Deleted,
-                key,
-                before: Some(before),
-                after: None,
-            },
-            None,
-        ));
+        out.push((Change { kind: ChangeKind::Deleted, key, before: Some(before), after: None }, None));
     }
     Ok(out)
 }
 
 /// The records to put and the events to commit.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one step of the commit, cut out to run on a blocking thread"
-)]
+#[expect(clippy::too_many_arguments, reason = "one step of the commit, cut out to run on a blocking thread")]
 fn make(
     maker: &Maker,
     bridge: &Bridge,
@@ -801,12 +636,7 @@ fn make(
     let mut next = sequence;
     for (change, entry) in changes(diff, deleted, old)? {
         if let (Some(entry), Some(after)) = (entry, &change.after) {
-            put.push(Record {
-                entry,
-                key: change.key.clone(),
-                seen: now,
-                body: after.to_string().into_bytes(),
-            });
+            put.push(Record { entry, key: change.key.clone(), seen: now, body: after.to_string().into_bytes() });
         }
         let reported = change.kind != ChangeKind::Deleted || bridge.deletes.report;
         // An edit of the definition may find a difference where there is none.

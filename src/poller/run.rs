@@ -51,6 +51,8 @@ pub struct Status {
     pub last_poll: Option<String>,
     pub next_poll: Option<String>,
     pub failures: u32,
+    /// How often the answer that is held, or rejected, came again.
+    pub held_again: u64,
     pub last_error: Option<String>,
     pub polling: bool,
     pub source: String,
@@ -90,10 +92,7 @@ impl Handle {
     async fn job(&self, bridge: Name, job: impl FnOnce(Answer) -> Job) -> Result<Json, Refused> {
         let gone = |_| Refused("the daemon is stopping".into());
         let (answer, result) = oneshot::channel();
-        self.requests
-            .send(Request::Job(bridge, job(answer)))
-            .await
-            .map_err(|_| gone(()))?;
+        self.requests.send(Request::Job(bridge, job(answer))).await.map_err(|_| gone(()))?;
         result.await.map_err(|_| gone(()))?
     }
 
@@ -131,12 +130,7 @@ impl Handle {
     /// Takes the bridges of another configuration; unchanged ones keep their timing.
     pub async fn apply(&self, bridges: BTreeMap<Name, Arc<Bridge>>, poller: Poller) {
         let (answer, result) = oneshot::channel();
-        if self
-            .requests
-            .send(Request::Apply(bridges, Box::new(poller), answer))
-            .await
-            .is_ok()
-        {
+        if self.requests.send(Request::Apply(bridges, Box::new(poller), answer)).await.is_ok() {
             // An error ends the run, which says so itself.
             let _ = result.await;
         }
@@ -252,10 +246,7 @@ impl Runner {
             let Some(Reverse((_, generation, name))) = self.heap.pop() else {
                 break;
             };
-            let Some(slot) = self
-                .slots
-                .get_mut(&name)
-                .filter(|slot| slot.generation == generation && !slot.queued)
+            let Some(slot) = self.slots.get_mut(&name).filter(|slot| slot.generation == generation && !slot.queued)
             else {
                 continue;
             };
@@ -350,10 +341,7 @@ impl Runner {
         let Some(slot) = self.slots.get_mut(&name) else {
             // The bridge left the configuration meanwhile: where it stood is still worth keeping.
             if let Some((polled, _)) = result {
-                self.poller
-                    .store
-                    .write(Op::Progress(vec![(name, polled.progress)]))
-                    .await?;
+                self.poller.store.write(Op::Progress(vec![(name, polled.progress)])).await?;
             }
             return Ok(());
         };
@@ -368,13 +356,7 @@ impl Runner {
                 polled.progress.failures = polled.progress.failures.saturating_add(1);
                 polled.progress.last_error = Some("the poll panicked: please report it with the log".into());
                 let failure = Failure::Answer("the poll panicked".into());
-                (
-                    polled,
-                    Some(Outcome {
-                        result: Err(failure),
-                        hint: None,
-                    }),
-                )
+                (polled, Some(Outcome { result: Err(failure), hint: None }))
             }
         };
         let hint = outcome.as_ref().and_then(|o| o.hint);
@@ -384,15 +366,10 @@ impl Runner {
             polled.progress.due = slot.due;
             polled.progress.hinted = hint.is_some();
         }
-        let save_now = hint
-            .filter(|hint| *hint > HINT_SAVED_FROM)
-            .map(|_| polled.progress.clone());
+        let save_now = hint.filter(|hint| *hint > HINT_SAVED_FROM).map(|_| polled.progress.clone());
         slot.polled = Some(polled);
         if let Some(progress) = save_now {
-            self.poller
-                .store
-                .write(Op::Progress(vec![(name.clone(), progress)]))
-                .await?;
+            self.poller.store.write(Op::Progress(vec![(name.clone(), progress)])).await?;
         }
         self.arm(&name, now);
         self.work(&name);
@@ -409,8 +386,7 @@ impl Runner {
         if slot.bridge.enabled {
             let wait = now.until(slot.due);
             slot.cut = wait > HINT_MAX;
-            self.heap
-                .push(Reverse((Instant::now() + wait.min(HINT_MAX), generation, name.clone())));
+            self.heap.push(Reverse((Instant::now() + wait.min(HINT_MAX), generation, name.clone())));
         }
     }
 
@@ -429,11 +405,7 @@ impl Runner {
                 }
             },
             Request::Status(answer) => {
-                let all = self
-                    .slots
-                    .iter()
-                    .map(|(name, slot)| (name.clone(), status(slot)))
-                    .collect();
+                let all = self.slots.iter().map(|(name, slot)| (name.clone(), status(slot))).collect();
                 // The one who asked may have gone.
                 let _ = answer.send(all);
             }
@@ -447,28 +419,13 @@ impl Runner {
 
     async fn apply(&mut self, bridges: BTreeMap<Name, Arc<Bridge>>, poller: Poller) -> Result<(), store::Error> {
         self.poller = poller;
-        let removed: Vec<Name> = self
-            .slots
-            .keys()
-            .filter(|name| !bridges.contains_key(*name))
-            .cloned()
-            .collect();
+        let removed: Vec<Name> = self.slots.keys().filter(|name| !bridges.contains_key(*name)).cloned().collect();
         for name in removed {
-            if let Some(Slot {
-                polled: Some(polled), ..
-            }) = self.slots.remove(&name)
-            {
-                self.poller
-                    .store
-                    .write(Op::Progress(vec![(name, polled.progress)]))
-                    .await?;
+            if let Some(Slot { polled: Some(polled), .. }) = self.slots.remove(&name) {
+                self.poller.store.write(Op::Progress(vec![(name, polled.progress)])).await?;
             }
         }
-        let fresh: Vec<Name> = bridges
-            .keys()
-            .filter(|name| !self.slots.contains_key(*name))
-            .cloned()
-            .collect();
+        let fresh: Vec<Name> = bridges.keys().filter(|name| !self.slots.contains_key(*name)).cloned().collect();
         // At the start all of them: one read instead of one for each.
         let mut loaded: BTreeMap<Name, store::Loaded> = BTreeMap::new();
         if !fresh.is_empty() {
@@ -515,6 +472,7 @@ impl Runner {
                             last_poll: None,
                             next_poll: None,
                             failures: 0,
+                            held_again: 0,
                             last_error: None,
                             polling: false,
                             source: String::new(),
@@ -557,13 +515,7 @@ impl Runner {
 
 /// Whether what the task worked with is no longer what is stored.
 fn stale(outcome: &Option<Outcome>) -> bool {
-    matches!(
-        outcome,
-        Some(Outcome {
-            result: Err(Failure::Store(store::Error::Conflict { .. })),
-            ..
-        })
-    )
+    matches!(outcome, Some(Outcome { result: Err(Failure::Store(store::Error::Conflict { .. })), .. }))
 }
 
 /// The same state under another definition.
@@ -580,10 +532,7 @@ fn rebuilt(bridge: Arc<Bridge>, old: Polled) -> Polled {
 
 async fn load(poller: &Poller, bridge: Arc<Bridge>) -> Result<Polled, store::Error> {
     let name = bridge.name.clone();
-    let (loaded, hold) = poller
-        .store
-        .read(move |engine| Ok((engine.bridge(&name)?, engine.hold(&name)?)))
-        .await?;
+    let (loaded, hold) = poller.store.read(move |engine| Ok((engine.bridge(&name)?, engine.hold(&name)?))).await?;
     Ok(Polled::new(bridge, loaded, hold.as_ref().map(Held::from)))
 }
 
@@ -611,10 +560,7 @@ fn refuse(job: Job, why: String) {
 fn status(slot: &Slot) -> Status {
     let next_poll = slot.bridge.enabled.then(|| slot.due.to_string());
     let Some(polled) = &slot.polled else {
-        return Status {
-            polling: true,
-            ..slot.last.clone()
-        };
+        return Status { polling: true, ..slot.last.clone() };
     };
     let progress = &polled.progress;
     Status {
@@ -635,6 +581,7 @@ fn status(slot: &Slot) -> Status {
         last_poll: progress.last_poll.map(|at| at.to_string()),
         next_poll,
         failures: progress.failures,
+        held_again: progress.held_again,
         last_error: progress.last_error.clone(),
         polling: false,
         source: slot.bridge.source.describe(),
@@ -652,14 +599,7 @@ async fn run_job(poller: Poller, mut polled: Polled, job: Job) -> (Polled, Optio
         }
         Job::Poll(answer) => {
             let outcome = poller.poll_once(&mut polled).await;
-            reply(
-                answer,
-                outcome
-                    .result
-                    .as_ref()
-                    .map(show)
-                    .map_err(|failure| failure.told(&polled.bridge)),
-            );
+            reply(answer, outcome.result.as_ref().map(show).map_err(|failure| failure.told(&polled.bridge)));
             return (polled, Some(outcome));
         }
         Job::DryRun(saved, answer) => {
@@ -676,12 +616,7 @@ async fn run_job(poller: Poller, mut polled: Polled, job: Job) -> (Polled, Optio
         }
         Job::Resend(endpoint, answer) => {
             let result = poller.resend(&mut polled, &endpoint).await;
-            reply(
-                answer,
-                result
-                    .map(|sent| json!({ "result": "resent", "events": sent }))
-                    .map_err(|e| e.to_string()),
-            );
+            reply(answer, result.map(|sent| json!({ "result": "resent", "events": sent })).map_err(|e| e.to_string()));
         }
     }
     (polled, None)
@@ -692,11 +627,7 @@ fn show(polling: &Polling) -> Json {
         Polling::Unchanged => json!({ "result": "unchanged" }),
         Polling::Same => json!({ "result": "no change that counts" }),
         Polling::Baseline { records } => json!({ "result": "baseline", "records": records }),
-        Polling::Changed {
-            created,
-            updated,
-            deleted,
-        } => {
+        Polling::Changed { created, updated, deleted } => {
             json!({ "result": "changed", "created": created, "updated": updated, "deleted": deleted })
         }
         Polling::Held => json!({ "result": "held" }),
@@ -734,11 +665,7 @@ async fn dry_run(poller: &Poller, polled: &mut Polled, saved: Option<Page>) -> R
             .into_iter()
             .enumerate()
             .map(|(at, raw)| {
-                polled
-                    .bridge
-                    .definition
-                    .parse(raw, at + 1, &format!("page {}", number + 1))
-                    .map(|p| p.key)
+                polled.bridge.definition.parse(raw, at + 1, &format!("page {}", number + 1)).map(|p| p.key)
             })
             .collect();
         let keys = keys?;

@@ -30,15 +30,7 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     pub fn error(place: Place, message: String) -> Self {
-        Self {
-            severity: Severity::Error,
-            place,
-            message,
-            help: None,
-            excerpt: None,
-            also: None,
-            missing: false,
-        }
+        Self { severity: Severity::Error, place, message, help: None, excerpt: None, also: None, missing: false }
     }
 }
 
@@ -109,22 +101,13 @@ impl Sources {
         let start = floor(text, place.span.start);
         let before = text.get(..start).unwrap_or_default();
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let line_end = text
-            .get(start..)
-            .and_then(|rest| rest.find('\n'))
-            .map_or(text.len(), |n| start + n);
+        let line_end = text.get(start..).and_then(|rest| rest.find('\n')).map_or(text.len(), |n| start + n);
         let source = mask(text.get(line_start..line_end).unwrap_or_default());
         let end = floor(text, place.span.end).clamp(start, line_end.max(start));
         let width = text.get(start..end).map_or(1, |s| s.chars().count().max(1));
         let column = text.get(line_start..start).map_or(0, |s| s.chars().count()) + 1;
         let line = before.matches('\n').count() + 1;
-        (
-            path.clone(),
-            line,
-            column,
-            source.trim_end_matches('\r').replace('\t', " "),
-            width,
-        )
+        (path.clone(), line, column, source.trim_end_matches('\r').replace('\t', " "), width)
     }
 }
 
@@ -153,9 +136,7 @@ fn mask(line: &str) -> String {
 /// When a secret's beginning is here: bytes before it, and its bytes.
 fn secret_at(text: &str) -> Option<(usize, usize)> {
     if let Some(secret) = text.strip_prefix(SIGNING) {
-        let end = secret
-            .find(|c: char| !c.is_ascii_alphanumeric() && !"+/=".contains(c))
-            .unwrap_or(secret.len());
+        let end = secret.find(|c: char| !c.is_ascii_alphanumeric() && !"+/=".contains(c)).unwrap_or(secret.len());
         return Some((SIGNING.len(), end));
     }
     if let Some(authority) = text.strip_prefix("://") {
@@ -173,10 +154,7 @@ fn secret_at(text: &str) -> Option<(usize, usize)> {
 
 /// The character boundary at or before an offset.
 fn floor(text: &str, offset: usize) -> usize {
-    (0..=offset.min(text.len()))
-        .rev()
-        .find(|i| text.is_char_boundary(*i))
-        .unwrap_or(0)
+    (0..=offset.min(text.len())).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -192,17 +170,11 @@ mod tests {
             ),
             ("auth.bearer.secret.value = 'abc'", "auth.bearer.secret.value = '***'"),
             ("# whsec_QUJD+/=.", "# whsec_*******."),
-            (
-                r#"secret = "whsec_QUJD+/=" # no table"#,
-                r#"secret = "*************" # no table"#,
-            ),
+            (r#"secret = "whsec_QUJD+/=" # no table"#, r#"secret = "*************" # no table"#),
             (r#"value = "open"#, r#"value = "****"#),
             (r#"key = ".value""#, r#"key = ".value""#),
             (r#"password = "abc" # a"#, r#"password = "***" # a"#),
-            (
-                r#"url = "https://me:pw@example.com/a@b""#,
-                r#"url = "https://*****@example.com/a@b""#,
-            ),
+            (r#"url = "https://me:pw@example.com/a@b""#, r#"url = "https://*****@example.com/a@b""#),
         ] {
             assert_eq!(mask(line), shown);
         }

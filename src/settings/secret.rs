@@ -45,9 +45,7 @@ impl Item<'_> {
         let toml::de::DeValue::Table(table) = self.value else {
             return false;
         };
-        table
-            .keys()
-            .any(|key| ["credential", "file", "env", "value"].contains(&key.get_ref().as_ref()))
+        table.keys().any(|key| ["credential", "file", "env", "value"].contains(&key.get_ref().as_ref()))
     }
 
     /// A secret. `None` after an error; a placeholder while secrets are not read.
@@ -105,15 +103,10 @@ fn read(kind: &str, name: &str) -> Result<String, String> {
         }
         _ => {
             let path = PathBuf::from(name);
-            let mode = std::fs::metadata(&path)
-                .map_err(|e| format!("failed to read {name}: {e}"))?
-                .permissions()
-                .mode();
+            let mode =
+                std::fs::metadata(&path).map_err(|e| format!("failed to read {name}: {e}"))?.permissions().mode();
             if mode & 0o077 != 0 {
-                return Err(format!(
-                    "{name} may be read by group or others (mode {:03o}): chmod 600 it",
-                    mode & 0o777
-                ));
+                return Err(format!("{name} may be read by group or others (mode {:03o}): chmod 600 it", mode & 0o777));
             }
             read_file(path)
         }

@@ -59,13 +59,7 @@ mod tests {
 
     #[test]
     fn durations_and_sizes() {
-        for (text, ms) in [
-            ("300ms", 300),
-            ("30s", 30_000),
-            ("5m", 300_000),
-            ("2h", 7_200_000),
-            ("3d", 259_200_000),
-        ] {
+        for (text, ms) in [("300ms", 300), ("30s", 30_000), ("5m", 300_000), ("2h", 7_200_000), ("3d", 259_200_000)] {
             assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
         for text in ["", "s", "5", "5 m", "-5s", "5w", "1.5h", "99999999999999999d"] {

@@ -60,8 +60,7 @@ impl Item<'_> {
         if !self.is_table() {
             let list: Option<Vec<String>> = self.items()?.iter().map(Item::scalar).collect();
             if list.is_none() {
-                self.error(format!("`{}` must hold strings, numbers and booleans only", self.path))
-                    .report();
+                self.error(format!("`{}` must hold strings, numbers and booleans only", self.path)).report();
             }
             return list.map(Value::List);
         }
@@ -89,10 +88,6 @@ impl Item<'_> {
     /// A table of names and values.
     pub fn value_map(&self) -> Option<Vec<(String, Value)>> {
         let all = self.table()?.take_all();
-        Some(
-            all.into_iter()
-                .filter_map(|(name, _, item)| Some((name.to_owned(), item.value()?)))
-                .collect(),
-        )
+        Some(all.into_iter().filter_map(|(name, _, item)| Some((name.to_owned(), item.value()?))).collect())
     }
 }

@@ -8,16 +8,7 @@ use super::page::At;
 use crate::settings::{Item, Table, secret::Secret, value::Value};
 
 /// Kinds of later versions, refused by name.
-const NOT_YET: &[&str] = &[
-    "digest",
-    "headers",
-    "oauth2",
-    "jwt",
-    "session",
-    "aws-sigv4",
-    "rotate",
-    "wsse",
-];
+const NOT_YET: &[&str] = &["digest", "headers", "oauth2", "jwt", "session", "aws-sigv4", "rotate", "wsse"];
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Auth {
@@ -54,26 +45,19 @@ impl Auth {
 
     fn read(kind: &str, mut table: Table<'_>) -> Option<Self> {
         let secret = |table: &mut Table<'_>, key| {
-            table
-                .require(key, &format!("{key} = {{ env = \"TOKEN\" }}"))
-                .and_then(|i| i.secret())
+            table.require(key, &format!("{key} = {{ env = \"TOKEN\" }}")).and_then(|i| i.secret())
         };
         let auth = match kind {
             "basic" => {
-                let username = table
-                    .require("username", "username = \"reader\"")
-                    .and_then(|i| i.value());
+                let username = table.require("username", "username = \"reader\"").and_then(|i| i.value());
                 let password = secret(&mut table, "password");
                 match (username, password) {
                     (Some(Value::Literal(username)), Some(password)) => Some(Self::Basic { username, password }),
-                    (Some(Value::Secret(username)), Some(password)) => Some(Self::Basic {
-                        username: username.expose().to_owned(),
-                        password,
-                    }),
+                    (Some(Value::Secret(username)), Some(password)) => {
+                        Some(Self::Basic { username: username.expose().to_owned(), password })
+                    }
                     (Some(_), _) => {
-                        table
-                            .error(format!("`username` in {} must be a string or a secret", table.title()))
-                            .report();
+                        table.error(format!("`username` in {} must be a string or a secret", table.title())).report();
                         None
                     }
                     _ => None,
@@ -88,13 +72,8 @@ impl Auth {
                     )
                 });
                 let value = secret(&mut table, "value");
-                let prefix = table
-                    .take("prefix")
-                    .and_then(|i| i.string())
-                    .unwrap_or_default()
-                    .to_owned();
-                name.zip(value)
-                    .map(|(name, value)| Self::Header { name, value, prefix })
+                let prefix = table.take("prefix").and_then(|i| i.string()).unwrap_or_default().to_owned();
+                name.zip(value).map(|(name, value)| Self::Header { name, value, prefix })
             }
             _ => {
                 let named = table.take("name").and_then(|i| i.string());
@@ -102,10 +81,7 @@ impl Auth {
                     Some(name) => secret(&mut table, "value").map(|value| Self::Query(vec![(name.to_owned(), value)])),
                     None => {
                         let all = table.take_all().into_iter();
-                        Some(Self::Query(
-                            all.filter_map(|(name, _, i)| Some((name.to_owned(), i.secret()?)))
-                                .collect(),
-                        ))
+                        Some(Self::Query(all.filter_map(|(name, _, i)| Some((name.to_owned(), i.secret()?))).collect()))
                     }
                 }
             }
@@ -140,11 +116,7 @@ impl Auth {
             Self::Bearer { secret } => {
                 headers.insert(AUTHORIZATION, value(format!("Bearer {}", secret.expose()))?);
             }
-            Self::Header {
-                name,
-                value: secret,
-                prefix,
-            } => {
+            Self::Header { name, value: secret, prefix } => {
                 headers.insert(name.clone(), value(format!("{prefix}{}", secret.expose()))?);
             }
             Self::Query(pairs) => {

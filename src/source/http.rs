@@ -78,21 +78,17 @@ impl Source {
     /// Reads `[bridge.NAME.source.http]`.
     pub fn read(mut table: Table<'_>) -> Option<Self> {
         table.not_yet(NOT_YET);
-        let url = table
-            .require("url", "url = \"https://api.example.com/orders\"")
-            .and_then(|item| read_url(&item));
+        let url = table.require("url", "url = \"https://api.example.com/orders\"").and_then(|item| read_url(&item));
         let method = table.take("method").map_or(Some(Method::GET), |i| {
             i.parse_text(
                 |t| {
-                    t.parse::<Method>()
-                        .map_err(|_| format!("{t:?} is no method"))
-                        .and_then(|m| {
-                            if m.as_str().bytes().all(|b| b.is_ascii_uppercase()) {
-                                Ok(m)
-                            } else {
-                                Err(format!("{t:?} is no method: write {:?}", t.to_uppercase()))
-                            }
-                        })
+                    t.parse::<Method>().map_err(|_| format!("{t:?} is no method")).and_then(|m| {
+                        if m.as_str().bytes().all(|b| b.is_ascii_uppercase()) {
+                            Ok(m)
+                        } else {
+                            Err(format!("{t:?} is no method: write {:?}", t.to_uppercase()))
+                        }
+                    })
                 },
                 "a method such as \"GET\"",
             )
@@ -117,39 +113,25 @@ impl Source {
         };
         let auth = table.take("auth").and_then(|i| Auth::read_all(&i)).unwrap_or_default();
         let pages = table.take("pages").map(|i| Pages::read(&i));
+        let in_json = pages.iter().flatten().any(|pages| matches!(pages.at(), Some(super::page::At::Json(_))));
+        if in_json && matches!(body, Some(Body::Text(_))) {
+            let message = format!("`pages` of {} go into a JSON body, but `body` is a text", table.title());
+            table.error(message).help("write `json` instead of `body`".into()).report();
+        }
         let decode = table.take("decode").map(|i| decode::read(&i));
         let accept = table.take("accept").map_or(Some(vec![200]), |i| read_statuses(&i));
         let fail = table.take("fail").map(|i| i.expr());
         let conditional = table.take("conditional").and_then(|i| i.boolean()).unwrap_or(true);
         let timeout = table.take("timeout").and_then(|i| i.some_duration()).unwrap_or(TIMEOUT);
-        let deadline = table
-            .take("deadline")
-            .and_then(|i| i.some_duration())
-            .unwrap_or(DEADLINE);
+        let deadline = table.take("deadline").and_then(|i| i.some_duration()).unwrap_or(DEADLINE);
         let size_max = table.take("size-max").and_then(|i| i.size()).unwrap_or(SIZE_MAX);
-        let depth_max = table
-            .take("depth-max")
-            .and_then(|i| i.integer(1..=DEPTH_MAX))
-            .unwrap_or(DEPTH_MAX);
-        let redirects = table
-            .take("redirects")
-            .and_then(|i| i.integer(0..=20))
-            .unwrap_or(REDIRECTS);
-        let redirects_to = table
-            .take("redirects-to")
-            .and_then(|i| read_origins(&i))
-            .unwrap_or_default();
+        let depth_max = table.take("depth-max").and_then(|i| i.integer(1..=DEPTH_MAX)).unwrap_or(DEPTH_MAX);
+        let redirects = table.take("redirects").and_then(|i| i.integer(0..=20)).unwrap_or(REDIRECTS);
+        let redirects_to = table.take("redirects-to").and_then(|i| read_origins(&i)).unwrap_or_default();
         table.finish();
         let url = url?;
-        let texts = if url.is_constant() {
-            url.resolve(&Json::Null).unwrap_or_default()
-        } else {
-            Vec::new()
-        };
-        let fixed = texts
-            .first()
-            .and_then(|text| text.parse::<Url>().ok())
-            .map(|url| origin(&url));
+        let texts = if url.is_constant() { url.resolve(&Json::Null).unwrap_or_default() } else { Vec::new() };
+        let fixed = texts.first().and_then(|text| text.parse::<Url>().ok()).map(|url| origin(&url));
         Some(Self {
             origin: fixed,
             url,
@@ -203,23 +185,13 @@ impl Source {
             Body::Text(value) => Some(value),
             _ => None,
         };
-        let named = self
-            .headers
-            .iter()
-            .map(|(_, v)| v)
-            .chain(self.query.iter().map(|(_, v)| v));
+        let named = self.headers.iter().map(|(_, v)| v).chain(self.query.iter().map(|(_, v)| v));
         let values = named.chain([&self.url]).chain(body).filter_map(|value| match value {
             Value::Secret(secret) => Some(secret),
             _ => None,
         });
         let mut message = message;
-        for secret in self
-            .auth
-            .iter()
-            .flat_map(Auth::secrets)
-            .chain(values)
-            .map(|secret| secret.expose())
-        {
+        for secret in self.auth.iter().flat_map(Auth::secrets).chain(values).map(|secret| secret.expose()) {
             if secret.len() >= SECRET_BYTES_MIN {
                 let encoded: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
                 message = message.replace(secret, "***").replace(&encoded, "***");
@@ -233,11 +205,7 @@ impl Source {
         let first = origin(&walk.url);
         match tokio::time::timeout(self.deadline, walk.run(&mut ask)).await {
             Ok(result) => result,
-            Err(_) => Err(ErrorKind::Deadline {
-                origin: first,
-                after: self.deadline,
-            }
-            .into()),
+            Err(_) => Err(ErrorKind::Deadline { origin: first, after: self.deadline }.into()),
         }
     }
 
@@ -267,14 +235,10 @@ impl Walk {
         });
         let one = |value: &Value, what: &str| -> Result<String, Error> {
             let texts = value.resolve(&input).map_err(ErrorKind::Expr)?;
-            texts
-                .into_iter()
-                .next()
-                .ok_or_else(|| ErrorKind::Request(format!("`{what}` gives nothing")).into())
+            texts.into_iter().next().ok_or_else(|| ErrorKind::Request(format!("`{what}` gives nothing")).into())
         };
-        let mut url: Url = one(&source.url, "url")?
-            .parse()
-            .map_err(|_| ErrorKind::Request("`url` gives no URL".into()))?;
+        let mut url: Url =
+            one(&source.url, "url")?.parse().map_err(|_| ErrorKind::Request("`url` gives no URL".into()))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(ErrorKind::Request("`url` is neither http nor https".into()).into());
         }
@@ -282,8 +246,7 @@ impl Walk {
         for (name, value) in &source.query {
             let texts = value.resolve(&input).map_err(ErrorKind::Expr)?;
             if !texts.is_empty() {
-                url.query_pairs_mut()
-                    .extend_pairs(texts.iter().map(|text| (name, text)));
+                url.query_pairs_mut().extend_pairs(texts.iter().map(|text| (name, text)));
             }
         }
         let mut headers = HeaderMap::new();
@@ -292,9 +255,7 @@ impl Walk {
             headers.remove(name);
             for text in value.resolve(&input).map_err(ErrorKind::Expr)? {
                 let mut header = HeaderValue::from_str(&text).map_err(|_| {
-                    ErrorKind::Request(format!(
-                        "the value of header `{name}` holds a character that no header can"
-                    ))
+                    ErrorKind::Request(format!("the value of header `{name}` holds a character that no header can"))
                 })?;
                 header.set_sensitive(matches!(value, Value::Secret(_)));
                 headers.append(name.clone(), header);
@@ -314,17 +275,9 @@ impl Walk {
             parameters.push((at.clone(), mark.to_owned()));
         }
         for (at, value) in parameters {
-            at.set(&value, &mut url, &mut headers, &mut json)
-                .map_err(ErrorKind::Request)?;
+            at.set(&value, &mut url, &mut headers, &mut json).map_err(ErrorKind::Request)?;
         }
-        Ok(Self {
-            source: source.clone(),
-            home: url.clone(),
-            url,
-            headers,
-            json,
-            text,
-        })
+        Ok(Self { source: source.clone(), home: url.clone(), url, headers, json, text })
     }
 
     async fn run(mut self, ask: &mut Ask<'_>) -> Result<Fetched, Error> {
@@ -348,49 +301,26 @@ impl Walk {
             }
             let empty = answer.status == 204;
             if !empty && !source.accept.contains(&answer.status) {
-                return Err(Error {
-                    kind: refused(&answer),
-                    hint,
-                });
+                return Err(Error { kind: refused(&answer), hint });
             }
             let from = origin(&answer.url);
             let content_type = answer.header(CONTENT_TYPE.as_str()).map(str::to_owned);
             // 204 is a list without records, whatever `items` is.
-            let content_type = if empty {
-                Some(decode::NO_CONTENT.to_owned())
-            } else {
-                content_type
-            };
-            let body = if empty {
-                Bytes::from_static(b"[]")
-            } else {
-                answer.body.clone()
-            };
-            let page = Page {
-                url: source.shown(&answer.url),
-                content_type,
-                hash: Hash::of(&body),
-                body,
-            };
+            let content_type = if empty { Some(decode::NO_CONTENT.to_owned()) } else { content_type };
+            let body = if empty { Bytes::from_static(b"[]") } else { answer.body.clone() };
+            let page = Page { url: source.shown(&answer.url), content_type, hash: Hash::of(&body), body };
             size += u64::try_from(page.body.len()).unwrap_or(u64::MAX);
             if size > source.size_max.saturating_mul(WALK_SIZES) {
-                return Err(ErrorKind::WalkSize {
-                    origin: from,
-                    limit: source.size_max.saturating_mul(WALK_SIZES),
-                }
-                .into());
+                return Err(
+                    ErrorKind::WalkSize { origin: from, limit: source.size_max.saturating_mul(WALK_SIZES) }.into()
+                );
             }
             let known = match ask.memo.known(page.hash) {
                 Some(known) => known,
                 None if empty => Known::default(),
                 None => self.read(ask, &page, number, &from).await?,
             };
-            let here = Here {
-                number,
-                records_before: records,
-                url: &answer.url,
-                headers: &answer.headers,
-            };
+            let here = Here { number, records_before: records, url: &answer.url, headers: &answer.headers };
             let step = match &source.pages {
                 Some(list) if !empty => list.step(&here, &known)?,
                 _ => Step::End,
@@ -418,12 +348,7 @@ impl Walk {
                 Step::End => break,
                 _ if pages.len() >= max => {
                     let kind = source.pages.as_ref().map_or("link", Pages::name);
-                    return Err(ErrorKind::Pages {
-                        origin: from,
-                        max,
-                        kind,
-                    }
-                    .into());
+                    return Err(ErrorKind::Pages { origin: from, max, kind }.into());
                 }
                 step => {
                     self.turn(step, &answer.url)?;
@@ -441,18 +366,8 @@ impl Walk {
         ask.memo.replace(read);
         let (validators, date, meta) = first.unwrap_or_default();
         // A validator speaks for its page only.
-        let validators = if pages.len() == 1 {
-            validators
-        } else {
-            Validators::default()
-        };
-        Ok(Fetched::Pages(Answer {
-            pages,
-            validators,
-            hint,
-            date,
-            meta,
-        }))
+        let validators = if pages.len() == 1 { validators } else { Validators::default() };
+        Ok(Fetched::Pages(Answer { pages, validators, hint, date, meta }))
     }
 
     /// Turns to the next page.
@@ -462,22 +377,14 @@ impl Walk {
             Step::Url(next) => {
                 if next.origin() != self.home.origin() {
                     let (origin, target) = (origin(at), origin(&next));
-                    return Err(ErrorKind::ForeignOrigin {
-                        origin,
-                        what: "next page",
-                        target,
-                        setting: "`url`",
-                    }
-                    .into());
+                    return Err(ErrorKind::ForeignOrigin { origin, what: "next page", target, setting: "`url`" }.into());
                 }
                 self.url = next;
                 self.url.set_fragment(None);
             }
             Step::Parameter(value) => {
                 if let Some(place) = self.source.pages.as_ref().and_then(Pages::at) {
-                    place
-                        .set(&value, &mut self.url, &mut self.headers, &mut self.json)
-                        .map_err(ErrorKind::Request)?;
+                    place.set(&value, &mut self.url, &mut self.headers, &mut self.json).map_err(ErrorKind::Request)?;
                 }
             }
         }
@@ -507,22 +414,14 @@ impl Walk {
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             }
             if let Some(validators) = validators.filter(|_| hop == 0) {
-                let pairs = [
-                    (IF_NONE_MATCH, &validators.etag),
-                    (IF_MODIFIED_SINCE, &validators.last_modified),
-                ];
+                let pairs = [(IF_NONE_MATCH, &validators.etag), (IF_MODIFIED_SINCE, &validators.last_modified)];
                 for (name, value) in pairs {
                     if let Some(value) = value.as_deref().and_then(|v| HeaderValue::from_str(v).ok()) {
                         headers.insert(name, value);
                     }
                 }
             }
-            let request = Request {
-                method: method.clone(),
-                url: target,
-                headers,
-                body: body.clone(),
-            };
+            let request = Request { method: method.clone(), url: target, headers, body: body.clone() };
             let turn = ask.client.turn(&request.url).await;
             let limit = source.answer_limit();
             let mut answer = ask
@@ -536,11 +435,7 @@ impl Walk {
                 return Ok(answer);
             }
             let from = origin(&url);
-            let next = answer
-                .headers
-                .get(LOCATION)
-                .and_then(|v| v.to_str().ok())
-                .and_then(|l| url.join(l).ok());
+            let next = answer.headers.get(LOCATION).and_then(|v| v.to_str().ok()).and_then(|l| url.join(l).ok());
             let next = next.ok_or_else(|| ErrorKind::Location { origin: from.clone() })?;
             if next.origin() != self.home.origin() && !source.redirects_to.contains(&origin(&next)) {
                 let target = origin(&next);
@@ -569,20 +464,12 @@ impl Walk {
             }
             url = next;
         }
-        Err(ErrorKind::Redirects {
-            origin: origin(&self.home),
-            max: source.redirects,
-        }
-        .into())
+        Err(ErrorKind::Redirects { origin: origin(&self.home), max: source.redirects }.into())
     }
 
     /// What tells one question from another.
     fn asked(&self) -> (String, Option<String>, String) {
-        (
-            self.url.to_string(),
-            self.json.as_ref().map(Json::to_string),
-            format!("{:?}", self.headers),
-        )
+        (self.url.to_string(), self.json.as_ref().map(Json::to_string), format!("{:?}", self.headers))
     }
 
     /// Reads a page, on a blocking thread: whether it says that it failed, and what follows it.
@@ -619,12 +506,7 @@ fn read_page(source: &Source, count: &Count, page: &Page, number: usize, origin:
         };
         if let Some(message) = message {
             let message = message.chars().take(EXCERPT_CHARS).collect();
-            return Err(ErrorKind::Fail {
-                origin,
-                page: number,
-                message,
-            }
-            .into());
+            return Err(ErrorKind::Fail { origin, page: number, message }.into());
         }
     }
     let Some(list) = &source.pages else {
@@ -632,12 +514,7 @@ fn read_page(source: &Source, count: &Count, page: &Page, number: usize, origin:
     };
     list.look_into(&document, || count(page)).map_err(|error| match error {
         ReadError::Source(error) => error,
-        ReadError::Next(message) => ErrorKind::Next {
-            origin,
-            page: number,
-            message,
-        }
-        .into(),
+        ReadError::Next(message) => ErrorKind::Next { origin, page: number, message }.into(),
     })
 }
 
@@ -657,49 +534,23 @@ impl Public for HeaderMap {
 }
 
 fn validators_of(headers: &HeaderMap) -> Validators {
-    let text = |name| {
-        headers
-            .get(name)
-            .and_then(|v: &HeaderValue| v.to_str().ok())
-            .map(str::to_owned)
-    };
+    let text = |name| headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok()).map(str::to_owned);
     let etag = text(ETAG);
     // A Last-Modified of the second in which it was sent says nothing of a change in the same second (RFC 9110, 8.8.2.2).
     let fresh = || {
-        let modified = headers
-            .get(LAST_MODIFIED)
-            .and_then(|v| v.to_str().ok())
-            .and_then(retry_after::parse_date);
-        modified
-            .zip(retry_after::date(headers))
-            .is_some_and(|(modified, date)| date < modified.plus_ms(2_000))
+        let modified = headers.get(LAST_MODIFIED).and_then(|v| v.to_str().ok()).and_then(retry_after::parse_date);
+        modified.zip(retry_after::date(headers)).is_some_and(|(modified, date)| date < modified.plus_ms(2_000))
     };
-    let last_modified = if etag.is_none() && fresh() {
-        None
-    } else {
-        text(LAST_MODIFIED)
-    };
+    let last_modified = if etag.is_none() && fresh() { None } else { text(LAST_MODIFIED) };
     Validators { etag, last_modified }
 }
 
 fn meta(source: &Source, answer: &http::Answer, now: crate::model::Timestamp) -> Json {
     /// Headers that a next request may need; never all, since they may hold cookies.
-    const KEPT: [&str; 6] = [
-        "date",
-        "etag",
-        "last-modified",
-        "link",
-        "x-next-cursor",
-        "x-total-count",
-    ];
+    const KEPT: [&str; 6] = ["date", "etag", "last-modified", "link", "x-next-cursor", "x-total-count"];
     let headers: serde_json::Map<String, Json> = KEPT
         .iter()
-        .filter_map(|name| {
-            Some((
-                (*name).to_owned(),
-                source.redact(answer.header(name)?.to_owned()).into(),
-            ))
-        })
+        .filter_map(|name| Some(((*name).to_owned(), source.redact(answer.header(name)?.to_owned()).into())))
         .collect();
     json!({ "status": answer.status, "headers": headers, "at": now.to_string() })
 }
@@ -737,9 +588,7 @@ pub fn check_url(item: &Item<'_>, text: &str) -> Option<Url> {
             wrong(format!("the scheme {:?} is not http or https", url.scheme()))
         }
         Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-            item.error(format!("`{}` holds a user or password", item.path))
-                .help("use `auth.basic`".into())
-                .report();
+            item.error(format!("`{}` holds a user or password", item.path)).help("use `auth.basic`".into()).report();
             None
         }
         Ok(url) => Some(url),
@@ -752,8 +601,7 @@ pub fn read_headers(item: &Item<'_>) -> Option<Vec<(HeaderName, Value)>> {
     let header = |(name, place, at): (&str, _, Item<'_>)| match name.parse::<HeaderName>() {
         Ok(header) => Some((header, at.value()?)),
         Err(_) => {
-            at.error_at(place, format!("`{}`: {name:?} is no header name", item.path))
-                .report();
+            at.error_at(place, format!("`{}`: {name:?} is no header name", item.path)).report();
             None
         }
     };
@@ -763,16 +611,11 @@ pub fn read_headers(item: &Item<'_>) -> Option<Vec<(HeaderName, Value)>> {
 /// A list of statuses.
 pub fn read_statuses(item: &Item<'_>) -> Option<Vec<u16>> {
     let all = item.items()?;
-    let statuses: Option<Vec<u16>> = all
-        .iter()
-        .map(|i| i.integer(100..=599).and_then(|n| u16::try_from(n).ok()))
-        .collect();
+    let statuses: Option<Vec<u16>> =
+        all.iter().map(|i| i.integer(100..=599).and_then(|n| u16::try_from(n).ok())).collect();
     statuses
 }
 
 fn read_origins(item: &Item<'_>) -> Option<Vec<String>> {
-    item.items()?
-        .iter()
-        .map(|i| i.string().and_then(|text| check_url(i, text)).map(|url| origin(&url)))
-        .collect()
+    item.items()?.iter().map(|i| i.string().and_then(|text| check_url(i, text)).map(|url| origin(&url))).collect()
 }

@@ -25,11 +25,7 @@ pub enum Kind {
     /// RFC 8288.
     Link { rel: String },
     /// A number that counts pages.
-    Page {
-        at: At,
-        start: u64,
-        size: Option<(String, u64)>,
-    },
+    Page { at: At, start: u64, size: Option<(String, u64)> },
     /// A number that counts records.
     Offset { at: At, limit: Option<(String, u64)> },
     /// A token from the last page.
@@ -50,10 +46,8 @@ pub enum At {
 impl At {
     /// Reads `param`, `header` or `json`, one of them.
     pub fn read(table: &mut Table<'_>, default: Option<&str>) -> Option<Self> {
-        let found: Vec<(&str, Item<'_>)> = ["param", "header", "json"]
-            .into_iter()
-            .filter_map(|key| Some((key, table.take(key)?)))
-            .collect();
+        let found: Vec<(&str, Item<'_>)> =
+            ["param", "header", "json"].into_iter().filter_map(|key| Some((key, table.take(key)?))).collect();
         match (found.as_slice(), default) {
             ([(kind, item)], _) => {
                 let name = item.string()?;
@@ -63,8 +57,7 @@ impl At {
                     _ => match name.parse() {
                         Ok(header) => Some(Self::Header(header)),
                         Err(_) => {
-                            item.error(format!("`{}`: {name:?} is no header name", item.path))
-                                .report();
+                            item.error(format!("`{}`: {name:?} is no header name", item.path)).report();
                             None
                         }
                     },
@@ -79,12 +72,7 @@ impl At {
                 None
             }
             ([.., (_, item)], _) => {
-                item.error(format!(
-                    "`{}` stands beside another place in {}",
-                    item.path,
-                    table.title()
-                ))
-                .report();
+                item.error(format!("`{}` stands beside another place in {}", item.path, table.title())).report();
                 None
             }
         }
@@ -105,10 +93,7 @@ impl At {
                     .filter(|(known, _)| known != name)
                     .map(|(n, v)| (n.into_owned(), v.into_owned()))
                     .collect();
-                url.query_pairs_mut()
-                    .clear()
-                    .extend_pairs(kept)
-                    .append_pair(name, value);
+                url.query_pairs_mut().clear().extend_pairs(kept).append_pair(name, value);
             }
             Self::Header(name) => {
                 let value = HeaderValue::from_str(value)
@@ -125,9 +110,7 @@ impl At {
                     place = map.entry(part).or_insert(Json::Null);
                 }
                 // A number stays a number: page 2, not "2".
-                *place = value
-                    .parse::<u64>()
-                    .map_or_else(|_| Json::String(value.to_owned()), Json::from);
+                *place = value.parse::<u64>().map_or_else(|_| Json::String(value.to_owned()), Json::from);
             }
         }
         Ok(())
@@ -158,9 +141,7 @@ impl Pages {
             let name = table.take(param).and_then(|i| i.string()).map(str::to_owned);
             let count = table.take(size).and_then(|i| i.integer(1..=1_000_000));
             if let (Some(name), None) = (&name, count) {
-                table
-                    .error(format!("`{param}` = {name:?} needs `{size}` in {}", table.title()))
-                    .report();
+                table.error(format!("`{param}` = {name:?} needs `{size}` in {}", table.title())).report();
             }
             count.map(|count| (name.unwrap_or_default(), count))
         };
@@ -171,9 +152,7 @@ impl Pages {
             }
             "page" => {
                 let at = At::read(&mut table, Some("page"));
-                let start = table
-                    .take("start")
-                    .map_or(Some(1), |i| i.integer(0..=u64::from(u32::MAX)));
+                let start = table.take("start").map_or(Some(1), |i| i.integer(0..=u64::from(u32::MAX)));
                 let size = sized(&mut table, "size-param", "size");
                 at.zip(start).map(|(at, start)| Kind::Page { at, start, size })
             }
@@ -193,10 +172,7 @@ impl Pages {
             }
         };
         table.finish();
-        Some(Self {
-            kind: kind?,
-            max: usize::try_from(max?).unwrap_or(usize::MAX),
-        })
+        Some(Self { kind: kind?, max: usize::try_from(max?).unwrap_or(usize::MAX) })
     }
 
     /// The parameters of the first request: page, offset and sizes.
@@ -250,23 +226,15 @@ impl Pages {
     pub fn look_into(&self, document: &[u8], count: impl FnOnce() -> Result<usize, Error>) -> Result<Known, ReadError> {
         match &self.kind {
             Kind::Link { .. } => Ok(Known::default()),
-            Kind::Page { .. } | Kind::Offset { .. } => Ok(Known {
-                records: count()?,
-                next: None,
-            }),
+            Kind::Page { .. } | Kind::Offset { .. } => Ok(Known { records: count()?, next: None }),
             Kind::Cursor { next, .. } | Kind::NextUrl { next } => {
-                let found = next
-                    .all_of_text(document)
-                    .map_err(|e| Error::from(ErrorKind::Expr(e)))?;
+                let found = next.all_of_text(document).map_err(|e| Error::from(ErrorKind::Expr(e)))?;
                 let next = match found.into_iter().next() {
                     None | Some(Json::Null | Json::Bool(false)) => None,
                     Some(Json::String(text)) => Some(text).filter(|text| !text.is_empty()),
                     Some(Json::Number(number)) => Some(number.to_string()),
                     Some(other) => {
-                        return Err(ReadError::Next(format!(
-                            "`next` gives {}, not a string",
-                            kind_of(&other)
-                        )));
+                        return Err(ReadError::Next(format!("`next` gives {}, not a string", kind_of(&other))));
                     }
                 };
                 Ok(Known { records: 0, next })
@@ -279,20 +247,12 @@ impl Pages {
         let to_url = |target: &str| {
             here.url.join(target).map(Step::Url).map_err(|e| {
                 let message = format!("the next URL is none: {e}");
-                Error::from(ErrorKind::Next {
-                    origin: crate::http::origin(here.url),
-                    page: here.number + 1,
-                    message,
-                })
+                Error::from(ErrorKind::Next { origin: crate::http::origin(here.url), page: here.number + 1, message })
             })
         };
         let records = u64::try_from(known.records).unwrap_or(u64::MAX);
         let number = |goes_on: bool, next: u64| {
-            if goes_on {
-                Step::Parameter(next.to_string())
-            } else {
-                Step::End
-            }
+            if goes_on { Step::Parameter(next.to_string()) } else { Step::End }
         };
         let full = |size: &Option<(String, u64)>| records > 0 && size.as_ref().is_none_or(|(_, size)| records >= *size);
         Ok(match (&self.kind, &known.next) {
@@ -332,16 +292,12 @@ fn kind_of(value: &Json) -> &'static str {
 
 /// The target of the first link with a relation (RFC 8288, section 3).
 pub fn link(headers: &HeaderMap, rel: &str) -> Option<String> {
-    headers
-        .get_all(LINK)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .find_map(|text| {
-            links(text)
-                .into_iter()
-                .find(|(_, rels)| rels.iter().any(|r| r.eq_ignore_ascii_case(rel)))
-                .map(|(target, _)| target)
-        })
+    headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()).find_map(|text| {
+        links(text)
+            .into_iter()
+            .find(|(_, rels)| rels.iter().any(|r| r.eq_ignore_ascii_case(rel)))
+            .map(|(target, _)| target)
+    })
 }
 
 /// The links of one header: targets with their relations.
@@ -404,14 +360,8 @@ mod tests {
     #[test]
     fn link_headers_as_servers_send_them() {
         let cases = [
-            (
-                r#"<https://a/x?page=2>; rel="next", <https://a/x?page=9>; rel="last""#,
-                Some("https://a/x?page=2"),
-            ),
-            (
-                r#"<https://a/x?page=9>; rel="last",<https://a/x?page=2>;rel=next"#,
-                Some("https://a/x?page=2"),
-            ),
+            (r#"<https://a/x?page=2>; rel="next", <https://a/x?page=9>; rel="last""#, Some("https://a/x?page=2")),
+            (r#"<https://a/x?page=9>; rel="last",<https://a/x?page=2>;rel=next"#, Some("https://a/x?page=2")),
             (r#"</y?a=1,2;3>; title="a, b; c"; rel="prev next""#, Some("/y?a=1,2;3")),
             (r#"<z>; REL=Next"#, Some("z")),
             (r#"<z>; rel="prev"; rel="next""#, None),
@@ -431,14 +381,10 @@ mod tests {
     #[test]
     fn a_parameter_replaces_the_one_of_the_url() {
         let mut url: Url = "http://a/x?page=1&q=a%20b".parse().expect("a url");
-        At::Param("page".into())
-            .set("2", &mut url, &mut HeaderMap::new(), &mut None)
-            .expect("set");
+        At::Param("page".into()).set("2", &mut url, &mut HeaderMap::new(), &mut None).expect("set");
         assert_eq!(url.as_str(), "http://a/x?q=a+b&page=2");
         let mut body = None;
-        At::Json("a.b".into())
-            .set("2", &mut url, &mut HeaderMap::new(), &mut body)
-            .expect("set");
+        At::Json("a.b".into()).set("2", &mut url, &mut HeaderMap::new(), &mut body).expect("set");
         assert_eq!(body, Some(serde_json::json!({"a": {"b": 2}})));
     }
 }

@@ -87,10 +87,7 @@ impl Default for MemoryEngine {
 impl MemoryEngine {
     pub fn new() -> Self {
         let stream = EventId::random().to_string().replacen("evt_", "s_", 1);
-        Self {
-            stream: stream.into(),
-            inner: Mutex::default(),
-        }
+        Self { stream: stream.into(), inner: Mutex::default() }
     }
 
     /// Makes the next group of writes fail.
@@ -132,11 +129,7 @@ impl Inner {
             Op::Endpoint(endpoint, state) => {
                 self.endpoints.insert(endpoint, state);
             }
-            Op::Sweep {
-                before,
-                default_before,
-                limit,
-            } => {
+            Op::Sweep { before, default_before, limit } => {
                 let before: BTreeMap<Name, Timestamp> = before.into_iter().collect();
                 return Ok(Written::Swept(self.sweep(&before, default_before, limit)));
             }
@@ -145,22 +138,9 @@ impl Inner {
     }
 
     fn commit(&mut self, commit: Commit) -> Result<Vec<(Name, Waiting)>, Error> {
-        let Commit {
-            bridge,
-            expected,
-            state,
-            list,
-            put,
-            delete,
-            hold,
-            events,
-        } = commit;
+        let Commit { bridge, expected, state, list, put, delete, hold, events } = commit;
         if let Some(name) = bridge {
-            let stored = self
-                .bridges
-                .get(&name)
-                .and_then(|b| b.state.as_ref())
-                .map_or(0, |s| s.version);
+            let stored = self.bridges.get(&name).and_then(|b| b.state.as_ref()).map_or(0, |s| s.version);
             if stored != expected || state.version != stored + 1 {
                 return Err(Error::Conflict { stored, expected });
             }
@@ -168,9 +148,7 @@ impl Inner {
             bridge.state = Some(state);
             bridge.list = list.unwrap_or(std::mem::take(&mut bridge.list));
             bridge.records.retain(|key, _| !delete.contains(key));
-            bridge
-                .records
-                .extend(put.into_iter().map(|record| (record.entry.key, record)));
+            bridge.records.extend(put.into_iter().map(|record| (record.entry.key, record)));
             match hold {
                 HoldChange::Keep => {}
                 HoldChange::Clear => bridge.hold = None,
@@ -185,11 +163,7 @@ impl Inner {
             let deliveries = event.deliveries.iter().map(|delivery| {
                 let dead = matches!(delivery.content, Content::Dead(_));
                 Standing {
-                    state: if dead {
-                        DeliveryState::Dead
-                    } else {
-                        DeliveryState::Waiting
-                    },
+                    state: if dead { DeliveryState::Dead } else { DeliveryState::Waiting },
                     attempts: 0,
                     refusals: 0,
                     due: event.at,
@@ -197,10 +171,7 @@ impl Inner {
                     content: delivery.content.clone(),
                 }
             });
-            let kept = Kept {
-                deliveries: deliveries.collect(),
-                event,
-            };
+            let kept = Kept { deliveries: deliveries.collect(), event };
             for (endpoint, standing) in kept.each() {
                 if standing.state == DeliveryState::Waiting {
                     queued.push((endpoint.clone(), kept.waiting(position, standing)));
@@ -212,11 +183,7 @@ impl Inner {
     }
 
     fn settle(&mut self, endpoint: &str, settlement: Settlement) {
-        let Settlement {
-            position,
-            outcome,
-            attempt,
-        } = settlement;
+        let Settlement { position, outcome, attempt } = settlement;
         self.attempts.push_back(attempt);
         if self.attempts.len() > ATTEMPTS_MAX {
             self.attempts.pop_front();
@@ -245,11 +212,7 @@ impl Inner {
             standing.content = content;
         }
         let dead = matches!(standing.content, Content::Dead(_));
-        standing.state = if dead {
-            DeliveryState::Dead
-        } else {
-            DeliveryState::Waiting
-        };
+        standing.state = if dead { DeliveryState::Dead } else { DeliveryState::Waiting };
         (standing.attempts, standing.refusals, standing.due, standing.replay) = (0, 0, Timestamp(0), true);
         let (_, standing) = kept.each().find(|(name, _)| *name == endpoint)?;
         (!dead).then(|| (endpoint.clone(), kept.waiting(requeued.position, standing)))
@@ -263,20 +226,11 @@ impl Inner {
             if swept >= limit {
                 break;
             }
-            let events = || {
-                self.events
-                    .iter()
-                    .filter(|(position, _)| position.pack == pack)
-                    .map(|(_, kept)| kept)
-            };
+            let events = || self.events.iter().filter(|(position, _)| position.pack == pack).map(|(_, kept)| kept);
             let latest = events().map(|kept| kept.event.at).max();
-            let bounds = events()
-                .flat_map(Kept::each)
-                .map(|(name, _)| *before.get(name).unwrap_or(&default_before));
+            let bounds = events().flat_map(Kept::each).map(|(name, _)| *before.get(name).unwrap_or(&default_before));
             let bound = bounds.min().unwrap_or(default_before);
-            let settled = events()
-                .flat_map(Kept::each)
-                .all(|(_, standing)| standing.state == DeliveryState::Delivered);
+            let settled = events().flat_map(Kept::each).all(|(_, standing)| standing.state == DeliveryState::Delivered);
             if settled && latest.is_some_and(|at| at < bound) {
                 swept += events().count();
                 self.events.retain(|position, _| position.pack != pack);
@@ -292,9 +246,7 @@ impl Kept {
     }
 
     fn get(&self, endpoint: &str) -> Option<&Standing> {
-        self.each()
-            .find(|(name, _)| &***name == endpoint)
-            .map(|(_, standing)| standing)
+        self.each().find(|(name, _)| &***name == endpoint).map(|(_, standing)| standing)
     }
 
     fn get_mut(&mut self, endpoint: &str) -> Option<&mut Standing> {
@@ -303,21 +255,8 @@ impl Kept {
     }
 
     fn waiting(&self, position: Position, standing: &Standing) -> Waiting {
-        let Standing {
-            attempts,
-            refusals,
-            due,
-            replay,
-            ..
-        } = *standing;
-        Waiting {
-            position,
-            lane: lane(&self.event.bridge, &self.event.key),
-            due,
-            attempts,
-            refusals,
-            replay,
-        }
+        let Standing { attempts, refusals, due, replay, .. } = *standing;
+        Waiting { position, lane: lane(&self.event.bridge, &self.event.key), due, attempts, refusals, replay }
     }
 
     fn stored(&self, position: Position) -> StoredEvent {
@@ -327,11 +266,7 @@ impl Kept {
             attempts: standing.attempts,
             due: (standing.state == DeliveryState::Waiting).then_some(standing.due),
         });
-        StoredEvent {
-            position,
-            event: self.event.clone(),
-            deliveries: deliveries.collect(),
-        }
+        StoredEvent { position, event: self.event.clone(), deliveries: deliveries.collect() }
     }
 
     fn matches(&self, filter: &EventFilter) -> bool {
@@ -340,9 +275,7 @@ impl Kept {
         filter.bridge.as_ref().is_none_or(|bridge| *bridge == self.event.bridge)
             && filter.since.is_none_or(|since| self.event.at >= since)
             && (!needs_delivery
-                || self
-                    .each()
-                    .any(|(name, standing)| asked(name) && filter.state.is_none_or(|s| s == standing.state)))
+                || self.each().any(|(name, standing)| asked(name) && filter.state.is_none_or(|s| s == standing.state)))
     }
 }
 
@@ -351,12 +284,7 @@ impl Bridge {
         let (state, progress) = (self.state.clone(), self.progress.clone());
         let known = state.is_some() || progress.is_some();
         let state = state.unwrap_or_default();
-        known.then(|| Loaded {
-            name: name.clone(),
-            state,
-            progress,
-            held: self.hold.is_some(),
-        })
+        known.then(|| Loaded { name: name.clone(), state, progress, held: self.hold.is_some() })
     }
 }
 
@@ -373,38 +301,21 @@ impl Engine for MemoryEngine {
     }
 
     fn bridges(&self) -> Result<Vec<Loaded>, Error> {
-        Ok(self
-            .read()?
-            .bridges
-            .iter()
-            .filter_map(|(name, bridge)| bridge.loaded(name))
-            .collect())
+        Ok(self.read()?.bridges.iter().filter_map(|(name, bridge)| bridge.loaded(name)).collect())
     }
 
     fn bridge(&self, name: &str) -> Result<Option<Loaded>, Error> {
-        Ok(self
-            .read()?
-            .bridges
-            .get_key_value(name)
-            .and_then(|(name, bridge)| bridge.loaded(name)))
+        Ok(self.read()?.bridges.get_key_value(name).and_then(|(name, bridge)| bridge.loaded(name)))
     }
 
     fn list(&self, bridge: &str) -> Result<Vec<Entry>, Error> {
-        Ok(self
-            .read()?
-            .bridges
-            .get(bridge)
-            .map(|b| b.list.clone())
-            .unwrap_or_default())
+        Ok(self.read()?.bridges.get(bridge).map(|b| b.list.clone()).unwrap_or_default())
     }
 
     fn records(&self, bridge: &str, keys: &[Hash]) -> Result<Vec<Option<Record>>, Error> {
         let inner = self.read()?;
         let bridge = inner.bridges.get(bridge);
-        Ok(keys
-            .iter()
-            .map(|key| bridge.and_then(|b| b.records.get(key).cloned()))
-            .collect())
+        Ok(keys.iter().map(|key| bridge.and_then(|b| b.records.get(key).cloned())).collect())
     }
 
     fn scan(&self, bridge: &str, after: Option<Hash>, limit: usize) -> Result<Vec<Record>, Error> {
@@ -412,10 +323,7 @@ impl Engine for MemoryEngine {
         let Some(bridge) = inner.bridges.get(bridge) else {
             return Ok(Vec::new());
         };
-        let records = bridge
-            .records
-            .values()
-            .filter(|r| after.is_none_or(|after| r.entry.key > after));
+        let records = bridge.records.values().filter(|r| after.is_none_or(|after| r.entry.key > after));
         Ok(records.take(limit).cloned().collect())
     }
 
@@ -424,20 +332,13 @@ impl Engine for MemoryEngine {
     }
 
     fn endpoints(&self) -> Result<Vec<(Name, EndpointState)>, Error> {
-        Ok(self
-            .read()?
-            .endpoints
-            .iter()
-            .map(|(name, state)| (name.clone(), state.clone()))
-            .collect())
+        Ok(self.read()?.endpoints.iter().map(|(name, state)| (name.clone(), state.clone())).collect())
     }
 
     fn waiting(&self, endpoint: &str) -> Result<Vec<Waiting>, Error> {
         let inner = self.read()?;
         let waiting = inner.events.iter().filter_map(|(position, kept)| {
-            let standing = kept
-                .get(endpoint)
-                .filter(|standing| standing.state == DeliveryState::Waiting)?;
+            let standing = kept.get(endpoint).filter(|standing| standing.state == DeliveryState::Waiting)?;
             Some(kept.waiting(*position, standing))
         });
         Ok(waiting.collect())
@@ -446,9 +347,7 @@ impl Engine for MemoryEngine {
     fn dead(&self, endpoint: &str) -> Result<u64, Error> {
         let inner = self.read()?;
         let dead = inner.events.values().filter_map(|kept| kept.get(endpoint));
-        Ok(dead
-            .map(|standing| u64::from(standing.state == DeliveryState::Dead))
-            .sum())
+        Ok(dead.map(|standing| u64::from(standing.state == DeliveryState::Dead)).sum())
     }
 
     fn outgoing(&self, endpoint: &str, position: Position) -> Result<Option<Outgoing>, Error> {
@@ -463,22 +362,13 @@ impl Engine for MemoryEngine {
             Some(Content::Dead(_)) | None => return Ok(None),
         };
         let (key, kind) = (event.key.clone(), event.kind.clone());
-        Ok(Some(Outgoing {
-            id: event.id,
-            body,
-            bridge: event.bridge.clone(),
-            key,
-            kind,
-        }))
+        Ok(Some(Outgoing { id: event.id, body, bridge: event.bridge.clone(), key, kind }))
     }
 
     fn events(&self, filter: &EventFilter) -> Result<Vec<StoredEvent>, Error> {
         let inner = self.read()?;
         let matching = inner.events.iter().rev().filter(|(_, kept)| kept.matches(filter));
-        Ok(matching
-            .take(filter.limit)
-            .map(|(position, kept)| kept.stored(*position))
-            .collect())
+        Ok(matching.take(filter.limit).map(|(position, kept)| kept.stored(*position)).collect())
     }
 
     fn event(&self, id: EventId) -> Result<Option<StoredEvent>, Error> {
@@ -499,10 +389,7 @@ impl Engine for MemoryEngine {
 
     fn write(&self, lease: Lease, group: Vec<Op>) -> Vec<Result<Written, Error>> {
         let mut inner = self.lock();
-        let fenced = (lease.epoch != inner.epoch).then_some(Error::Fenced {
-            current: inner.epoch,
-            ours: lease.epoch,
-        });
+        let fenced = (lease.epoch != inner.epoch).then_some(Error::Fenced { current: inner.epoch, ours: lease.epoch });
         if let Some(error) = inner.failed.clone().or(fenced) {
             return group.iter().map(|_| Err(error.clone())).collect();
         }
@@ -510,11 +397,7 @@ impl Engine for MemoryEngine {
             None => (true, None, None),
             Some(fault @ (Fault::UnknownApplied | Fault::UnknownLost)) => {
                 let why = String::from("an injected fault");
-                (
-                    fault == Fault::UnknownApplied,
-                    Some(Error::Unknown(why.clone())),
-                    Some(Error::Io(why)),
-                )
+                (fault == Fault::UnknownApplied, Some(Error::Unknown(why.clone())), Some(Error::Io(why)))
             }
             Some(Fault::Full) => {
                 let full = Error::Full("an injected fault".into());
@@ -543,10 +426,7 @@ impl Engine for MemoryEngine {
             let state = bridge.state.as_ref()?;
             Some(json!({ "state": { "bridge": &**name, "state": state } }))
         });
-        let events = inner
-            .events
-            .values()
-            .map(|kept| json!({ "event": { "id": kept.event.id } }));
+        let events = inner.events.values().map(|kept| json!({ "event": { "id": kept.event.id } }));
         for line in std::iter::once(head).chain(states).chain(events) {
             writeln!(out, "{line}").map_err(|e| Error::Io(format!("writing the export: {e}")))?;
         }

@@ -130,9 +130,7 @@ impl SledEngine {
     }
 
     fn epoch(&self) -> Result<u64, Error> {
-        self.tables
-            .value(Table::Meta, META_EPOCH)?
-            .map_or(Ok(0), |value| codec::decode_number(&value))
+        self.tables.value(Table::Meta, META_EPOCH)?.map_or(Ok(0), |value| codec::decode_number(&value))
     }
 
     /// Makes a group durable; on success `gate` was held until it was.
@@ -143,11 +141,8 @@ impl SledEngine {
         let (batches, rows) = group.batches();
         let mut gate = self.gate.write().map_err(|_| read::poisoned())?;
         // A panic in sled must not take the answers of the whole group with it.
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.apply_batches(batches))).unwrap_or_else(|_| {
-            Err(Failure::Unknown(Error::Io(
-                "the database panicked while writing".into(),
-            )))
-        });
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.apply_batches(batches)))
+            .unwrap_or_else(|_| Err(Failure::Unknown(Error::Io("the database panicked while writing".into()))));
         match outcome {
             Ok(()) => {
                 self.syncs.fetch_add(1, Ordering::Relaxed);
@@ -188,9 +183,7 @@ impl SledEngine {
         })?;
         // Never `flush_async`, which hung, and never inside of the transaction.
         self.db.flush().map_err(|e| Failure::Unknown(tables::error(e)))?;
-        self.file
-            .sync_all()
-            .map_err(|e| Failure::Unknown(io_error("syncing the database", &e)))
+        self.file.sync_all().map_err(|e| Failure::Unknown(io_error("syncing the database", &e)))
     }
 
     /// Writes one value of the meta table as a group of its own.
@@ -280,10 +273,7 @@ impl Engine for SledEngine {
             Err(error) => return all(error),
         };
         if lease.epoch != epoch {
-            return all(Error::Fenced {
-                current: epoch,
-                ours: lease.epoch,
-            });
+            return all(Error::Fenced { current: epoch, ours: lease.epoch });
         }
         let mut group = Group::new(&self.tables, counters, writer.sweep_from);
         let mut results: Vec<_> = ops.into_iter().map(|op| group.apply(op)).collect();

@@ -54,24 +54,12 @@ impl Store {
         let (waiting, jobs) = mpsc::channel(WAITING_MAX);
         let (report, failed) = watch::channel(None);
         let counters = Arc::new(Counters::default());
-        let writer = Writer {
-            engine: engine.clone(),
-            lease,
-            report: report.clone(),
-            counters: counters.clone(),
-        };
+        let writer = Writer { engine: engine.clone(), lease, report: report.clone(), counters: counters.clone() };
         thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || writer.run(jobs))
             .map_err(|e| Error::Io(format!("failed to start the writer thread: {e}")))?;
-        Ok(Self {
-            stream: engine.stream(),
-            engine,
-            waiting,
-            failed,
-            report,
-            counters,
-        })
+        Ok(Self { stream: engine.stream(), engine, waiting, failed, report, counters })
     }
 
     /// Names the store's life.
@@ -156,14 +144,8 @@ impl Writer {
         let results = self.engine.write(self.lease, group);
         debug_assert_eq!(results.len(), answers.len(), "one answer for each write");
         self.counters.groups.fetch_add(1, Ordering::Relaxed);
-        self.counters
-            .commits
-            .fetch_add(u64::try_from(commits).unwrap_or(0), Ordering::Relaxed);
-        if let Some(error) = results
-            .iter()
-            .filter_map(|r| r.as_ref().err())
-            .find(|e| e.needs_reopen())
-        {
+        self.counters.commits.fetch_add(u64::try_from(commits).unwrap_or(0), Ordering::Relaxed);
+        if let Some(error) = results.iter().filter_map(|r| r.as_ref().err()).find(|e| e.needs_reopen()) {
             self.report.send_replace(Some(error.clone()));
         }
         for (answer, result) in answers.into_iter().zip(results) {

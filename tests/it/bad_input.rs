@@ -21,11 +21,7 @@ async fn bad(lines: &str, replies: Vec<Reply>, words: &[&str]) {
     world.upstream.fill(3);
     world.poll().await;
     let (before, snapshot) = (world.rig.export().await, world.rig.snapshot().await);
-    world.upstream.set(&[
-        ("1", r#"{"id":1,"v":0}"#),
-        ("2", r#"{"id":2,"v":5}"#),
-        ("4", r#"{"id":4,"v":0}"#),
-    ]);
+    world.upstream.set(&[("1", r#"{"id":1,"v":0}"#), ("2", r#"{"id":2,"v":5}"#), ("4", r#"{"id":4,"v":0}"#)]);
     replies.into_iter().for_each(|reply| world.upstream.next(reply));
     let error = world.fail().await;
     for word in words {
@@ -33,25 +29,11 @@ async fn bad(lines: &str, replies: Vec<Reply>, words: &[&str]) {
         assert!(error.contains(&word), "{error:?} says {word:?}");
     }
     assert!(error.len() < 500, "{error}");
-    assert_eq!(
-        world.rig.export().await,
-        before,
-        "the snapshot and the queue are as they were"
-    );
+    assert_eq!(world.rig.export().await, before, "the snapshot and the queue are as they were");
     assert_eq!(world.rig.snapshot().await, snapshot);
-    assert_eq!(
-        world.poll().await,
-        Polling::Changed {
-            created: 1,
-            updated: 1,
-            deleted: 1
-        }
-    );
+    assert_eq!(world.poll().await, Polling::Changed { created: 1, updated: 1, deleted: 1 });
     assert_eq!(world.rig.polled().progress.last_error, None);
-    assert_eq!(
-        world.rig.lines().await,
-        ["orders.created 4 #1", "orders.updated 2 #2", "orders.deleted 3 #3"]
-    );
+    assert_eq!(world.rig.lines().await, ["orders.created 4 #1", "orders.updated 2 #2", "orders.deleted 3 #3"]);
     assert_eq!(world.receiver.wait_taken("/me", 3).await.len(), 3);
 }
 
@@ -71,39 +53,14 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn an_answer_that_is_no_json() {
-    bad(
-        "",
-        json("[{\"id\":1},"),
-        &["the answer is not JSON", "it begins: [{\"id\":1},"],
-    )
-    .await;
+    bad("", json("[{\"id\":1},"), &["the answer is not JSON", "it begins: [{\"id\":1},"]).await;
     bad("", json(""), &["the answer is empty"]).await;
     bad("", json("OK"), &["the answer is not JSON", "it begins: OK"]).await;
-    bad(
-        "",
-        vec![Answer::json(vec![b'[', b'"', 0xff, b'"', b']']).into()],
-        &["it is not UTF-8"],
-    )
-    .await;
+    bad("", vec![Answer::json(vec![b'[', b'"', 0xff, b'"', b']']).into()], &["it is not UTF-8"]).await;
     // `.[]` reaches into an object, as jq's does: the values have no key.
-    bad(
-        "",
-        json(r#"{"error":"not a list"}"#),
-        &["`key` on record 1 of page 1", "cannot take `id` of a string"],
-    )
-    .await;
-    bad(
-        "",
-        json("[{\"id\":1}]\n<!-- 3 ms -->"),
-        &["the answer is not JSON: trailing characters"],
-    )
-    .await;
-    bad(
-        "",
-        json("[{\"id\":1}] [{\"id\":2}]"),
-        &["the answer is not JSON: trailing characters"],
-    )
-    .await;
+    bad("", json(r#"{"error":"not a list"}"#), &["`key` on record 1 of page 1", "cannot take `id` of a string"]).await;
+    bad("", json("[{\"id\":1}]\n<!-- 3 ms -->"), &["the answer is not JSON: trailing characters"]).await;
+    bad("", json("[{\"id\":1}] [{\"id\":2}]"), &["the answer is not JSON: trailing characters"]).await;
     // Where another expression reads it first, too.
     let cursor =
         "source.http.pages.cursor = { param = \"c\", next = \"if type == \\\"array\\\" then null else .next end\" }";
@@ -130,19 +87,11 @@ async fn a_login_page_instead_of_json() {
 
 #[tokio::test]
 async fn statuses_that_are_no_data() {
-    bad(
-        "",
-        vec![Answer::new(503, "be back\n soon").into()],
-        &["ORIGIN answered 503: be back soon"],
-    )
-    .await;
+    bad("", vec![Answer::new(503, "be back\n soon").into()], &["ORIGIN answered 503: be back soon"]).await;
     bad("", vec![Answer::new(401, "").into()], &["ORIGIN answered 401"]).await;
     bad(
         "",
-        vec![Answer::json("[]").into()]
-            .into_iter()
-            .map(|_: Reply| Answer::new(404, "[]").into())
-            .collect(),
+        vec![Answer::json("[]").into()].into_iter().map(|_: Reply| Answer::new(404, "[]").into()).collect(),
         &["ORIGIN answered 404: []"],
     )
     .await;
@@ -152,76 +101,32 @@ async fn statuses_that_are_no_data() {
 
 #[tokio::test]
 async fn records_without_a_key_or_with_the_same() {
-    bad(
-        "",
-        json(r#"[{"id":1},{"no":2}]"#),
-        &["record 2 of page 1 has no key: `key` gives null"],
-    )
-    .await;
-    bad(
-        "",
-        json(r#"[{"id":1},{"id":{}}]"#),
-        &["record 2 of page 1 has no key: `key` gives an object"],
-    )
-    .await;
-    bad(
-        "",
-        json(r#"[{"id":1},{"id":5},{"id":1,"v":2}]"#),
-        &["records 1 and 3 of page 1 have the same key \"1\""],
-    )
-    .await;
-    bad(
-        "",
-        json(r#"[{"id":"1"},{"id":1}]"#),
-        &["records 1 and 2 of page 1 have the same key \"1\""],
-    )
-    .await;
+    bad("", json(r#"[{"id":1},{"no":2}]"#), &["record 2 of page 1 has no key: `key` gives null"]).await;
+    bad("", json(r#"[{"id":1},{"id":{}}]"#), &["record 2 of page 1 has no key: `key` gives an object"]).await;
+    bad("", json(r#"[{"id":1},{"id":5},{"id":1,"v":2}]"#), &["records 1 and 3 of page 1 have the same key \"1\""])
+        .await;
+    bad("", json(r#"[{"id":"1"},{"id":1}]"#), &["records 1 and 2 of page 1 have the same key \"1\""]).await;
 }
 
 #[tokio::test]
 async fn a_truncated_body() {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
     let words = ["the answer of ORIGIN ended early or is damaged"];
-    bad(
-        "",
-        raw(&format!("{head}content-length: 100\r\n\r\n[{{\"id\":1}}]")),
-        &words,
-    )
-    .await;
-    bad(
-        "",
-        raw(&format!("{head}transfer-encoding: chunked\r\n\r\n8\r\n[{{\"id\":1\r\n")),
-        &words,
-    )
-    .await;
+    bad("", raw(&format!("{head}content-length: 100\r\n\r\n[{{\"id\":1}}]")), &words).await;
+    bad("", raw(&format!("{head}transfer-encoding: chunked\r\n\r\n8\r\n[{{\"id\":1\r\n")), &words).await;
     let whole = gzip(br#"[{"id":1,"text":"some more bytes so that there is something to cut"}]"#);
     let cut = Answer::json(&whole[..whole.len() - 12]).header("content-encoding", "gzip");
     bad("", vec![cut.into()], &words).await;
     // Shorter than it is: what is left over is no answer to anything.
-    bad(
-        "",
-        raw(&format!("{head}content-length: 5\r\n\r\n[{{\"id\":1}}]")),
-        &["the answer is not JSON"],
-    )
-    .await;
+    bad("", raw(&format!("{head}content-length: 5\r\n\r\n[{{\"id\":1}}]")), &["the answer is not JSON"]).await;
 }
 
 #[tokio::test]
 async fn no_answer_at_all() {
     bad("", vec![Reply::Close], &["ORIGIN"]).await;
-    bad(
-        "source.http.timeout = \"500ms\"",
-        vec![Reply::Hang],
-        &["ORIGIN did not answer within 500ms"],
-    )
-    .await;
+    bad("source.http.timeout = \"500ms\"", vec![Reply::Hang], &["ORIGIN did not answer within 500ms"]).await;
     let part = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n[".to_vec();
-    bad(
-        "source.http.timeout = \"500ms\"",
-        vec![Reply::Part(part)],
-        &["ORIGIN did not answer within 500ms"],
-    )
-    .await;
+    bad("source.http.timeout = \"500ms\"", vec![Reply::Part(part)], &["ORIGIN did not answer within 500ms"]).await;
     bad("", raw("SSH-2.0-OpenSSH_9.6\r\n"), &["ORIGIN"]).await;
 }
 
@@ -252,19 +157,9 @@ async fn a_compression_bomb() {
 #[tokio::test]
 async fn a_content_encoding_that_is_not_so() {
     let plain = Answer::json("[]").header("content-encoding", "gzip");
-    bad(
-        "",
-        vec![plain.into()],
-        &["the answer of ORIGIN ended early or is damaged"],
-    )
-    .await;
+    bad("", vec![plain.into()], &["the answer of ORIGIN ended early or is damaged"]).await;
     let unknown = Answer::json("[]").header("content-encoding", "snappy");
-    bad(
-        "",
-        vec![unknown.into()],
-        &["ORIGIN sent the unknown content-encoding \"snappy\""],
-    )
-    .await;
+    bad("", vec![unknown.into()], &["ORIGIN sent the unknown content-encoding \"snappy\""]).await;
 }
 
 #[tokio::test]
@@ -274,24 +169,11 @@ async fn a_body_that_is_too_large_or_never_ends() {
     bad("source.http.size-max = \"64KiB\"", json(&large), &words).await;
     let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
     let chunk = format!("1000\r\n{}\r\n", " ".repeat(0x1000)).into_bytes();
-    bad(
-        "source.http.size-max = \"64KiB\"",
-        vec![Reply::Endless {
-            head,
-            chunk,
-            times: usize::MAX,
-        }],
-        &words,
-    )
-    .await;
+    bad("source.http.size-max = \"64KiB\"", vec![Reply::Endless { head, chunk, times: usize::MAX }], &words).await;
     let mut pages: Vec<Reply> = Vec::new();
     for n in 0..9 {
         let text = format!("[{{\"id\":{n},\"x\":\"{}\"}}]", "x".repeat(60_000));
-        pages.push(
-            Answer::json(text)
-                .header("link", format!("</items?p={n}>; rel=next"))
-                .into(),
-        );
+        pages.push(Answer::json(text).header("link", format!("</items?p={n}>; rel=next")).into());
     }
     bad(
         "source.http.size-max = \"64KiB\"\nsource.http.pages.link = {}",
@@ -304,102 +186,52 @@ async fn a_body_that_is_too_large_or_never_ends() {
 #[tokio::test]
 async fn a_document_nested_too_deep() {
     let deep = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
-    bad(
-        "",
-        json(&deep(100_000)),
-        &["the answer is nested deeper than 128 (`depth-max`)"],
-    )
-    .await;
-    bad(
-        "source.http.depth-max = 3",
-        json(&deep(4)),
-        &["the answer is nested deeper than 3 (`depth-max`)"],
-    )
-    .await;
+    bad("", json(&deep(100_000)), &["the answer is nested deeper than 128 (`depth-max`)"]).await;
+    bad("source.http.depth-max = 3", json(&deep(4)), &["the answer is nested deeper than 3 (`depth-max`)"]).await;
 }
 
 #[tokio::test]
 async fn a_next_page_on_another_host() {
-    let link = |target: &str| {
-        vec![
-            Answer::json(r#"[{"id":1}]"#)
-                .header("link", format!("<{target}>; rel=\"next\""))
-                .into(),
-        ]
-    };
+    let link =
+        |target: &str| vec![Answer::json(r#"[{"id":1}]"#).header("link", format!("<{target}>; rel=\"next\"")).into()];
     for (target, origin) in [
         ("http://169.254.169.254/latest/meta-data", "http://169.254.169.254"),
         ("http://127.0.0.1:1/items?page=2", "http://127.0.0.1:1"),
         ("//[::1]:99/items", "http://[::1]:99"),
         ("https://example.com/items", "https://example.com"),
     ] {
-        let words = [format!(
-            "ORIGIN names the next page {origin}, which is on another origin"
-        )];
+        let words = [format!("ORIGIN names the next page {origin}, which is on another origin")];
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         bad("source.http.pages.link = {}", link(target), &words).await;
     }
     let lines = "source.http.pages.next-url.next = \"if type == \\\"array\\\" then null else .next end\"";
-    bad(
-        lines,
-        json(r#"{"next":"http://169.254.169.254/"}"#),
-        &["names the next page http://169.254.169.254"],
-    )
-    .await;
+    bad(lines, json(r#"{"next":"http://169.254.169.254/"}"#), &["names the next page http://169.254.169.254"]).await;
 }
 
 #[tokio::test]
 async fn a_page_that_fails_in_the_middle_of_a_walk() {
     let first = || Reply::from(Answer::json(r#"[{"id":1,"v":0}]"#).header("link", "</items?page=2>; rel=\"next\""));
-    bad(
-        "source.http.pages.link = {}",
-        vec![first(), Answer::new(500, "oops").into()],
-        &["ORIGIN answered 500: oops"],
-    )
-    .await;
-    bad(
-        "source.http.pages.link = {}",
-        vec![first(), Answer::json("[{}]").into()],
-        &["record 1 of page 2 has no key"],
-    )
-    .await;
+    bad("source.http.pages.link = {}", vec![first(), Answer::new(500, "oops").into()], &["ORIGIN answered 500: oops"])
+        .await;
+    bad("source.http.pages.link = {}", vec![first(), Answer::json("[{}]").into()], &["record 1 of page 2 has no key"])
+        .await;
     bad("source.http.pages.link = {}", vec![first(), Reply::Close], &["ORIGIN"]).await;
 }
 
 #[tokio::test]
 async fn a_source_at_an_address_that_is_refused() {
     for (host, address, range) in [
-        (
-            "169.254.169.254",
-            "169.254.169.254",
-            "169.254.0.0/16 (link-local and cloud metadata)",
-        ),
-        (
-            "2852039166",
-            "169.254.169.254",
-            "169.254.0.0/16 (link-local and cloud metadata)",
-        ),
-        (
-            "0xa9.0xfe.0xa9fe",
-            "169.254.169.254",
-            "169.254.0.0/16 (link-local and cloud metadata)",
-        ),
-        (
-            "[::ffff:169.254.169.254]",
-            "169.254.169.254",
-            "169.254.0.0/16 (link-local and cloud metadata)",
-        ),
+        ("169.254.169.254", "169.254.169.254", "169.254.0.0/16 (link-local and cloud metadata)"),
+        ("2852039166", "169.254.169.254", "169.254.0.0/16 (link-local and cloud metadata)"),
+        ("0xa9.0xfe.0xa9fe", "169.254.169.254", "169.254.0.0/16 (link-local and cloud metadata)"),
+        ("[::ffff:169.254.169.254]", "169.254.169.254", "169.254.0.0/16 (link-local and cloud metadata)"),
         ("10.1.2.3", "10.1.2.3", "10.0.0.0/8 (private)"),
     ] {
         let text =
             format!("[bridge.meta]\nevery = \"1m\"\nto = [\"me\"]\nsource.http.url = \"http://{host}/latest\"\n");
         let mut world = World::start(&text).await;
         let error = world.fail().await;
-        let address = if host.starts_with('[') {
-            "::ffff:a9fe:a9fe"
-        } else {
-            address
-        };
+        let address = if host.starts_with('[') { "::ffff:a9fe:a9fe" } else { address };
         assert!(error.contains(range) && error.contains("`network.allow`"), "{error}");
         assert!(error.contains(address) || error.contains("169.254.169.254"), "{error}");
     }
@@ -426,9 +258,5 @@ async fn an_endpoint_at_an_address_that_is_refused() {
         error.contains("169.254.0.0/16 (link-local and cloud metadata)") && error.contains("`network.allow`"),
         "{error}"
     );
-    assert_eq!(
-        (status.state, status.waiting),
-        ("down", 2),
-        "kept: the file may be wrong, not the events"
-    );
+    assert_eq!((status.state, status.waiting), ("down", 2), "kept: the file may be wrong, not the events");
 }

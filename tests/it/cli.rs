@@ -47,26 +47,12 @@ fn demo_once_prints_five_verified_webhooks_and_ids_differ_between_runs() {
         command.args(["demo", "--once"]);
         let ran = Ran::of(command);
         assert_eq!(ran.code, 0, "{}", ran.err);
-        assert_eq!(
-            ran.out.matches("# verified by standardwebhooks; answered 200").count(),
-            5,
-            "{}",
-            ran.out
-        );
-        for header in [
-            "webhook-id: ",
-            "webhook-timestamp: ",
-            "webhook-signature: v1,",
-            "user-agent: bellpull/",
-        ] {
+        assert_eq!(ran.out.matches("# verified by standardwebhooks; answered 200").count(), 5, "{}", ran.out);
+        for header in ["webhook-id: ", "webhook-timestamp: ", "webhook-signature: v1,", "user-agent: bellpull/"] {
             assert_eq!(ran.out.matches(&format!("\n{header}")).count(), 5, "{header}");
         }
         assert!(ran.out.contains("\"type\":\"issues.created\"") && ran.out.contains("\"type\":\"issues.deleted\""));
-        ran.out
-            .lines()
-            .filter_map(|line| line.strip_prefix("webhook-id: "))
-            .map(str::to_owned)
-            .collect()
+        ran.out.lines().filter_map(|line| line.strip_prefix("webhook-id: ")).map(str::to_owned).collect()
     };
     let (first, second) = (ids(), ids());
     assert_eq!((first.len(), second.len()), (5, 5));
@@ -108,14 +94,7 @@ async fn listen_refuses_one_flipped_byte() {
     child.kill().expect("it can be stopped");
     child.wait().expect("it ends");
     let shown: Vec<String> = lines.map_while(Result::ok).collect();
-    assert_eq!(
-        shown
-            .iter()
-            .filter(|l| l.contains("REFUSED by standardwebhooks"))
-            .count(),
-        3,
-        "{shown:?}"
-    );
+    assert_eq!(shown.iter().filter(|l| l.contains("REFUSED by standardwebhooks")).count(), 3, "{shown:?}");
 }
 
 #[test]
@@ -131,30 +110,17 @@ fn a_captured_request_is_verified() {
     let secret = run(&["secret".as_ref()]).out;
     let secret = secret.trim();
     let flag = std::ffi::OsString::from(format!("--secret={secret}"));
-    let old = [
-        "sign".as_ref(),
-        flag.as_os_str(),
-        "--timestamp=1700000000".as_ref(),
-        body.as_os_str(),
-    ];
+    let old = ["sign".as_ref(), flag.as_os_str(), "--timestamp=1700000000".as_ref(), body.as_os_str()];
     let headers = run(&old).out;
     std::fs::write(&capture, format!("POST /x HTTP/1.1\r\n{headers}\n{{\"a\":1}}")).expect("written");
     let verify = |flag: &std::ffi::OsStr| run(&["verify".as_ref(), flag, capture.as_os_str()]);
     let ran = verify(&flag);
-    assert_eq!(
-        (ran.code, ran.out.contains("a receiver would refuse it today")),
-        (0, true),
-        "{ran:?}"
-    );
+    assert_eq!((ran.code, ran.out.contains("a receiver would refuse it today")), (0, true), "{ran:?}");
     let other = std::ffi::OsString::from(format!("--secret={}", bellpull::sign::make_secret()));
     assert_eq!(verify(&other).code, 1);
     std::fs::write(&capture, format!("{headers}\n{{\"a\":2}}")).expect("written");
     let ran = verify(&flag);
-    assert_eq!(
-        (ran.code, ran.err.contains("no signature matches")),
-        (1, true),
-        "{ran:?}"
-    );
+    assert_eq!((ran.code, ran.err.contains("no signature matches")), (1, true), "{ran:?}");
 }
 
 #[test]
@@ -164,22 +130,14 @@ fn check_shows_every_error_at_once_and_exits_with_78() {
     );
     let ran = place.run(&["check"]);
     assert_eq!(ran.code, 78);
-    for part in [
-        "unknown key `evry`",
-        "did you mean `every`?",
-        "the scheme \"ftp\"",
-        "bridges.toml:6:1: error: ",
-    ] {
+    for part in ["unknown key `evry`", "did you mean `every`?", "the scheme \"ftp\"", "bridges.toml:6:1: error: "] {
         assert!(ran.err.contains(part), "{part}: {}", ran.err);
     }
     let json = place.run(&["--json", "check"]);
     assert_eq!(json.code, 78);
     let findings: serde_json::Value = serde_json::from_str(&json.out).expect("JSON");
     assert_eq!(findings["ok"], false);
-    assert!(
-        findings["findings"].as_array().expect("a list").len() >= 3,
-        "{findings}"
-    );
+    assert!(findings["findings"].as_array().expect("a list").len() >= 3, "{findings}");
     assert_eq!(place.run(&["run"]).code, 78, "and the daemon does not start with it");
 
     let mut usage = bellpull();
@@ -198,12 +156,7 @@ fn check_resolves_secrets_only_when_asked() {
     );
     assert_eq!(place.run(&["check"]).code, 0);
     let ran = place.run(&["check", "--resolve"]);
-    assert_eq!(
-        (ran.code, ran.err.contains("the environment has no BELLPULL_TEST_UNSET")),
-        (78, true),
-        "{}",
-        ran.err
-    );
+    assert_eq!((ran.code, ran.err.contains("the environment has no BELLPULL_TEST_UNSET")), (78, true), "{}", ran.err);
     let open = place.path().join("open-secret");
     std::fs::write(&open, SECRET).expect("written");
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
@@ -213,11 +166,7 @@ fn check_resolves_secrets_only_when_asked() {
         open.to_str().expect("a path")
     ));
     let ran = place.run(&["check", "--resolve"]);
-    assert!(
-        ran.code == 78 && ran.err.contains("may be read by group or others"),
-        "{}",
-        ran.err
-    );
+    assert!(ran.code == 78 && ran.err.contains("may be read by group or others"), "{}", ran.err);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -231,18 +180,13 @@ async fn a_day_with_the_daemon() {
         let p = place.clone();
         beside(move || p.json(arguments)).await
     };
-    eventually("a baseline", async || {
-        ask(&["status", "shop-orders"]).await["bridges"]["shop-orders"]["state"] == "ok"
-    })
-    .await;
+    eventually("a baseline", async || ask(&["status", "shop-orders"]).await["bridges"]["shop-orders"]["state"] == "ok")
+        .await;
     assert!(receiver.received().is_empty(), "a baseline is silent");
     upstream.put("3", r#"{"id":3,"v":1}"#);
     upstream.put("13", r#"{"id":13,"v":0}"#);
     receiver.wait_taken("/app", 2).await;
-    eventually("both settled", async || {
-        ask(&["status"]).await["endpoints"]["app"]["waiting"] == 0
-    })
-    .await;
+    eventually("both settled", async || ask(&["status"]).await["endpoints"]["app"]["waiting"] == 0).await;
 
     let events = ask(&["events", "--bridge", "shop-orders", "--since", "1h"]).await;
     let events = events.as_array().expect("a list");
@@ -256,14 +200,7 @@ async fn a_day_with_the_daemon() {
     };
     assert_eq!(one["attempts"][0]["status"], 200);
     assert_eq!(one["body"]["data"]["sequence"], 1);
-    assert_eq!(
-        ask(&["deliveries", "--endpoint", "app"])
-            .await
-            .as_array()
-            .expect("a list")
-            .len(),
-        2
-    );
+    assert_eq!(ask(&["deliveries", "--endpoint", "app"]).await.as_array().expect("a list").len(), 2);
     assert_eq!(ask(&["deliveries", "--state", "dead"]).await, json!([]));
 
     // A second daemon on the same directory says who holds it.
@@ -275,10 +212,7 @@ async fn a_day_with_the_daemon() {
     // By hand: disabled endpoints keep, enabled ones send.
     ask(&["endpoint", "disable", "app"]).await;
     upstream.put("4", r#"{"id":4,"v":9}"#);
-    eventually("one waits", async || {
-        ask(&["status"]).await["endpoints"]["app"]["waiting"] == 1
-    })
-    .await;
+    eventually("one waits", async || ask(&["status"]).await["endpoints"]["app"]["waiting"] == 1).await;
     assert_eq!(ask(&["status"]).await["endpoints"]["app"]["state"], "disabled");
     ask(&["endpoint", "enable", "app"]).await;
     receiver.wait_taken("/app", 3).await;
@@ -291,11 +225,7 @@ async fn a_day_with_the_daemon() {
     let taken = receiver.wait_taken("/app", 4).await;
     assert_eq!(taken[3].id, id);
     assert_eq!(taken[3].request.header("bellpull-replay"), Some("true"));
-    assert_eq!(
-        taken[3].bytes,
-        taken.iter().find(|t| t.id == id).expect("the first").bytes,
-        "byte-identical"
-    );
+    assert_eq!(taken[3].bytes, taken.iter().find(|t| t.id == id).expect("the first").bytes, "byte-identical");
 
     // Every record, for a receiver that lost its data.
     assert_eq!(ask(&["resend", "shop-orders", "--endpoint", "app"]).await["events"], 13);
@@ -306,26 +236,16 @@ async fn a_day_with_the_daemon() {
     let saved = place.path().join("saved.json");
     std::fs::write(&saved, r#"[{"id":1,"v":0},{"id":2,"v":7}]"#).expect("written");
     let p = place.clone();
-    let dry = beside(move || {
-        p.json(&[
-            "poll",
-            "shop-orders",
-            "--dry-run",
-            "--response",
-            saved.to_str().expect("a path"),
-        ])
-    })
-    .await;
+    let dry =
+        beside(move || p.json(&["poll", "shop-orders", "--dry-run", "--response", saved.to_str().expect("a path")]))
+            .await;
     assert_eq!((&dry["updated"], &dry["deleted"]), (&json!(1), &json!(11)), "{dry}");
     assert!(dry["verdict"]["hold"].as_str().expect("held").contains("guard.deletes"));
     assert_eq!(ask(&["poll", "shop-orders", "--dry-run"]).await["verdict"], "commit");
 
     // Too many deletions are held until a person says so.
     upstream.set(&[("1", r#"{"id":1,"v":0}"#), ("2", r#"{"id":2,"v":0}"#)]);
-    eventually("a hold", async || {
-        ask(&["status"]).await["bridges"]["shop-orders"]["state"] == "held"
-    })
-    .await;
+    eventually("a hold", async || ask(&["status"]).await["bridges"]["shop-orders"]["state"] == "held").await;
     receiver.wait_taken("/app", 18).await;
     let hold = ask(&["status", "shop-orders"]).await["bridges"]["shop-orders"]["hold"].clone();
     assert_eq!(hold["deleted"], 11);
@@ -342,16 +262,9 @@ async fn a_day_with_the_daemon() {
         let p = place.clone();
         beside(move || p.run(&["status"])).await
     };
-    assert!(
-        human.out.contains("BRIDGE") && human.out.contains("shop-orders  ok"),
-        "{}",
-        human.out
-    );
+    assert!(human.out.contains("BRIDGE") && human.out.contains("shop-orders  ok"), "{}", human.out);
     let log = beside(move || daemon.stop()).await;
-    assert!(
-        !log.contains("s3cr3t-token") && !log.contains("MDEyMzQ1"),
-        "no secret in the log"
-    );
+    assert!(!log.contains("s3cr3t-token") && !log.contains("MDEyMzQ1"), "no secret in the log");
 
     // Without a daemon the store is read under its lock.
     assert_eq!(ask(&["status"]).await["running"], false);
@@ -380,16 +293,10 @@ async fn a_reload_validates_first_and_restarts_only_what_changed() {
     daemon.signal("HUP");
     let mut daemon = beside(move || {
         let told = daemon.told("RELOADING=1");
-        let time = told
-            .lines()
-            .find_map(|line| line.strip_prefix("MONOTONIC_USEC="))
-            .expect("the time in one datagram");
+        let time =
+            told.lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC=")).expect("the time in one datagram");
         assert!(time.parse::<u64>().expect("a number") > 0);
-        assert!(
-            daemon
-                .told("STATUS=reload refused")
-                .contains("the old configuration goes on")
-        );
+        assert!(daemon.told("STATUS=reload refused").contains("the old configuration goes on"));
         daemon.told("READY=1");
         assert!(daemon.log().contains("unknown key `evry`"), "{}", daemon.log());
         daemon
@@ -459,26 +366,11 @@ async fn a_secret_that_an_api_echoes_is_not_shown() {
     let p = place.clone();
     let daemon = beside(move || p.start()).await;
     let p = place.clone();
-    let (polled, status) = beside(move || {
-        (
-            p.run(&["poll", "shop-orders"]),
-            p.json(&["status"])["bridges"]["shop-orders"].clone(),
-        )
-    })
-    .await;
+    let (polled, status) =
+        beside(move || (p.run(&["poll", "shop-orders"]), p.json(&["status"])["bridges"]["shop-orders"].clone())).await;
     assert_eq!(polled.code, 1);
-    assert!(
-        polled.err.contains("answered 418") && polled.err.contains("bad token ***"),
-        "{}",
-        polled.err
-    );
-    assert!(
-        status["last_error"]
-            .as_str()
-            .expect("an error")
-            .contains("bad token ***"),
-        "{status}"
-    );
+    assert!(polled.err.contains("answered 418") && polled.err.contains("bad token ***"), "{}", polled.err);
+    assert!(status["last_error"].as_str().expect("an error").contains("bad token ***"), "{status}");
     let log = beside(move || daemon.stop()).await;
     assert!(log.contains("bad token ***") && !log.contains("s3cr3t"), "{log}");
 }

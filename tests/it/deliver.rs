@@ -28,11 +28,7 @@ source.http.url = "UPSTREAM/items"
 /// One bridge that sends to these endpoints, each with some lines.
 fn to(endpoints: &[(&str, &str)]) -> String {
     let names: Vec<_> = endpoints.iter().map(|(name, _)| *name).collect();
-    let alert = if names.contains(&"other") {
-        "\nalert.to = [\"other\"]"
-    } else {
-        ""
-    };
+    let alert = if names.contains(&"other") { "\nalert.to = [\"other\"]" } else { "" };
     let mut text = BRIDGE.replace("TO", &format!("{names:?}{alert}"));
     for (name, lines) in endpoints {
         text += &format!("[endpoint.{name}]\nurl = \"RECEIVER/{name}\"\n{lines}\n");
@@ -55,13 +51,7 @@ async fn created(text: &str, n: usize) -> World {
 }
 
 async fn status(world: &World, endpoint: &str) -> bellpull::deliver::Status {
-    world
-        .rig
-        .deliveries
-        .status()
-        .await
-        .remove(endpoint)
-        .expect("an endpoint")
+    world.rig.deliveries.status().await.remove(endpoint).expect("an endpoint")
 }
 
 /// Attempts, the oldest first.
@@ -74,9 +64,7 @@ async fn attempts(world: &World, endpoint: &'static str) -> Vec<Attempt> {
 
 async fn states(world: &World) -> Vec<(String, DeliveryState)> {
     let all = world.rig.stored_events().await;
-    all.into_iter()
-        .flat_map(|e| e.deliveries.into_iter().map(move |d| (e.event.key.clone(), d.state)))
-        .collect()
+    all.into_iter().flat_map(|e| e.deliveries.into_iter().map(move |d| (e.event.key.clone(), d.state))).collect()
 }
 
 async fn empty(world: &World, endpoint: &str) {
@@ -100,11 +88,7 @@ async fn a_receiver_that_fails_for_a_while_gets_everything_in_order() {
     });
     world.poll().await;
     for v in 1..5 {
-        (1..=6).for_each(|id: u32| {
-            world
-                .upstream
-                .put(&id.to_string(), &format!(r#"{{"id":{id},"v":{v}}}"#))
-        });
+        (1..=6).for_each(|id: u32| world.upstream.put(&id.to_string(), &format!(r#"{{"id":{id},"v":{v}}}"#)));
         world.poll().await;
     }
     let taken = world.receiver.wait_taken("/me", 30).await;
@@ -116,30 +100,19 @@ async fn a_receiver_that_fails_for_a_while_gets_everything_in_order() {
         let now = (received.sequence(), received.attempt());
         let before = last.insert(received.key().to_owned(), now).unwrap_or_default();
         assert!(now > before, "record {}: {now:?} after {before:?}", received.key());
-        let known = ids
-            .entry(received.sequence())
-            .or_insert_with(|| (received.id.clone(), received.bytes.clone()));
+        let known = ids.entry(received.sequence()).or_insert_with(|| (received.id.clone(), received.bytes.clone()));
         assert_eq!((&known.0, &known.1), (&received.id, &received.bytes));
     }
     assert_eq!(ids.len(), 30);
     empty(&world, "me").await;
     assert_eq!(status(&world, "me").await.state, "ok");
-    assert_eq!(
-        attempts(&world, "me").await.len(),
-        world.receiver.at("/me").len(),
-        "every attempt is recorded"
-    );
+    assert_eq!(attempts(&world, "me").await.len(), world.receiver.at("/me").len(), "every attempt is recorded");
 }
 
 /// changedetection.io#2104: one failing target stops the others.
 #[tokio::test]
 async fn one_that_is_down_does_not_delay_another() {
-    for reply in [
-        Reply::Hang,
-        Answer::new(503, "").into(),
-        Answer::new(500, "").into(),
-        Reply::Close,
-    ] {
+    for reply in [Reply::Hang, Answer::new(503, "").into(), Answer::new(500, "").into(), Reply::Close] {
         // Of another origin: requests to one origin share `network.per-host`.
         let down = Receiver::start().await;
         let text = to(&[("down", ""), ("up", "")]).replace("RECEIVER/down", &format!("{}/down", down.origin()));
@@ -176,10 +149,7 @@ async fn what_is_down_is_asked_by_one_probe_at_a_time() {
     let lanes: BTreeSet<_> = probes.iter().map(|r| r.key().to_owned()).collect();
     assert_eq!(lanes.len(), probes.len(), "probes rotate over the records");
     for pair in probes.windows(2).skip(1) {
-        assert!(
-            pair[1].request.at - pair[0].request.at >= Duration::from_millis(295),
-            "jitter only adds"
-        );
+        assert!(pair[1].request.at - pair[0].request.at >= Duration::from_millis(295), "jitter only adds");
     }
     world.receiver.status("/me", 200);
     assert_eq!(world.receiver.wait_taken("/me", 40).await.len(), 40);
@@ -193,28 +163,18 @@ async fn gone_disables_and_keeps_until_it_is_enabled() {
         let mut world = World::start(&to(&[("me", SOON), ("other", "")])).await;
         world.receiver.answers("/me", move |_| {
             let answer = Answer::new(status_code, "");
-            header
-                .iter()
-                .fold(answer, |answer, value| answer.header("webhook-delivery", *value))
-                .into()
+            header.iter().fold(answer, |answer, value| answer.header("webhook-delivery", *value)).into()
         });
         world.poll().await;
         world.upstream.fill(1);
         world.poll().await;
-        eventually("it is disabled", async || {
-            status(&world, "me").await.state == "disabled"
-        })
-        .await;
+        eventually("it is disabled", async || status(&world, "me").await.state == "disabled").await;
         assert_eq!(world.receiver.at("/me").len(), 1);
         // It stays so, whatever comes, and over a restart.
         world.upstream.fill(5);
         world.poll().await;
         world.receiver.wait_taken("/other", 6).await;
-        let alert = world
-            .receiver
-            .taken("/other")
-            .into_iter()
-            .find(|r| r.kind() == "bellpull.endpoint.disabled");
+        let alert = world.receiver.taken("/other").into_iter().find(|r| r.kind() == "bellpull.endpoint.disabled");
         assert_eq!(alert.expect("said once, to the others").body["data"]["endpoint"], "me");
         let text = to(&[("me", SOON), ("other", "")]);
         world.restart(&text).await;
@@ -255,23 +215,11 @@ async fn long_failure_disables() {
     world.receiver.status("/me", 503);
     world.upstream.fill(3);
     world.poll().await;
-    eventually("it is disabled", async || {
-        status(&world, "me").await.state == "disabled"
-    })
-    .await;
+    eventually("it is disabled", async || status(&world, "me").await.state == "disabled").await;
     let why = status(&world, "me").await;
-    assert_eq!(
-        (why.disabled.as_deref(), why.waiting),
-        (Some("nothing was delivered for 400ms"), 3)
-    );
+    assert_eq!((why.disabled.as_deref(), why.waiting), (Some("nothing was delivered for 400ms"), 3));
     world.receiver.wait_taken("/other", 4).await;
-    assert!(
-        world
-            .rig
-            .alerts()
-            .await
-            .contains(&"bellpull.endpoint.disabled".to_owned())
-    );
+    assert!(world.rig.alerts().await.contains(&"bellpull.endpoint.disabled".to_owned()));
 }
 
 #[tokio::test]
@@ -281,11 +229,7 @@ async fn a_refused_event_dies_after_its_schedule_and_can_be_sent_again_under_its
     world.poll().await;
     world.receiver.answers("/me", |received: &Received| {
         Answer::new(
-            if received.key() == "2" && received.body["data"].get("before").is_none() {
-                422
-            } else {
-                200
-            },
+            if received.key() == "2" && received.body["data"].get("before").is_none() { 422 } else { 200 },
             "no such field",
         )
         .into()
@@ -298,44 +242,24 @@ async fn a_refused_event_dies_after_its_schedule_and_can_be_sent_again_under_its
     let taken = world.receiver.wait_taken("/me", 3).await;
     empty(&world, "me").await;
     assert_eq!(taken.last().expect("three").key(), "2");
-    let tries: Vec<_> = world
-        .receiver
-        .at("/me")
-        .into_iter()
-        .filter(|r| r.status == Some(422))
-        .collect();
+    let tries: Vec<_> = world.receiver.at("/me").into_iter().filter(|r| r.status == Some(422)).collect();
     assert_eq!(tries.len(), 4, "once, and each step of the schedule");
     for (pair, wait) in tries.windows(2).zip([50, 100, 50]) {
         assert!(pair[1].request.at - pair[0].request.at >= Duration::from_millis(wait) - Duration::from_millis(2));
     }
     let stored = world.rig.stored_events().await;
-    let dead: Vec<_> = stored
-        .iter()
-        .filter(|e| e.deliveries[0].state == DeliveryState::Dead)
-        .collect();
+    let dead: Vec<_> = stored.iter().filter(|e| e.deliveries[0].state == DeliveryState::Dead).collect();
     assert_eq!(dead.len(), 1);
     assert_eq!(world.rig.store.read(|engine| engine.dead("me")).await, Ok(1));
     assert_eq!(dead[0].event.id.to_string(), tries[0].id);
-    let last = attempts(&world, "me")
-        .await
-        .into_iter()
-        .rfind(|a| a.event == tries[0].id)
-        .expect("recorded");
-    assert_eq!(
-        (last.number, last.status, last.answer.as_str()),
-        (4, Some(422), "no such field")
-    );
+    let last = attempts(&world, "me").await.into_iter().rfind(|a| a.event == tries[0].id).expect("recorded");
+    assert_eq!((last.number, last.status, last.answer.as_str()), (4, Some(422), "no such field"));
     assert_eq!(last.error.as_deref(), Some("the receiver answered 422"));
     // Again, by hand.
     world.receiver.status("/me", 200);
-    let requeued = Requeued {
-        position: dead[0].position,
-        content: None,
-    };
+    let requeued = Requeued { position: dead[0].position, content: None };
     let written = world.rig.store.write(Op::Requeue("me".into(), vec![requeued])).await;
-    let Ok(Written::Queued(queued)) = written else {
-        panic!("{written:?}")
-    };
+    let Ok(Written::Queued(queued)) = written else { panic!("{written:?}") };
     world.rig.deliveries.queued(queued).await;
     let replayed = world.receiver.wait_taken("/me", 4).await.pop().expect("four");
     assert_eq!((&replayed.id, &replayed.bytes), (&tries[0].id, &tries[0].bytes));
@@ -350,24 +274,18 @@ async fn a_poison_event_delays_only_its_record() {
     for reply in [Reply::from(Answer::new(503, "")), Reply::Close] {
         let mut world = World::start(&to(&[("me", "retry.schedule = [\"50ms\"]")])).await;
         world.poll().await;
-        world.receiver.answers("/me", move |received: &Received| {
-            if received.key() == "7" {
-                reply.clone()
-            } else {
-                Answer::new(200, "").into()
-            }
-        });
+        world.receiver.answers(
+            "/me",
+            move |received: &Received| {
+                if received.key() == "7" { reply.clone() } else { Answer::new(200, "").into() }
+            },
+        );
         world.upstream.fill(20);
         world.poll().await;
         assert_eq!(world.receiver.wait_taken("/me", 19).await.len(), 19);
         // It never dies of it.
         eventually("it alone waits", async || status(&world, "me").await.waiting == 1).await;
-        assert!(
-            states(&world)
-                .await
-                .iter()
-                .all(|(_, state)| *state != DeliveryState::Dead)
-        );
+        assert!(states(&world).await.iter().all(|(_, state)| *state != DeliveryState::Dead));
     }
 }
 
@@ -375,13 +293,12 @@ async fn a_poison_event_delays_only_its_record() {
 async fn a_receiver_that_never_answers_costs_its_own_lane() {
     let mut world = World::start(&to(&[("me", "timeout = \"10s\"")])).await;
     world.poll().await;
-    world.receiver.answers("/me", |received: &Received| {
-        if received.key() == "1" {
-            Reply::Hang
-        } else {
-            Answer::new(200, "").into()
-        }
-    });
+    world.receiver.answers(
+        "/me",
+        |received: &Received| {
+            if received.key() == "1" { Reply::Hang } else { Answer::new(200, "").into() }
+        },
+    );
     world.upstream.fill(20);
     world.poll().await;
     let began = Instant::now();
@@ -401,32 +318,16 @@ async fn no_answer_in_time_is_tried_again() {
     let mut first = true;
     let part = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc".to_vec();
     world.receiver.answers("/me", move |_| {
-        if std::mem::take(&mut first) {
-            Reply::Part(part.clone())
-        } else {
-            Answer::new(204, "").into()
-        }
+        if std::mem::take(&mut first) { Reply::Part(part.clone()) } else { Answer::new(204, "").into() }
     });
     world.upstream.fill(1);
     world.poll().await;
     let taken = world.receiver.wait_taken("/me", 1).await;
     empty(&world, "me").await;
     let all = world.receiver.at("/me");
-    assert_eq!(
-        (all.len(), all[0].id == taken[0].id),
-        (2, true),
-        "svix's deadline ended with the headers"
-    );
+    assert_eq!((all.len(), all[0].id == taken[0].id), (2, true), "svix's deadline ended with the headers");
     let recorded = attempts(&world, "me").await;
-    assert!(
-        recorded[0]
-            .error
-            .as_ref()
-            .unwrap()
-            .contains("did not answer within 500ms"),
-        "{:?}",
-        recorded[0]
-    );
+    assert!(recorded[0].error.as_ref().unwrap().contains("did not answer within 500ms"), "{:?}", recorded[0]);
     assert_eq!((recorded[0].status, recorded[1].status), (None, Some(204)));
 }
 
@@ -440,13 +341,8 @@ async fn ids_are_stable_over_restarts() {
     world.upstream.fill(3);
     world.poll().await;
     world.receiver.wait("/me", 4).await;
-    let ids: BTreeMap<u64, String> = world
-        .rig
-        .stored_events()
-        .await
-        .iter()
-        .map(|e| (e.event.sequence, e.event.id.to_string()))
-        .collect();
+    let ids: BTreeMap<u64, String> =
+        world.rig.stored_events().await.iter().map(|e| (e.event.sequence, e.event.id.to_string())).collect();
     for _ in 0..3 {
         let before = world.receiver.at("/me").len();
         world.restart(&text).await;
@@ -467,22 +363,14 @@ async fn ids_are_stable_over_restarts() {
 #[tokio::test]
 async fn secrets_rotate() {
     const NEW: &str = "whsec_ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=";
-    let both = to(&[(
-        "me",
-        &format!("sign.standard.secrets = [{{ value = \"{NEW}\" }}, {{ value = \"SECRET\" }}]"),
-    )]);
+    let both = to(&[("me", &format!("sign.standard.secrets = [{{ value = \"{NEW}\" }}, {{ value = \"SECRET\" }}]"))]);
     let mut world = created(&both, 1).await;
     // The receiver still has the old one.
     let received = world.receiver.wait_taken("/me", 1).await.remove(0);
     let signature = received.request.header("webhook-signature").unwrap();
     let parts: Vec<_> = signature.split(' ').collect();
     assert_eq!(parts.len(), 2);
-    assert!(
-        parts
-            .iter()
-            .all(|part| part.starts_with("v1,") && part.matches(',').count() == 1),
-        "{signature}"
-    );
+    assert!(parts.iter().all(|part| part.starts_with("v1,") && part.matches(',').count() == 1), "{signature}");
     // Now it has the new one, and then the sender forgets the old one.
     world.receiver.secrets(&[NEW]);
     world.restart(&both).await;
@@ -494,10 +382,7 @@ async fn secrets_rotate() {
     world.upstream.fill(3);
     world.poll().await;
     let last = world.receiver.wait_taken("/me", 3).await.pop().unwrap();
-    assert_eq!(
-        last.request.header("webhook-signature").unwrap().matches("v1,").count(),
-        1
-    );
+    assert_eq!(last.request.header("webhook-signature").unwrap().matches("v1,").count(), 1);
 }
 
 /// A request that took a while to be sent again is signed for that moment.
@@ -506,9 +391,7 @@ async fn each_attempt_is_signed_anew() {
     let mut world = World::start(&to(&[("me", "retry.schedule = [\"1100ms\"]")])).await;
     world.poll().await;
     let mut first = true;
-    world.receiver.answers("/me", move |_| {
-        Answer::new(if std::mem::take(&mut first) { 500 } else { 200 }, "").into()
-    });
+    world.receiver.answers("/me", move |_| Answer::new(if std::mem::take(&mut first) { 500 } else { 200 }, "").into());
     world.upstream.fill(1);
     world.poll().await;
     world.receiver.wait_taken("/me", 1).await;
@@ -539,10 +422,7 @@ async fn retry_after_is_obeyed_in_full() {
         world.receiver.wait_taken("/me", 1).await;
         let all = world.receiver.at("/me");
         assert_eq!(all.len(), 2);
-        assert!(
-            all[1].request.at - all[0].request.at >= Duration::from_millis(1190),
-            "{code}"
-        );
+        assert!(all[1].request.at - all[0].request.at >= Duration::from_millis(1190), "{code}");
     }
 }
 
@@ -552,9 +432,7 @@ async fn redirects_are_not_followed_and_a_304_is_no_success() {
         let mut world = World::start(&to(&[("me", "retry.schedule = [\"50ms\"]")])).await;
         world.poll().await;
         let target = format!("{}/elsewhere", world.receiver.origin());
-        world.receiver.answers("/me", move |_| {
-            Answer::new(code, "").header("location", target.clone()).into()
-        });
+        world.receiver.answers("/me", move |_| Answer::new(code, "").header("location", target.clone()).into());
         world.upstream.fill(1);
         world.poll().await;
         empty(&world, "me").await;
@@ -572,41 +450,19 @@ async fn an_error_in_payload_or_when_is_a_dead_letter_at_once() {
     ] {
         let mut world = World::start(&to(&[("me", lines)])).await;
         world.poll().await;
-        world
-            .upstream
-            .set(&[("1", r#"{"id":1,"name":5}"#), ("2", r#"{"id":2,"name":"Two"}"#)]);
+        world.upstream.set(&[("1", r#"{"id":1,"name":5}"#), ("2", r#"{"id":2,"name":"Two"}"#)]);
         world.poll().await;
         if !lines.contains("empty") {
             world.receiver.wait_taken("/me", 1).await;
         }
         empty(&world, "me").await;
-        let dead: Vec<_> = states(&world)
-            .await
-            .into_iter()
-            .filter(|(_, state)| *state == DeliveryState::Dead)
-            .collect();
+        let dead: Vec<_> =
+            states(&world).await.into_iter().filter(|(_, state)| *state == DeliveryState::Dead).collect();
         assert_eq!(dead[0], ("1".into(), DeliveryState::Dead), "{lines}");
         let event = world.rig.stored_events().await.remove(0);
-        let bellpull::model::Content::Dead(error) = &event.event.deliveries[0].content else {
-            panic!("{event:?}")
-        };
-        assert!(
-            error.starts_with(if lines.starts_with("when") {
-                "`when`"
-            } else {
-                "`payload`"
-            }),
-            "{error}"
-        );
-        assert_eq!(
-            world
-                .receiver
-                .at("/me")
-                .iter()
-                .filter(|r| r.body["data"]["key"] == "1")
-                .count(),
-            0
-        );
+        let bellpull::model::Content::Dead(error) = &event.event.deliveries[0].content else { panic!("{event:?}") };
+        assert!(error.starts_with(if lines.starts_with("when") { "`when`" } else { "`payload`" }), "{error}");
+        assert_eq!(world.receiver.at("/me").iter().filter(|r| r.body["data"]["key"] == "1").count(), 0);
     }
 }
 
@@ -621,20 +477,13 @@ async fn a_huge_answer_is_cut() {
                 return Answer::new(200, "").into();
             }
             let head = format!("HTTP/1.1 {code} x\r\ncontent-length: 104857600\r\n\r\n").into_bytes();
-            Reply::Endless {
-                head,
-                chunk: vec![b'a'; 1 << 16],
-                times: 1600,
-            }
+            Reply::Endless { head, chunk: vec![b'a'; 1 << 16], times: 1600 }
         });
         let began = Instant::now();
         world.upstream.put(&code.to_string(), &format!("{{\"id\":{code}}}"));
         world.poll().await;
         eventually("the attempt is recorded", async || {
-            attempts(&world, "me")
-                .await
-                .last()
-                .is_some_and(|a| a.status == Some(code))
+            attempts(&world, "me").await.last().is_some_and(|a| a.status == Some(code))
         })
         .await;
         assert!(began.elapsed() < Duration::from_secs(4));
@@ -646,18 +495,11 @@ async fn a_huge_answer_is_cut() {
     let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     std::io::Write::write_all(&mut bomb, &vec![b'b'; 64 << 20]).unwrap();
     let bomb = Arc::new(bomb.finish().unwrap());
-    world.receiver.answers("/me", move |_| {
-        Answer::new(200, bomb.to_vec())
-            .header("content-encoding", "gzip")
-            .into()
-    });
+    world.receiver.answers("/me", move |_| Answer::new(200, bomb.to_vec()).header("content-encoding", "gzip").into());
     world.upstream.put("5", r#"{"id":5}"#);
     world.poll().await;
     eventually("the attempt is recorded", async || {
-        attempts(&world, "me")
-            .await
-            .last()
-            .is_some_and(|a| a.answer.starts_with('b'))
+        attempts(&world, "me").await.last().is_some_and(|a| a.answer.starts_with('b'))
     })
     .await;
     assert_eq!(attempts(&world, "me").await.pop().unwrap().error, None);
@@ -666,14 +508,8 @@ async fn a_huge_answer_is_cut() {
 /// outpost#314: DNS errors were not retried.
 #[tokio::test]
 async fn no_connection_is_no_refusal() {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    for url in [
-        "http://does-not-exist.invalid/hook".to_owned(),
-        format!("http://{closed}/hook"),
-    ] {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for url in ["http://does-not-exist.invalid/hook".to_owned(), format!("http://{closed}/hook")] {
         let text = to(&[("me", "retry.schedule = [\"50ms\"]")]).replace("RECEIVER/me", &url);
         let mut world = World::start(&text).await;
         world.poll().await;
@@ -692,10 +528,7 @@ async fn own_headers_and_method_and_query() {
     let world = created(&to(&[("me", lines)]), 1).await;
     let received = world.receiver.wait_taken("/me", 1).await.remove(0);
     let request = &received.request;
-    assert_eq!(
-        (request.method.as_str(), request.target.as_str()),
-        ("PUT", "/me?token=a%26b")
-    );
+    assert_eq!((request.method.as_str(), request.target.as_str()), ("PUT", "/me?token=a%26b"));
     assert_eq!(
         (request.header("x-from"), request.header("content-type")),
         (Some("bellpull"), Some("application/webhook+json"))
@@ -720,10 +553,7 @@ async fn a_new_endpoint_gets_what_comes_and_a_removed_one_finds_its_queue_again(
     world.receiver.status("/me", 200);
     world.restart(&to(&[("me", ""), ("other", "")])).await;
     let me = world.receiver.wait_taken("/me", 2).await;
-    assert_eq!(
-        me.iter().map(Received::key).collect::<BTreeSet<_>>(),
-        BTreeSet::from(["1", "2"])
-    );
+    assert_eq!(me.iter().map(Received::key).collect::<BTreeSet<_>>(), BTreeSet::from(["1", "2"]));
 }
 
 #[tokio::test]
@@ -745,10 +575,7 @@ async fn every_record_of_a_snapshot_is_sent_again_on_demand() {
     let sent = world.receiver.wait_taken("/me", 450).await;
     let sequences: BTreeSet<u64> = sent.iter().map(Received::sequence).collect();
     assert_eq!(sequences, (1..=450).collect());
-    assert!(
-        sent.iter()
-            .all(|r| r.kind() == "orders.present" && r.body["data"]["after"]["v"] == 0)
-    );
+    assert!(sent.iter().all(|r| r.kind() == "orders.present" && r.body["data"]["after"]["v"] == 0));
     assert!(world.receiver.at("/other").is_empty());
     // Polling goes on from there, and what was known still is.
     assert_eq!(world.poll().await, bellpull::poller::Polling::Unchanged);

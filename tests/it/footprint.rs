@@ -18,10 +18,7 @@ const BINARY_BYTES_MAX: u64 = 25 << 20;
 
 fn rss_kib(id: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("it runs");
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .expect("a line");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
@@ -71,12 +68,7 @@ async fn a_thousand_bridges_take_less_than_60_mib() {
     let committed = || daemon.log().matches("baseline=true").count();
     let until = Instant::now() + Duration::from_secs(30);
     while committed() < BRIDGES {
-        assert!(
-            Instant::now() < until,
-            "{} of {BRIDGES} commits: {}",
-            committed(),
-            tail(&daemon.log())
-        );
+        assert!(Instant::now() < until, "{} of {BRIDGES} commits: {}", committed(), tail(&daemon.log()));
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let at_once = rss_kib(daemon.id());

@@ -4,10 +4,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules in their order.
 fn order(lib: &str) -> Vec<String> {
-    lib.lines()
-        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
-        .map(str::to_owned)
-        .collect()
+    lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).map(str::to_owned).collect()
 }
 
 fn sources(dir: &Path, out: &mut Vec<PathBuf>) {
@@ -59,10 +56,7 @@ fn named(text: &str) -> Vec<String> {
 fn arrows(order: &[String], module: &str, text: &str) -> Vec<String> {
     let rank = |name: &str| order.iter().position(|m| m == name);
     let own = rank(module).unwrap_or_else(|| panic!("{module} is in src/lib.rs"));
-    named(text)
-        .into_iter()
-        .filter(|name| rank(name).is_some_and(|r| r > own))
-        .collect()
+    named(text).into_iter().filter(|name| rank(name).is_some_and(|r| r > own)).collect()
 }
 
 #[test]
@@ -81,11 +75,7 @@ fn imports_point_up_only() {
         }
         let text = std::fs::read_to_string(&file).expect("readable");
         seen += named(&text).len();
-        wrong.extend(
-            arrows(&order, &module, &text)
-                .into_iter()
-                .map(|to| format!("{} -> {to}", inner.display())),
-        );
+        wrong.extend(arrows(&order, &module, &text).into_iter().map(|to| format!("{} -> {to}", inner.display())));
     }
     assert!(seen > 100, "{seen} imports were found");
     assert!(wrong.is_empty(), "arrows that point down: {wrong:#?}");

@@ -101,23 +101,10 @@ impl Random {
 impl Ledger {
     fn new(seed: u64) -> (Arc<Mutex<Self>>, mpsc::UnboundedReceiver<()>) {
         let (sprung, springs) = mpsc::unbounded_channel();
-        let mut ledger = Self {
-            books: BTreeMap::new(),
-            next: 0,
-            random: Random(seed),
-            life: 0,
-            trap: None,
-            sprung,
-        };
+        let mut ledger = Self { books: BTreeMap::new(), next: 0, random: Random(seed), life: 0, trap: None, sprung };
         for bridge in BRIDGES {
             let records = (1..=RECORDS).map(|key| (key, 0)).collect();
-            ledger.books.insert(
-                bridge.into(),
-                Book {
-                    records,
-                    walks: Vec::new(),
-                },
-            );
+            ledger.books.insert(bridge.into(), Book { records, walks: Vec::new() });
         }
         (Arc::new(Mutex::new(ledger)), springs)
     }
@@ -126,16 +113,9 @@ impl Ledger {
     fn change(&mut self) {
         self.next += 1;
         let (at, what, pick) = (self.random.below(4), self.random.below(10), self.random.next());
-        let book = self
-            .books
-            .get_mut(BRIDGES[usize::try_from(at).expect("small")])
-            .expect("a book");
+        let book = self.books.get_mut(BRIDGES[usize::try_from(at).expect("small")]).expect("a book");
         let n = u64::try_from(book.records.len()).expect("small");
-        let key = *book
-            .records
-            .keys()
-            .nth(usize::try_from(pick % n).expect("small"))
-            .expect("a record");
+        let key = *book.records.keys().nth(usize::try_from(pick % n).expect("small")).expect("a record");
         match what {
             // Keys come again: a record may be deleted and created under the same one.
             0 | 1 => drop(book.records.insert(1 + pick % 60, self.next)),
@@ -170,19 +150,11 @@ impl Handler for Api {
                 last.accepted = true;
             }
             let snapshot = book.records.clone();
-            book.walks.push(Walk {
-                snapshot,
-                life,
-                sent: false,
-                accepted: false,
-            });
+            book.walks.push(Walk { snapshot, life, sent: false, accepted: false });
             book.walks.len() - 1
         });
-        let records: Vec<String> = book.walks[walk]
-            .snapshot
-            .iter()
-            .map(|(key, rev)| format!(r#"{{"id":{key},"rev":{rev}}}"#))
-            .collect();
+        let records: Vec<String> =
+            book.walks[walk].snapshot.iter().map(|(key, rev)| format!(r#"{{"id":{key},"rev":{rev}}}"#)).collect();
         let mut answer = if bridge == "paged" {
             let cut: Vec<_> = records.chunks(PAGE).map(|page| page.join(",")).collect();
             let answer = Answer::json(format!("[{}]", cut[page - 1]));
@@ -273,24 +245,14 @@ fn check(books: &BTreeMap<String, Book>, arrivals: &[Arrival]) -> Result<usize, 
     let mut by_id: BTreeMap<&str, &Arrival> = BTreeMap::new();
     let mut highest: BTreeMap<(&str, u64), u64> = BTreeMap::new();
     for arrival in arrivals {
-        let Arrival {
-            id,
-            bridge,
-            stream,
-            sequence,
-            key,
-            ..
-        } = arrival;
+        let Arrival { id, bridge, stream, sequence, key, .. } = arrival;
         let known = by_id.entry(id).or_insert(arrival);
         if known.bytes != arrival.bytes {
             wrong.insert(format!("{id} came with two bodies"));
         }
         match by_place.get(&(bridge.as_str(), stream.as_str(), *sequence)) {
             Some(known) if known.id != *id => {
-                wrong.insert(format!(
-                    "{bridge} #{sequence} came under two ids: {} and {id}",
-                    known.id
-                ));
+                wrong.insert(format!("{bridge} #{sequence} came under two ids: {} and {id}", known.id));
             }
             Some(_) => {}
             None => {
@@ -309,11 +271,7 @@ fn check(books: &BTreeMap<String, Book>, arrivals: &[Arrival]) -> Result<usize, 
         wrong.insert(format!("one store has {} streams", streams.len()));
     }
     for (bridge, book) in books {
-        let events: Vec<&Arrival> = by_place
-            .iter()
-            .filter(|((b, ..), _)| b == bridge)
-            .map(|(_, a)| *a)
-            .collect();
+        let events: Vec<&Arrival> = by_place.iter().filter(|((b, ..), _)| b == bridge).map(|(_, a)| *a).collect();
         for (n, event) in events.iter().enumerate() {
             if event.sequence != u64::try_from(n).expect("small") + 1 {
                 wrong.insert(format!("{bridge}: after #{n} comes #{}", event.sequence));
@@ -326,27 +284,14 @@ fn check(books: &BTreeMap<String, Book>, arrivals: &[Arrival]) -> Result<usize, 
         return Ok(by_place.len());
     }
     let mut text = String::new();
-    wrong
-        .iter()
-        .take(20)
-        .for_each(|line| writeln!(text, "{line}").expect("a string"));
+    wrong.iter().take(20).for_each(|line| writeln!(text, "{line}").expect("a string"));
     Err(text)
 }
 
 fn check_records(bridge: &str, book: &Book, events: &[&Arrival], wrong: &mut BTreeSet<String>) {
-    let baseline = book
-        .walks
-        .iter()
-        .find(|walk| walk.accepted)
-        .map(|walk| walk.snapshot.clone())
-        .unwrap_or_default();
-    let keys: BTreeSet<u64> = book
-        .walks
-        .iter()
-        .flat_map(|w| w.snapshot.keys())
-        .chain(events.iter().map(|e| &e.key))
-        .copied()
-        .collect();
+    let baseline = book.walks.iter().find(|walk| walk.accepted).map(|walk| walk.snapshot.clone()).unwrap_or_default();
+    let keys: BTreeSet<u64> =
+        book.walks.iter().flat_map(|w| w.snapshot.keys()).chain(events.iter().map(|e| &e.key)).copied().collect();
     for key in keys {
         // What the receiver saw of the record, one after the other; `None` is absent.
         let mut seen = vec![baseline.get(&key).copied()];
@@ -362,15 +307,8 @@ fn check_records(bridge: &str, book: &Book, events: &[&Arrival], wrong: &mut BTr
             if event.before == event.after {
                 wrong.insert(format!("{bridge} #{}: record {key} did not change", event.sequence));
             }
-            if !book
-                .walks
-                .iter()
-                .any(|walk| walk.snapshot.get(&key).copied() == event.after)
-            {
-                wrong.insert(format!(
-                    "{bridge} #{}: record {key} never was {:?}",
-                    event.sequence, event.after
-                ));
+            if !book.walks.iter().any(|walk| walk.snapshot.get(&key).copied() == event.after) {
+                wrong.insert(format!("{bridge} #{}: record {key} never was {:?}", event.sequence, event.after));
             }
             seen.push(event.after);
         }
@@ -388,10 +326,8 @@ fn check_records(bridge: &str, book: &Book, events: &[&Arrival], wrong: &mut BTr
             last = Some(state);
         }
         if seen.last().copied().flatten() != book.records.get(&key).copied() {
-            wrong.insert(format!(
-                "{bridge}: record {key} is {:?} in the end; {seen:?} arrived",
-                book.records.get(&key)
-            ));
+            wrong
+                .insert(format!("{bridge}: record {key} is {:?} in the end; {seen:?} arrived", book.records.get(&key)));
         }
     }
 }
@@ -399,11 +335,8 @@ fn check_records(bridge: &str, book: &Book, events: &[&Arrival], wrong: &mut BTr
 fn configuration(upstream: &Server, receiver: &Receiver) -> String {
     let mut text = String::new();
     for bridge in BRIDGES {
-        let pages = if bridge == "paged" {
-            "deletes.after = 1\nsource.http.pages.link = {}"
-        } else {
-            "guard.deletes = 0.9"
-        };
+        let pages =
+            if bridge == "paged" { "deletes.after = 1\nsource.http.pages.link = {}" } else { "guard.deletes = 0.9" };
         write!(
             text,
             "[bridge.{bridge}]\nevery = \"100ms\"\nitems = \".[]\"\nkey = \".id\"\nto = [\"app\"]\n{pages}\n\
@@ -424,22 +357,10 @@ fn configuration(upstream: &Server, receiver: &Receiver) -> String {
 }
 
 fn start(place: &Place, life: u32) -> Child {
-    let log = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(place.path().join("log"))
-        .expect("a log");
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(place.path().join("log")).expect("a log");
     let mut command = Command::from(bellpull());
-    command
-        .arg("--config")
-        .arg(place.file())
-        .arg("run")
-        .current_dir(place.path());
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .kill_on_drop(true);
+    command.arg("--config").arg(place.file()).arg("run").current_dir(place.path());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
     command.spawn().unwrap_or_else(|e| panic!("life {life}: {e}"))
 }
 
@@ -472,28 +393,14 @@ async fn run(seed: u64, cycles: u32) -> Figures {
     let log = || std::fs::read_to_string(place.path().join("log")).unwrap_or_default();
     // The baseline, before anything changes.
     let mut child = start(&place, 0);
-    let accepted = |all: usize| {
-        lock()
-            .books
-            .values()
-            .all(|book| book.walks.iter().filter(|w| w.accepted).count() >= all)
-    };
-    eventually(&format!("every bridge has its baseline: {}", log()), async || {
-        accepted(1)
-    })
-    .await;
+    let accepted =
+        |all: usize| lock().books.values().all(|book| book.walks.iter().filter(|w| w.accepted).count() >= all);
+    eventually(&format!("every bridge has its baseline: {}", log()), async || accepted(1)).await;
     let mut kills: BTreeMap<Stage, u32> = BTreeMap::new();
     for cycle in 0..cycles {
         // The commit is short, and missed more often than hit.
-        let stages = [
-            Stage::Poll,
-            Stage::Commit,
-            Stage::Commit,
-            Stage::Commit,
-            Stage::Delivery,
-            Stage::Record,
-            Stage::Any,
-        ];
+        let stages =
+            [Stage::Poll, Stage::Commit, Stage::Commit, Stage::Commit, Stage::Delivery, Stage::Record, Stage::Any];
         let stage = stages[usize::try_from(lock().random.below(7)).expect("small")];
         let wait = {
             let mut ledger = lock();
@@ -507,21 +414,14 @@ async fn run(seed: u64, cycles: u32) -> Figures {
         if stage == Stage::Any {
             sleep(wait * 40).await;
         } else if timeout(Duration::from_secs(10), springs.recv()).await.is_err() {
-            panic!(
-                "seed {seed}, cycle {cycle}: nothing came to {stage:?} within ten seconds: {}",
-                log()
-            );
+            panic!("seed {seed}, cycle {cycle}: nothing came to {stage:?} within ten seconds: {}", log());
         }
         let arrived = receiver.received().len();
         if stage != Stage::Any {
             // tokio's timers count milliseconds.
             tokio::task::block_in_place(|| std::thread::sleep(wait));
         }
-        assert!(
-            child.try_wait().expect("a child").is_none(),
-            "the daemon ended by itself: {}",
-            log()
-        );
+        assert!(child.try_wait().expect("a child").is_none(), "the daemon ended by itself: {}", log());
         child.start_kill().expect("killed");
         child.wait().await.expect("ended");
         let reached = match stage {
@@ -550,10 +450,7 @@ async fn run(seed: u64, cycles: u32) -> Figures {
     // Undisturbed until quiet: every bridge was asked twice after the last change, and nothing arrives any more.
     let quiet = accepted_now(&ledger);
     eventually("the last state is accepted", async || {
-        lock()
-            .books
-            .iter()
-            .all(|(bridge, book)| book.walks.iter().filter(|w| w.accepted).count() >= quiet[bridge] + 3)
+        lock().books.iter().all(|(bridge, book)| book.walks.iter().filter(|w| w.accepted).count() >= quiet[bridge] + 3)
     })
     .await;
     let mut last = (0, Instant::now());
@@ -567,12 +464,7 @@ async fn run(seed: u64, cycles: u32) -> Figures {
     let arrivals: Vec<Arrival> = receiver.received().iter().map(Arrival::of).collect();
     let ledger = lock();
     match check(&ledger.books, &arrivals) {
-        Ok(events) => Figures {
-            changes: ledger.next,
-            events,
-            arrivals: arrivals.len(),
-            kills,
-        },
+        Ok(events) => Figures { changes: ledger.next, events, arrivals: arrivals.len(), kills },
         Err(wrong) => panic!("seed {seed}: the books do not agree:\n{wrong}\n{}", log()),
     }
 }
@@ -596,10 +488,7 @@ fn seed() -> u64 {
 fn report(seed: u64, figures: &Figures) {
     println!("seed {seed} (BELLPULL_LEDGER_SEED)");
     println!("kills by stage: {:?}", figures.kills);
-    println!(
-        "{} changes made, {} events received in {} requests",
-        figures.changes, figures.events, figures.arrivals
-    );
+    println!("{} changes made, {} events received in {} requests", figures.changes, figures.events, figures.arrivals);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -620,11 +509,7 @@ async fn two_hundred_kills() {
     report(seed, &figures);
     assert!(figures.changes >= 1_000, "{} changes", figures.changes);
     for stage in [Stage::Poll, Stage::Commit, Stage::Delivery] {
-        assert!(
-            figures.kills.get(&stage).is_some_and(|n| *n >= 10),
-            "{stage:?}: {:?}",
-            figures.kills
-        );
+        assert!(figures.kills.get(&stage).is_some_and(|n| *n >= 10), "{stage:?}: {:?}", figures.kills);
     }
 }
 
@@ -747,11 +632,7 @@ async fn hasty_run(honest: bool) -> Result<usize, String> {
     let mut rig = Rig::start(engine.clone(), &text).await;
     let delivered = async |rig: &Rig| {
         eventually("the queue is empty", async || {
-            rig.deliveries
-                .status()
-                .await
-                .values()
-                .all(|s| s.waiting + s.in_flight == 0)
+            rig.deliveries.status().await.values().all(|s| s.waiting + s.in_flight == 0)
         })
         .await;
     };

@@ -26,11 +26,7 @@ fn list(lines: &str) -> String {
 }
 
 fn changed(created: u64, updated: u64, deleted: u64) -> Polling {
-    Polling::Changed {
-        created,
-        updated,
-        deleted,
-    }
+    Polling::Changed { created, updated, deleted }
 }
 
 #[tokio::test]
@@ -53,15 +49,9 @@ async fn an_emitted_first_poll_creates_every_record() {
 #[tokio::test]
 async fn created_updated_and_deleted_arrive_once_with_a_patch_that_applies() {
     let mut world = World::start(LIST).await;
-    world.upstream.set(&[
-        ("1", r#"{"id":1,"status":"open"}"#),
-        ("2", r#"{"id":2,"status":"open"}"#),
-    ]);
+    world.upstream.set(&[("1", r#"{"id":1,"status":"open"}"#), ("2", r#"{"id":2,"status":"open"}"#)]);
     world.poll().await;
-    world.upstream.set(&[
-        ("1", r#"{"id":1,"status":"paid"}"#),
-        ("3", r#"{"id":3,"status":"open"}"#),
-    ]);
+    world.upstream.set(&[("1", r#"{"id":1,"status":"paid"}"#), ("3", r#"{"id":3,"status":"open"}"#)]);
     assert_eq!(world.poll().await, changed(1, 1, 1));
     assert_eq!(world.poll().await, Polling::Unchanged);
     let mut received = world.receiver.wait_taken("/me", 3).await;
@@ -73,25 +63,13 @@ async fn created_updated_and_deleted_arrive_once_with_a_patch_that_applies() {
         check_patch(&received.body);
     }
     let lines: Vec<_> = received.iter().map(|r| line(&r.body)).collect();
-    assert_eq!(
-        lines,
-        ["orders.created 3 #1", "orders.updated 1 #2", "orders.deleted 2 #3"]
-    );
+    assert_eq!(lines, ["orders.created 3 #1", "orders.updated 1 #2", "orders.deleted 2 #3"]);
     let [created, updated, deleted] = received.iter().map(|r| &r.body["data"]).collect::<Vec<_>>()[..] else {
         panic!("three")
     };
-    assert_eq!(
-        (created.get("before"), &created["after"]),
-        (None, &json!({"id":3,"status":"open"}))
-    );
-    assert_eq!(
-        (&deleted["before"], deleted.get("after")),
-        (&json!({"id":2,"status":"open"}), None)
-    );
-    assert_eq!(
-        updated["patch"],
-        json!([{ "op": "replace", "path": "/status", "value": "paid" }])
-    );
+    assert_eq!((created.get("before"), &created["after"]), (None, &json!({"id":3,"status":"open"})));
+    assert_eq!((&deleted["before"], deleted.get("after")), (&json!({"id":2,"status":"open"}), None));
+    assert_eq!(updated["patch"], json!([{ "op": "replace", "path": "/status", "value": "paid" }]));
     assert_eq!(updated["stream"].as_str(), Some(&**world.rig.store.stream()));
     assert_eq!(world.receiver.received().len(), 3);
 }
@@ -111,19 +89,11 @@ async fn a_record_that_turns_back_is_a_change_each_time() {
 #[tokio::test]
 async fn order_and_spelling_are_no_change() {
     let mut world = World::start(LIST).await;
-    world
-        .upstream
-        .set(&[("1", r#"{"id":1,"a":1.0,"b":[1,2]}"#), ("2", r#"{"id":2}"#)]);
+    world.upstream.set(&[("1", r#"{"id":1,"a":1.0,"b":[1,2]}"#), ("2", r#"{"id":2}"#)]);
     world.poll().await;
-    world
-        .upstream
-        .set(&[("2", r#"{ "id" : 2 }"#), ("1", r#"{"b":[1,2],"a":1,"id":1}"#)]);
+    world.upstream.set(&[("2", r#"{ "id" : 2 }"#), ("1", r#"{"b":[1,2],"a":1,"id":1}"#)]);
     assert_eq!(world.poll().await, Polling::Same);
-    assert_eq!(
-        world.poll().await,
-        Polling::Unchanged,
-        "the later bytes are the accepted ones now"
-    );
+    assert_eq!(world.poll().await, Polling::Unchanged, "the later bytes are the accepted ones now");
     assert!(world.rig.lines().await.is_empty());
 }
 
@@ -132,28 +102,12 @@ async fn order_and_spelling_are_no_change() {
 async fn every_kind_of_pages_brings_all_records() {
     for (paging, items, lines) in [
         (Paging::Link(2), ".[]", "source.http.pages.link = {}"),
-        (
-            Paging::Page(2),
-            ".[]",
-            "source.http.pages.page = { size-param = \"per_page\", size = 2 }",
-        ),
+        (Paging::Page(2), ".[]", "source.http.pages.page = { size-param = \"per_page\", size = 2 }"),
         (Paging::Page(2), ".[]", "source.http.pages.page = {}"),
-        (
-            Paging::Offset(2),
-            ".[]",
-            "source.http.pages.offset = { limit-param = \"limit\", limit = 2 }",
-        ),
+        (Paging::Offset(2), ".[]", "source.http.pages.offset = { limit-param = \"limit\", limit = 2 }"),
         (Paging::Offset(2), ".[]", "source.http.pages.offset = {}"),
-        (
-            Paging::Cursor(2),
-            ".data[]",
-            "source.http.pages.cursor = { param = \"cursor\", next = \".next_cursor\" }",
-        ),
-        (
-            Paging::NextUrl(2),
-            ".data[]",
-            "source.http.pages.next-url = { next = \".next\" }",
-        ),
+        (Paging::Cursor(2), ".data[]", "source.http.pages.cursor = { param = \"cursor\", next = \".next_cursor\" }"),
+        (Paging::NextUrl(2), ".data[]", "source.http.pages.next-url = { next = \".next\" }"),
         (
             Paging::PageInBody(2),
             ".[]",
@@ -172,11 +126,7 @@ async fn every_kind_of_pages_brings_all_records() {
         world.upstream.remove("7");
         assert_eq!(world.poll().await, changed(0, 0, 1), "{paging:?}");
         assert_eq!(world.poll().await, Polling::Unchanged, "{paging:?}");
-        assert_eq!(
-            world.rig.lines().await,
-            ["orders.updated 7 #1", "orders.deleted 7 #2"],
-            "{paging:?}"
-        );
+        assert_eq!(world.rig.lines().await, ["orders.updated 7 #1", "orders.deleted 7 #2"], "{paging:?}");
     }
 }
 
@@ -187,13 +137,7 @@ async fn the_parameters_of_pages_are_sent_as_the_file_says() {
     world.upstream.next(Answer::json(r#"[{"id":4}]"#));
     world.poll().await;
     let targets: Vec<_> = world.upstream.requests().into_iter().map(|r| r.target).collect();
-    assert_eq!(
-        targets,
-        [
-            "/items?q=a+b%26c&tag=x&tag=y&count=3&from=0",
-            "/items?q=a+b%26c&tag=x&tag=y&count=3&from=3"
-        ]
-    );
+    assert_eq!(targets, ["/items?q=a+b%26c&tag=x&tag=y&count=3&from=0", "/items?q=a+b%26c&tag=x&tag=y&count=3&from=3"]);
 }
 
 /// What a walk knows of a page's bytes was kept by the bytes alone: a page of unchanged records that moved to another
@@ -256,15 +200,10 @@ async fn a_repeated_cursor_is_an_error_and_changes_nothing() {
     world.upstream.next(Answer::json(r#"{"data":[{"id":2}],"next":"b"}"#));
     world.upstream.next(Answer::json(r#"{"data":[{"id":3}],"next":"a"}"#));
     let error = world.fail().await;
-    assert!(
-        error.ends_with("comes again: it was asked for before; the walk would never end"),
-        "{error}"
-    );
+    assert!(error.ends_with("comes again: it was asked for before; the walk would never end"), "{error}");
     assert_eq!(world.rig.export().await, before);
     world.upstream.next(Answer::json(r#"{"data":[{"id":1}],"next":"a"}"#));
-    world
-        .upstream
-        .always(Some(Answer::json(r#"{"data":[{"id":2}],"next":"a"}"#).into()));
+    world.upstream.always(Some(Answer::json(r#"{"data":[{"id":2}],"next":"a"}"#).into()));
     let error = world.fail().await;
     assert!(error.contains("page 3 of") && error.contains("comes again"), "{error}");
 }
@@ -275,10 +214,7 @@ async fn a_page_with_the_records_of_an_earlier_one_is_an_error() {
     // An API that ignores its parameter.
     world.upstream.fill(2);
     let error = world.fail().await;
-    assert!(
-        error.contains("page 2 of") && error.contains("it has the bytes of an earlier page"),
-        "{error}"
-    );
+    assert!(error.contains("page 2 of") && error.contains("it has the bytes of an earlier page"), "{error}");
 }
 
 #[tokio::test]
@@ -309,17 +245,11 @@ async fn a_redirect_within_the_origin_is_followed_with_its_credentials() {
     ))
     .await;
     world.upstream.fill(1);
-    world
-        .upstream
-        .next(Answer::new(302, "").header("location", "/elsewhere?a=1"));
+    world.upstream.next(Answer::new(302, "").header("location", "/elsewhere?a=1"));
     assert_eq!(world.poll().await, Polling::Baseline { records: 1 });
     let last = world.upstream.last();
     assert_eq!(
-        (
-            last.target.as_str(),
-            last.header("authorization"),
-            last.header("x-mine")
-        ),
+        (last.target.as_str(), last.header("authorization"), last.header("x-mine")),
         ("/elsewhere?a=1", Some("Bearer hush"), Some("1"))
     );
 }
@@ -328,9 +258,7 @@ async fn a_redirect_within_the_origin_is_followed_with_its_credentials() {
 async fn a_redirect_to_another_origin_is_refused_and_nothing_is_sent_there() {
     let (other, seen) = other_host().await;
     let mut world = World::start(&list("source.http.auth.bearer.secret = { value = \"hush\" }")).await;
-    world
-        .upstream
-        .next(Answer::new(307, "").header("location", format!("{}/items", other.origin())));
+    world.upstream.next(Answer::new(307, "").header("location", format!("{}/items", other.origin())));
     let error = world.fail().await;
     assert!(
         error.contains(&format!("names the redirect target {}", other.origin())) && error.contains("`redirects-to`"),
@@ -349,14 +277,9 @@ async fn credentials_do_not_leave_for_an_origin_that_redirects_to_names() {
         source.http.headers = { cookie = \"session=1\", accept = \"application/json\" }\n\
         source.http.redirects-to = [\"OTHER\"]";
     let mut world = World::start(&list(lines).replace("OTHER", &other.origin())).await;
-    world
-        .upstream
-        .next(Answer::new(302, "").header("location", format!("{}/items", other.origin())));
+    world.upstream.next(Answer::new(302, "").header("location", format!("{}/items", other.origin())));
     world.poll().await;
-    assert_eq!(
-        world.upstream.last().query.get("key").map(String::as_str),
-        Some("hushed")
-    );
+    assert_eq!(world.upstream.last().query.get("key").map(String::as_str), Some("hushed"));
     let seen = seen.lock().unwrap();
     let request = &seen[0];
     let mut names: Vec<_> = request.headers().iter().map(|(name, _)| name.as_str()).collect();
@@ -368,9 +291,7 @@ async fn credentials_do_not_leave_for_an_origin_that_redirects_to_names() {
 #[tokio::test]
 async fn redirects_that_never_end_are_an_error() {
     let mut world = World::start(&list("source.http.redirects = 2")).await;
-    world
-        .upstream
-        .always(Some(Answer::new(301, "").header("location", "/items").into()));
+    world.upstream.always(Some(Answer::new(301, "").header("location", "/items").into()));
     let error = world.fail().await;
     assert!(error.ends_with("redirects more than 2 times (`redirects`)"), "{error}");
     assert_eq!(world.upstream.count(), 3);
@@ -387,11 +308,7 @@ async fn every_kind_of_auth() {
             "authorization",
             "Basic YmVsbDpwdWxs",
         ),
-        (
-            "source.http.auth.bearer.secret = { value = \"hush\" }",
-            "authorization",
-            "Bearer hush",
-        ),
+        ("source.http.auth.bearer.secret = { value = \"hush\" }", "authorization", "Bearer hush"),
         (
             "source.http.auth.header = { name = \"x-token\", value = { value = \"hush\" }, prefix = \"token \" }",
             "x-token",
@@ -418,11 +335,9 @@ async fn no_secret_leaves_the_request() {
     world.poll().await;
     world.upstream.fill(1);
     assert_eq!(world.poll().await, Polling::Held);
-    for reply in [
-        Answer::new(500, "down"),
-        Answer::json("{"),
-        Answer::new(302, "").header("location", "http://127.0.0.2/"),
-    ] {
+    for reply in
+        [Answer::new(500, "down"), Answer::json("{"), Answer::new(302, "").header("location", "http://127.0.0.2/")]
+    {
         world.upstream.next(reply);
         let error = world.fail().await;
         assert!(!error.contains("topsecret"), "{error}");
@@ -472,19 +387,13 @@ async fn newline_delimited_json() {
 #[tokio::test]
 async fn since_sends_the_highest_mark_and_absence_means_nothing() {
     let lines = "source.http.headers = {}\n[bridge.orders.since]\nparam = \"after\"\nfrom = \".seq\"\norder = \"number\"\nstart = 0\noverlap = 1\n[bridge.orders.source.http]\nurl = \"UPSTREAM/items\"";
-    let text = LIST
-        .replace("source.http.url = \"UPSTREAM/items\"", lines)
-        .replace("source.http.headers = {}\n", "");
+    let text = LIST.replace("source.http.url = \"UPSTREAM/items\"", lines).replace("source.http.headers = {}\n", "");
     let mut world = World::start(&text).await;
     let after = |world: &World| world.upstream.last().query["after"].clone();
-    world
-        .upstream
-        .next(Answer::json(r#"[{"id":1,"seq":9},{"id":2,"seq":10}]"#));
+    world.upstream.next(Answer::json(r#"[{"id":1,"seq":9},{"id":2,"seq":10}]"#));
     world.poll().await;
     assert_eq!(after(&world), "0");
-    world.upstream.next(Answer::json(
-        r#"[{"id":2,"seq":10},{"id":3,"seq":123456789012345678901234567890}]"#,
-    ));
+    world.upstream.next(Answer::json(r#"[{"id":2,"seq":10},{"id":3,"seq":123456789012345678901234567890}]"#));
     assert_eq!(world.poll().await, changed(1, 0, 0), "the overlap's record is known");
     assert_eq!(after(&world), "9");
     world.upstream.next(Answer::json("[]"));
@@ -496,10 +405,7 @@ async fn since_sends_the_highest_mark_and_absence_means_nothing() {
     // The mark survives a restart, and a failed poll moves nothing.
     world.upstream.next(Answer::json(r#"[{"id":5,"seq":1e99}]"#));
     let error = world.fail().await;
-    assert!(
-        error.contains("`since.from`") && error.contains("which is no whole number"),
-        "{error}"
-    );
+    assert!(error.contains("`since.from`") && error.contains("which is no whole number"), "{error}");
     world.restart(&text).await;
     world.upstream.next(Answer::json("[]"));
     world.poll().await;
@@ -541,10 +447,7 @@ async fn a_document_is_created_updated_and_deleted() {
     world.poll().await;
     world.upstream.next(Answer::json(r#"{"up":true}"#));
     assert_eq!(world.poll().await, changed(1, 0, 0));
-    assert_eq!(
-        world.rig.lines().await,
-        ["status.updated  #1", "status.deleted  #2", "status.created  #3"]
-    );
+    assert_eq!(world.rig.lines().await, ["status.updated  #1", "status.deleted  #2", "status.created  #3"]);
     world.rig.events().await.iter().for_each(check_patch);
     world.upstream.next(Answer::new(500, ""));
     world.fail().await;
@@ -562,29 +465,16 @@ async fn a_document_that_is_not_there_at_first_is_created_when_it_comes() {
 
 #[tokio::test]
 async fn unordered_arrays_and_ignored_fields_are_no_change() {
-    let mut world = World::start(&list(
-        "ignore = [\".seen_at\", \".meta.views\"]\nunordered = [\".tags\"]",
-    ))
-    .await;
-    world
-        .upstream
-        .set(&[("1", r#"{"id":1,"seen_at":1,"meta":{"views":1},"tags":["a","b"],"v":0}"#)]);
+    let mut world = World::start(&list("ignore = [\".seen_at\", \".meta.views\"]\nunordered = [\".tags\"]")).await;
+    world.upstream.set(&[("1", r#"{"id":1,"seen_at":1,"meta":{"views":1},"tags":["a","b"],"v":0}"#)]);
     world.poll().await;
-    world
-        .upstream
-        .set(&[("1", r#"{"id":1,"seen_at":2,"meta":{"views":7},"tags":["b","a"],"v":0}"#)]);
+    world.upstream.set(&[("1", r#"{"id":1,"seen_at":2,"meta":{"views":7},"tags":["b","a"],"v":0}"#)]);
     assert_eq!(world.poll().await, Polling::Same);
-    world
-        .upstream
-        .set(&[("1", r#"{"id":1,"seen_at":3,"meta":{"views":9},"tags":["b","a"],"v":1}"#)]);
+    world.upstream.set(&[("1", r#"{"id":1,"seen_at":3,"meta":{"views":9},"tags":["b","a"],"v":1}"#)]);
     assert_eq!(world.poll().await, changed(0, 1, 0));
     let event = &world.rig.events().await[0];
     check_patch(event);
-    assert_eq!(
-        event["data"]["after"]["seen_at"],
-        json!(3),
-        "an ignored field is in `after`"
-    );
+    assert_eq!(event["data"]["after"]["seen_at"], json!(3), "an ignored field is in `after`");
 }
 
 #[tokio::test]
@@ -599,9 +489,7 @@ async fn numbers_keep_their_digits_to_the_webhook() {
     assert!(sent.contains(text), "{sent}");
     world.upstream.set(&[("1", &text.replace("123,", "124,"))]);
     assert_eq!(world.poll().await, changed(0, 1, 0), "a digit beyond any float's");
-    world
-        .upstream
-        .set(&[("1", &text.replace("123,", "124,").replace("1.10", "1.1000"))]);
+    world.upstream.set(&[("1", &text.replace("123,", "124,").replace("1.10", "1.1000"))]);
     assert_eq!(world.poll().await, Polling::Same);
 }
 
@@ -646,43 +534,25 @@ sign.standard.secrets = [{ value = "SECRET" }]
     world.receiver.wait_taken("/one", 2).await;
     world.receiver.wait_taken("/two", 2).await;
     let bodies = |path: &str| {
-        let mut all: Vec<_> = world
-            .receiver
-            .taken(path)
-            .into_iter()
-            .map(|r| r.body.to_string())
-            .collect();
+        let mut all: Vec<_> = world.receiver.taken(path).into_iter().map(|r| r.body.to_string()).collect();
         all.sort();
         all
     };
     assert_eq!(bodies("/one"), [r#"{"route":1,"v":9}"#, r#"{"route":2}"#]);
-    assert_eq!(
-        bodies("/two"),
-        [r#"{"text":"orders.created 3"}"#, r#"{"text":"orders.updated 1"}"#]
-    );
-    assert_eq!(
-        world.rig.lines().await.len(),
-        5,
-        "a sequence counts every event, before any filter"
-    );
+    assert_eq!(bodies("/two"), [r#"{"text":"orders.created 3"}"#, r#"{"text":"orders.updated 1"}"#]);
+    assert_eq!(world.rig.lines().await.len(), 5, "a sequence counts every event, before any filter");
 }
 
 #[tokio::test]
 async fn retry_after_delays_the_next_poll_and_never_hastens_it() {
     let mut world = World::start(LIST).await;
     world.upstream.fill(1);
-    world
-        .upstream
-        .next(Answer::new(429, "slow down").header("retry-after", "7"));
+    world.upstream.next(Answer::new(429, "slow down").header("retry-after", "7"));
     let outcome = world.rig.poll().await;
     assert!(outcome.result.is_err());
     assert_eq!(outcome.hint, Some(Duration::from_secs(7)));
     world.upstream.next(Answer::json("[]").header("retry-after", "1.5"));
-    assert_eq!(
-        world.rig.poll().await.hint,
-        Some(Duration::from_millis(1500)),
-        "of a good answer too"
-    );
+    assert_eq!(world.rig.poll().await.hint, Some(Duration::from_millis(1500)), "of a good answer too");
     assert_eq!(world.rig.poll().await.hint, None);
 }
 
@@ -734,12 +604,7 @@ async fn a_304_is_a_complete_poll() {
     world.upstream.remove("3");
     assert_eq!(world.poll().await, Polling::Same);
     assert_eq!(world.poll().await, changed(0, 0, 1), "304: still missing");
-    let asked = world
-        .upstream
-        .requests()
-        .iter()
-        .filter(|r| r.header("if-none-match").is_some())
-        .count();
+    let asked = world.upstream.requests().iter().filter(|r| r.header("if-none-match").is_some()).count();
     assert_eq!(asked, 3);
     assert_eq!(world.poll().await, Polling::Unchanged);
 }
@@ -786,9 +651,7 @@ async fn validators_survive_a_restart_and_not_an_edit() {
     assert_eq!(world.upstream.last().header("if-none-match"), None);
     world.poll().await;
     assert!(world.upstream.last().header("if-none-match").is_some());
-    world
-        .restart(&list("ignore = [\".v\"]\nsource.http.conditional = false"))
-        .await;
+    world.restart(&list("ignore = [\".v\"]\nsource.http.conditional = false")).await;
     world.poll().await;
     assert_eq!(world.upstream.last().header("if-none-match"), None);
 }
@@ -796,9 +659,7 @@ async fn validators_survive_a_restart_and_not_an_edit() {
 #[tokio::test]
 async fn an_edit_is_compared_with_the_old_snapshot() {
     let mut world = World::start(LIST).await;
-    world
-        .upstream
-        .set(&[("1", r#"{"id":1,"a":1,"b":1}"#), ("2", r#"{"id":2,"a":1,"b":1}"#)]);
+    world.upstream.set(&[("1", r#"{"id":1,"a":1,"b":1}"#), ("2", r#"{"id":2,"a":1,"b":1}"#)]);
     world.poll().await;
     // `ignore` alone changes no record: no event, whatever the hashes are.
     world.restart(&list("ignore = [\".b\"]")).await;
@@ -821,9 +682,7 @@ async fn an_edit_with_rebaseline_is_silent() {
     let mut world = World::start(LIST).await;
     world.upstream.set(&[("1", r#"{"id":1,"name":"a"}"#)]);
     world.poll().await;
-    world
-        .restart(&list("definition-changed = \"rebaseline\"").replace("\".id\"", "\".name\""))
-        .await;
+    world.restart(&list("definition-changed = \"rebaseline\"").replace("\".id\"", "\".name\"")).await;
     assert_eq!(world.poll().await, Polling::Baseline { records: 1 });
     assert!(world.rig.lines().await.is_empty());
     assert_eq!(world.rig.snapshot().await.into_keys().collect::<Vec<_>>(), ["a"]);
@@ -850,11 +709,7 @@ async fn what_the_answer_says_of_itself_counts() {
 async fn a_204_is_an_empty_list() {
     for items in [".[]", ".rows[]"] {
         let mut world = World::start(&list("empty = \"accept\"").replace("\".[]\"", &format!("{items:?}"))).await;
-        let body = if items == ".[]" {
-            r#"[{"id":1}]"#
-        } else {
-            r#"{"rows":[{"id":1}]}"#
-        };
+        let body = if items == ".[]" { r#"[{"id":1}]"# } else { r#"{"rows":[{"id":1}]}"# };
         world.upstream.next(Answer::json(body));
         world.poll().await;
         world.upstream.next(Answer::new(204, ""));
@@ -877,10 +732,7 @@ async fn one_alert_when_it_fails_and_one_when_it_recovers() {
     world.upstream.always(None);
     world.poll().await;
     world.poll().await;
-    assert_eq!(
-        world.rig.alerts().await,
-        ["bellpull.bridge.failing", "bellpull.bridge.recovered"]
-    );
+    assert_eq!(world.rig.alerts().await, ["bellpull.bridge.failing", "bellpull.bridge.recovered"]);
     let received = world.receiver.wait_taken("/me", 2).await;
     assert_eq!(received[0].body["data"]["failures"], json!(3));
     assert_eq!(received[1].body["data"]["failures"], json!(7));
@@ -897,24 +749,13 @@ async fn a_document_that_comes_back_as_it_was_is_created_again() {
     assert_eq!(world.poll().await, changed(0, 0, 1));
     world.upstream.next(there());
     assert_eq!(world.poll().await, changed(1, 0, 0));
-    assert_eq!(
-        world.upstream.last().header("if-none-match"),
-        None,
-        "the validator went with the document"
-    );
+    assert_eq!(world.upstream.last().header("if-none-match"), None, "the validator went with the document");
     world.upstream.next(there());
     assert_eq!(world.poll().await, Polling::Unchanged);
 
     // With `deletes.after = 2` one absence is none, however the document comes back.
     let mut world = World::start(&DOCUMENT.replace("to = ", "deletes.after = 2\nto = ")).await;
-    for answer in [
-        there(),
-        Answer::new(404, ""),
-        there(),
-        there(),
-        Answer::new(404, ""),
-        there(),
-    ] {
+    for answer in [there(), Answer::new(404, ""), there(), there(), Answer::new(404, ""), there()] {
         world.upstream.next(answer);
         world.poll().await;
     }
@@ -949,19 +790,12 @@ async fn an_edit_from_a_window_to_a_complete_list_knows_its_records() {
 async fn an_edit_of_since_drops_the_mark() {
     let since = |lines: &str| list(&format!("since = {{ param = \"after\", {lines} }}"));
     let mut world = World::start(&since("from = \".id\", order = \"number\"")).await;
-    world
-        .upstream
-        .set(&[("1", r#"{"id":999,"at":"2026-11-22T10:00:00Z"}"#)]);
+    world.upstream.set(&[("1", r#"{"id":999,"at":"2026-11-22T10:00:00Z"}"#)]);
     world.poll().await;
     world.restart(&since("from = \".at\", order = \"text\"")).await;
     world.poll().await;
-    assert!(
-        !world.upstream.last().query.contains_key("after"),
-        "asked from the start"
-    );
-    world
-        .upstream
-        .set(&[("1", r#"{"id":999,"at":"2026-11-22T11:00:00Z"}"#)]);
+    assert!(!world.upstream.last().query.contains_key("after"), "asked from the start");
+    world.upstream.set(&[("1", r#"{"id":999,"at":"2026-11-22T11:00:00Z"}"#)]);
     world.poll().await;
     assert_eq!(world.upstream.last().query["after"], "2026-11-22T10:00:00Z");
 }
@@ -973,10 +807,7 @@ async fn a_key_that_a_next_link_echoes_is_sent_once_and_not_stored() {
         "source.http.pages.link = {}\nsource.http.auth.query = { name = \"key\", value = { value = \"s3cr3t-key\" } }",
     ))
     .await;
-    let next = format!(
-        "<{}/items?page=2&key=s3cr3t-key>; rel=\"next\"",
-        world.upstream.origin()
-    );
+    let next = format!("<{}/items?page=2&key=s3cr3t-key>; rel=\"next\"", world.upstream.origin());
     world.upstream.next(Answer::json(r#"[{"id":1}]"#).header("link", next));
     world.upstream.next(Answer::json(r#"[{"id":2}]"#));
     assert_eq!(world.poll().await, Polling::Baseline { records: 2 });

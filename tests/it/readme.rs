@@ -24,13 +24,7 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
         if line == format!("```{language}") {
-            out.push(
-                lines
-                    .by_ref()
-                    .take_while(|line| *line != "```")
-                    .collect::<Vec<_>>()
-                    .join("\n"),
-            );
+            out.push(lines.by_ref().take_while(|line| *line != "```").collect::<Vec<_>>().join("\n"));
         }
     }
     out
@@ -44,23 +38,10 @@ fn run(arguments: &[&str]) -> Ran {
 
 /// `demo` never ends by itself: five webhooks are what README promises.
 fn demo_shows_five() {
-    let mut child = bellpull()
-        .arg("demo")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("it starts");
-    let lines = BufReader::new(child.stdout.take().expect("piped"))
-        .lines()
-        .map_while(Result::ok);
-    let verified = lines
-        .filter(|line| line.contains("# verified by standardwebhooks"))
-        .take(5)
-        .count();
-    let interrupted = std::process::Command::new("kill")
-        .arg("-INT")
-        .arg(child.id().to_string())
-        .status();
+    let mut child = bellpull().arg("demo").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
+    let lines = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
+    let verified = lines.filter(|line| line.contains("# verified by standardwebhooks")).take(5).count();
+    let interrupted = std::process::Command::new("kill").arg("-INT").arg(child.id().to_string()).status();
     assert!(interrupted.expect("kill runs").success());
     assert!(child.wait().expect("it ends").success());
     assert_eq!(verified, 5);
@@ -69,10 +50,8 @@ fn demo_shows_five() {
 #[test]
 fn every_command_is_run() {
     let text = readme();
-    let commands: Vec<String> = blocks(&text, "sh")
-        .iter()
-        .flat_map(|b| b.lines().map(str::to_owned).collect::<Vec<_>>())
-        .collect();
+    let commands: Vec<String> =
+        blocks(&text, "sh").iter().flat_map(|b| b.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
     assert!(commands.len() >= 5, "{commands:?}");
     for command in commands.iter().map(|c| c.split(" #").next().unwrap_or(c).trim()) {
         match command {
@@ -110,10 +89,7 @@ fn the_shown_webhook_verifies_and_its_patch_applies() {
     let (head, body) = request.split_once("\n\n").expect("headers and a body");
     let headers: BTreeMap<&str, &str> = head.lines().filter_map(|line| line.split_once(": ")).collect();
     let body = body.replace('\n', "");
-    let secret = text
-        .split('`')
-        .find(|word| word.starts_with("whsec_"))
-        .expect("the secret is named");
+    let secret = text.split('`').find(|word| word.starts_with("whsec_")).expect("the secret is named");
     let signer = Signer::new(vec![Key::parse(secret).expect("a secret")]);
     let at: i64 = headers["webhook-timestamp"].parse().expect("seconds");
     let verdict = signer.verify(|name| headers.get(name).copied(), body.as_bytes(), Timestamp(at * 1000));
@@ -134,11 +110,7 @@ fn every_command_of_the_line_is_described() {
     let commands = help.lines().skip_while(|l| !l.starts_with("Commands:")).skip(1);
     let mut seen = 0;
     for line in commands.take_while(|l| !l.trim().is_empty()) {
-        let Some(name) = line
-            .strip_prefix("  ")
-            .and_then(|l| l.split(' ').next())
-            .filter(|n| !n.is_empty())
-        else {
+        let Some(name) = line.strip_prefix("  ").and_then(|l| l.split(' ').next()).filter(|n| !n.is_empty()) else {
             continue;
         };
         if name != "help" {

@@ -41,11 +41,7 @@ async fn a_slow_poll_is_never_overlapped_by_the_next() {
     eventually("five polls", async || world.upstream.count() >= 5).await;
     let at: Vec<Instant> = world.upstream.requests().iter().map(|r| r.at).collect();
     for pair in at.windows(2) {
-        assert!(
-            pair[1] - pair[0] >= Duration::from_millis(249),
-            "{:?}",
-            pair[1] - pair[0]
-        );
+        assert!(pair[1] - pair[0] >= Duration::from_millis(249), "{:?}", pair[1] - pair[0]);
     }
 }
 
@@ -72,12 +68,7 @@ async fn a_failure_backs_off_and_says_why() {
     let status = handle.status().await["orders"].clone();
     assert_eq!(status.state, "failing");
     assert!(status.last_error.as_deref().unwrap().ends_with("answered 500: down"));
-    let time = |text: &Option<String>| {
-        text.as_deref()
-            .unwrap()
-            .parse::<chrono::DateTime<chrono::Utc>>()
-            .unwrap()
-    };
+    let time = |text: &Option<String>| text.as_deref().unwrap().parse::<chrono::DateTime<chrono::Utc>>().unwrap();
     let wait = time(&status.next_poll) - time(&status.last_poll);
     assert!((4_900..7_000).contains(&wait.num_milliseconds()), "{wait}");
     sleep(Duration::from_millis(300)).await;
@@ -104,20 +95,13 @@ async fn a_hint_delays_the_next_poll() {
 async fn a_long_hint_survives_a_crash() {
     let dir = tempfile::tempdir().unwrap();
     let mut world = World::on(sled(dir.path()), LIST).await;
-    world
-        .upstream
-        .always(Some(Answer::new(429, "").header("retry-after", "3600").into()));
+    world.upstream.always(Some(Answer::new(429, "").header("retry-after", "3600").into()));
     let handle = world.rig.run().await;
     eventually("it was asked", async || handle.status().await["orders"].failures == 1).await;
     // Written at once, not with the next thirty seconds.
     let name = || "orders".to_owned();
     eventually("it is durable", async || {
-        let loaded = world
-            .rig
-            .store
-            .read(move |engine| engine.bridge(&name()))
-            .await
-            .expect("read");
+        let loaded = world.rig.store.read(move |engine| engine.bridge(&name())).await.expect("read");
         loaded
             .and_then(|l| l.progress)
             .is_some_and(|p| p.due > world.rig.poller.clock.now().plus(Duration::from_secs(3_500)))
@@ -166,31 +150,18 @@ async fn many_bridges_are_spread_and_all_are_polled() {
 
 #[tokio::test]
 async fn a_reload_changes_only_what_changed() {
-    let two = LIST.to_owned()
-        + &LIST
-            .replace("bridge.orders", "bridge.users")
-            .replace("/items", "/users");
+    let two = LIST.to_owned() + &LIST.replace("bridge.orders", "bridge.users").replace("/items", "/users");
     let mut world = World::start(&two).await;
     world.upstream.fill(1);
     let handle = world.rig.run().await;
-    eventually("both are polled", async || {
-        handle.status().await.values().all(|s| s.state == "ok")
-    })
-    .await;
+    eventually("both are polled", async || handle.status().await.values().all(|s| s.state == "ok")).await;
     // `users` goes, `orders` gets another source, and one is new.
-    let next = LIST
-        .replace("/items", "/other")
-        .replace("UPSTREAM", &world.upstream.origin())
-        + &LIST
-            .replace("bridge.orders", "bridge.stock")
-            .replace("UPSTREAM", &world.upstream.origin())
+    let next = LIST.replace("/items", "/other").replace("UPSTREAM", &world.upstream.origin())
+        + &LIST.replace("bridge.orders", "bridge.stock").replace("UPSTREAM", &world.upstream.origin())
         + "[endpoint.me]\nurl = \"http://127.0.0.1:1/\"\n";
     let (_dir, config) = crate::support::rig::load(&next);
     handle.apply(config.bridges.clone(), world.rig.poller.clone()).await;
-    assert_eq!(
-        handle.status().await.keys().map(|k| k.to_string()).collect::<Vec<_>>(),
-        ["orders", "stock"]
-    );
+    assert_eq!(handle.status().await.keys().map(|k| k.to_string()).collect::<Vec<_>>(), ["orders", "stock"]);
     eventually("the new ones are polled", async || {
         let paths: std::collections::BTreeSet<_> = world.upstream.requests().into_iter().map(|r| r.path).collect();
         paths.contains("/other") && handle.status().await["stock"].state == "ok"
@@ -198,29 +169,16 @@ async fn a_reload_changes_only_what_changed() {
     .await;
     let before = world.upstream.requests().iter().filter(|r| r.path == "/users").count();
     sleep(Duration::from_millis(250)).await;
-    assert_eq!(
-        world.upstream.requests().iter().filter(|r| r.path == "/users").count(),
-        before
-    );
-    assert!(
-        handle
-            .poll("ordres".into())
-            .await
-            .unwrap_err()
-            .to_string()
-            .contains("did you mean \"orders\"?")
-    );
+    assert_eq!(world.upstream.requests().iter().filter(|r| r.path == "/users").count(), before);
+    assert!(handle.poll("ordres".into()).await.unwrap_err().to_string().contains("did you mean \"orders\"?"));
     // It comes back with what it knew: no second baseline.
     world.upstream.put("2", r#"{"id":2}"#);
-    let (_dir, config) = crate::support::rig::load(&two.replace("UPSTREAM", &world.upstream.origin()).replace(
-        "[bridge.users]",
-        "[endpoint.me]\nurl = \"http://127.0.0.1:1/\"\n[bridge.users]",
-    ));
+    let (_dir, config) = crate::support::rig::load(
+        &two.replace("UPSTREAM", &world.upstream.origin())
+            .replace("[bridge.users]", "[endpoint.me]\nurl = \"http://127.0.0.1:1/\"\n[bridge.users]"),
+    );
     handle.apply(config.bridges.clone(), world.rig.poller.clone()).await;
-    eventually("its change is seen", async || {
-        handle.status().await["users"].sequence == 1
-    })
-    .await;
+    eventually("its change is seen", async || handle.status().await["users"].sequence == 1).await;
 }
 
 #[tokio::test]
@@ -265,13 +223,7 @@ async fn a_stop_writes_where_bridges_stand() {
     let handle = world.rig.run().await;
     handle.poll("orders".into()).await.expect("polled");
     world.rig.crash().await;
-    let loaded = world
-        .rig
-        .store
-        .read(|engine| engine.bridge("orders"))
-        .await
-        .expect("read")
-        .expect("stored");
+    let loaded = world.rig.store.read(|engine| engine.bridge("orders")).await.expect("read").expect("stored");
     let progress = loaded.progress.expect("written");
     assert!(progress.last_poll.is_some() && progress.due > world.rig.poller.clock.now());
 }

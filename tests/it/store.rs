@@ -30,28 +30,18 @@ fn entry(n: u64) -> Entry {
 /// A record's entry with some content.
 fn entry_of(n: u64, content: u64) -> Entry {
     let hash = |salt: &str, n: u64| Hash::of(format!("{salt}{n}").as_bytes());
-    Entry {
-        key: hash("key", n),
-        raw: hash("raw", content),
-        canonical: hash("canonical", content),
-    }
+    Entry { key: hash("key", n), raw: hash("raw", content), canonical: hash("canonical", content) }
 }
 
 fn record(n: u64, body: impl Into<Vec<u8>>) -> Record {
     let seen = Timestamp(1_000 + i64::try_from(n).expect("small"));
-    Record {
-        entry: entry(n),
-        key: format!("key{n}"),
-        seen,
-        body: body.into(),
-    }
+    Record { entry: entry(n), key: format!("key{n}"), seen, body: body.into() }
 }
 
 fn event(bridge: &str, n: u64, deliveries: &[(&str, Content)]) -> Event {
-    let deliveries = deliveries.iter().map(|(endpoint, content)| Delivery {
-        endpoint: (*endpoint).into(),
-        content: content.clone(),
-    });
+    let deliveries = deliveries
+        .iter()
+        .map(|(endpoint, content)| Delivery { endpoint: (*endpoint).into(), content: content.clone() });
     let number = u128::from(n);
     Event {
         id: EventId(number.to_be_bytes()),
@@ -67,17 +57,8 @@ fn event(bridge: &str, n: u64, deliveries: &[(&str, Content)]) -> Event {
 
 /// The commit after version `expected`.
 fn commit(bridge: &str, expected: u64) -> Commit {
-    let state = BridgeState {
-        version: expected + 1,
-        sequence: expected * 10,
-        ..BridgeState::default()
-    };
-    Commit {
-        bridge: Some(bridge.into()),
-        expected,
-        state,
-        ..Commit::default()
-    }
+    let state = BridgeState { version: expected + 1, sequence: expected * 10, ..BridgeState::default() };
+    Commit { bridge: Some(bridge.into()), expected, state, ..Commit::default() }
 }
 
 fn op(commit: Commit) -> Op {
@@ -86,10 +67,7 @@ fn op(commit: Commit) -> Op {
 
 /// Only events.
 fn events(events: Vec<Event>) -> Op {
-    op(Commit {
-        events,
-        ..Commit::default()
-    })
+    op(Commit { events, ..Commit::default() })
 }
 
 /// A claimed engine whose writes must succeed.
@@ -100,10 +78,7 @@ struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     fn of(engine: &'a dyn Engine) -> Self {
-        Self {
-            engine,
-            lease: engine.claim().expect("claimed"),
-        }
+        Self { engine, lease: engine.claim().expect("claimed") }
     }
 
     fn group(&self, group: Vec<Op>) -> Vec<Result<Written, Error>> {
@@ -129,14 +104,7 @@ impl<'a> Writer<'a> {
 
     fn settle(&self, endpoint: &str, position: Position, outcome: Outcome) {
         let attempt = attempt("evt", endpoint, 1);
-        self.one(Op::Settle(
-            endpoint.into(),
-            vec![Settlement {
-                position,
-                outcome,
-                attempt,
-            }],
-        ));
+        self.one(Op::Settle(endpoint.into(), vec![Settlement { position, outcome, attempt }]));
     }
 }
 

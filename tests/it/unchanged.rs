@@ -42,10 +42,7 @@ fn pages_with_the_same_bytes_decode_and_write_nothing() {
 async fn counted_304s() {
     let mut world = counted(true, Paging::None, "", POLLS).await;
     let requests = world.upstream.requests();
-    assert_eq!(
-        requests.iter().filter(|r| r.header("if-none-match").is_some()).count(),
-        POLLS + 1
-    );
+    assert_eq!(requests.iter().filter(|r| r.header("if-none-match").is_some()).count(), POLLS + 1);
     // And it counts: a change is decoded and committed.
     world.upstream.put("1", r#"{"id":1,"v":1}"#);
     let before = figures(&world);
@@ -74,11 +71,7 @@ async fn counted_pages() {
 /// What was decoded, committed and synced so far.
 fn figures(world: &World) -> (u64, u64, u64) {
     let store = &world.rig.store;
-    (
-        decode::DECODED.load(Ordering::Relaxed),
-        store.counters().commits.load(Ordering::Relaxed),
-        store.syncs(),
-    )
+    (decode::DECODED.load(Ordering::Relaxed), store.counters().commits.load(Ordering::Relaxed), store.syncs())
 }
 
 async fn counted(etag: bool, paging: Paging, lines: &str, polls: usize) -> World {

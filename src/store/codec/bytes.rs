@@ -18,12 +18,8 @@ pub fn split(value: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
     const NEXT: usize = ROW_BYTES_MAX - 1;
     let (first, rest) = value.split_at_checked(FIRST).unwrap_or((value, &[]));
     let count = 1 + rest.len().div_ceil(NEXT);
-    let count = u16::try_from(count).map_err(|_| {
-        Error::Io(format!(
-            "a value of {} bytes is more than the store can hold",
-            value.len()
-        ))
-    })?;
+    let count = u16::try_from(count)
+        .map_err(|_| Error::Io(format!("a value of {} bytes is more than the store can hold", value.len())))?;
     let mut row = Vec::with_capacity(first.len() + 3);
     row.push(VERSION);
     row.extend_from_slice(&count.to_be_bytes());
@@ -130,10 +126,7 @@ impl<'a> Bytes<'a> {
     }
 
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
-        let (taken, rest) = self
-            .0
-            .split_first_chunk::<N>()
-            .ok_or_else(|| damaged("it ends early"))?;
+        let (taken, rest) = self.0.split_first_chunk::<N>().ok_or_else(|| damaged("it ends early"))?;
         self.0 = rest;
         Ok(*taken)
     }
@@ -194,22 +187,14 @@ impl<'a> Bytes<'a> {
                 }
                 let len = usize::try_from(len).map_err(|_| damaged("a number is out of range"))?;
                 let bytes = zstd::bulk::decompress(self.rest(), len).map_err(|_| damaged("zstd"))?;
-                if bytes.len() == len {
-                    Ok(bytes)
-                } else {
-                    Err(damaged("a compressed value has another length"))
-                }
+                if bytes.len() == len { Ok(bytes) } else { Err(damaged("a compressed value has another length")) }
             }
             _ => Err(damaged("an unknown compression")),
         }
     }
 
     pub fn end(&self) -> Result<(), Error> {
-        if self.is_empty() {
-            Ok(())
-        } else {
-            Err(damaged("bytes are left over"))
-        }
+        if self.is_empty() { Ok(()) } else { Err(damaged("bytes are left over")) }
     }
 }
 

@@ -41,10 +41,7 @@ fn named(tag: Option<u8>, name: &str, room: usize) -> Vec<u8> {
 
 /// Takes a name and its zero byte off a key.
 fn name(key: &[u8]) -> Result<(&str, &[u8]), Error> {
-    let end = key
-        .iter()
-        .position(|byte| *byte == 0)
-        .ok_or_else(|| damaged("a key without a name"))?;
+    let end = key.iter().position(|byte| *byte == 0).ok_or_else(|| damaged("a key without a name"))?;
     let (name, rest) = key.split_at_checked(end).expect("the position is within");
     let name = std::str::from_utf8(name).map_err(|_| damaged("a name is not UTF-8"))?;
     Ok((name, rest.get(1..).unwrap_or_default()))
@@ -60,9 +57,7 @@ pub fn chunk(key: &[u8], number: u16) -> Vec<u8> {
 
 /// A row's key without its chunk number, and that number.
 pub fn unchunk(row: &[u8]) -> Result<(&[u8], u16), Error> {
-    let (key, number) = row
-        .split_last_chunk::<2>()
-        .ok_or_else(|| damaged("a key without a chunk number"))?;
+    let (key, number) = row.split_last_chunk::<2>().ok_or_else(|| damaged("a key without a chunk number"))?;
     Ok((key, u16::from_be_bytes(*number)))
 }
 
@@ -154,13 +149,7 @@ pub fn parse_queue(key: &[u8]) -> Result<QueueKey, Error> {
     let pack = rest.u64()?;
     let endpoint = name.into();
     let parsed = if state == REMADE {
-        QueueKey::Remade {
-            endpoint,
-            position: Position {
-                pack,
-                index: rest.u16()?,
-            },
-        }
+        QueueKey::Remade { endpoint, position: Position { pack, index: rest.u16()? } }
     } else {
         QueueKey::Deliveries { endpoint, pack }
     };
@@ -204,20 +193,8 @@ mod tests {
         assert!(queue("a", 2, 7) < after_name("a"));
         assert!(after_name("a") < queue("a-b", 0, 0));
         let position = Position { pack: 7, index: 3 };
-        assert_eq!(
-            parse_queue(&queue("a", 2, 7)),
-            Ok(QueueKey::Deliveries {
-                endpoint: "a".into(),
-                pack: 7
-            })
-        );
-        assert_eq!(
-            parse_queue(&remade("a", position)),
-            Ok(QueueKey::Remade {
-                endpoint: "a".into(),
-                position
-            })
-        );
+        assert_eq!(parse_queue(&queue("a", 2, 7)), Ok(QueueKey::Deliveries { endpoint: "a".into(), pack: 7 }));
+        assert_eq!(parse_queue(&remade("a", position)), Ok(QueueKey::Remade { endpoint: "a".into(), position }));
         let hash = Hash::of(b"k");
         assert_eq!(parse_record(&record("shop", hash)), Ok(("shop".into(), hash)));
         assert_eq!(bridge_name(&bridge(BridgeRow::Hold, "shop")), Ok("shop".into()));

@@ -30,10 +30,7 @@ pub fn cut(list: &[Entry]) -> Vec<ListChunk> {
     let mut count = 0;
     let mut close = |row: &mut Vec<u8>| {
         let row = std::mem::replace(row, vec![VERSION]);
-        chunks.push(ListChunk {
-            id: Hash::of(&row),
-            row,
-        });
+        chunks.push(ListChunk { id: Hash::of(&row), row });
     };
     for entry in list {
         for hash in [entry.key, entry.raw, entry.canonical] {
@@ -55,11 +52,7 @@ pub fn cut(list: &[Entry]) -> Vec<ListChunk> {
 pub fn decode_entries(row: &[u8], list: &mut Vec<Entry>) -> Result<(), Error> {
     let mut bytes = Bytes::of_row(row)?;
     while !bytes.is_empty() {
-        list.push(Entry {
-            key: bytes.hash()?,
-            raw: bytes.hash()?,
-            canonical: bytes.hash()?,
-        });
+        list.push(Entry { key: bytes.hash()?, raw: bytes.hash()?, canonical: bytes.hash()? });
     }
     Ok(())
 }
@@ -71,11 +64,7 @@ pub fn encode_manifest<'a>(ids: impl IntoIterator<Item = &'a Hash>) -> Vec<u8> {
 
 pub fn decode_manifest(value: &[u8]) -> Result<Vec<Hash>, Error> {
     let (ids, rest) = value.as_chunks::<16>();
-    if rest.is_empty() {
-        Ok(ids.iter().map(|id| Hash(*id)).collect())
-    } else {
-        Err(damaged("a list's manifest"))
-    }
+    if rest.is_empty() { Ok(ids.iter().map(|id| Hash(*id)).collect()) } else { Err(damaged("a list's manifest")) }
 }
 
 #[cfg(test)]
@@ -89,13 +78,7 @@ mod tests {
 
     fn entries(range: std::ops::Range<u32>) -> Vec<Entry> {
         let hash = |n: u32, salt: u8| Hash::of(&[&n.to_be_bytes()[..], &[salt]].concat());
-        range
-            .map(|n| Entry {
-                key: hash(n, 0),
-                raw: hash(n, 1),
-                canonical: hash(n, 2),
-            })
-            .collect()
+        range.map(|n| Entry { key: hash(n, 0), raw: hash(n, 1), canonical: hash(n, 2) }).collect()
     }
 
     proptest! {

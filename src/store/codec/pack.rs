@@ -72,12 +72,7 @@ struct Open {
 
 impl Default for PackHeader {
     fn default() -> Self {
-        Self {
-            at: Timestamp(0),
-            bridge: "".into(),
-            endpoints: Vec::new(),
-            ids: Vec::new(),
-        }
+        Self { at: Timestamp(0), bridge: "".into(), endpoints: Vec::new(), ids: Vec::new() }
     }
 }
 
@@ -96,10 +91,7 @@ impl Open {
             value.extend_from_slice(&id.0);
         }
         put_folded(&mut value, &self.events, FOLD_OVER);
-        Pack {
-            value,
-            events: header.ids.len(),
-        }
+        Pack { value, events: header.ids.len() }
     }
 }
 
@@ -122,11 +114,7 @@ impl Encoded {
             }
         }
         let bytes = encode(event, known, &endpoints);
-        Self {
-            size: size + bytes.len(),
-            bytes,
-            endpoints,
-        }
+        Self { size: size + bytes.len(), bytes, endpoints }
     }
 }
 
@@ -140,11 +128,8 @@ fn encode(event: &Event, known: &[Name], more: &[Name]) -> Vec<u8> {
     put_bytes(&mut out, &event.body);
     put_number(&mut out, event.deliveries.len());
     for delivery in &event.deliveries {
-        let index = known
-            .iter()
-            .chain(more)
-            .position(|e| *e == delivery.endpoint)
-            .expect("the caller added every endpoint");
+        let index =
+            known.iter().chain(more).position(|e| *e == delivery.endpoint).expect("the caller added every endpoint");
         put_number(&mut out, index);
         match &delivery.content {
             Content::Shared => out.push(0),
@@ -172,12 +157,7 @@ fn header(bytes: &mut Bytes<'_>) -> Result<PackHeader, Error> {
     for _ in 0..bytes.varint::<u32>()? {
         ids.push(EventId(bytes.array()?));
     }
-    Ok(PackHeader {
-        at,
-        bridge,
-        endpoints,
-        ids,
-    })
+    Ok(PackHeader { at, bridge, endpoints, ids })
 }
 
 pub fn decode_pack_header(value: &[u8]) -> Result<PackHeader, Error> {
@@ -200,11 +180,7 @@ pub fn decode_pack(value: &[u8]) -> Result<Vec<Event>, Error> {
         let mut deliveries = Vec::new();
         for _ in 0..bytes.varint::<u32>()? {
             let index: usize = bytes.varint()?;
-            let endpoint = header
-                .endpoints
-                .get(index)
-                .ok_or_else(|| damaged("an endpoint's number"))?
-                .clone();
+            let endpoint = header.endpoints.get(index).ok_or_else(|| damaged("an endpoint's number"))?.clone();
             let content = match bytes.u8()? {
                 0 => Content::Shared,
                 1 => Content::Own(bytes.bytes()?.to_vec()),
@@ -213,16 +189,7 @@ pub fn decode_pack(value: &[u8]) -> Result<Vec<Event>, Error> {
             };
             deliveries.push(Delivery { endpoint, content });
         }
-        events.push(Event {
-            id: *id,
-            bridge: header.bridge.clone(),
-            sequence,
-            kind,
-            key,
-            at,
-            body,
-            deliveries,
-        });
+        events.push(Event { id: *id, bridge: header.bridge.clone(), sequence, kind, key, at, body, deliveries });
     }
     bytes.end()?;
     Ok(events)

@@ -23,19 +23,12 @@ pub struct Counters {
 }
 
 pub fn encode_counters(counters: Counters) -> Vec<u8> {
-    [counters.groups, counters.pack, counters.attempts]
-        .into_iter()
-        .flat_map(u64::to_be_bytes)
-        .collect()
+    [counters.groups, counters.pack, counters.attempts].into_iter().flat_map(u64::to_be_bytes).collect()
 }
 
 pub fn decode_counters(value: &[u8]) -> Result<Counters, Error> {
     let mut bytes = Bytes::of(value);
-    let counters = Counters {
-        groups: bytes.u64()?,
-        pack: bytes.u64()?,
-        attempts: bytes.u64()?,
-    };
+    let counters = Counters { groups: bytes.u64()?, pack: bytes.u64()?, attempts: bytes.u64()? };
     bytes.end()?;
     Ok(counters)
 }
@@ -99,18 +92,9 @@ pub fn encode_record(record: &Record) -> Vec<u8> {
 
 pub fn decode_record(key: Hash, value: &[u8]) -> Result<Record, Error> {
     let mut bytes = Bytes::of(value);
-    let entry = Entry {
-        key,
-        raw: bytes.hash()?,
-        canonical: bytes.hash()?,
-    };
+    let entry = Entry { key, raw: bytes.hash()?, canonical: bytes.hash()? };
     let seen = Timestamp(bytes.i64()?);
-    Ok(Record {
-        entry,
-        key: bytes.text()?.to_owned(),
-        seen,
-        body: bytes.folded()?,
-    })
+    Ok(Record { entry, key: bytes.text()?.to_owned(), seen, body: bytes.folded()? })
 }
 
 /// Which content a delivery has now.
@@ -217,9 +201,7 @@ pub fn decode_content(value: &[u8]) -> Result<Content, Error> {
     match tag {
         0 => Ok(Content::Shared),
         1 => Ok(Content::Own(body)),
-        2 => String::from_utf8(body)
-            .map(Content::Dead)
-            .map_err(|_| damaged("a reason is not UTF-8")),
+        2 => String::from_utf8(body).map(Content::Dead).map_err(|_| damaged("a reason is not UTF-8")),
         _ => Err(damaged("an unknown content")),
     }
 }
@@ -347,18 +329,11 @@ mod tests {
     #[test]
     fn states_round_trip_with_the_digits_of_their_numbers() {
         let previous = serde_json::from_str("{\"n\":1.10}").expect("JSON");
-        let state = State {
-            version: 7,
-            previous: Some(previous),
-            ..State::default()
-        };
+        let state = State { version: 7, previous: Some(previous), ..State::default() };
         let value = encode_state(&state).expect("encodable");
         assert_eq!(decode_state(&value), Ok(state));
         let rows = crate::store::codec::split(&value).expect("it fits");
         assert_eq!(decode_state_version(rows.first().expect("one")), Ok(7));
-        assert!(matches!(
-            decode_state(value.get(..9).expect("longer")),
-            Err(Error::Damaged(_))
-        ));
+        assert!(matches!(decode_state(value.get(..9).expect("longer")), Err(Error::Damaged(_))));
     }
 }

@@ -56,25 +56,16 @@ impl SledEngine {
     pub(super) fn write_export(&self, out: &mut dyn Write) -> Result<(), Error> {
         let format = {
             let _gate = self.reading()?;
-            self.tables
-                .value(Table::Meta, META_FORMAT)?
-                .map(|v| codec::decode_number(&v))
-                .transpose()?
+            self.tables.value(Table::Meta, META_FORMAT)?.map(|v| codec::decode_number(&v)).transpose()?
         };
         let format = format.unwrap_or(FORMAT.into());
         let stream = self.stored_stream()?;
-        line(
-            out,
-            &json!({ "bellpull": "export", "format": format, "stream": stream }),
-        )?;
+        line(out, &json!({ "bellpull": "export", "format": format, "stream": stream }))?;
         self.each(Table::Bridges, &mut |row, value| self.bridge_lines(row, value, out))?;
         self.each(Table::Records, &mut |key, value| record_line(key, value, out))?;
         self.each(Table::Endpoints, &mut |key, value| {
             let state: EndpointState = codec::decode_json(value)?;
-            line(
-                out,
-                &json!({ "endpoint": { "name": &*key::parse_endpoint(key)?, "state": state } }),
-            )
+            line(out, &json!({ "endpoint": { "name": &*key::parse_endpoint(key)?, "state": state } }))
         })?;
         self.each(Table::Events, &mut |key, value| event_lines(key, value, out))?;
         self.each(Table::Queue, &mut |key, value| queue_lines(key, value, out))?;
@@ -162,18 +153,7 @@ fn record_line(key: &[u8], value: &[u8], out: &mut dyn Write) -> Result<(), Erro
     let (bridge, hash) = key::parse_record(key)?;
     let Record { entry, key, seen, body } = codec::decode_record(hash, value)?;
     let hashes = [entry.key, entry.raw, entry.canonical];
-    line(
-        out,
-        &Line {
-            record: Row {
-                bridge: &bridge,
-                key: &key,
-                hashes,
-                seen,
-                body: Body::of(&body),
-            },
-        },
-    )
+    line(out, &Line { record: Row { bridge: &bridge, key: &key, hashes, seen, body: Body::of(&body) } })
 }
 
 fn event_lines(key: &[u8], value: &[u8], out: &mut dyn Write) -> Result<(), Error> {
@@ -196,32 +176,10 @@ fn event_lines(key: &[u8], value: &[u8], out: &mut dyn Write) -> Result<(), Erro
     }
     let pack = key::parse_pack(key)?;
     for (index, event) in codec::decode_pack(value)?.iter().enumerate() {
-        let Event {
-            id,
-            bridge,
-            sequence,
-            kind,
-            key,
-            at,
-            body,
-            deliveries,
-        } = event;
-        let deliveries = deliveries
-            .iter()
-            .map(|d| (&*d.endpoint, Contents::of(&d.content)))
-            .collect();
+        let Event { id, bridge, sequence, kind, key, at, body, deliveries } = event;
+        let deliveries = deliveries.iter().map(|d| (&*d.endpoint, Contents::of(&d.content))).collect();
         let (position, body) = ((pack, index), Body::of(body));
-        let row = Row {
-            position,
-            id: *id,
-            bridge,
-            sequence: *sequence,
-            kind,
-            key,
-            at: *at,
-            body,
-            deliveries,
-        };
+        let row = Row { position, id: *id, bridge, sequence: *sequence, kind, key, at: *at, body, deliveries };
         line(out, &Line { event: row })?;
     }
     Ok(())
@@ -260,16 +218,7 @@ fn queue_lines(key: &[u8], value: &[u8], out: &mut dyn Write) -> Result<(), Erro
         key::QueueKey::Remade { endpoint, position } => {
             let content = codec::decode_content(value)?;
             let position = (position.pack, position.index);
-            line(
-                out,
-                &Line {
-                    remade: Row {
-                        endpoint: &endpoint,
-                        position,
-                        content: Contents::of(&content),
-                    },
-                },
-            )
+            line(out, &Line { remade: Row { endpoint: &endpoint, position, content: Contents::of(&content) } })
         }
         key::QueueKey::Deliveries { endpoint, pack } => {
             for entry in codec::decode_queue(value)? {

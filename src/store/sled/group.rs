@@ -42,14 +42,7 @@ impl Rows for Group<'_> {
 impl<'a> Group<'a> {
     pub fn new(tables: &'a Tables, counters: Counters, sweep_from: u64) -> Self {
         let changes = PerTable::default();
-        Self {
-            tables,
-            changes,
-            undo: Vec::new(),
-            counters,
-            dead: BTreeMap::new(),
-            sweep_from,
-        }
+        Self { tables, changes, undo: Vec::new(), counters, dead: BTreeMap::new(), sweep_from }
     }
 
     /// One write, whole or not at all.
@@ -76,18 +69,10 @@ impl<'a> Group<'a> {
             Op::Settle(endpoint, rows) => self.settle(&endpoint, &rows),
             Op::Requeue(endpoint, rows) => self.requeue(&endpoint, &rows),
             Op::Endpoint(endpoint, state) => {
-                self.put(
-                    Table::Endpoints,
-                    &key::endpoint(&endpoint),
-                    &codec::encode_json(&state)?,
-                )?;
+                self.put(Table::Endpoints, &key::endpoint(&endpoint), &codec::encode_json(&state)?)?;
                 Ok(Written::Done)
             }
-            Op::Sweep {
-                before,
-                default_before,
-                limit,
-            } => self.sweep(&before, default_before, limit),
+            Op::Sweep { before, default_before, limit } => self.sweep(&before, default_before, limit),
         }
     }
 
@@ -146,8 +131,7 @@ impl<'a> Group<'a> {
     }
 
     fn chunks(&self, table: Table, key: &[u8]) -> Result<u16, Error> {
-        self.first(table, key)?
-            .map_or(Ok(0), |first| codec::chunk_count(&first))
+        self.first(table, key)?.map_or(Ok(0), |first| codec::chunk_count(&first))
     }
 
     fn remove_chunks(&mut self, table: Table, key: &[u8], numbers: std::ops::Range<u16>) {

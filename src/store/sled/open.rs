@@ -36,21 +36,13 @@ const COPY_BYTES_MAX: u64 = 1 << 30;
 
 pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<SledEngine, Error> {
     let io = |what: &'static str| move |e: io::Error| io_error(what, &e);
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(io("creating the state directory"))?;
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io("creating the state directory"))?;
     let mut owner = lock(dir)?;
     let mark = Mark::open(dir)?;
     let before = Before::of(dir, &mark)?;
     let database = dir.join(DATABASE);
     wait_for_sled(&database)?;
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&database)
-        .map_err(io("creating the database's directory"))?;
+    DirBuilder::new().recursive(true).mode(0o700).create(&database).map_err(io("creating the database's directory"))?;
     let mut copy = before.copy(dir)?;
     let open = || {
         let db = open_database(&database, cache_bytes)?;
@@ -91,21 +83,12 @@ pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<SledEngine, Error> {
     };
     engine.begin()?;
     // New names of files are durable only with their directories.
-    for dir in [Some(&*database), Some(dir), dir.parent()]
-        .into_iter()
-        .flatten()
-        .filter(|d| !d.as_os_str().is_empty())
-    {
-        File::open(dir)
-            .and_then(|d| d.sync_all())
-            .map_err(io("syncing the state directory"))?;
+    for dir in [Some(&*database), Some(dir), dir.parent()].into_iter().flatten().filter(|d| !d.as_os_str().is_empty()) {
+        File::open(dir).and_then(|d| d.sync_all()).map_err(io("syncing the state directory"))?;
     }
     engine.mark.sync()?;
     copy.remove()?;
-    owner
-        .set_len(0)
-        .and_then(|()| writeln!(owner, "{}", std::process::id()))
-        .map_err(io("writing `owner`"))?;
+    owner.set_len(0).and_then(|()| writeln!(owner, "{}", std::process::id())).map_err(io("writing `owner`"))?;
     Ok(engine)
 }
 
@@ -122,9 +105,7 @@ impl SledEngine {
         }
         let stream = self.tables.value(Table::Meta, META_STREAM)?;
         let stream = stream.and_then(|v| String::from_utf8(v).ok());
-        self.stream = stream
-            .ok_or_else(|| Error::Damaged("the store's name is missing".into()))?
-            .into();
+        self.stream = stream.ok_or_else(|| Error::Damaged("the store's name is missing".into()))?.into();
         Ok(())
     }
 
@@ -135,12 +116,7 @@ impl SledEngine {
         }
         let backup = self.dir.join(format!("export-format-{from}-before-{FORMAT}.jsonl"));
         let export = || {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&backup)?;
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&backup)?;
             let mut out = io::BufWriter::new(&mut file);
             let exported = self.write_export(&mut out);
             out.flush()?;
@@ -191,15 +167,10 @@ impl Mark {
     fn open(dir: &Path) -> Result<Self, Error> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let mut file = options
-            .open(dir.join("mark"))
-            .map_err(|e| io_error("opening `mark`", &e))?;
+        let mut file = options.open(dir.join("mark")).map_err(|e| io_error("opening `mark`", &e))?;
         let mut text = String::new();
         // An unreadable mark counts as none: it only serves to notice damage elsewhere.
-        let groups = file
-            .read_to_string(&mut text)
-            .ok()
-            .and_then(|_| text.trim().parse().ok());
+        let groups = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
         Ok(Self { file, groups })
     }
 
@@ -234,11 +205,7 @@ impl Before {
     }
 
     fn copy(&self, dir: &Path) -> Result<Copied, Error> {
-        let copied = Copied {
-            from: dir.join(DATABASE),
-            to: dir.join(COPY),
-            made: false,
-        };
+        let copied = Copied { from: dir.join(DATABASE), to: dir.join(COPY), made: false };
         copied.clear().map_err(|e| io_error("removing an old copy", &e))?;
         if self.bytes.is_none_or(|bytes| bytes == 0 || bytes > COPY_BYTES_MAX) {
             return Ok(copied);
@@ -315,10 +282,7 @@ fn advice(dir: &Path, why: &str, untouched: io::Result<bool>) -> String {
 }
 
 fn open_database(database: &Path, cache_bytes: u64) -> Result<Db, Error> {
-    let config = Config::new()
-        .path(database)
-        .cache_capacity(cache_bytes)
-        .flush_every_ms(None);
+    let config = Config::new().path(database).cache_capacity(cache_bytes).flush_every_ms(None);
     match catch_unwind(AssertUnwindSafe(|| config.open())) {
         Ok(opened) => opened.map_err(tables::error),
         Err(_) => Err(Error::Damaged("sled panicked while opening it".into())),
@@ -339,25 +303,15 @@ fn wait_for_sled(database: &Path) -> Result<(), Error> {
             _ => return Ok(()),
         }
     }
-    Err(Error::Locked(format!(
-        "{} is in use by another program",
-        database.display()
-    )))
+    Err(Error::Locked(format!("{} is in use by another program", database.display())))
 }
 
 /// What was opened is all that was acknowledged, in a format that is known. Reads only.
 fn check(db: &Db, mark: &Mark) -> Result<(), Error> {
     let meta = Meta(Tables::open_one(db, Table::Meta).map_err(tables::error)?);
-    let number = |key| {
-        meta.value(Table::Meta, key)?
-            .map(|v| codec::decode_number(&v))
-            .transpose()
-    };
+    let number = |key| meta.value(Table::Meta, key)?.map(|v| codec::decode_number(&v)).transpose();
     let format = number(META_FORMAT)?;
-    let counters = meta
-        .value(Table::Meta, META_COUNTERS)?
-        .map(|v| codec::decode_counters(&v))
-        .transpose()?;
+    let counters = meta.value(Table::Meta, META_COUNTERS)?.map(|v| codec::decode_counters(&v)).transpose()?;
     let groups = counters.map_or(0, |c| c.groups);
     if let Some(marked) = mark.groups
         && groups < marked
@@ -373,11 +327,7 @@ fn check(db: &Db, mark: &Mark) -> Result<(), Error> {
         && found > FORMAT
     {
         let advice = "start the newer bellpull again, or put back a backup that this one wrote".into();
-        return Err(Error::Format {
-            found,
-            known: FORMAT,
-            advice,
-        });
+        return Err(Error::Format { found, known: FORMAT, advice });
     }
     Ok(())
 }

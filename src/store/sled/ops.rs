@@ -34,10 +34,7 @@ impl Group<'_> {
         let first = self.first(Table::Bridges, &state)?;
         let stored = first.map_or(Ok(0), |first| codec::decode_state_version(&first))?;
         if stored != commit.expected || commit.state.version != stored + 1 {
-            return Err(Error::Conflict {
-                stored,
-                expected: commit.expected,
-            });
+            return Err(Error::Conflict { stored, expected: commit.expected });
         }
         self.put(Table::Bridges, &state, &codec::encode_state(&commit.state)?)?;
         let hold = key::bridge(BridgeRow::Hold, bridge);
@@ -62,9 +59,7 @@ impl Group<'_> {
     /// Writes the chunks that the old list does not have, and removes those that the new one does not.
     fn list(&mut self, bridge: &str, list: &[Entry]) -> Result<(), Error> {
         let manifest = key::bridge(BridgeRow::Manifest, bridge);
-        let old = self
-            .value(Table::Bridges, &manifest)?
-            .map_or(Ok(Vec::new()), |v| codec::decode_manifest(&v))?;
+        let old = self.value(Table::Bridges, &manifest)?.map_or(Ok(Vec::new()), |v| codec::decode_manifest(&v))?;
         let chunks = codec::cut(list);
         let ids: Vec<Hash> = chunks.iter().map(|chunk| chunk.id).collect();
         if ids != old {
@@ -98,11 +93,7 @@ impl Group<'_> {
                     let dead = matches!(delivery.content, Content::Dead(_));
                     let entry = QueueEntry {
                         index,
-                        state: if dead {
-                            DeliveryState::Dead
-                        } else {
-                            DeliveryState::Waiting
-                        },
+                        state: if dead { DeliveryState::Dead } else { DeliveryState::Waiting },
                         attempts: 0,
                         refusals: 0,
                         due: event.at,
@@ -136,12 +127,7 @@ impl Group<'_> {
 
     pub(super) fn settle(&mut self, endpoint: &Name, rows: &[Settlement]) -> Result<Written, Error> {
         let mut queues = Queues::default();
-        for Settlement {
-            position,
-            outcome,
-            attempt,
-        } in rows
-        {
+        for Settlement { position, outcome, attempt } in rows {
             self.attempt(attempt)?;
             // What no longer waits was settled before, or swept: only the attempt is recorded.
             let Some(entry) = queues.entry(self, endpoint, *position, &[WAITING])? else {
@@ -182,20 +168,12 @@ impl Group<'_> {
             }
             let was_dead = entry.state == DeliveryState::Dead;
             if let Some(content) = content {
-                self.put(
-                    Table::Queue,
-                    &key::remade(endpoint, *position),
-                    &codec::encode_content(content),
-                )?;
+                self.put(Table::Queue, &key::remade(endpoint, *position), &codec::encode_content(content))?;
                 let dead = matches!(content, Content::Dead(_));
                 entry.remade = if dead { Remade::YesDead } else { Remade::Yes };
             }
             let dead = matches!(entry.remade, Remade::NoDead | Remade::YesDead);
-            entry.state = if dead {
-                DeliveryState::Dead
-            } else {
-                DeliveryState::Waiting
-            };
+            entry.state = if dead { DeliveryState::Dead } else { DeliveryState::Waiting };
             (entry.attempts, entry.refusals) = (0, 0);
             entry.due = Timestamp(0);
             entry.replay = true;
@@ -222,10 +200,7 @@ impl Group<'_> {
         let before: BTreeMap<&str, Timestamp> = before.iter().map(|(name, at)| (&**name, *at)).collect();
         let mut looks = limit.saturating_mul(2).max(SWEEP_PACKS_MIN);
         let mut swept = 0;
-        let rows = self
-            .tables
-            .get(Table::Events)
-            .range(key::chunk(&key::pack(self.sweep_from), 0)..);
+        let rows = self.tables.get(Table::Events).range(key::chunk(&key::pack(self.sweep_from), 0)..);
         self.sweep_from = 0;
         for row in rows.keys() {
             let row = row.map_err(error)?;
@@ -243,10 +218,7 @@ impl Group<'_> {
                 continue;
             };
             let header = codec::decode_pack_header(&value)?;
-            let bounds = header
-                .endpoints
-                .iter()
-                .map(|e| before.get(&**e).copied().unwrap_or(default_before));
+            let bounds = header.endpoints.iter().map(|e| before.get(&**e).copied().unwrap_or(default_before));
             if header.at < bounds.min().unwrap_or(default_before) && self.is_settled(pack, &header.endpoints)? {
                 self.remove(Table::Events, key)?;
                 for endpoint in &header.endpoints {
@@ -274,20 +246,8 @@ impl Group<'_> {
         let Some((state, entries)) = self.queue_row(endpoint, pack, &[DELIVERED])? else {
             return Ok(());
         };
-        for entry in entries
-            .iter()
-            .filter(|e| matches!(e.remade, Remade::Yes | Remade::YesDead))
-        {
-            self.remove(
-                Table::Queue,
-                &key::remade(
-                    endpoint,
-                    Position {
-                        pack,
-                        index: entry.index,
-                    },
-                ),
-            )?;
+        for entry in entries.iter().filter(|e| matches!(e.remade, Remade::Yes | Remade::YesDead)) {
+            self.remove(Table::Queue, &key::remade(endpoint, Position { pack, index: entry.index }))?;
         }
         self.remove(Table::Queue, &key::queue(endpoint, state, pack))
     }
@@ -309,9 +269,7 @@ impl Queues {
             btree_map::Entry::Occupied(row) => row.into_mut(),
             btree_map::Entry::Vacant(vacant) => vacant.insert(rows.queue_row(endpoint, position.pack, states)?),
         };
-        Ok(row
-            .as_mut()
-            .and_then(|(_, entries)| entries.iter_mut().find(|e| e.index == position.index)))
+        Ok(row.as_mut().and_then(|(_, entries)| entries.iter_mut().find(|e| e.index == position.index)))
     }
 
     fn write(self, group: &mut Group<'_>, endpoint: &Name) -> Result<(), Error> {
@@ -323,11 +281,7 @@ impl Queues {
             if after != before {
                 group.remove(Table::Queue, &key::queue(endpoint, before, pack))?;
             }
-            group.put(
-                Table::Queue,
-                &key::queue(endpoint, after, pack),
-                &codec::encode_queue(&entries),
-            )?;
+            group.put(Table::Queue, &key::queue(endpoint, after, pack), &codec::encode_queue(&entries))?;
         }
         Ok(())
     }
@@ -347,10 +301,7 @@ fn state_byte(entries: &[QueueEntry]) -> u8 {
 /// As a dispatcher holds it.
 pub fn waiting(pack: u64, entry: &QueueEntry) -> Waiting {
     Waiting {
-        position: Position {
-            pack,
-            index: entry.index,
-        },
+        position: Position { pack, index: entry.index },
         lane: entry.lane,
         due: entry.due,
         attempts: entry.attempts,

@@ -27,12 +27,7 @@ impl SledEngine {
         let _gate = self.reading()?;
         let mut names = BTreeSet::new();
         for row in [BridgeRow::State, BridgeRow::Progress] {
-            for row in self
-                .tables
-                .get(Table::Bridges)
-                .scan_prefix(key::bridge_prefix(row))
-                .keys()
-            {
+            for row in self.tables.get(Table::Bridges).scan_prefix(key::bridge_prefix(row)).keys() {
                 names.insert(key::bridge_name(&row.map_err(error)?)?);
             }
         }
@@ -47,30 +42,17 @@ impl SledEngine {
     fn loaded(&self, name: &str) -> Result<Option<Loaded>, Error> {
         let value = |row| self.tables.value(Table::Bridges, &key::bridge(row, name));
         let state = value(BridgeRow::State)?.map(|v| codec::decode_state(&v)).transpose()?;
-        let progress = value(BridgeRow::Progress)?
-            .map(|v| codec::decode_json(&v))
-            .transpose()?;
+        let progress = value(BridgeRow::Progress)?.map(|v| codec::decode_json(&v)).transpose()?;
         if state.is_none() && progress.is_none() {
             return Ok(None);
         }
-        let held = self
-            .tables
-            .first(Table::Bridges, &key::bridge(BridgeRow::Hold, name))?
-            .is_some();
-        Ok(Some(Loaded {
-            name: name.into(),
-            state: state.unwrap_or_default(),
-            progress,
-            held,
-        }))
+        let held = self.tables.first(Table::Bridges, &key::bridge(BridgeRow::Hold, name))?.is_some();
+        Ok(Some(Loaded { name: name.into(), state: state.unwrap_or_default(), progress, held }))
     }
 
     pub(super) fn read_list(&self, bridge: &str) -> Result<Vec<Entry>, Error> {
         let _gate = self.reading()?;
-        let Some(manifest) = self
-            .tables
-            .value(Table::Bridges, &key::bridge(BridgeRow::Manifest, bridge))?
-        else {
+        let Some(manifest) = self.tables.value(Table::Bridges, &key::bridge(BridgeRow::Manifest, bridge))? else {
             return Ok(Vec::new());
         };
         let mut list = Vec::new();
@@ -96,17 +78,9 @@ impl SledEngine {
     pub(super) fn read_scan(&self, bridge: &str, after: Option<Hash>, limit: usize) -> Result<Vec<Record>, Error> {
         let _gate = self.reading()?;
         let prefix = key::records(bridge);
-        let from = after.map_or_else(
-            || prefix.clone(),
-            |hash| key::chunk(&key::record(bridge, hash), u16::MAX),
-        );
+        let from = after.map_or_else(|| prefix.clone(), |hash| key::chunk(&key::record(bridge, hash), u16::MAX));
         let mut records = Vec::new();
-        for row in self
-            .tables
-            .get(Table::Records)
-            .range((Bound::Excluded(from), Bound::Unbounded))
-            .keys()
-        {
+        for row in self.tables.get(Table::Records).range((Bound::Excluded(from), Bound::Unbounded)).keys() {
             let row = row.map_err(error)?;
             if records.len() == limit || !row.starts_with(&prefix) {
                 break;
@@ -124,9 +98,7 @@ impl SledEngine {
 
     pub(super) fn read_hold(&self, bridge: &str) -> Result<Option<Hold>, Error> {
         let _gate = self.reading()?;
-        let value = self
-            .tables
-            .value(Table::Bridges, &key::bridge(BridgeRow::Hold, bridge))?;
+        let value = self.tables.value(Table::Bridges, &key::bridge(BridgeRow::Hold, bridge))?;
         value.map(|v| codec::decode_json(&v)).transpose()
     }
 
@@ -164,10 +136,7 @@ impl SledEngine {
         for state in [WAITING, DEAD] {
             for row in self.firsts(Table::Queue, &key::queue_prefix(endpoint, state)) {
                 let entries = codec::decode_queue(&row?.1)?;
-                count += entries
-                    .iter()
-                    .map(|e| u64::from(e.state == DeliveryState::Dead))
-                    .sum::<u64>();
+                count += entries.iter().map(|e| u64::from(e.state == DeliveryState::Dead)).sum::<u64>();
             }
         }
         counts.insert(endpoint.into(), count);
@@ -189,11 +158,9 @@ impl SledEngine {
             return Ok(None);
         };
         let content = match entry.remade {
-            Remade::No | Remade::NoDead => event
-                .deliveries
-                .into_iter()
-                .find(|d| &*d.endpoint == endpoint)
-                .map(|d| d.content),
+            Remade::No | Remade::NoDead => {
+                event.deliveries.into_iter().find(|d| &*d.endpoint == endpoint).map(|d| d.content)
+            }
             Remade::Yes | Remade::YesDead => {
                 let value = self.tables.value(Table::Queue, &key::remade(endpoint, position))?;
                 value.map(|v| codec::decode_content(&v)).transpose()?
@@ -204,16 +171,8 @@ impl SledEngine {
             Some(Content::Own(body)) => body,
             Some(Content::Dead(_)) | None => return Ok(None),
         };
-        let Event {
-            id, bridge, key, kind, ..
-        } = event;
-        Ok(Some(Outgoing {
-            id,
-            body,
-            bridge,
-            key,
-            kind,
-        }))
+        let Event { id, bridge, key, kind, .. } = event;
+        Ok(Some(Outgoing { id, body, bridge, key, kind }))
     }
 
     pub(super) fn read_events(&self, filter: &EventFilter) -> Result<Vec<StoredEvent>, Error> {
@@ -254,11 +213,7 @@ impl SledEngine {
         };
         let mut packs = BTreeSet::new();
         for endpoint in endpoints {
-            let rows = if state == DeliveryState::Dead {
-                &[WAITING, DEAD][..]
-            } else {
-                &[WAITING][..]
-            };
+            let rows = if state == DeliveryState::Dead { &[WAITING, DEAD][..] } else { &[WAITING][..] };
             for byte in rows {
                 for row in self.firsts(Table::Queue, &key::queue_prefix(&endpoint, *byte)) {
                     let (key, value) = row?;
@@ -306,19 +261,14 @@ impl SledEngine {
         let header = codec::decode_pack_header(&value)?;
         if filter.bridge.as_ref().is_some_and(|bridge| *bridge != header.bridge)
             || filter.since.is_some_and(|since| header.at < since)
-            || filter
-                .endpoint
-                .as_ref()
-                .is_some_and(|endpoint| !header.endpoints.contains(endpoint))
+            || filter.endpoint.as_ref().is_some_and(|endpoint| !header.endpoints.contains(endpoint))
         {
             return Ok(());
         }
         let events = self.stored(pack, &value)?;
         let matching = events.into_iter().rev().filter(|stored| {
-            let mut deliveries = stored
-                .deliveries
-                .iter()
-                .filter(|d| filter.endpoint.as_ref().is_none_or(|e| *e == d.endpoint));
+            let mut deliveries =
+                stored.deliveries.iter().filter(|d| filter.endpoint.as_ref().is_none_or(|e| *e == d.endpoint));
             let delivered = match (filter.state, &filter.endpoint) {
                 (None, None) => true,
                 (None, Some(_)) => deliveries.next().is_some(),
@@ -340,10 +290,7 @@ impl SledEngine {
                     continue;
                 };
                 if codec::decode_pack_header(&value)?.ids.contains(&id) {
-                    return Ok(self
-                        .stored(*pack, &value)?
-                        .into_iter()
-                        .find(|stored| stored.event.id == id));
+                    return Ok(self.stored(*pack, &value)?.into_iter().find(|stored| stored.event.id == id));
                 }
             }
             match page.last() {
@@ -378,11 +325,7 @@ impl SledEngine {
                 })
             });
             let deliveries = deliveries.collect();
-            StoredEvent {
-                position: Position { pack, index },
-                event,
-                deliveries,
-            }
+            StoredEvent { position: Position { pack, index }, event, deliveries }
         });
         Ok(stored.collect())
     }
@@ -434,10 +377,7 @@ impl SledEngine {
             };
             Ok(Some((key.to_vec(), value)))
         };
-        self.tables
-            .get(table)
-            .scan_prefix(prefix)
-            .filter_map(move |row| read(row).transpose())
+        self.tables.get(table).scan_prefix(prefix).filter_map(move |row| read(row).transpose())
     }
 }
 

@@ -27,15 +27,8 @@ pub enum Table {
 }
 
 impl Table {
-    pub const ALL: [Self; 7] = [
-        Self::Meta,
-        Self::Bridges,
-        Self::Records,
-        Self::Events,
-        Self::Queue,
-        Self::Attempts,
-        Self::Endpoints,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Meta, Self::Bridges, Self::Records, Self::Events, Self::Queue, Self::Attempts, Self::Endpoints];
 
     fn name(self) -> &'static str {
         match self {
@@ -50,10 +43,7 @@ impl Table {
     }
 
     fn index(self) -> usize {
-        Self::ALL
-            .iter()
-            .position(|table| *table == self)
-            .expect("ALL has every table")
+        Self::ALL.iter().position(|table| *table == self).expect("ALL has every table")
     }
 }
 
@@ -64,15 +54,7 @@ pub struct PerTable<T>([T; 7]);
 impl<T> PerTable<T> {
     pub fn try_from_fn<E>(mut make: impl FnMut(Table) -> Result<T, E>) -> Result<Self, E> {
         let [a, b, c, d, e, f, g] = Table::ALL;
-        Ok(Self([
-            make(a)?,
-            make(b)?,
-            make(c)?,
-            make(d)?,
-            make(e)?,
-            make(f)?,
-            make(g)?,
-        ]))
+        Ok(Self([make(a)?, make(b)?, make(c)?, make(d)?, make(e)?, make(f)?, make(g)?]))
     }
 
     pub fn get(&self, table: Table) -> &T {

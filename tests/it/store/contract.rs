@@ -53,12 +53,7 @@ for_both! {
 const ALL: usize = usize::MAX;
 
 fn all(engine: &dyn Engine) -> Vec<u64> {
-    let found = engine
-        .events(&EventFilter {
-            limit: ALL,
-            ..EventFilter::default()
-        })
-        .expect("read");
+    let found = engine.events(&EventFilter { limit: ALL, ..EventFilter::default() }).expect("read");
     found.iter().map(|stored| stored.event.sequence).collect()
 }
 
@@ -66,31 +61,19 @@ fn a_commit_is_read_back(engine: &dyn Engine) {
     let writer = Writer::of(engine);
     assert!(engine.bridges().expect("read").is_empty());
     assert!(engine.bridge("shop").expect("read").is_none());
-    let sent = event(
-        "shop",
-        1,
-        &[("app", Content::Shared), ("crm", Content::Own(b"own".to_vec()))],
-    );
+    let sent = event("shop", 1, &[("app", Content::Shared), ("crm", Content::Own(b"own".to_vec()))]);
     let queued = writer.queued(op(bellpull::store::Commit {
         list: Some(vec![entry(2), entry(1)]),
         put: vec![record(1, "{\"a\":1}"), record(2, "{\"a\":2}")],
         events: vec![sent.clone()],
         ..commit("shop", 0)
     }));
-    let [(app, to_app), (crm, to_crm)] = queued.as_slice() else {
-        panic!("two deliveries, not {queued:?}")
-    };
+    let [(app, to_app), (crm, to_crm)] = queued.as_slice() else { panic!("two deliveries, not {queued:?}") };
     assert_eq!((&**app, &**crm), ("app", "crm"));
-    assert_eq!(
-        (to_app.position, to_app.attempts, to_app.due),
-        (to_crm.position, 0, sent.at)
-    );
+    assert_eq!((to_app.position, to_app.attempts, to_app.due), (to_crm.position, 0, sent.at));
 
     let loaded = engine.bridge("shop").expect("read").expect("known");
-    assert_eq!(
-        (loaded.state, loaded.progress, loaded.held),
-        (commit("shop", 0).state, None, false)
-    );
+    assert_eq!((loaded.state, loaded.progress, loaded.held), (commit("shop", 0).state, None, false));
     assert_eq!(engine.list("shop"), Ok(vec![entry(2), entry(1)]));
     let keys = [entry(2).key, entry(9).key, entry(1).key];
     let records = vec![Some(record(2, "{\"a\":2}")), None, Some(record(1, "{\"a\":1}"))];
@@ -98,48 +81,24 @@ fn a_commit_is_read_back(engine: &dyn Engine) {
     assert_eq!(engine.records("sho", &keys), Ok(vec![None, None, None]));
     assert_eq!(engine.waiting("app"), Ok(vec![*to_app]));
     let outgoing = |endpoint| engine.outgoing(endpoint, to_app.position).expect("read");
-    assert_eq!(
-        outgoing("app").map(|o| (o.id, o.body)),
-        Some((sent.id, sent.body.clone()))
-    );
+    assert_eq!(outgoing("app").map(|o| (o.id, o.body)), Some((sent.id, sent.body.clone())));
     assert_eq!(outgoing("crm").map(|o| o.body), Some(b"own".to_vec()));
     assert_eq!(outgoing("other"), None);
     let stored = engine.event(sent.id).expect("read").expect("there");
     assert_eq!(stored.event, sent);
-    assert!(
-        stored
-            .deliveries
-            .iter()
-            .all(|d| d.state == DeliveryState::Waiting && d.due == Some(sent.at))
-    );
+    assert!(stored.deliveries.iter().all(|d| d.state == DeliveryState::Waiting && d.due == Some(sent.at)));
 
-    writer.one(op(bellpull::store::Commit {
-        delete: vec![entry(1).key],
-        ..commit("shop", 1)
-    }));
+    writer.one(op(bellpull::store::Commit { delete: vec![entry(1).key], ..commit("shop", 1) }));
     let keys = [entry(1).key, entry(2).key];
-    assert_eq!(
-        engine.records("shop", &keys),
-        Ok(vec![None, Some(record(2, "{\"a\":2}"))])
-    );
-    assert_eq!(
-        engine.list("shop"),
-        Ok(vec![entry(2), entry(1)]),
-        "a commit without a list keeps it"
-    );
+    assert_eq!(engine.records("shop", &keys), Ok(vec![None, Some(record(2, "{\"a\":2}"))]));
+    assert_eq!(engine.list("shop"), Ok(vec![entry(2), entry(1)]), "a commit without a list keeps it");
 }
 
 fn another_version_is_a_conflict(engine: &dyn Engine) {
     let writer = Writer::of(engine);
     writer.one(op(commit("shop", 0)));
-    assert_eq!(
-        writer.try_one(op(commit("shop", 0))),
-        Err(Error::Conflict { stored: 1, expected: 0 })
-    );
-    assert_eq!(
-        writer.try_one(op(commit("shop", 2))),
-        Err(Error::Conflict { stored: 1, expected: 2 })
-    );
+    assert_eq!(writer.try_one(op(commit("shop", 0))), Err(Error::Conflict { stored: 1, expected: 0 }));
+    assert_eq!(writer.try_one(op(commit("shop", 2))), Err(Error::Conflict { stored: 1, expected: 2 }));
     assert!(!Error::Conflict { stored: 1, expected: 2 }.needs_reopen());
     writer.one(op(commit("shop", 1)));
 }
@@ -147,18 +106,10 @@ fn another_version_is_a_conflict(engine: &dyn Engine) {
 fn an_older_lease_is_fenced(engine: &dyn Engine) {
     let old = Writer::of(engine);
     let new = Writer::of(engine);
-    let fenced = Err(Error::Fenced {
-        current: new.lease.epoch,
-        ours: old.lease.epoch,
-    });
+    let fenced = Err(Error::Fenced { current: new.lease.epoch, ours: old.lease.epoch });
     assert_eq!(old.try_one(op(commit("shop", 0))), fenced);
-    let ahead = Lease {
-        epoch: new.lease.epoch + 1,
-    };
-    assert!(matches!(
-        engine.write(ahead, vec![op(commit("shop", 0))]).as_slice(),
-        [Err(Error::Fenced { .. })]
-    ));
+    let ahead = Lease { epoch: new.lease.epoch + 1 };
+    assert!(matches!(engine.write(ahead, vec![op(commit("shop", 0))]).as_slice(), [Err(Error::Fenced { .. })]));
     new.one(op(commit("shop", 0)));
 }
 
@@ -166,24 +117,11 @@ fn a_bad_write_does_not_stop_its_group(engine: &dyn Engine) {
     let writer = Writer::of(engine);
     let sent = |n| vec![event("shop", n, &[("app", Content::Shared)])];
     let results = writer.group(vec![
-        op(bellpull::store::Commit {
-            events: sent(1),
-            ..commit("a", 0)
-        }),
-        op(bellpull::store::Commit {
-            events: sent(2),
-            put: vec![record(1, "{}")],
-            ..commit("b", 7)
-        }),
-        op(bellpull::store::Commit {
-            events: sent(3),
-            ..commit("c", 0)
-        }),
+        op(bellpull::store::Commit { events: sent(1), ..commit("a", 0) }),
+        op(bellpull::store::Commit { events: sent(2), put: vec![record(1, "{}")], ..commit("b", 7) }),
+        op(bellpull::store::Commit { events: sent(3), ..commit("c", 0) }),
     ]);
-    assert!(matches!(
-        results.as_slice(),
-        [Ok(_), Err(Error::Conflict { stored: 0, expected: 7 }), Ok(_)]
-    ));
+    assert!(matches!(results.as_slice(), [Ok(_), Err(Error::Conflict { stored: 0, expected: 7 }), Ok(_)]));
     assert_eq!(all(engine), [3, 1]);
     assert!(engine.bridge("b").expect("read").is_none());
     assert_eq!(engine.records("b", &[entry(1).key]), Ok(vec![None]));
@@ -192,20 +130,11 @@ fn a_bad_write_does_not_stop_its_group(engine: &dyn Engine) {
 fn writes_of_a_group_see_those_before_them(engine: &dyn Engine) {
     let writer = Writer::of(engine);
     let results = writer.group(vec![
-        op(bellpull::store::Commit {
-            put: vec![record(1, vec![b'1'; 30_000])],
-            ..commit("a", 0)
-        }),
-        op(bellpull::store::Commit {
-            put: vec![record(1, "{}")],
-            ..commit("a", 1)
-        }),
+        op(bellpull::store::Commit { put: vec![record(1, vec![b'1'; 30_000])], ..commit("a", 0) }),
+        op(bellpull::store::Commit { put: vec![record(1, "{}")], ..commit("a", 1) }),
         op(commit("a", 1)),
     ]);
-    assert!(matches!(
-        results.as_slice(),
-        [Ok(_), Ok(_), Err(Error::Conflict { stored: 2, expected: 1 })]
-    ));
+    assert!(matches!(results.as_slice(), [Ok(_), Ok(_), Err(Error::Conflict { stored: 2, expected: 1 })]));
     assert_eq!(engine.records("a", &[entry(1).key]), Ok(vec![Some(record(1, "{}"))]));
     assert_eq!(engine.scan("a", None, ALL).map(|records| records.len()), Ok(1));
     let before = engine.syncs();
@@ -218,10 +147,7 @@ fn lists_follow_every_edit(engine: &dyn Engine) {
     let mut list: Vec<_> = (0..1_000).map(entry).collect();
     let mut version = 0;
     let mut write = |list: &Vec<_>| {
-        writer.one(op(bellpull::store::Commit {
-            list: Some(list.clone()),
-            ..commit("shop", version)
-        }));
+        writer.one(op(bellpull::store::Commit { list: Some(list.clone()), ..commit("shop", version) }));
         version += 1;
         assert_eq!(engine.list("shop").as_ref(), Ok(list), "after edit {version}");
     };
@@ -249,10 +175,7 @@ fn a_list_may_repeat_itself(engine: &dyn Engine) {
     let twice: Vec<_> = run(1).chain(run(1)).chain(run(2)).collect();
     let once: Vec<_> = run(2).chain(run(1)).collect();
     for (version, list) in (0..).zip([&twice, &once, &twice]) {
-        writer.one(op(bellpull::store::Commit {
-            list: Some(list.clone()),
-            ..commit("shop", version)
-        }));
+        writer.one(op(bellpull::store::Commit { list: Some(list.clone()), ..commit("shop", version) }));
         assert_eq!(engine.list("shop").as_ref(), Ok(list));
     }
 }
@@ -261,20 +184,12 @@ fn records_are_scanned_in_slices(engine: &dyn Engine) {
     let writer = Writer::of(engine);
     let size = |n: u64| usize::try_from(n * 3_000).expect("small");
     let mut put: Vec<_> = (0..10).map(|n| record(n, noise(size(n)))).collect();
-    writer.one(op(bellpull::store::Commit {
-        put: put.clone(),
-        ..commit("shop", 0)
-    }));
-    writer.one(op(bellpull::store::Commit {
-        put: vec![record(1, "{}")],
-        ..commit("shop2", 0)
-    }));
+    writer.one(op(bellpull::store::Commit { put: put.clone(), ..commit("shop", 0) }));
+    writer.one(op(bellpull::store::Commit { put: vec![record(1, "{}")], ..commit("shop2", 0) }));
     put.sort_by_key(|record| record.entry.key);
     let mut read = Vec::new();
     loop {
-        let slice = engine
-            .scan("shop", read.last().map(|r: &bellpull::model::Record| r.entry.key), 3)
-            .expect("read");
+        let slice = engine.scan("shop", read.last().map(|r: &bellpull::model::Record| r.entry.key), 3).expect("read");
         if slice.is_empty() {
             break;
         }
@@ -285,11 +200,7 @@ fn records_are_scanned_in_slices(engine: &dyn Engine) {
 }
 
 fn hold(bytes: usize) -> Hold {
-    let page = |body: String| HeldPage {
-        url: "https://shop.example/orders".into(),
-        content_type: None,
-        body,
-    };
+    let page = |body: String| HeldPage { url: "https://shop.example/orders".into(), content_type: None, body };
     Hold {
         judged_under: bellpull::model::Hash::default(),
         hash: entry(1).raw,
@@ -299,7 +210,6 @@ fn hold(bytes: usize) -> Hold {
         updated: 1,
         deleted: 900,
         rejected: false,
-        seen: 1,
         answer: vec![page("[]".into()), page(hex(bytes))],
         validators: Default::default(),
     }
@@ -311,33 +221,21 @@ fn noise(count: usize) -> Vec<u8> {
 }
 
 fn hex(count: usize) -> String {
-    (0u32..)
-        .map(|n| entry(n.into()).raw.to_string())
-        .take(count / 32)
-        .collect()
+    (0u32..).map(|n| entry(n.into()).raw.to_string()).take(count / 32).collect()
 }
 
 fn holds_are_set_kept_and_cleared(engine: &dyn Engine) {
     let writer = Writer::of(engine);
     assert_eq!(engine.hold("shop"), Ok(None));
     let large = hold(1 << 20);
-    writer.one(op(bellpull::store::Commit {
-        hold: HoldChange::Set(Box::new(large.clone())),
-        ..commit("shop", 0)
-    }));
+    writer.one(op(bellpull::store::Commit { hold: HoldChange::Set(Box::new(large.clone())), ..commit("shop", 0) }));
     assert_eq!(engine.hold("shop"), Ok(Some(large.clone())));
     writer.one(op(commit("shop", 1)));
     assert_eq!(engine.hold("shop"), Ok(Some(large)));
     assert!(engine.bridge("shop").expect("read").expect("known").held);
-    writer.one(op(bellpull::store::Commit {
-        hold: HoldChange::Set(Box::new(hold(0))),
-        ..commit("shop", 2)
-    }));
+    writer.one(op(bellpull::store::Commit { hold: HoldChange::Set(Box::new(hold(0))), ..commit("shop", 2) }));
     assert_eq!(engine.hold("shop"), Ok(Some(hold(0))));
-    writer.one(op(bellpull::store::Commit {
-        hold: HoldChange::Clear,
-        ..commit("shop", 3)
-    }));
+    writer.one(op(bellpull::store::Commit { hold: HoldChange::Clear, ..commit("shop", 3) }));
     assert_eq!(engine.hold("shop"), Ok(None));
     assert!(!engine.bridge("shop").expect("read").expect("known").held);
 }
@@ -345,43 +243,21 @@ fn holds_are_set_kept_and_cleared(engine: &dyn Engine) {
 fn progress_is_kept_without_a_state(engine: &dyn Engine) {
     let writer = Writer::of(engine);
     let missing = (0..900).map(|n| (entry(n).key, 2)).collect();
-    let progress = Progress {
-        due: Timestamp(9),
-        missing,
-        ..Progress::default()
-    };
-    writer.one(Op::Progress(vec![
-        ("a".into(), progress.clone()),
-        ("b".into(), Progress::default()),
-    ]));
+    let progress = Progress { due: Timestamp(9), missing, ..Progress::default() };
+    writer.one(Op::Progress(vec![("a".into(), progress.clone()), ("b".into(), Progress::default())]));
     writer.one(op(commit("c", 0)));
-    let names: Vec<_> = engine
-        .bridges()
-        .expect("read")
-        .into_iter()
-        .map(|l| (l.name, l.state.version))
-        .collect();
+    let names: Vec<_> = engine.bridges().expect("read").into_iter().map(|l| (l.name, l.state.version)).collect();
     assert_eq!(names, [("a".into(), 0), ("b".into(), 0), ("c".into(), 1)]);
-    assert_eq!(
-        engine.bridge("a").expect("read").and_then(|l| l.progress),
-        Some(progress)
-    );
+    assert_eq!(engine.bridge("a").expect("read").and_then(|l| l.progress), Some(progress));
 }
 
 fn endpoints_are_kept(engine: &dyn Engine) {
     let writer = Writer::of(engine);
-    let state = EndpointState {
-        disabled: Some("410".into()),
-        step: 3,
-        ..EndpointState::default()
-    };
+    let state = EndpointState { disabled: Some("410".into()), step: 3, ..EndpointState::default() };
     writer.one(Op::Endpoint("crm".into(), EndpointState::default()));
     writer.one(Op::Endpoint("app".into(), EndpointState::default()));
     writer.one(Op::Endpoint("app".into(), state.clone()));
-    assert_eq!(
-        engine.endpoints(),
-        Ok(vec![("app".into(), state), ("crm".into(), EndpointState::default())])
-    );
+    assert_eq!(engine.endpoints(), Ok(vec![("app".into(), state), ("crm".into(), EndpointState::default())]));
 }
 
 fn waiting_is_in_the_order_of_commits(engine: &dyn Engine) {
@@ -392,20 +268,11 @@ fn waiting_is_in_the_order_of_commits(engine: &dyn Engine) {
         queued.extend(writer.queued(events((first..first + 100).map(|n| event("shop", n, &app)).collect())));
     }
     // Names that begin alike, or sort around the separator, are queues of their own.
-    writer.one(events(vec![event(
-        "shop",
-        999,
-        &[("app-2", Content::Shared), ("ap", Content::Shared)],
-    )]));
+    writer.one(events(vec![event("shop", 999, &[("app-2", Content::Shared), ("ap", Content::Shared)])]));
     let waiting = engine.waiting("app").expect("read");
-    assert_eq!(
-        waiting,
-        queued.into_iter().map(|(_, waiting)| waiting).collect::<Vec<_>>()
-    );
+    assert_eq!(waiting, queued.into_iter().map(|(_, waiting)| waiting).collect::<Vec<_>>());
     assert!(waiting.is_sorted_by_key(|w| w.position));
-    let sent = waiting
-        .iter()
-        .map(|w| engine.outgoing("app", w.position).expect("read").expect("there").id);
+    let sent = waiting.iter().map(|w| engine.outgoing("app", w.position).expect("read").expect("there").id);
     assert!(sent.eq((0..300u128).map(|n| EventId(n.to_be_bytes()))));
     assert!(waiting.iter().all(|w| {
         let outgoing = engine.outgoing("app", w.position).expect("read").expect("there");
@@ -417,53 +284,22 @@ fn deliveries_end(engine: &dyn Engine) {
     let writer = Writer::of(engine);
     let both = [("app", Content::Shared), ("crm", Content::Shared)];
     let queued = writer.queued(events((1..=3).map(|n| event("shop", n, &both)).collect()));
-    let positions: Vec<_> = queued
-        .iter()
-        .filter(|(name, _)| &**name == "app")
-        .map(|(_, w)| w.position)
-        .collect();
-    let [first, second, third] = positions.as_slice() else {
-        panic!("three events")
-    };
+    let positions: Vec<_> = queued.iter().filter(|(name, _)| &**name == "app").map(|(_, w)| w.position).collect();
+    let [first, second, third] = positions.as_slice() else { panic!("three events") };
     writer.settle("app", *first, Outcome::Delivered);
-    writer.settle(
-        "app",
-        *second,
-        Outcome::Retry {
-            due: Timestamp(50_000),
-            refusals: 1,
-        },
-    );
+    writer.settle("app", *second, Outcome::Retry { due: Timestamp(50_000), refusals: 1 });
     writer.settle("app", *third, Outcome::Dead);
     let waiting = engine.waiting("app").expect("read");
-    let [only] = waiting.as_slice() else {
-        panic!("one waits, not {waiting:?}")
-    };
-    assert_eq!(
-        (only.position, only.due, only.attempts, only.refusals),
-        (*second, Timestamp(50_000), 1, 1)
-    );
+    let [only] = waiting.as_slice() else { panic!("one waits, not {waiting:?}") };
+    assert_eq!((only.position, only.due, only.attempts, only.refusals), (*second, Timestamp(50_000), 1, 1));
     assert_eq!(engine.waiting("crm").map(|w| w.len()), Ok(3));
     writer.settle("app", *second, Outcome::Delivered);
     assert_eq!(engine.waiting("app"), Ok(vec![]));
     assert_eq!(engine.dead("app"), Ok(1));
-    let stored = engine
-        .event(EventId(2u128.to_be_bytes()))
-        .expect("read")
-        .expect("there");
-    let states: Vec<_> = stored
-        .deliveries
-        .iter()
-        .map(|d| (&*d.endpoint, d.state, d.attempts))
-        .collect();
-    assert_eq!(
-        states,
-        [("app", DeliveryState::Delivered, 2), ("crm", DeliveryState::Waiting, 0)]
-    );
-    assert!(
-        engine.outgoing("app", *third).expect("read").is_some(),
-        "a dead letter can be shown and replayed"
-    );
+    let stored = engine.event(EventId(2u128.to_be_bytes())).expect("read").expect("there");
+    let states: Vec<_> = stored.deliveries.iter().map(|d| (&*d.endpoint, d.state, d.attempts)).collect();
+    assert_eq!(states, [("app", DeliveryState::Delivered, 2), ("crm", DeliveryState::Waiting, 0)]);
+    assert!(engine.outgoing("app", *third).expect("read").is_some(), "a dead letter can be shown and replayed");
 }
 
 fn a_settled_delivery_stays_settled(engine: &dyn Engine) {
@@ -506,9 +342,7 @@ fn dead_from_the_start_until_remade(engine: &dyn Engine) {
     let failed = Content::Dead("payload: no such field".into());
     let sent = event("shop", 1, &[("app", failed.clone()), ("crm", Content::Shared)]);
     let queued = writer.queued(events(vec![sent.clone()]));
-    let [(crm, waiting)] = queued.as_slice() else {
-        panic!("only one can be sent: {queued:?}")
-    };
+    let [(crm, waiting)] = queued.as_slice() else { panic!("only one can be sent: {queued:?}") };
     assert_eq!(&**crm, "crm");
     let position = waiting.position;
     assert_eq!((engine.dead("app"), engine.waiting("app")), (Ok(1), Ok(vec![])));
@@ -518,64 +352,30 @@ fn dead_from_the_start_until_remade(engine: &dyn Engine) {
     assert_eq!(requeue(Some(Content::Dead("again".into()))), []);
     assert_eq!(engine.dead("app"), Ok(1));
     assert_eq!(requeue(Some(Content::Own(b"remade".to_vec()))).len(), 1);
-    assert_eq!(
-        (engine.dead("app"), engine.waiting("app").map(|w| w.len())),
-        (Ok(0), Ok(1))
-    );
-    assert_eq!(
-        engine.outgoing("app", position).expect("read").map(|o| o.body),
-        Some(b"remade".to_vec())
-    );
+    assert_eq!((engine.dead("app"), engine.waiting("app").map(|w| w.len())), (Ok(0), Ok(1)));
+    assert_eq!(engine.outgoing("app", position).expect("read").map(|o| o.body), Some(b"remade".to_vec()));
     let stored = engine.event(sent.id).expect("read").expect("there");
     assert_eq!(stored.event, sent, "as committed");
     writer.settle("app", position, Outcome::Delivered);
     assert_eq!(requeue(Some(Content::Shared)).len(), 1);
-    assert_eq!(
-        engine.outgoing("app", position).expect("read").map(|o| o.body),
-        Some(sent.body)
-    );
+    assert_eq!(engine.outgoing("app", position).expect("read").map(|o| o.body), Some(sent.body));
 }
 
 fn requeued_events_are_replays(engine: &dyn Engine) {
     let writer = Writer::of(engine);
-    let queued = writer.queued(events(
-        (0..2).map(|n| event("shop", n, &[("app", Content::Shared)])).collect(),
-    ));
+    let queued = writer.queued(events((0..2).map(|n| event("shop", n, &[("app", Content::Shared)])).collect()));
     let positions: Vec<_> = queued.iter().map(|(_, w)| w.position).collect();
-    let [first, second] = positions.as_slice() else {
-        panic!("two events")
-    };
-    writer.settle(
-        "app",
-        *first,
-        Outcome::Retry {
-            due: Timestamp(1 << 50),
-            refusals: 4,
-        },
-    );
+    let [first, second] = positions.as_slice() else { panic!("two events") };
+    writer.settle("app", *first, Outcome::Retry { due: Timestamp(1 << 50), refusals: 4 });
     writer.settle("app", *first, Outcome::Dead);
     let rows = [*first, *second, Position { pack: 99, index: 0 }];
-    let rows: Vec<_> = rows
-        .into_iter()
-        .map(|position| Requeued {
-            position,
-            content: None,
-        })
-        .collect();
+    let rows: Vec<_> = rows.into_iter().map(|position| Requeued { position, content: None }).collect();
     let queued = writer.queued(Op::Requeue("app".into(), rows));
-    let [(_, again)] = queued.as_slice() else {
-        panic!("only the dead one: {queued:?}")
-    };
-    assert_eq!(
-        (again.position, again.attempts, again.refusals, again.replay),
-        (*first, 0, 0, true)
-    );
+    let [(_, again)] = queued.as_slice() else { panic!("only the dead one: {queued:?}") };
+    assert_eq!((again.position, again.attempts, again.refusals, again.replay), (*first, 0, 0, true));
     assert!(again.due <= Timestamp(10_000), "due at once");
     let waiting = engine.waiting("app").expect("read");
-    assert_eq!(
-        waiting.iter().map(|w| (w.position, w.replay)).collect::<Vec<_>>(),
-        [(*first, true), (*second, false)]
-    );
+    assert_eq!(waiting.iter().map(|w| (w.position, w.replay)).collect::<Vec<_>>(), [(*first, true), (*second, false)]);
     assert_eq!(engine.dead("app"), Ok(0));
 }
 
@@ -590,20 +390,10 @@ fn attempts_are_listed_newest_first(engine: &dyn Engine) {
     let made = [attempt(&id.to_string(), "app", 1), attempt("evt_other", "crm", 2), long];
     for attempt in made.clone() {
         let outcome = Outcome::Delivered;
-        writer.one(Op::Settle(
-            "app".into(),
-            vec![Settlement {
-                position,
-                outcome,
-                attempt,
-            }],
-        ));
+        writer.one(Op::Settle("app".into(), vec![Settlement { position, outcome, attempt }]));
     }
     let [first, second, third] = made;
-    assert_eq!(
-        engine.attempts(None, None, ALL),
-        Ok(vec![third.clone(), second.clone(), first.clone()])
-    );
+    assert_eq!(engine.attempts(None, None, ALL), Ok(vec![third.clone(), second.clone(), first.clone()]));
     assert_eq!(engine.attempts(None, None, 1), Ok(vec![third.clone()]));
     assert_eq!(engine.attempts(Some(id), None, ALL), Ok(vec![third.clone(), first]));
     assert_eq!(engine.attempts(None, Some("crm"), ALL), Ok(vec![second]));
@@ -613,62 +403,24 @@ fn events_are_filtered(engine: &dyn Engine) {
     let writer = Writer::of(engine);
     let app = [("app", Content::Shared)];
     writer.one(events((0..5).map(|n| event("shop", n, &app)).collect()));
-    writer.one(events(
-        (5..8).map(|n| event("", n, &[("ops", Content::Shared)])).collect(),
-    ));
+    writer.one(events((5..8).map(|n| event("", n, &[("ops", Content::Shared)])).collect()));
     writer.one(events((8..10).map(|n| event("shop", n, &[])).collect()));
     let found = |filter: EventFilter| -> Vec<u64> {
-        let filter = EventFilter {
-            limit: if filter.limit == 0 { ALL } else { filter.limit },
-            ..filter
-        };
-        engine
-            .events(&filter)
-            .expect("read")
-            .iter()
-            .map(|stored| stored.event.sequence)
-            .collect()
+        let filter = EventFilter { limit: if filter.limit == 0 { ALL } else { filter.limit }, ..filter };
+        engine.events(&filter).expect("read").iter().map(|stored| stored.event.sequence).collect()
     };
     assert_eq!(found(EventFilter::default()), (0..10).rev().collect::<Vec<_>>());
-    assert_eq!(
-        found(EventFilter {
-            limit: 3,
-            ..Default::default()
-        }),
-        [9, 8, 7]
-    );
-    assert_eq!(
-        found(EventFilter {
-            bridge: Some("".into()),
-            ..Default::default()
-        }),
-        [7, 6, 5]
-    );
-    assert_eq!(
-        found(EventFilter {
-            endpoint: Some("app".into()),
-            limit: 2,
-            ..Default::default()
-        }),
-        [4, 3]
-    );
-    assert_eq!(
-        found(EventFilter {
-            since: Some(Timestamp(10_009)),
-            ..Default::default()
-        }),
-        [9]
-    );
+    assert_eq!(found(EventFilter { limit: 3, ..Default::default() }), [9, 8, 7]);
+    assert_eq!(found(EventFilter { bridge: Some("".into()), ..Default::default() }), [7, 6, 5]);
+    assert_eq!(found(EventFilter { endpoint: Some("app".into()), limit: 2, ..Default::default() }), [4, 3]);
+    assert_eq!(found(EventFilter { since: Some(Timestamp(10_009)), ..Default::default() }), [9]);
     let state = |state, endpoint: Option<&str>| EventFilter {
         state: Some(state),
         endpoint: endpoint.map(Into::into),
         ..Default::default()
     };
     assert_eq!(found(state(DeliveryState::Waiting, Some("ops"))), [7, 6, 5]);
-    assert_eq!(
-        found(state(DeliveryState::Waiting, None)),
-        (0..8).rev().collect::<Vec<_>>()
-    );
+    assert_eq!(found(state(DeliveryState::Waiting, None)), (0..8).rev().collect::<Vec<_>>());
     assert_eq!(found(state(DeliveryState::Delivered, None)), [0u64; 0]);
     assert_eq!(engine.event(EventId([9; 16])), Ok(None));
 }
@@ -697,10 +449,7 @@ fn a_sweep_takes_only_what_is_settled_and_old(engine: &dyn Engine) {
     assert_eq!(writer.one(sweep(10_005, 10_006)), Written::Swept(1));
     assert_eq!(writer.one(sweep(i64::MAX, i64::MAX)), Written::Swept(1));
     assert_eq!(all(engine), [3, 2]);
-    assert_eq!(
-        (engine.waiting("app").map(|w| w.len()), engine.dead("app")),
-        (Ok(1), Ok(1))
-    );
+    assert_eq!((engine.waiting("app").map(|w| w.len()), engine.dead("app")), (Ok(1), Ok(1)));
 }
 
 fn a_sweep_goes_on_where_it_stopped(engine: &dyn Engine) {
@@ -712,14 +461,8 @@ fn a_sweep_goes_on_where_it_stopped(engine: &dyn Engine) {
     }
     let mut swept = 0;
     for _ in 0..20 {
-        let sweep = Op::Sweep {
-            before: vec![],
-            default_before: Timestamp(i64::MAX),
-            limit: 4,
-        };
-        let Written::Swept(count) = writer.one(sweep) else {
-            panic!("a sweep's answer")
-        };
+        let sweep = Op::Sweep { before: vec![], default_before: Timestamp(i64::MAX), limit: 4 };
+        let Written::Swept(count) = writer.one(sweep) else { panic!("a sweep's answer") };
         assert!(count <= 4);
         swept += count;
     }
@@ -734,21 +477,11 @@ fn large_values_come_back(engine: &dyn Engine) {
     large.body = body.clone();
     let small = |n| event("shop", n, &[("app", Content::Shared)]);
     let put = vec![record(1, body.clone())];
-    writer.one(op(bellpull::store::Commit {
-        put,
-        events: vec![small(1), large.clone(), small(3)],
-        ..commit("a", 0)
-    }));
+    writer.one(op(bellpull::store::Commit { put, events: vec![small(1), large.clone(), small(3)], ..commit("a", 0) }));
     assert_eq!(engine.records("a", &[entry(1).key]), Ok(vec![Some(record(1, body))]));
-    assert_eq!(
-        engine.event(large.id).expect("read").map(|stored| stored.event),
-        Some(large)
-    );
+    assert_eq!(engine.event(large.id).expect("read").map(|stored| stored.event), Some(large));
     assert_eq!(all(engine), [3, 2, 1]);
-    writer.one(op(bellpull::store::Commit {
-        put: vec![record(1, "{}")],
-        ..commit("a", 1)
-    }));
+    writer.one(op(bellpull::store::Commit { put: vec![record(1, "{}")], ..commit("a", 1) }));
     assert_eq!(engine.scan("a", None, ALL), Ok(vec![record(1, "{}")]));
 }
 

@@ -25,9 +25,7 @@ fn next(n: u64) -> Commit {
     let mut list: Vec<_> = (0..500).map(entry).collect();
     list.push(entry_of(500, n + 1));
     Commit {
-        put: (0..5)
-            .map(|k| record(k, vec![b'0' + u8::try_from(n % 10).expect("a digit"); 9_000]))
-            .collect(),
+        put: (0..5).map(|k| record(k, vec![b'0' + u8::try_from(n % 10).expect("a digit"); 9_000])).collect(),
         events: (0..3).map(|k| event("shop", 3 * n + k, &to)).collect(),
         list: Some(list),
         ..commit("shop", n)
@@ -36,14 +34,8 @@ fn next(n: u64) -> Commit {
 
 /// Whether the store is what `next` made, as a whole.
 fn version(engine: &SledEngine) -> u64 {
-    let version = engine
-        .bridge("shop")
-        .expect("read")
-        .map_or(0, |loaded| loaded.state.version);
-    let all = EventFilter {
-        limit: usize::MAX,
-        ..EventFilter::default()
-    };
+    let version = engine.bridge("shop").expect("read").map_or(0, |loaded| loaded.state.version);
+    let all = EventFilter { limit: usize::MAX, ..EventFilter::default() };
     let events = engine.events(&all).expect("read");
     assert_eq!(u64::try_from(events.len()).ok(), Some(3 * version));
     assert_eq!(engine.waiting("app").expect("read").len(), events.len());
@@ -66,22 +58,14 @@ fn child() {
     for n in version(&engine).. {
         writer.one(op(next(n)));
         let mut out = std::io::stdout();
-        writeln!(out, "acknowledged {}", n + 1)
-            .and_then(|()| out.flush())
-            .expect("the parent reads");
+        writeln!(out, "acknowledged {}", n + 1).and_then(|()| out.flush()).expect("the parent reads");
     }
 }
 
 /// Starts a writer, and kills it some acknowledgements later: the last version it told.
 fn write_and_kill(dir: &Path, after: usize) -> u64 {
     let mut child = Command::new(std::env::current_exe().expect("this binary"))
-        .args([
-            "--exact",
-            "store::crash::child",
-            "--ignored",
-            "--nocapture",
-            "--test-threads=1",
-        ])
+        .args(["--exact", "store::crash::child", "--ignored", "--nocapture", "--test-threads=1"])
         .env(DIR, dir)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -106,19 +90,14 @@ fn killed_at_any_time_it_keeps_what_it_acknowledged() {
         let acknowledged = write_and_kill(dir.path(), after);
         let found = version(&open(dir.path()));
         // The commit in flight is there as a whole, or not at all.
-        assert!(
-            (acknowledged..=acknowledged + 1).contains(&found),
-            "{acknowledged} acknowledged, {found} found"
-        );
+        assert!((acknowledged..=acknowledged + 1).contains(&found), "{acknowledged} acknowledged, {found} found");
     }
 }
 
 #[test]
 #[ignore = "needs a small file system"]
 fn a_full_disk_stops_all_and_loses_nothing() {
-    let small = std::env::var_os(SMALL)
-        .map(PathBuf::from)
-        .expect("where a small file system is mounted");
+    let small = std::env::var_os(SMALL).map(PathBuf::from).expect("where a small file system is mounted");
     let dir = tempfile::tempdir_in(&small).expect("a directory");
     let ballast = dir.path().join("ballast");
     fs::write(&ballast, vec![1; 4 << 20]).expect("written");
@@ -140,8 +119,5 @@ fn a_full_disk_stops_all_and_loses_nothing() {
     assert!(matches!(full, None | Some(Error::Full(_))), "{full:?}");
     fs::remove_file(ballast).expect("removed");
     let found = version(&open(dir.path()));
-    assert!(
-        (acknowledged..=acknowledged + 1).contains(&found),
-        "{acknowledged} acknowledged, {found} found"
-    );
+    assert!((acknowledged..=acknowledged + 1).contains(&found), "{acknowledged} acknowledged, {found} found");
 }

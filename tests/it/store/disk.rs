@@ -35,14 +35,8 @@ fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 fn fill(engine: &SledEngine) -> Vec<u8> {
     let writer = Writer::of(engine);
     let own = Content::Own(b"a,b\n1,2\n".to_vec());
-    let to = [
-        ("app", Content::Shared),
-        ("crm", own),
-        ("log", Content::Dead("when: not a boolean".into())),
-    ];
-    let put = (0..300)
-        .map(|n| record(n, format!("{{\"n\":{n},\"price\":1.10}}")))
-        .collect();
+    let to = [("app", Content::Shared), ("crm", own), ("log", Content::Dead("when: not a boolean".into()))];
+    let put = (0..300).map(|n| record(n, format!("{{\"n\":{n},\"price\":1.10}}"))).collect();
     let hold = Hold {
         judged_under: Hash::default(),
         hash: Hash::of(b"answer"),
@@ -52,12 +46,7 @@ fn fill(engine: &SledEngine) -> Vec<u8> {
         updated: 0,
         deleted: 9,
         rejected: false,
-        seen: 1,
-        answer: vec![HeldPage {
-            url: "https://a.example".into(),
-            content_type: None,
-            body: "[]".into(),
-        }],
+        answer: vec![HeldPage { url: "https://a.example".into(), content_type: None, body: "[]".into() }],
         validators: Default::default(),
     };
     let queued = writer.queued(op(Commit {
@@ -74,13 +63,7 @@ fn fill(engine: &SledEngine) -> Vec<u8> {
     }
     let (endpoint, first) = queued.first().expect("some");
     let content = Some(Content::Own(b"\xff\x00".to_vec()));
-    writer.one(Op::Requeue(
-        endpoint.clone(),
-        vec![Requeued {
-            position: first.position,
-            content,
-        }],
-    ));
+    writer.one(Op::Requeue(endpoint.clone(), vec![Requeued { position: first.position, content }]));
     export(engine)
 }
 
@@ -113,21 +96,12 @@ fn an_export_is_one_json_object_a_line() {
     let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
     for line in text.lines() {
         let value: serde_json::Value = serde_json::from_str(line).expect("JSON");
-        let kind = value
-            .as_object()
-            .and_then(|object| object.keys().next())
-            .expect("a kind");
+        let kind = value.as_object().and_then(|object| object.keys().next()).expect("a kind");
         *kinds.entry(kind.clone()).or_default() += 1;
     }
     let first = text.lines().next().expect("a first line");
-    assert!(
-        first.starts_with("{\"bellpull\":\"export\",\"format\":1,\"stream\":\"s_"),
-        "{first}"
-    );
-    assert!(
-        text.contains("\"body\":{\"json\":{\"n\":7,\"price\":1.10}}"),
-        "bodies keep their digits"
-    );
+    assert!(first.starts_with("{\"bellpull\":\"export\",\"format\":1,\"stream\":\"s_"), "{first}");
+    assert!(text.contains("\"body\":{\"json\":{\"n\":7,\"price\":1.10}}"), "bodies keep their digits");
     // The list has as many lines as chunks.
     assert!(kinds.remove("list").is_some_and(|lines| lines >= 3));
     let expected = [
@@ -142,13 +116,7 @@ fn an_export_is_one_json_object_a_line() {
         ("remade", 1),
         ("state", 1),
     ];
-    assert_eq!(
-        kinds,
-        expected
-            .into_iter()
-            .map(|(kind, count)| (kind.to_owned(), count))
-            .collect()
-    );
+    assert_eq!(kinds, expected.into_iter().map(|(kind, count)| (kind.to_owned(), count)).collect());
 }
 
 #[test]
@@ -160,19 +128,12 @@ fn no_row_is_too_long_for_the_log() {
     let noise: Vec<u8> = (0u64..20_000).flat_map(|n| entry(n).raw.0).collect();
     let text: String = (0u64..40_000).map(|n| entry(n).raw.to_string()).collect();
     let hold = engine.hold("shop").expect("read").expect("held");
-    let page = HeldPage {
-        url: "https://a.example".into(),
-        content_type: None,
-        body: text,
-    };
+    let page = HeldPage { url: "https://a.example".into(), content_type: None, body: text };
     let mut large = event("shop", 900, &[("app", Content::Own(noise.clone()))]);
     large.body = noise.clone();
     writer.one(op(Commit {
         put: vec![record(7, noise)],
-        hold: HoldChange::Set(Box::new(Hold {
-            answer: vec![page],
-            ..hold
-        })),
+        hold: HoldChange::Set(Box::new(Hold { answer: vec![page], ..hold })),
         events: vec![large],
         list: Some((0..50_000).map(entry).collect()),
         ..commit("shop", 1)
@@ -189,17 +150,11 @@ fn an_insertion_rewrites_few_rows_of_a_long_list() {
     let engine = open(dir.path());
     let writer = Writer::of(&engine);
     let mut list: Vec<_> = (1..50_001).map(entry).collect();
-    writer.one(op(Commit {
-        list: Some(list.clone()),
-        ..commit("shop", 0)
-    }));
+    writer.one(op(Commit { list: Some(list.clone()), ..commit("shop", 0) }));
     let mut rows = engine.rows_written();
     assert!(rows > 300, "{rows}");
     let mut write = |list: &Vec<_>, version| {
-        writer.one(op(Commit {
-            list: Some(list.clone()),
-            ..commit("shop", version)
-        }));
+        writer.one(op(Commit { list: Some(list.clone()), ..commit("shop", version) }));
         let written = engine.rows_written() - rows;
         rows = engine.rows_written();
         assert_eq!(engine.list("shop").as_ref(), Ok(list));
@@ -213,10 +168,7 @@ fn an_insertion_rewrites_few_rows_of_a_long_list() {
     let updated = write(&list, 2);
     let same = write(&list, 3);
     // State and counters; the manifest's 2 or 3 rows; one or two chunks that go, and as many that come.
-    assert!(
-        inserted <= 9 && updated <= 9 && same <= 2,
-        "{inserted}, {updated} and {same} rows"
-    );
+    assert!(inserted <= 9 && updated <= 9 && same <= 2, "{inserted}, {updated} and {same} rows");
 }
 
 #[test]
@@ -224,9 +176,7 @@ fn a_second_owner_is_turned_away() {
     let dir = tempfile::tempdir().expect("a directory");
     let engine = open(dir.path());
     let refused = SledEngine::open(dir.path(), CACHE_BYTES).err();
-    let Some(Error::Locked(text)) = refused else {
-        panic!("{refused:?} is not Locked")
-    };
+    let Some(Error::Locked(text)) = refused else { panic!("{refused:?} is not Locked") };
     assert!(text.contains(&dir.path().display().to_string()), "{text}");
     assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
     drop(engine);
@@ -249,9 +199,7 @@ const HARMS: [(&str, Harm); 7] = [
     ("emptied", |bytes| bytes.clear()),
     ("cut in half", |bytes| bytes.truncate(bytes.len() / 2)),
     ("without its last page", |bytes| bytes.truncate(bytes.len() - 4096)),
-    ("overwritten at the start", |bytes| {
-        bytes.iter_mut().take(4096).for_each(|b| *b = 0x55)
-    }),
+    ("overwritten at the start", |bytes| bytes.iter_mut().take(4096).for_each(|b| *b = 0x55)),
     ("overwritten in the middle", |bytes| {
         let middle = bytes.len() / 2;
         bytes.iter_mut().skip(middle).take(4096).for_each(|b| *b = 0x55);
@@ -270,10 +218,7 @@ fn damage_is_told_and_the_directory_left_as_it_is() {
         let writer = Writer::of(&engine);
         for n in 0..40 {
             let put = (0..20).map(|k| record(k, Hash::of(&[n, 1]).0.repeat(60))).collect();
-            writer.one(op(Commit {
-                put,
-                ..commit("shop", n.into())
-            }));
+            writer.one(op(Commit { put, ..commit("shop", n.into()) }));
         }
         let all = export(&engine);
         drop(engine);
@@ -321,11 +266,7 @@ fn damage_is_told_and_the_directory_left_as_it_is() {
 
 /// Writes the number of a format into a closed store.
 fn set_format(dir: &Path, format: u64) {
-    let db = ::sled::Config::new()
-        .path(dir.join("sled"))
-        .flush_every_ms(None)
-        .open()
-        .expect("opened");
+    let db = ::sled::Config::new().path(dir.join("sled")).flush_every_ms(None).open().expect("opened");
     let meta = db.open_tree("meta").expect("opened");
     // The version byte, one chunk, the number.
     let value = [&[1, 0, 1][..], &format.to_be_bytes()].concat();
@@ -349,10 +290,7 @@ fn an_older_format_is_exported_first() {
     drop(engine);
     let engine = open(dir.path());
     assert!(!path.exists(), "it was brought to this format");
-    let all = EventFilter {
-        limit: 1_000,
-        ..EventFilter::default()
-    };
+    let all = EventFilter { limit: 1_000, ..EventFilter::default() };
     assert_eq!(engine.events(&all).map(|events| events.len()), Ok(50));
 }
 
@@ -362,17 +300,7 @@ fn a_newer_format_is_refused() {
     fill(&open(dir.path()));
     set_format(dir.path(), 99);
     let refused = SledEngine::open(dir.path(), CACHE_BYTES).err();
-    assert!(
-        matches!(
-            refused,
-            Some(Error::Format {
-                found: 99,
-                known: FORMAT,
-                ..
-            })
-        ),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Some(Error::Format { found: 99, known: FORMAT, .. })), "{refused:?}");
     set_format(dir.path(), FORMAT.into());
     assert_eq!(open(dir.path()).list("shop").map(|list| list.len()), Ok(300));
 }

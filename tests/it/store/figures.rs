@@ -1,11 +1,7 @@
 //! Figures of the engine on disk, by hand:
 //! `cargo test --release --test it store::figures -- --ignored --nocapture --test-threads 1`.
 
-#![expect(
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    reason = "it measures, and prints what it measured"
-)]
+#![expect(clippy::disallowed_methods, clippy::print_stdout, reason = "it measures, and prints what it measured")]
 
 use std::time::Instant;
 
@@ -94,10 +90,7 @@ fn run(events: u64, changes: u64, commits: u64, lists: bool, settles: bool) {
 
 fn rss_kb() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .expect("there");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("there");
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
@@ -106,12 +99,7 @@ fn cpu_ms() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
     let (_, fields) = stat.rsplit_once(')').expect("a name");
     // In ticks of 10 ms: fields 14 and 15 of proc_pid_stat(5).
-    fields
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .map(|ticks| ticks.parse::<f64>().expect("a number") * 10.0)
-        .sum()
+    fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<f64>().expect("a number") * 10.0).sum()
 }
 
 #[test]

@@ -21,28 +21,11 @@ const KEYS: u64 = 12;
 /// A write, with what depends on the state still open.
 #[derive(Debug, Clone)]
 enum Step {
-    Commit {
-        bridge: usize,
-        stale: bool,
-        edits: Vec<Edit>,
-        events: Vec<Vec<(usize, u8)>>,
-    },
-    Progress {
-        bridge: usize,
-        failures: u32,
-    },
-    Settle {
-        endpoint: usize,
-        which: Vec<(Index, u8)>,
-    },
-    Requeue {
-        endpoint: usize,
-        which: Vec<(Index, u8)>,
-    },
-    Sweep {
-        before: i64,
-        default_before: i64,
-    },
+    Commit { bridge: usize, stale: bool, edits: Vec<Edit>, events: Vec<Vec<(usize, u8)>> },
+    Progress { bridge: usize, failures: u32 },
+    Settle { endpoint: usize, which: Vec<(Index, u8)> },
+    Requeue { endpoint: usize, which: Vec<(Index, u8)> },
+    Sweep { before: i64, default_before: i64 },
 }
 
 #[derive(Debug, Clone)]
@@ -101,17 +84,9 @@ impl Caller {
     /// The same write for both engines, but for the positions, which are each engine's own.
     fn op(&mut self, step: &Step, engine: &dyn Engine) -> Op {
         match step {
-            Step::Commit {
-                bridge,
-                stale,
-                edits,
-                events,
-            } => self.commit(*bridge, *stale, edits, events),
+            Step::Commit { bridge, stale, edits, events } => self.commit(*bridge, *stale, edits, events),
             Step::Progress { bridge, failures } => {
-                let progress = Progress {
-                    failures: *failures,
-                    ..Progress::default()
-                };
+                let progress = Progress { failures: *failures, ..Progress::default() };
                 Op::Progress(vec![(name(&BRIDGES, *bridge).into(), progress)])
             }
             Step::Settle { endpoint, which } => {
@@ -120,27 +95,17 @@ impl Caller {
                     let (id, position) = self.position(*index, engine)?;
                     let outcome = match outcome % 3 {
                         0 => Outcome::Delivered,
-                        1 => Outcome::Retry {
-                            due: Timestamp((*outcome).into()),
-                            refusals: (*outcome).into(),
-                        },
+                        1 => Outcome::Retry { due: Timestamp((*outcome).into()), refusals: (*outcome).into() },
                         _ => Outcome::Dead,
                     };
-                    Some(Settlement {
-                        position,
-                        outcome,
-                        attempt: attempt(&id.to_string(), endpoint, 1),
-                    })
+                    Some(Settlement { position, outcome, attempt: attempt(&id.to_string(), endpoint, 1) })
                 });
                 Op::Settle(endpoint.into(), rows.collect())
             }
             Step::Requeue { endpoint, which } => {
                 let rows = which.iter().filter_map(|(index, content)| {
                     let (_, position) = self.position(*index, engine)?;
-                    Some(Requeued {
-                        position,
-                        content: (content % 2 == 0).then(|| self::content(content / 2)),
-                    })
+                    Some(Requeued { position, content: (content % 2 == 0).then(|| self::content(content / 2)) })
                 });
                 Op::Requeue(name(&ENDPOINTS, *endpoint).into(), rows.collect())
             }
@@ -154,10 +119,7 @@ impl Caller {
 
     fn commit(&mut self, bridge: usize, stale: bool, edits: &[Edit], events: &[Vec<(usize, u8)>]) -> Op {
         let bridge = name(&BRIDGES, bridge);
-        let list = self
-            .lists
-            .entry(bridge)
-            .or_insert_with(|| (0..300).map(entry).collect());
+        let list = self.lists.entry(bridge).or_insert_with(|| (0..300).map(entry).collect());
         let version = self.versions.entry(bridge).or_default();
         let mut commit = commit(bridge, if stale { *version + 1 } else { *version });
         let before = list.clone();
@@ -218,11 +180,7 @@ fn view(engine: &dyn Engine) -> String {
     show(&engine.bridges());
     for bridge in BRIDGES {
         let keys: Vec<_> = (0..KEYS).map(|n| entry(n).key).collect();
-        show(&(
-            engine.list(bridge),
-            engine.records(bridge, &keys),
-            engine.scan(bridge, None, usize::MAX),
-        ));
+        show(&(engine.list(bridge), engine.records(bridge, &keys), engine.scan(bridge, None, usize::MAX)));
         show(&engine.scan(bridge, Some(entry(3).key), 4));
     }
     for endpoint in ENDPOINTS {
@@ -230,32 +188,14 @@ fn view(engine: &dyn Engine) -> String {
         let waiting = engine.waiting(endpoint).expect("read");
         assert!(waiting.is_sorted_by_key(|w| w.position));
         for w in waiting {
-            show(&(
-                w.lane,
-                w.due,
-                w.attempts,
-                w.refusals,
-                w.replay,
-                engine.outgoing(endpoint, w.position),
-            ));
+            show(&(w.lane, w.due, w.attempts, w.refusals, w.replay, engine.outgoing(endpoint, w.position)));
         }
     }
     let endpoints = ENDPOINTS.iter().map(|name| Some((*name).into()));
     for endpoint in endpoints.chain([None]) {
-        for state in [
-            None,
-            Some(DeliveryState::Waiting),
-            Some(DeliveryState::Delivered),
-            Some(DeliveryState::Dead),
-        ] {
+        for state in [None, Some(DeliveryState::Waiting), Some(DeliveryState::Delivered), Some(DeliveryState::Dead)] {
             for (since, limit) in [(None, usize::MAX), (Some(Timestamp(10_012)), 7)] {
-                let filter = EventFilter {
-                    endpoint: endpoint.clone(),
-                    state,
-                    since,
-                    limit,
-                    bridge: None,
-                };
+                let filter = EventFilter { endpoint: endpoint.clone(), state, since, limit, bridge: None };
                 for stored in engine.events(&filter).expect("read") {
                     show(&(stored.event, stored.deliveries));
                 }

@@ -44,10 +44,7 @@ async fn a_fault_stops_all_until_the_store_is_opened_again() {
         assert_eq!(store.failed().await, error);
         let later = store.write(op(commit("shop", 0))).await.expect_err("still failed");
         assert!(later.needs_reopen() && !matches!(later, Error::Unknown(_)));
-        assert!(
-            store.read(|engine| engine.bridges()).await.is_err(),
-            "what may be lost is not shown"
-        );
+        assert!(store.read(|engine| engine.bridges()).await.is_err(), "what may be lost is not shown");
         drop(store);
 
         let store = Store::start(engine.clone()).expect("opened again");

@@ -29,9 +29,7 @@ pub struct Daemon {
 impl Place {
     /// Writes `bridges.toml`; `[daemon]` and `[network]` are added.
     pub fn new(toml: &str) -> Self {
-        let place = Self {
-            dir: tempfile::tempdir().expect("a directory"),
-        };
+        let place = Self { dir: tempfile::tempdir().expect("a directory") };
         place.write(toml);
         place
     }
@@ -55,11 +53,7 @@ impl Place {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = bellpull();
-        command
-            .arg("--config")
-            .arg(self.file())
-            .args(arguments)
-            .current_dir(self.path());
+        command.arg("--config").arg(self.file()).args(arguments).current_dir(self.path());
         command
     }
 
@@ -84,11 +78,7 @@ impl Place {
         let notify = UnixDatagram::bind(&socket).expect("a socket");
         notify.set_read_timeout(Some(WITHIN)).expect("a timeout");
         let log = self.path().join("log");
-        let out = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&log)
-            .expect("a log");
+        let out = std::fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log");
         let child = self
             .command(&["run"])
             .env("NOTIFY_SOCKET", &socket)
@@ -97,12 +87,7 @@ impl Place {
             .stderr(out)
             .spawn()
             .expect("it starts");
-        let mut daemon = Daemon {
-            child,
-            notify,
-            seen: VecDeque::new(),
-            log,
-        };
+        let mut daemon = Daemon { child, notify, seen: VecDeque::new(), log };
         daemon.told("READY=1");
         daemon
     }
@@ -120,20 +105,13 @@ impl Daemon {
             }
             assert!(Instant::now() < until, "the daemon did not say {start}: {}", self.log());
             let mut bytes = [0; 4096];
-            let length = self
-                .notify
-                .recv(&mut bytes)
-                .unwrap_or_else(|e| panic!("{start}: {e}: {}", self.log()));
-            self.seen
-                .push_back(String::from_utf8_lossy(&bytes[..length]).into_owned());
+            let length = self.notify.recv(&mut bytes).unwrap_or_else(|e| panic!("{start}: {e}: {}", self.log()));
+            self.seen.push_back(String::from_utf8_lossy(&bytes[..length]).into_owned());
         }
     }
 
     pub fn signal(&self, name: &str) {
-        let done = Command::new("kill")
-            .arg(format!("-{name}"))
-            .arg(self.child.id().to_string())
-            .status();
+        let done = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
         assert!(done.expect("kill runs").success());
     }
 
@@ -179,13 +157,7 @@ pub fn bellpull() -> Command {
     let binary = std::env::var("BELLPULL_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_bellpull").to_owned());
     let binary = std::fs::canonicalize(&binary).unwrap_or_else(|e| panic!("{binary}: {e}"));
     let mut command = Command::new(binary);
-    for name in [
-        "RUST_LOG",
-        "NOTIFY_SOCKET",
-        "JOURNAL_STREAM",
-        "STATE_DIRECTORY",
-        "RUNTIME_DIRECTORY",
-    ] {
+    for name in ["RUST_LOG", "NOTIFY_SOCKET", "JOURNAL_STREAM", "STATE_DIRECTORY", "RUNTIME_DIRECTORY"] {
         command.env_remove(name);
     }
     command
@@ -203,10 +175,6 @@ impl Ran {
     pub fn of(mut command: Command) -> Self {
         let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().expect("it runs");
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-        Self {
-            code: status.code().unwrap_or(-1),
-            out: text(stdout),
-            err: text(stderr),
-        }
+        Self { code: status.code().unwrap_or(-1), out: text(stdout), err: text(stderr) }
     }
 }

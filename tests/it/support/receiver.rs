@@ -40,11 +40,7 @@ impl Received {
     }
 
     pub fn attempt(&self) -> u32 {
-        self.request
-            .header("bellpull-attempt")
-            .expect("an attempt")
-            .parse()
-            .expect("a number")
+        self.request.header("bellpull-attempt").expect("an attempt").parse().expect("a number")
     }
 }
 
@@ -112,18 +108,12 @@ impl Receiver {
 
     /// What was answered with 2xx, in order.
     pub fn taken(&self, path: &str) -> Vec<Received> {
-        self.at(path)
-            .into_iter()
-            .filter(|r| matches!(r.status, Some(200..300)))
-            .collect()
+        self.at(path).into_iter().filter(|r| matches!(r.status, Some(200..300))).collect()
     }
 
     /// Waits for `n` events taken at a path.
     pub async fn wait_taken(&self, path: &str, n: usize) -> Vec<Received> {
-        eventually(&format!("{n} events taken at {path}"), async || {
-            self.taken(path).len() >= n
-        })
-        .await;
+        eventually(&format!("{n} events taken at {path}"), async || self.taken(path).len() >= n).await;
         self.taken(path)
     }
 
@@ -144,12 +134,10 @@ impl Handler for App {
             let name: http::HeaderName = name.parse().expect("a name");
             headers.insert(name, value.parse().expect("a value"));
         }
-        let verified = state.secrets.iter().any(|secret| {
-            Webhook::new(secret)
-                .expect("a secret")
-                .verify(&request.body, &headers)
-                .is_ok()
-        });
+        let verified = state
+            .secrets
+            .iter()
+            .any(|secret| Webhook::new(secret).expect("a secret").verify(&request.body, &headers).is_ok());
         if !verified {
             state.refused.push(format!("{request:?}"));
             return Answer::new(401, "not verified").into();

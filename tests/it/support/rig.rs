@@ -40,11 +40,7 @@ impl World {
     pub async fn on(engine: SharedEngine, text: &str) -> Self {
         let (upstream, receiver) = (Upstream::start().await, Receiver::start().await);
         let rig = Rig::start(engine, &filled(text, &upstream, &receiver)).await;
-        Self {
-            upstream,
-            receiver,
-            rig,
-        }
+        Self { upstream, receiver, rig }
     }
 
     /// The rig stops and starts again with another text, on the same store.
@@ -76,9 +72,7 @@ fn filled(text: &str, upstream: &Upstream, receiver: &Receiver) -> String {
     if !text.contains("[network]") {
         text.push_str("\n[network]\nallow = [\"127.0.0.0/8\"]\n");
     }
-    text.replace("UPSTREAM", &upstream.origin())
-        .replace("RECEIVER", &receiver.origin())
-        .replace("SECRET", SECRET)
+    text.replace("UPSTREAM", &upstream.origin()).replace("RECEIVER", &receiver.origin()).replace("SECRET", SECRET)
 }
 
 pub struct Rig {
@@ -124,21 +118,11 @@ impl Rig {
         let store = Store::start(engine.clone()).expect("the store starts");
         let client = Client::new(&config.network).expect("a client");
         let shutdown = CancellationToken::new();
-        let (deliveries, handle) = Deliveries::new(
-            store.clone(),
-            client.clone(),
-            clock.clone(),
-            config.daemon.deliveries_in_flight,
-        );
+        let (deliveries, handle) =
+            Deliveries::new(store.clone(), client.clone(), clock.clone(), config.daemon.deliveries_in_flight);
         let running = vec![tokio::spawn(deliveries.run(shutdown.clone()))];
         handle
-            .apply(
-                deliver::Endpoints {
-                    all: config.endpoints.clone(),
-                    alerts: config.alerted(),
-                },
-                client.clone(),
-            )
+            .apply(deliver::Endpoints { all: config.endpoints.clone(), alerts: config.alerted() }, client.clone())
             .await;
         let poller = Poller {
             store: store.clone(),
@@ -152,18 +136,7 @@ impl Rig {
         for (name, bridge) in &config.bridges {
             bridges.insert(name.clone(), stored(&poller, bridge).await);
         }
-        Self {
-            config,
-            engine,
-            store,
-            poller,
-            bridges,
-            deliveries: handle,
-            shutdown,
-            running,
-            ran: false,
-            _dir: dir,
-        }
+        Self { config, engine, store, poller, bridges, deliveries: handle, shutdown, running, ran: false, _dir: dir }
     }
 
     /// As a stop of the daemon: what is under way ends, and where bridges stand is written.
@@ -184,11 +157,7 @@ impl Rig {
 
     /// What the runner writes every 30 s.
     pub async fn save(&self) {
-        let rows = self
-            .bridges
-            .iter()
-            .map(|(name, polled)| (name.clone(), polled.progress.clone()))
-            .collect();
+        let rows = self.bridges.iter().map(|(name, polled)| (name.clone(), polled.progress.clone())).collect();
         self.store.write(store::Op::Progress(rows)).await.expect("written");
     }
 
@@ -228,19 +197,11 @@ impl Rig {
 
     /// The types of operational events, oldest first.
     pub async fn alerts(&self) -> Vec<String> {
-        self.stored_events()
-            .await
-            .into_iter()
-            .filter(|e| e.event.bridge.is_empty())
-            .map(|e| e.event.kind)
-            .collect()
+        self.stored_events().await.into_iter().filter(|e| e.event.bridge.is_empty()).map(|e| e.event.kind).collect()
     }
 
     pub async fn stored_events(&self) -> Vec<store::StoredEvent> {
-        let all = EventFilter {
-            limit: usize::MAX,
-            ..EventFilter::default()
-        };
+        let all = EventFilter { limit: usize::MAX, ..EventFilter::default() };
         let mut events = self.store.read(move |engine| engine.events(&all)).await.expect("read");
         events.reverse();
         events
@@ -254,14 +215,8 @@ impl Rig {
     /// Every stored record's body, by key.
     pub async fn snapshot(&mut self) -> BTreeMap<String, String> {
         let name = self.polled().bridge.name.clone();
-        let all = self
-            .store
-            .read(move |engine| engine.scan(&name, None, usize::MAX))
-            .await
-            .expect("read");
-        all.into_iter()
-            .map(|record| (record.key, String::from_utf8(record.body).expect("UTF-8")))
-            .collect()
+        let all = self.store.read(move |engine| engine.scan(&name, None, usize::MAX)).await.expect("read");
+        all.into_iter().map(|record| (record.key, String::from_utf8(record.body).expect("UTF-8"))).collect()
     }
 
     /// All that is durable, as text: for showing that something changed nothing.
@@ -277,11 +232,8 @@ impl Rig {
 
 async fn stored(poller: &Poller, bridge: &Arc<Bridge>) -> Polled {
     let name = bridge.name.clone();
-    let (loaded, hold) = poller
-        .store
-        .read(move |engine| Ok((engine.bridge(&name)?, engine.hold(&name)?)))
-        .await
-        .expect("read");
+    let (loaded, hold) =
+        poller.store.read(move |engine| Ok((engine.bridge(&name)?, engine.hold(&name)?))).await.expect("read");
     Polled::new(bridge.clone(), loaded, hold.as_ref().map(poller::Held::from))
 }
 

@@ -26,10 +26,7 @@ pub struct Request {
 impl Request {
     /// A header's value; of several the first.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(n, _)| n.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
     pub fn headers(&self) -> &[(String, String)] {
@@ -71,12 +68,7 @@ pub struct Answer {
 
 impl Answer {
     pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
-        Self {
-            status,
-            headers: Vec::new(),
-            body: body.into(),
-            delay: Duration::ZERO,
-        }
+        Self { status, headers: Vec::new(), body: body.into(), delay: Duration::ZERO }
     }
 
     pub fn json(body: impl Into<Vec<u8>>) -> Self {
@@ -135,10 +127,7 @@ impl Server {
                 tokio::spawn(serve(stream, handler.clone()));
             }
         });
-        Self {
-            addr,
-            accepting: accepting.abort_handle(),
-        }
+        Self { addr, accepting: accepting.abort_handle() }
     }
 
     pub fn origin(&self) -> String {
@@ -199,12 +188,7 @@ fn encode(request: &Request, answer: &Answer) -> Vec<u8> {
         out.push_str(&format!("{name}: {value}\r\n"));
     }
     let bodyless = matches!(answer.status, 204 | 304) || request.method == "HEAD";
-    if !bodyless
-        && !answer
-            .headers
-            .iter()
-            .any(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-    {
+    if !bodyless && !answer.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length")) {
         out.push_str(&format!("content-length: {}\r\n", answer.body.len()));
     }
     out.push_str("\r\n");
@@ -222,10 +206,7 @@ async fn read(stream: &mut BufReader<TcpStream>) -> std::io::Result<Option<Reque
     }
     let at = Instant::now();
     let mut parts = line.split_whitespace();
-    let (method, target) = (
-        parts.next().unwrap_or_default().to_owned(),
-        parts.next().unwrap_or_default().to_owned(),
-    );
+    let (method, target) = (parts.next().unwrap_or_default().to_owned(), parts.next().unwrap_or_default().to_owned());
     let mut headers = Vec::new();
     loop {
         let mut line = String::new();
@@ -237,39 +218,19 @@ async fn read(stream: &mut BufReader<TcpStream>) -> std::io::Result<Option<Reque
         let (name, value) = line.split_once(':').unwrap_or((line, ""));
         headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
-    let length = headers
-        .iter()
-        .find(|(n, _)| n == "content-length")
-        .and_then(|(_, v)| v.parse().ok())
-        .unwrap_or(0);
+    let length = headers.iter().find(|(n, _)| n == "content-length").and_then(|(_, v)| v.parse().ok()).unwrap_or(0);
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await?;
-    let url = url::Url::parse("http://x")
-        .and_then(|base| base.join(&target))
-        .expect("a target");
-    let query = url
-        .query_pairs()
-        .map(|(name, value)| (name.into_owned(), value.into_owned()))
-        .collect();
-    Ok(Some(Request {
-        method,
-        path: url.path().to_owned(),
-        query,
-        target,
-        headers,
-        body,
-        at,
-    }))
+    let url = url::Url::parse("http://x").and_then(|base| base.join(&target)).expect("a target");
+    let query = url.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
+    Ok(Some(Request { method, path: url.path().to_owned(), query, target, headers, body, at }))
 }
 
 /// Waits until something holds, ten seconds at most.
 pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(10);
     while !holds().await {
-        assert!(
-            Instant::now() < until,
-            "it did not come to this within ten seconds: {what}"
-        );
+        assert!(Instant::now() < until, "it did not come to this within ten seconds: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -73,18 +73,13 @@ impl Upstream {
 
     /// Replaces the whole list: keys and JSON texts.
     pub fn set(&self, records: &[(&str, &str)]) {
-        let records = records
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect();
+        let records = records.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         self.with(|state| state.records = records);
     }
 
     /// `n` records `{"id": 1.., "v": 0}`.
     pub fn fill(&self, n: usize) {
-        let records = (1..=n)
-            .map(|id| (id.to_string(), format!(r#"{{"id":{id},"v":0}}"#)))
-            .collect();
+        let records = (1..=n).map(|id| (id.to_string(), format!(r#"{{"id":{id},"v":0}}"#))).collect();
         self.with(|state| state.records = records);
     }
 
@@ -177,12 +172,7 @@ impl Handler for Api {
 /// A page's body and `Link`.
 fn page(state: &State, request: &Request) -> (Vec<u8>, Option<String>) {
     let texts: Vec<&str> = state.records.iter().map(|(_, text)| text.as_str()).collect();
-    let number = |name: &str, default: usize| {
-        request
-            .query
-            .get(name)
-            .map_or(default, |n| n.parse().expect("a number"))
-    };
+    let number = |name: &str, default: usize| request.query.get(name).map_or(default, |n| n.parse().expect("a number"));
     let cut = |from: usize, size: usize| {
         let from = from.min(texts.len());
         let to = (from + size).min(texts.len());
@@ -194,46 +184,26 @@ fn page(state: &State, request: &Request) -> (Vec<u8>, Option<String>) {
             let page = number("page", 1);
             let (body, more) = cut((page - 1) * size, size);
             // Relative, as RFC 8288 allows.
-            (
-                body,
-                more.then(|| {
-                    format!(
-                        "</items?page=1>; rel=\"first\", </items?page={}>; rel=\"next\"",
-                        page + 1
-                    )
-                }),
-            )
+            (body, more.then(|| format!("</items?page=1>; rel=\"first\", </items?page={}>; rel=\"next\"", page + 1)))
         }
         Paging::Page(size) => (cut((number("page", 1) - 1) * size, size).0, None),
         Paging::PageInBody(size) => {
-            let page = request.json()["page"]["number"]
-                .as_u64()
-                .expect("a number, not a string");
+            let page = request.json()["page"]["number"].as_u64().expect("a number, not a string");
             let page = usize::try_from(page).expect("small");
             (cut((page - 1) * size, size).0, None)
         }
         Paging::Offset(size) => (cut(number("offset", 0), size).0, None),
         Paging::Cursor(size) => {
-            let from = request
-                .query
-                .get("cursor")
-                .map_or(0, |c| c.trim_start_matches("after-").parse().expect("a cursor"));
+            let from =
+                request.query.get("cursor").map_or(0, |c| c.trim_start_matches("after-").parse().expect("a cursor"));
             let (data, more) = cut(from, size);
-            let next = if more {
-                format!("\"after-{}\"", from + size)
-            } else {
-                "null".into()
-            };
+            let next = if more { format!("\"after-{}\"", from + size) } else { "null".into() };
             (format!(r#"{{"data":{data},"next_cursor":{next}}}"#), None)
         }
         Paging::NextUrl(size) => {
             let from = number("from", 0);
             let (data, more) = cut(from, size);
-            let next = if more {
-                format!("\"?from={}\"", from + size)
-            } else {
-                "null".into()
-            };
+            let next = if more { format!("\"?from={}\"", from + size) } else { "null".into() };
             (format!(r#"{{"data":{data},"next":{next}}}"#), None)
         }
     };
