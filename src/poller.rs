@@ -3,7 +3,12 @@
 //! What an answer changes is committed together with the answer's snapshot, or not at all. A poll that changes nothing
 //! touches no store.
 
+mod alert;
+mod by_hand;
 mod commit;
+mod hold;
+mod job;
+mod known;
 mod run;
 
 use std::{
@@ -29,8 +34,10 @@ use crate::{
     source::{self, Answer, Ask, Fetched, Memo},
     store::{self, BridgeState, Hold, Loaded, Op, Progress, Store},
 };
-pub use commit::{Detected, Found};
-pub use run::{Handle, Refused, Runner, Status};
+pub use by_hand::Found;
+use commit::Detected;
+pub use job::Refused;
+pub use run::{Handle, Runner, Status};
 
 /// What the first answer of a bridge is expected to take.
 const EXPECTED_BYTES_FIRST: u64 = 64 << 10;

@@ -1,0 +1,173 @@
+//! Answers that a guard holds: kept with their pages, accepted exactly as shown, or rejected.
+
+use serde_json::Value as Json;
+
+use super::{
+    Failure, Held, Polled, Poller, Polling,
+    commit::{Detected, Silence, count_missing, u64_of},
+};
+use crate::{
+    decode::Page,
+    guard::Counts,
+    model::{Event, Hash},
+    source::Answer,
+    store::{BridgeState, Commit, HeldPage, Hold, HoldChange, Op},
+};
+
+impl Poller {
+    pub(super) async fn hold_answer(
+        &self,
+        polled: &mut Polled,
+        counts: Counts,
+        reason: String,
+        answer: Option<(Hash, Answer)>,
+    ) -> Result<Polling, Failure> {
+        let now = self.clock.now();
+        let (hash, pages, validators) = match answer {
+            Some((hash, answer)) => (hash, answer.pages.iter().map(held_page).collect(), answer.validators),
+            // Records that have been missing for long enough from the accepted answer, or a document that is gone.
+            None => {
+                (polled.progress.answer.or(polled.state.answer).unwrap_or_default(), Vec::new(), Default::default())
+            }
+        };
+        if polled.is_held(hash) {
+            polled.progress.held_again += 1;
+            return Ok(Polling::Held);
+        }
+        let judged_under = polled.judged_under();
+        let hold = Hold {
+            hash,
+            judged_under,
+            at: now,
+            reason: reason.clone(),
+            created: counts.created,
+            updated: counts.updated,
+            deleted: counts.deleted,
+            rejected: false,
+            answer: pages,
+            validators,
+        };
+        tracing::warn!(bridge = %polled.bridge.name, reason, hash = %hash, "the answer is held: `bellpull accept` or `bellpull reject`");
+        let data = serde_json::json!({
+            "bridge": &*polled.bridge.name, "reason": reason, "hash": hash,
+            "created": counts.created, "updated": counts.updated, "deleted": counts.deleted,
+        });
+        let event = self.operational(&polled.bridge, "bridge.held", data);
+        self.write_hold(polled, HoldChange::Set(Box::new(hold)), vec![event]).await?;
+        polled.held = Some(Held { hash, rejected: false, judged_under });
+        polled.progress.held_again = 0;
+        Ok(Polling::Held)
+    }
+
+    pub(super) async fn write_hold(
+        &self,
+        polled: &mut Polled,
+        hold: HoldChange,
+        alerts: Vec<Event>,
+    ) -> Result<(), Failure> {
+        let state = BridgeState { version: polled.state.version + 1, ..polled.state.clone() };
+        let missing = polled.progress.missing.clone();
+        let (answer, validators, pages) =
+            (polled.progress.answer, polled.progress.validators.clone(), polled.progress.pages);
+        let commit = Commit {
+            bridge: Some(polled.bridge.name.clone()),
+            expected: polled.state.version,
+            state,
+            hold,
+            events: alerts,
+            ..Commit::default()
+        };
+        self.write(polled, commit).await?;
+        // A hold changes no snapshot: what was known of the accepted answer still is.
+        let progress = &mut polled.progress;
+        (progress.missing, progress.answer, progress.validators, progress.pages) = (missing, answer, validators, pages);
+        self.store.write(Op::Progress(vec![(polled.bridge.name.clone(), progress.clone())])).await?;
+        Ok(())
+    }
+
+    /// Commits what is held, exactly as `status` shows it.
+    pub async fn accept(&self, polled: &mut Polled, hash: Option<Hash>) -> Result<Polling, String> {
+        let hold = self.held(polled, hash).await?;
+        if hold.rejected {
+            return Err("what was held is rejected; the next answer that differs is judged anew".into());
+        }
+        if hold.judged_under != polled.judged_under() {
+            return Err("the bridge was edited since: the next poll judges the answer anew".into());
+        }
+        let pages: Vec<Page> = hold
+            .answer
+            .iter()
+            .map(|page| Page {
+                url: page.url.clone(),
+                content_type: page.content_type.clone(),
+                hash: Hash::of(page.body.as_bytes()),
+                body: page.body.clone().into(),
+            })
+            .collect();
+        let count = match pages.len() {
+            0 => polled.progress.pages.unwrap_or(polled.state.pages).max(1),
+            pages => u32::try_from(pages).unwrap_or(u32::MAX),
+        };
+        let failed = |e: Failure| e.to_string();
+        let (found, answer) = if pages.is_empty() {
+            let accepted = polled.progress.answer.or(polled.state.answer).unwrap_or_default();
+            let found = if accepted == hold.hash && !polled.progress.missing.is_empty() {
+                self.detect_again(polled).await.map_err(failed)?
+            } else {
+                Detected::nothing(self.known(polled).await.map_err(failed)?)
+            };
+            (found, None)
+        } else {
+            let found = self.detect(polled, pages.clone(), Some(hold.at)).await.map_err(failed)?;
+            let answer = Answer {
+                pages,
+                validators: hold.validators.clone(),
+                hint: None,
+                date: None,
+                meta: polled.state.previous.clone().unwrap_or(Json::Null),
+            };
+            (found, Some((hold.hash, answer)))
+        };
+        // As the held poll counted them: it left no trace.
+        let (due, missing) = count_missing(polled, &found, count);
+        let shown = (hold.created, hold.updated, hold.deleted);
+        let now = (u64_of(found.diff.created.len()), u64_of(found.diff.updated.len()), u64_of(due.len()));
+        if shown != now {
+            return Err(format!(
+                "what is held showed {shown:?} records created, updated and deleted and would now be {now:?}: wait for the next poll"
+            ));
+        }
+        polled.progress.missing = missing;
+        self.commit(polled, found, due, count, answer, Silence::Loud).await.map_err(failed)
+    }
+
+    /// Drops what is held; an identical answer is then only counted.
+    pub async fn reject(&self, polled: &mut Polled, hash: Option<Hash>) -> Result<(), String> {
+        let hold = self.held(polled, hash).await?;
+        let (hash, judged_under) = (hold.hash, hold.judged_under);
+        let rejected = Hold { rejected: true, answer: Vec::new(), ..hold };
+        self.write_hold(polled, HoldChange::Set(Box::new(rejected)), Vec::new()).await.map_err(|e| e.to_string())?;
+        polled.held = Some(Held { hash, rejected: true, judged_under });
+        Ok(())
+    }
+
+    pub(super) async fn held(&self, polled: &Polled, hash: Option<Hash>) -> Result<Hold, String> {
+        let name = &polled.bridge.name;
+        let hold = self.hold(name).await.map_err(|e| e.to_string())?;
+        let hold = hold.ok_or_else(|| format!("nothing of {name} is held"))?;
+        match hash {
+            Some(hash) if hash != hold.hash => {
+                Err(format!("{hash} is stale: {} is held now; look at `bellpull status {name}`", hold.hash))
+            }
+            _ => Ok(hold),
+        }
+    }
+}
+
+fn held_page(page: &Page) -> HeldPage {
+    HeldPage {
+        url: page.url.clone(),
+        content_type: page.content_type.clone(),
+        body: String::from_utf8_lossy(&page.body).into_owned(),
+    }
+}

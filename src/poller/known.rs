@@ -1,0 +1,109 @@
+//! What is known of a bridge's records: the stored list, the records themselves, and what a window forgets.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value as Json;
+
+use super::{Failure, Polled, Poller, commit::Detected};
+use crate::{
+    config::Bridge,
+    diff::Diff,
+    model::{Entry, Hash, Name, Record, Timestamp},
+};
+
+/// Records that are read at once when a definition changed.
+const ANEW_AT_ONCE: usize = 1000;
+
+impl Poller {
+    /// The list of a complete walk as it is stored.
+    pub(super) async fn known(&self, polled: &Polled) -> Result<Vec<Entry>, Failure> {
+        if polled.state.version == 0 || !polled.bridge.is_complete() {
+            return Ok(Vec::new());
+        }
+        let name = polled.bridge.name.clone();
+        Ok(self.store.read(move |engine| engine.list(&name)).await?)
+    }
+
+    /// The accepted answer again: the known list, with the records missing that were.
+    pub(super) async fn detect_again(&self, polled: &Polled) -> Result<Detected, Failure> {
+        let list = self.known(polled).await?;
+        let missing: Vec<Hash> = polled.progress.missing.iter().map(|(key, _)| *key).collect();
+        let present = u64::try_from(list.len().saturating_sub(missing.len())).unwrap_or(0);
+        let diff = Diff { list, missing, present, ..Diff::default() };
+        Ok(Detected { diff, complete: polled.bridge.is_complete(), ..Detected::default() })
+    }
+
+    /// Compares a window's records with the stored ones, each by its key.
+    pub(super) async fn compare_window(&self, polled: &Polled, found: &mut Detected) -> Result<(), Failure> {
+        let stored = self.stored(&polled.bridge.name, found.window.iter().map(|p| p.entry.key).collect()).await?;
+        let now = self.clock.now();
+        let refresh = now.plus_ms(-i64::try_from(polled.bridge.forget.as_millis() / 2).unwrap_or(i64::MAX));
+        found.diff.present = u64::try_from(found.window.len()).unwrap_or(u64::MAX);
+        for parsed in std::mem::take(&mut found.window) {
+            let Some(old) = stored.get(&parsed.entry.key) else {
+                found.diff.created.push(parsed);
+                continue;
+            };
+            // By the body, not by the stored hash: that may be of an older definition.
+            if canonical_of(&polled.bridge, old)? != parsed.entry.canonical {
+                found.diff.updated.push(parsed);
+            } else if old.seen < refresh {
+                found.seen_again.push(Record { seen: now, ..old.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// What is known under a definition that was edited, from the records themselves: a list may be absent (`window`) or
+    /// of an older definition. Canonical forms are made anew, and every record of the answer is parsed. Costs a read of
+    /// the whole snapshot, once for an edit.
+    pub(super) async fn known_anew(&self, polled: &Polled) -> Result<Vec<Entry>, Failure> {
+        let (mut after, mut known) = (None, Vec::new());
+        loop {
+            let name = polled.bridge.name.clone();
+            let slice = self.store.read(move |engine| engine.scan(&name, after, ANEW_AT_ONCE)).await?;
+            let Some(last) = slice.last() else { return Ok(known) };
+            after = Some(last.entry.key);
+            for record in &slice {
+                let canonical = canonical_of(&polled.bridge, record)?;
+                known.push(Entry { key: record.entry.key, raw: Hash::default(), canonical });
+            }
+        }
+    }
+
+    pub(super) async fn stored(&self, bridge: &Name, keys: Vec<Hash>) -> Result<BTreeMap<Hash, Record>, Failure> {
+        if keys.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let bridge = bridge.clone();
+        let records = self.store.read(move |engine| engine.records(&bridge, &keys)).await?;
+        Ok(records.into_iter().flatten().map(|record| (record.entry.key, record)).collect())
+    }
+
+    pub(super) fn is_another_day(&self, polled: &Polled, now: Timestamp) -> bool {
+        polled.state.accepted_at.seconds() / 86_400 != now.seconds() / 86_400
+    }
+
+    /// Records that left a window longer ago than `forget`. Looked for with the first commit of a day: a scan of the
+    /// bridge's records, in slices.
+    pub(super) async fn forgotten(&self, polled: &Polled, now: Timestamp) -> Result<Vec<Hash>, Failure> {
+        let (mut after, mut forgotten) = (None, Vec::new());
+        let forget = polled.bridge.forget;
+        loop {
+            let name = polled.bridge.name.clone();
+            let slice = self.store.read(move |engine| engine.scan(&name, after, ANEW_AT_ONCE)).await?;
+            let Some(last) = slice.last() else { return Ok(forgotten) };
+            after = Some(last.entry.key);
+            forgotten.extend(slice.iter().filter(|r| r.seen.plus(forget) <= now).map(|r| r.entry.key));
+        }
+    }
+}
+
+fn canonical_of(bridge: &Bridge, record: &Record) -> Result<Hash, Failure> {
+    let value: Json = serde_json::from_slice(&record.body)
+        .map_err(|e| Failure::Answer(format!("a stored record is damaged: {e}")))?;
+    bridge
+        .definition
+        .canonical(&value)
+        .map_err(|(what, e)| Failure::Answer(format!("`{what}` on the stored record {:?}: {e}", record.key)))
+}
