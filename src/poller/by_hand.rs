@@ -9,7 +9,7 @@ use crate::{
     event::Change,
     guard::Counts,
     model::{Name, Timestamp},
-    store::{BridgeState, Commit},
+    store::Commit,
 };
 use serde_json::Value as Json;
 
@@ -43,19 +43,7 @@ impl Poller {
                 events.push(maker.present(endpoint, sequence, &record.key, &value));
             }
             sent += u64_of(events.len());
-            let state = BridgeState { version: polled.state.version + 1, sequence, ..polled.state.clone() };
-            let (answer, validators, pages) =
-                (polled.progress.answer, polled.progress.validators.clone(), polled.progress.pages);
-            let commit = Commit {
-                bridge: Some(polled.bridge.name.clone()),
-                expected: polled.state.version,
-                state,
-                events,
-                ..Commit::default()
-            };
-            self.write(polled, commit).await?;
-            let progress = &mut polled.progress;
-            (progress.answer, progress.validators, progress.pages) = (answer, validators, pages);
+            self.write_beside(polled, Commit { events, ..Commit::default() }, sequence).await?;
         }
     }
 

@@ -14,7 +14,7 @@ use crate::{
     guard::Counts,
     model::{ChangeKind, Entry, Event, Hash, Record, Timestamp},
     source::Answer,
-    store::{BridgeState, Commit, HoldChange, Op, Written},
+    store::{BridgeState, Commit, HoldChange, Op, Progress, Written},
 };
 
 /// What an answer brings, before it is judged.
@@ -187,6 +187,17 @@ impl Poller {
         } else {
             Polling::Changed { created, updated, deleted: deleted_count }
         })
+    }
+
+    /// A commit beside the snapshot, of a hold or of events alone: what is known of the accepted answer still is.
+    pub(super) async fn write_beside(&self, polled: &mut Polled, commit: Commit, sequence: u64) -> Result<(), Failure> {
+        let state = BridgeState { version: polled.state.version + 1, sequence, ..polled.state.clone() };
+        let known = polled.progress.clone();
+        let version = state.version;
+        let (bridge, expected) = (Some(polled.bridge.name.clone()), polled.state.version);
+        self.write(polled, Commit { bridge, expected, state, ..commit }).await?;
+        polled.progress = Progress { version, ..known };
+        Ok(())
     }
 
     /// Writes a commit; the bridge stands where it leads only when it is durable.

@@ -11,7 +11,7 @@ use crate::{
     guard::Counts,
     model::{Event, Hash},
     source::Answer,
-    store::{BridgeState, Commit, HeldPage, Hold, HoldChange, Op},
+    store::{Commit, HeldPage, Hold, HoldChange, Op},
 };
 
 impl Poller {
@@ -59,29 +59,10 @@ impl Poller {
         Ok(Polling::Held)
     }
 
-    pub(super) async fn write_hold(
-        &self,
-        polled: &mut Polled,
-        hold: HoldChange,
-        alerts: Vec<Event>,
-    ) -> Result<(), Failure> {
-        let state = BridgeState { version: polled.state.version + 1, ..polled.state.clone() };
-        let missing = polled.progress.missing.clone();
-        let (answer, validators, pages) =
-            (polled.progress.answer, polled.progress.validators.clone(), polled.progress.pages);
-        let commit = Commit {
-            bridge: Some(polled.bridge.name.clone()),
-            expected: polled.state.version,
-            state,
-            hold,
-            events: alerts,
-            ..Commit::default()
-        };
-        self.write(polled, commit).await?;
-        // A hold changes no snapshot: what was known of the accepted answer still is.
-        let progress = &mut polled.progress;
-        (progress.missing, progress.answer, progress.validators, progress.pages) = (missing, answer, validators, pages);
-        self.store.write(Op::Progress(vec![(polled.bridge.name.clone(), progress.clone())])).await?;
+    async fn write_hold(&self, polled: &mut Polled, hold: HoldChange, alerts: Vec<Event>) -> Result<(), Failure> {
+        let sequence = polled.state.sequence;
+        self.write_beside(polled, Commit { hold, events: alerts, ..Commit::default() }, sequence).await?;
+        self.store.write(Op::Progress(vec![(polled.bridge.name.clone(), polled.progress.clone())])).await?;
         Ok(())
     }
 
