@@ -28,7 +28,7 @@ pub struct Diff {
 
 /// Compares a complete walk's records, page by page, with the known list.
 pub fn complete(definition: &Definition, known: &[Entry], pages: Vec<(String, Vec<Raw>)>) -> Result<Diff, Error> {
-    let mut index = Index::new(known);
+    let mut index = Index::default();
     // In which page (from 1) a known record was met last, and what it is now.
     let mut met: Vec<Option<(usize, usize, Entry)>> = vec![None; known.len()];
     let mut order: Vec<Slot> = Vec::new();
@@ -139,6 +139,7 @@ fn note(
 }
 
 /// Finds known records: the next in order first, maps only when that fails.
+#[derive(Default)]
 struct Index {
     next: usize,
     bytes: Option<HashMap<Hash, usize>>,
@@ -146,10 +147,6 @@ struct Index {
 }
 
 impl Index {
-    fn new(_known: &[Entry]) -> Self {
-        Self { next: 0, bytes: None, keys: None }
-    }
-
     fn by_bytes(&mut self, known: &[Entry], raw: Hash) -> Option<usize> {
         let map = |known: &[Entry]| known.iter().enumerate().map(|(at, entry)| (entry.raw, at)).collect();
         let at = match known.get(self.next) {

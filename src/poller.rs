@@ -11,11 +11,7 @@ mod job;
 mod known;
 mod run;
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     clock::Clock,
@@ -133,9 +129,6 @@ impl Failure {
     }
 }
 
-/// Polls that were made since the start; for tests.
-pub static POLLS: AtomicU64 = AtomicU64::new(0);
-
 impl Polled {
     /// A bridge with what is stored of it.
     pub fn new(bridge: Arc<Bridge>, loaded: Option<Loaded>, held: Option<Held>) -> Self {
@@ -194,7 +187,6 @@ impl Polled {
 impl Poller {
     /// One poll. Updates where the bridge stands; what is durable is durable on return.
     pub async fn poll_once(&self, polled: &mut Polled) -> Outcome {
-        POLLS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         // Held to the end: what is read of the answer takes memory until it is committed.
         let mut share = self.budget.share(polled.expected_bytes).await;
         let (hint, result) = match self.fetch(polled, &mut share).await {

@@ -174,7 +174,7 @@ fn read_files(sources: &Sources, context: &Context, syntax: &mut Vec<Place>) -> 
         }
         table.finish();
     }
-    let daemon = read_daemon(context, daemon);
+    let daemon = read_daemon(daemon);
     let store = read_store(store);
     let network = read_network(network);
     let defaults = Defaults::read(defaults);
@@ -305,7 +305,7 @@ impl<'a> Defaults<'a> {
     }
 }
 
-fn read_daemon(context: &Context, table: Option<Table<'_>>) -> Option<Daemon> {
+fn read_daemon(table: Option<Table<'_>>) -> Option<Daemon> {
     let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let state_default = variable("STATE_DIRECTORY").unwrap_or_else(|| PathBuf::from("state"));
     let mut daemon = Daemon {
@@ -334,7 +334,6 @@ fn read_daemon(context: &Context, table: Option<Table<'_>>) -> Option<Daemon> {
         daemon.memory = table.take("memory").and_then(|i| i.size()).unwrap_or(daemon.memory);
         table.finish();
     }
-    let _ = context;
     daemon.socket = socket
         .or_else(|| variable("RUNTIME_DIRECTORY").map(|dir| dir.join("admin.sock")))
         .unwrap_or_else(|| daemon.state_dir.join("admin.sock"));
