@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// All that the files say.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Config {
     pub daemon: Daemon,
     pub store: Store,

@@ -205,9 +205,8 @@ impl Poller {
     }
 
     async fn fetch(&self, polled: &mut Polled, share: &mut Share) -> Result<Fetched, source::Error> {
-        let mark = polled.mark().cloned();
+        let (same, mark) = (polled.definition_is_same(), polled.mark().cloned());
         let Polled { bridge, state, progress, memo, expected_bytes, .. } = polled;
-        let same = state.version > 0 && state.definition == polled.fingerprint;
         let validators = progress.validators.as_ref().unwrap_or(&state.validators);
         let pages = progress.pages.unwrap_or(state.pages);
         // While an answer is held a 304 would say that the accepted one is back.

@@ -24,7 +24,7 @@ const BACKOFF_CEILING_MIN: Duration = Duration::from_secs(15 * 60);
 const CATCH_UP: Duration = Duration::from_secs(5);
 /// A new bridge takes its first snapshot within this time, however long its interval.
 const FIRST_SPREAD_MAX: Duration = Duration::from_secs(60);
-/// The longest that a server's hint may push a poll away.
+/// The longest that a server's hint (`Retry-After`) is obeyed, by polls and deliveries.
 pub const HINT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A bridge's timing.

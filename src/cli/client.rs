@@ -220,15 +220,7 @@ async fn open(config: &Config) -> Result<Store, Failure> {
 /// What is stored, to read from.
 async fn stored(config: &Config) -> Result<Admin, Failure> {
     let store = open(config).await?;
-    let reader = Config {
-        daemon: config.daemon.clone(),
-        store: config.store.clone(),
-        network: config.network.clone(),
-        bridges: config.bridges.clone(),
-        endpoints: config.endpoints.clone(),
-        warnings: Vec::new(),
-    };
-    Ok(Admin::new(store, Arc::new(reader), None, None))
+    Ok(Admin::new(store, Arc::new(config.clone()), None, None))
 }
 
 /// One bridge's runner without a daemon: what it commits goes out when the daemon runs.

@@ -11,6 +11,7 @@ use std::{
 
 use crate::{
     model::Timestamp,
+    schedule::HINT_MAX,
     store::{EndpointState, Outcome, Position, Waiting},
 };
 
@@ -19,8 +20,6 @@ pub const BY_HAND: &str = "by hand";
 /// Jitter only adds to a wait, up to this share: receivers that failed together are not asked together.
 const JITTER: f64 = 0.2;
 
-/// The longest `Retry-After` that is obeyed (`http::retry_after`).
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Lanes that are looked at for a probe, before the one that waits longest is taken.
 const PROBE_LOOKS: usize = 64;
 
@@ -113,7 +112,7 @@ impl Queue {
     /// The longest wait that this queue itself can have made.
     fn furthest(&self) -> Duration {
         let longest = self.schedule.iter().max().copied().unwrap_or_default();
-        longest.mul_f64(1.0 + JITTER).max(RETRY_AFTER_MAX)
+        longest.mul_f64(1.0 + JITTER).max(HINT_MAX)
     }
 
     /// Times that were stored under a clock that was ahead lie in the future of one that is right.

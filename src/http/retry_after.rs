@@ -4,23 +4,20 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
-use crate::model::Timestamp;
-
-/// The longest wait that is obeyed; beyond it a server is misconfigured.
-const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+use crate::{model::Timestamp, schedule::HINT_MAX};
 
 /// How long to wait, at most a day. `None` when the header is absent or means nothing.
 pub fn wait(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = match text.parse::<f64>() {
         Ok(seconds) if seconds.is_finite() && seconds >= 0.0 => {
-            Duration::try_from_secs_f64(seconds).unwrap_or(WAIT_MAX)
+            Duration::try_from_secs_f64(seconds).unwrap_or(HINT_MAX)
         }
         Ok(_) => return None,
         // Against the server's own clock, when it says what that shows.
         Err(_) => date(headers).unwrap_or(now).until(parse_date(text)?),
     };
-    Some(wait.min(WAIT_MAX))
+    Some(wait.min(HINT_MAX))
 }
 
 /// The answer's `Date`.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value as Json;
 
-use super::{Failure, Polled, Poller, Polling, Verdict};
+use super::{Failure, Polled, Poller, Polling, Verdict, known::value_of};
 use crate::{
     compute::compute,
     config::{Bridge, DefinitionChanged, FirstPoll},
@@ -112,37 +112,27 @@ impl Poller {
             return Ok(Polling::Same);
         }
         let (created, updated) = (u64_of(diff.created.len()), u64_of(diff.updated.len()));
-        let old = self
-            .stored(
-                &polled.bridge.name,
-                diff.updated.iter().map(|p| p.entry.key).chain(deleted.iter().copied()).collect(),
-            )
-            .await?;
-        let records = if complete {
-            u64_of(diff.list.len().saturating_sub(deleted.len()))
+        let old = self.replaced(&polled.bridge.name, &diff, &deleted).await?;
+        let gone: BTreeSet<Hash> = deleted.iter().copied().collect();
+        let mut delete = deleted.clone();
+        let (records, list) = if complete {
+            let list: Vec<Entry> = diff.list.iter().filter(|entry| !gone.contains(&entry.key)).copied().collect();
+            (u64_of(list.len()), Some(list))
         } else {
-            polled.state.records + created
+            if self.is_another_day(polled, now) {
+                delete.extend(self.forgotten(polled, now).await?);
+            }
+            ((polled.state.records + created).saturating_sub(u64_of(delete.len())), None)
         };
-        let list = complete.then(|| {
-            let gone: BTreeSet<&Hash> = deleted.iter().collect();
-            diff.list.iter().filter(|entry| !gone.contains(&entry.key)).copied().collect::<Vec<_>>()
-        });
-        let mut gone = deleted.clone();
-        if !complete && self.is_another_day(polled, now) {
-            gone.extend(self.forgotten(polled, now).await?);
-        }
-        let records = if complete { records } else { records.saturating_sub(u64_of(gone.len())) };
         let maker = self.maker(&polled.bridge, now);
         let sequence = polled.state.sequence;
         let bridge = polled.bridge.clone();
-        let deletes = deleted.clone();
+        let deleted_count = u64_of(deleted.len());
         // Patches and expressions take time: on a blocking thread.
-        let make = move || make(&maker, &bridge, sequence, now, diff, &deletes, &old, silence);
+        let make = move || make(&maker, &bridge, sequence, now, diff, &deleted, &old, silence);
         let (mut put, events) =
             compute(make).await.map_err(|e| Failure::Answer(format!("making events panicked: {e}")))??;
         put.extend(seen_again);
-        let deleted_count = u64_of(deleted.len());
-        let no_longer_missing: BTreeSet<Hash> = deleted.iter().copied().collect();
         let last = polled.state.clone();
         let (hash, validators, previous) = match answer {
             Some((hash, answer)) => (Some(hash), answer.validators, Some(answer.meta)),
@@ -172,13 +162,13 @@ impl Poller {
             state,
             list,
             put,
-            delete: gone,
+            delete,
             hold,
             events,
         };
         self.write(polled, commit).await?;
         polled.held = None;
-        polled.progress.missing.retain(|(key, _)| !no_longer_missing.contains(key));
+        polled.progress.missing.retain(|(key, _)| !gone.contains(key));
         tracing::info!(bridge = %polled.bridge.name, created, updated, deleted = deleted_count, records, baseline = silence == Silence::Silent, "committed");
         Ok(if silence == Silence::Silent {
             Polling::Baseline { records }
@@ -205,11 +195,9 @@ impl Poller {
         let state = commit.state.clone();
         match self.store.write(Op::Commit(Box::new(commit))).await {
             Ok(written) => {
-                let missing = std::mem::take(&mut polled.progress.missing);
                 let progress = &mut polled.progress;
                 (progress.version, progress.answer, progress.validators, progress.pages) =
                     (state.version, None, None, None);
-                progress.missing = missing;
                 polled.state = state;
                 if let Written::Queued(queued) = written {
                     self.deliveries.queued(queued).await;
@@ -262,9 +250,7 @@ pub(super) fn changes(
 ) -> Result<Vec<(Change, Option<Entry>)>, Failure> {
     let body = |key: &Hash| -> Result<(String, Json), Failure> {
         let record = old.get(key).ok_or_else(|| Failure::Answer("a known record is not in the store".into()))?;
-        let value = serde_json::from_slice(&record.body)
-            .map_err(|e| Failure::Answer(format!("a stored record is damaged: {e}")))?;
-        Ok((record.key.clone(), value))
+        Ok((record.key.clone(), value_of(record)?))
     };
     let mut out = Vec::new();
     for parsed in diff.created {

@@ -11,8 +11,8 @@ use crate::{
     model::{Entry, Hash, Name, Record, Timestamp},
 };
 
-/// Records that are read at once when a definition changed.
-const ANEW_AT_ONCE: usize = 1000;
+/// Records that are read at once in a walk over all of a bridge's.
+const SLICE: usize = 1000;
 
 impl Poller {
     /// The list of a complete walk as it is stored.
@@ -59,19 +59,40 @@ impl Poller {
     /// the whole snapshot, once for an edit.
     pub(super) async fn known_anew(&self, polled: &Polled) -> Result<Vec<Entry>, Failure> {
         let (mut after, mut known) = (None, Vec::new());
-        loop {
-            let name = polled.bridge.name.clone();
-            let slice = self.store.read(move |engine| engine.scan(&name, after, ANEW_AT_ONCE)).await?;
-            let Some(last) = slice.last() else { return Ok(known) };
-            after = Some(last.entry.key);
+        while let Some(slice) = self.slice(&polled.bridge.name, &mut after, SLICE).await? {
             for record in &slice {
                 let canonical = canonical_of(&polled.bridge, record)?;
                 known.push(Entry { key: record.entry.key, raw: Hash::default(), canonical });
             }
         }
+        Ok(known)
     }
 
-    pub(super) async fn stored(&self, bridge: &Name, keys: Vec<Hash>) -> Result<BTreeMap<Hash, Record>, Failure> {
+    /// The records that come after `after`, which moves on; `None` at the end.
+    pub(super) async fn slice(
+        &self,
+        bridge: &Name,
+        after: &mut Option<Hash>,
+        limit: usize,
+    ) -> Result<Option<Vec<Record>>, Failure> {
+        let (bridge, from) = (bridge.clone(), *after);
+        let slice = self.store.read(move |engine| engine.scan(&bridge, from, limit)).await?;
+        *after = slice.last().map(|record| record.entry.key);
+        Ok((!slice.is_empty()).then_some(slice))
+    }
+
+    /// The stored records that a diff changes or deletes.
+    pub(super) async fn replaced(
+        &self,
+        bridge: &Name,
+        diff: &Diff,
+        deleted: &[Hash],
+    ) -> Result<BTreeMap<Hash, Record>, Failure> {
+        let updated = diff.updated.iter().map(|parsed| parsed.entry.key);
+        self.stored(bridge, updated.chain(deleted.iter().copied()).collect()).await
+    }
+
+    async fn stored(&self, bridge: &Name, keys: Vec<Hash>) -> Result<BTreeMap<Hash, Record>, Failure> {
         if keys.is_empty() {
             return Ok(BTreeMap::new());
         }
@@ -89,21 +110,21 @@ impl Poller {
     pub(super) async fn forgotten(&self, polled: &Polled, now: Timestamp) -> Result<Vec<Hash>, Failure> {
         let (mut after, mut forgotten) = (None, Vec::new());
         let forget = polled.bridge.forget;
-        loop {
-            let name = polled.bridge.name.clone();
-            let slice = self.store.read(move |engine| engine.scan(&name, after, ANEW_AT_ONCE)).await?;
-            let Some(last) = slice.last() else { return Ok(forgotten) };
-            after = Some(last.entry.key);
+        while let Some(slice) = self.slice(&polled.bridge.name, &mut after, SLICE).await? {
             forgotten.extend(slice.iter().filter(|r| r.seen.plus(forget) <= now).map(|r| r.entry.key));
         }
+        Ok(forgotten)
     }
 }
 
+/// A stored record's body.
+pub(super) fn value_of(record: &Record) -> Result<Json, Failure> {
+    serde_json::from_slice(&record.body).map_err(|e| Failure::Answer(format!("a stored record is damaged: {e}")))
+}
+
 fn canonical_of(bridge: &Bridge, record: &Record) -> Result<Hash, Failure> {
-    let value: Json = serde_json::from_slice(&record.body)
-        .map_err(|e| Failure::Answer(format!("a stored record is damaged: {e}")))?;
     bridge
         .definition
-        .canonical(&value)
+        .canonical(&value_of(record)?)
         .map_err(|(what, e)| Failure::Answer(format!("`{what}` on the stored record {:?}: {e}", record.key)))
 }

@@ -74,10 +74,10 @@ pub struct Handle {
 
 impl Handle {
     async fn job(&self, bridge: Name, job: impl FnOnce(Answer) -> Job) -> Result<Json, Refused> {
-        let gone = |_| Refused("the daemon is stopping".into());
+        let gone = || Refused("the daemon is stopping".into());
         let (answer, result) = oneshot::channel();
-        self.requests.send(Request::Job(bridge, job(answer))).await.map_err(|_| gone(()))?;
-        result.await.map_err(|_| gone(()))?
+        self.requests.send(Request::Job(bridge, job(answer))).await.map_err(|_| gone())?;
+        result.await.map_err(|_| gone())?
     }
 
     /// One poll now.

@@ -3,23 +3,10 @@
 use bellpull::{model::Hash, poller::Polling, store::Hold};
 
 use crate::support::{
-    rig::{World, sled},
+    rig::{LIST, World, list, sled},
     server::Answer,
     upstream::Paging,
 };
-
-const LIST: &str = r#"
-[bridge.orders]
-every = "100ms"
-items = ".[]"
-key = ".id"
-to = ["me"]
-source.http.url = "UPSTREAM/items"
-"#;
-
-fn list(lines: &str) -> String {
-    LIST.replace("source.http.url", &format!("{lines}\nsource.http.url"))
-}
 
 async fn held(world: &World) -> Option<Hold> {
     world.rig.poller.hold(&"orders".into()).await.expect("read")

@@ -6,24 +6,10 @@ use bellpull::poller::Polling;
 use serde_json::json;
 
 use crate::support::{
-    rig::{World, check_patch, line},
+    rig::{LIST, World, check_patch, line, list},
     server::{Answer, Request, Server},
     upstream::Paging,
 };
-
-const LIST: &str = r#"
-[bridge.orders]
-every = "100ms"
-items = ".[]"
-key = ".id"
-to = ["me"]
-source.http.url = "UPSTREAM/items"
-"#;
-
-/// `LIST` with more lines of the bridge.
-fn list(lines: &str) -> String {
-    LIST.replace("source.http.url", &format!("{lines}\nsource.http.url"))
-}
 
 fn changed(created: u64, updated: u64, deleted: u64) -> Polling {
     Polling::Changed { created, updated, deleted }

@@ -5,18 +5,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::support::{
-    rig::{World, sled},
+    rig::{LIST, World, sled},
     server::{Answer, eventually},
 };
-
-const LIST: &str = r#"
-[bridge.orders]
-every = "100ms"
-items = ".[]"
-key = ".id"
-to = ["me"]
-source.http.url = "UPSTREAM/items"
-"#;
 
 #[tokio::test]
 async fn polls_come_on_their_beat() {

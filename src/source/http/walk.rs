@@ -224,7 +224,7 @@ impl Walk {
                 }
             } else {
                 // What the file sends to its own origin stays there.
-                headers.retain_public();
+                headers = public(&headers);
             }
             if body.is_some() && self.json.is_some() && !headers.contains_key(CONTENT_TYPE) {
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -311,10 +311,22 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + S
 fn read_page(source: &Source, count: &Count, page: &Page, number: usize, origin: String) -> Result<Known, Error> {
     let document = decode::decode(source.decode, page, source.depth_max).map_err(ErrorKind::Decode)?;
     // Of no JSON at all the answer is to blame, not the expression that reads it.
-    serde_json::from_slice::<serde::de::IgnoredAny>(&document)
-        .map_err(|e| ErrorKind::Decode(decode::malformed(&e, &document)))?;
+    read_document(source, count, page, &document, number, origin).map_err(|error| {
+        let whole = serde_json::from_slice::<serde::de::IgnoredAny>(&document);
+        whole.err().map_or(error, |e| ErrorKind::Decode(decode::malformed(&e, &document)).into())
+    })
+}
+
+fn read_document(
+    source: &Source,
+    count: &Count,
+    page: &Page,
+    document: &[u8],
+    number: usize,
+    origin: String,
+) -> Result<Known, Error> {
     if let Some(fail) = &source.fail {
-        let found = fail.all_of_text(&document).map_err(ErrorKind::Expr)?;
+        let found = fail.all_of_text(document).map_err(ErrorKind::Expr)?;
         let message = match found.into_iter().next() {
             None | Some(Json::Null | Json::Bool(false)) => None,
             Some(Json::String(text)) => Some(text),
@@ -328,25 +340,15 @@ fn read_page(source: &Source, count: &Count, page: &Page, number: usize, origin:
     let Some(list) = &source.pages else {
         return Ok(Known::default());
     };
-    list.look_into(&document, || count(page)).map_err(|error| match error {
+    list.look_into(document, || count(page)).map_err(|error| match error {
         ReadError::Source(error) => error,
         ReadError::Next(message) => ErrorKind::Next { origin, page: number, message }.into(),
     })
 }
 
-/// Keeps only headers that say nothing of who asks.
-trait Public {
-    fn retain_public(&mut self);
-}
-
-impl Public for HeaderMap {
-    fn retain_public(&mut self) {
-        let accept = self.get(ACCEPT).cloned();
-        self.clear();
-        if let Some(accept) = accept {
-            self.insert(ACCEPT, accept);
-        }
-    }
+/// The headers that say nothing of who asks.
+fn public(headers: &HeaderMap) -> HeaderMap {
+    headers.get(ACCEPT).map(|accept| (ACCEPT, accept.clone())).into_iter().collect()
 }
 
 fn validators_of(headers: &HeaderMap) -> Validators {

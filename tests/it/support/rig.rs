@@ -22,6 +22,21 @@ use super::{
     upstream::Upstream,
 };
 
+/// A bridge over a list, to the one endpoint of a [`World`].
+pub const LIST: &str = r#"
+[bridge.orders]
+every = "100ms"
+items = ".[]"
+key = ".id"
+to = ["me"]
+source.http.url = "UPSTREAM/items"
+"#;
+
+/// `LIST` with more lines of the bridge.
+pub fn list(lines: &str) -> String {
+    LIST.replace("source.http.url", &format!("{lines}\nsource.http.url"))
+}
+
 /// One upstream, one receiver, and bellpull between them.
 pub struct World {
     pub upstream: Upstream,
