@@ -43,7 +43,7 @@ const SAVE_AT_ONCE: usize = 1000;
 const JOBS_MAX: usize = 16;
 
 /// How a bridge stands, as `status` shows it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Status {
     /// `ok`, `new`, `failing`, `held`, `disabled`.
     pub state: &'static str,
@@ -423,10 +423,12 @@ impl Runner {
                 Some(slot) => {
                     let stored = slot.due;
                     slot.bridge = bridge.clone();
-                    // Its old due time may lie too far ahead for the new schedule.
-                    // A hint and a backoff still hold.
-                    let progress = slot.polled.as_ref().map(|p| &p.progress);
-                    if slot.last.failures == 0 && !progress.is_some_and(|p| p.hinted || p.failures > 0) {
+                    // Its old due time may lie too far ahead for the new schedule; a hint and a backoff still hold.
+                    let waits = match &slot.polled {
+                        Some(polled) => polled.progress.hinted || polled.progress.failures > 0,
+                        None => slot.last.failures > 0,
+                    };
+                    if !waits {
                         slot.due = stored.min(bridge.schedule.first(&name, None, false, now));
                     }
                     slot.polled = slot.polled.take().map(|polled| rebuilt(bridge, polled));
@@ -448,19 +450,7 @@ impl Runner {
                         due,
                         generation: 0,
                         jobs: VecDeque::new(),
-                        last: Status {
-                            state: "new",
-                            records: 0,
-                            sequence: 0,
-                            version: 0,
-                            last_poll: None,
-                            next_poll: None,
-                            failures: 0,
-                            held_again: 0,
-                            last_error: None,
-                            polling: false,
-                            source: String::new(),
-                        },
+                        last: Status::default(),
                         queued: false,
                         cut: false,
                     };
