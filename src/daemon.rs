@@ -21,6 +21,7 @@ use crate::{
     http::{Client, budget::Budget},
     notify, poller,
     poller::{Poller, Runner},
+    source::auth::vault::Vault,
     store::{self, Store, sled::SledEngine},
 };
 
@@ -54,7 +55,7 @@ pub async fn open_store(config: &Config) -> Result<Store, store::Error> {
 
 /// Runs until `shutdown`, or SIGTERM and SIGINT. `path` is read again on SIGHUP.
 pub async fn run(path: PathBuf, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
-    let mut daemon = Daemon { path, config: Arc::new(config), clock: Clock::system() };
+    let mut daemon = Daemon { path, config: Arc::new(config), clock: Clock::system(), vault: Vault::default() };
     let signals = tokio::spawn(stop_on_signals(shutdown.clone()));
     let result = daemon.run(&shutdown).await;
     signals.abort();
@@ -85,6 +86,7 @@ struct Daemon {
     path: PathBuf,
     config: Arc<Config>,
     clock: Clock,
+    vault: Vault,
 }
 
 /// The parts that live as long as one opened store.
@@ -176,6 +178,7 @@ impl Daemon {
             client: client.clone(),
             clock: self.clock.clone(),
             budget: budget.clone(),
+            vault: self.vault.clone(),
             endpoints: Arc::new(config.endpoints.clone()),
             deliveries: deliveries_handle.clone(),
         };
@@ -270,6 +273,7 @@ impl Daemon {
             client: client.clone(),
             clock: self.clock.clone(),
             budget: parts.budget.clone(),
+            vault: self.vault.clone(),
             endpoints: Arc::new(config.endpoints.clone()),
             deliveries: parts.deliveries.clone(),
         };

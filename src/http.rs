@@ -6,6 +6,8 @@
 pub mod budget;
 pub mod client;
 pub mod egress;
+pub mod hint;
+pub mod identity;
 pub mod retry_after;
 
 use std::time::Duration;

@@ -13,6 +13,8 @@ mod run;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
+
 use crate::{
     clock::Clock,
     compute::compute,
@@ -27,7 +29,7 @@ use crate::{
     mark,
     model::{Hash, Name, Timestamp, Validators},
     schedule::FailureKind,
-    source::{self, Answer, Ask, Fetched, Memo},
+    source::{self, Answer, Ask, Fetched, Memo, auth::vault::Vault},
     store::{self, BridgeState, Hold, Loaded, Op, Progress, Store},
 };
 pub use by_hand::Found;
@@ -45,6 +47,7 @@ pub struct Poller {
     pub client: Client,
     pub clock: Clock,
     pub budget: Budget,
+    pub vault: Vault,
     pub endpoints: Arc<BTreeMap<Name, Arc<Endpoint>>>,
     pub deliveries: deliver::Handle,
 }
@@ -217,18 +220,26 @@ impl Poller {
             let failed = |e: extract::Error| source::ErrorKind::Request(e.to_string());
             Ok(definition.definition.count(page).map_err(failed)?)
         });
+        let (poller, definition) = (self.clone(), bridge.clone());
+        let seen = Arc::new(move |page: Page| -> BoxFuture<'static, _> {
+            let (poller, definition) = (poller.clone(), definition.clone());
+            Box::pin(async move { poller.all_known(&definition, page).await })
+        });
         let fetched = bridge
             .source
             .fetch(Ask {
                 client: &self.client,
                 clock: &self.clock,
+                vault: &self.vault,
                 share: &mut *share,
                 validators: usable.then_some(validators),
                 previous: state.previous.as_ref(),
                 mark: mark.as_deref(),
                 since: bridge.since.as_ref().map(|since| &since.at),
                 absent: &bridge.absent,
+                item: None,
                 count,
+                seen,
                 memo,
             })
             .await;

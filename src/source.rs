@@ -3,12 +3,17 @@
 //! A source asks and walks pages. It does not know what a record is, beyond how many a page has, and stores nothing.
 
 pub mod auth;
+pub mod graphql;
 pub mod http;
 pub mod page;
+pub mod soap;
+pub mod transport;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use serde_json::Value as Json;
+use auth::vault::Vault;
+use futures_util::future::BoxFuture;
+use serde_json::{Value as Json, json};
 
 use crate::{
     clock::Clock,
@@ -17,26 +22,33 @@ use crate::{
     http::{Client, budget::Share},
     model::{Hash, Timestamp, Validators},
     schedule::FailureKind,
-    settings::Table,
+    settings::{Table, units::Rate},
 };
 
 /// Every kind of source.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Source {
+    /// Whatever is asked over HTTP: `http`, `graphql`, `soap`.
     Http(Arc<http::Source>),
 }
 
 /// Kinds of later versions, refused by name.
-const NOT_YET: &[&str] = &["graphql", "soap", "grpc", "websocket", "command"];
+const NOT_YET: &[&str] = &["grpc", "websocket", "command"];
 
 impl Source {
     /// Reads `[bridge.NAME.source.KIND]`.
     pub fn read(mut table: Table<'_>) -> Option<Self> {
         table.not_yet(NOT_YET);
-        let kind = table.take_kind(&["http"]);
+        let kind = table.take_kind(&["http", "graphql", "soap"]);
         table.finish();
-        let (_, item) = kind?;
-        http::Source::read(item.table()?).map(|source| Self::Http(Arc::new(source)))
+        let (kind, item) = kind?;
+        let table = item.table()?;
+        let over_http = |source: Option<http::Source>| source.map(|source| Self::Http(Arc::new(source)));
+        match kind {
+            "graphql" => over_http(graphql::read(table)),
+            "soap" => over_http(soap::read(table)),
+            _ => over_http(http::Source::read(table)),
+        }
     }
 
     /// Asks for everything: all pages, or why not.
@@ -56,7 +68,7 @@ impl Source {
     /// The depth that an answer's nesting may have.
     pub fn depth_max(&self) -> usize {
         match self {
-            Self::Http(source) => source.depth_max,
+            Self::Http(source) => source.transport.depth_max,
         }
     }
 
@@ -71,6 +83,20 @@ impl Source {
     pub fn origin(&self) -> Option<&str> {
         match self {
             Self::Http(source) => source.origin.as_deref(),
+        }
+    }
+
+    /// The pace that the file sets for its origin.
+    pub fn rate(&self) -> Option<Rate> {
+        match self {
+            Self::Http(source) => source.transport.rate,
+        }
+    }
+
+    /// Whether an answer shows all that there is, so that absence means something.
+    pub fn shows_all(&self) -> bool {
+        match self {
+            Self::Http(source) => source.shows_all(),
         }
     }
 
@@ -92,10 +118,14 @@ impl Source {
 /// How many records a page has, for pages that end by it.
 pub type Count = Arc<dyn Fn(&Page) -> Result<usize, Error> + Send + Sync>;
 
+/// Whether all records of a page are known and unchanged, for walks that stop there.
+pub type Seen = Arc<dyn Fn(Page) -> BoxFuture<'static, Result<bool, Error>> + Send + Sync>;
+
 /// What a poll gives its source.
 pub struct Ask<'a> {
     pub client: &'a Client,
     pub clock: &'a Clock,
+    pub vault: &'a Vault,
     pub share: &'a mut Share,
     /// Of the last accepted walk, when it had one page and the definition is the same.
     pub validators: Option<&'a Validators>,
@@ -105,9 +135,24 @@ pub struct Ask<'a> {
     pub since: Option<&'a page::At>,
     /// Statuses that mean "no such document".
     pub absent: &'a [u16],
+    /// The member of a fan-out that is asked for.
+    pub item: Option<&'a Json>,
     pub count: Count,
+    pub seen: Seen,
     /// What was found out about pages of the last walk.
     pub memo: &'a mut Memo,
+}
+
+impl Ask<'_> {
+    /// What jq sees in a source.
+    pub fn input(&self) -> Json {
+        json!({
+            "now": self.clock.now().to_string(),
+            "previous": self.previous,
+            "mark": self.mark,
+            "item": self.item,
+        })
+    }
 }
 
 /// What a source brought.
@@ -160,6 +205,8 @@ pub struct Known {
     pub records: usize,
     /// The cursor or URL in it; `None` is the end.
     pub next: Option<String>,
+    /// It says that it is the last one (`pages.end`).
+    pub last: bool,
 }
 
 /// What follows a page.
@@ -200,10 +247,15 @@ pub enum ErrorKind {
     Expr(#[from] expr::Error),
     #[error(transparent)]
     Decode(#[from] crate::decode::Error),
+    #[error(transparent)]
+    Auth(#[from] auth::Error),
     #[error("{origin} answered {status}{}", .excerpt.as_ref().map(|e| format!(": {e}")).unwrap_or_default())]
     Status { origin: String, status: u16, excerpt: Option<String> },
     #[error("page {page} of {origin} says that it failed (`fail`): {message}")]
     Fail { origin: String, page: usize, message: String },
+    /// A GraphQL error or a SOAP fault.
+    #[error("{origin} answered {status} with an error: {message}")]
+    Fault { origin: String, status: u16, message: String },
     #[error(
         "{origin} names the {what} {target}, which is on another origin: name it in the file ({setting}) or leave it"
     )]
@@ -220,6 +272,10 @@ pub enum ErrorKind {
     Deadline { origin: String, after: Duration },
     #[error("all pages of {origin} are larger than {limit} bytes")]
     WalkSize { origin: String, limit: u64 },
+    #[error("{origin} allows no more requests for {}: the next page is not asked for", crate::settings::units::show(*.wait))]
+    UsedUp { origin: String, wait: Duration },
+    #[error("the job at {origin} failed (`job.failed`): {message}")]
+    Job { origin: String, message: String },
     #[error("{0}")]
     Request(String),
     #[error("page {page} of {origin}: {message}")]

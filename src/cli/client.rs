@@ -16,6 +16,7 @@ use crate::{
     http::budget::Budget,
     model::Hash,
     poller::{Poller, Runner},
+    source::auth::vault::Vault,
     store::{Store, memory::MemoryEngine},
 };
 
@@ -235,6 +236,7 @@ async fn alone(path: &Path, store: Store, work: impl AsyncFnOnce(&Admin) -> Resu
         client,
         clock,
         budget: Budget::new(read.daemon.memory),
+        vault: Vault::default(),
         endpoints: Arc::new(read.endpoints.clone()),
         deliveries: handle,
     };

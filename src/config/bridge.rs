@@ -155,7 +155,7 @@ impl Bridge {
 
     /// Whether a complete answer says that what it lacks is gone.
     pub fn is_complete(&self) -> bool {
-        !self.window && self.since.is_none()
+        !self.window && self.since.is_none() && self.source.shows_all()
     }
 
     /// Of all that the snapshot depends on. Names of secrets' sources are not part of it, nor are limits.
@@ -240,8 +240,11 @@ fn read_alert(item: &Item<'_>) -> Option<Alert> {
 impl Since {
     fn read(item: &Item<'_>) -> Option<Self> {
         let mut table = item.table()?;
-        table.not_yet(&["variable"]);
-        let at = At::read(&mut table, None);
+        let variable = table.take("variable").map(|i| i.string());
+        let at = match variable {
+            Some(name) => name.map(|name| At::Variable { name: name.to_owned(), number: false }),
+            None => At::read(&mut table, None),
+        };
         let from = table.require("from", "from = \".updated_at\"").and_then(|i| i.expr());
         let order = table
             .require("order", "order = \"time\"")
@@ -268,6 +271,10 @@ impl Since {
                 return None;
             }
         };
-        Some(Self { at: at?, from: from?, order, start })
+        let at = match at? {
+            At::Variable { name, .. } => At::Variable { name, number: matches!(order, Order::Number { .. }) },
+            at => at,
+        };
+        Some(Self { at, from: from?, order, start })
     }
 }

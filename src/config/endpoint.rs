@@ -11,7 +11,7 @@ use crate::{
     model::Name,
     settings::{Item, Table, value::Value},
     sign::Signer,
-    source::http::{check_url, read_headers},
+    source::transport::{HTTP, check_url, read_headers},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -125,7 +125,7 @@ impl Endpoint {
 /// A literal URL or a secret one. While secrets are not read, a stand-in.
 fn read_url(item: &Item<'_>) -> Option<Url> {
     match item.value()? {
-        Value::Literal(text) => check_url(item, &text),
+        Value::Literal(text) => check_url(item, &text, HTTP),
         Value::Secret(secret) if item.resolved(&secret) => match secret.expose().parse::<Url>() {
             Ok(url) if matches!(url.scheme(), "http" | "https") => Some(url),
             _ => {

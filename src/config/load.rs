@@ -12,12 +12,16 @@ use toml::de::DeTable;
 
 use super::{Bridge, Config, Daemon, Endpoint, Store, bridge::type_name};
 use crate::{
-    http::client,
+    http::{
+        client,
+        identity::{read_certificates, read_proxy},
+    },
     model::Name,
     settings::{
         Context, DefaultTable, Item, Table,
         diagnostic::{Diagnostic, Place, Rendered, Severity, Sources},
         nearest,
+        units::Rate,
     },
 };
 
@@ -185,12 +189,24 @@ fn read_files(sources: &Sources, context: &Context, syntax: &mut Vec<Place>) -> 
     let config = Config {
         daemon: daemon?,
         store: store?,
-        network: network?,
+        network: client::Config { rates: rates(bridges.values().flatten()), ..network? },
         bridges: bridges.into_iter().filter_map(|(name, bridge)| Some((name, Arc::new(bridge?)))).collect(),
         endpoints: endpoints.into_iter().filter_map(|(name, endpoint)| Some((name, Arc::new(endpoint?)))).collect(),
         warnings: Vec::new(),
     };
     Some(config)
+}
+
+/// The pace of each origin that a bridge names one for; all bridges share it, so the slowest counts.
+fn rates<'b>(bridges: impl Iterator<Item = &'b Bridge>) -> BTreeMap<String, Rate> {
+    let mut rates: BTreeMap<String, Rate> = BTreeMap::new();
+    for (origin, rate) in bridges.filter_map(|bridge| Some((bridge.source.origin()?, bridge.source.rate()?))) {
+        let known = rates.entry(origin.to_owned()).or_insert(rate);
+        if known.spacing() < rate.spacing() {
+            *known = rate;
+        }
+    }
+    rates
 }
 
 type Named<'a> = Vec<(&'a str, Place, Item<'a>)>;
@@ -366,25 +382,9 @@ fn read_network(table: Option<Table<'_>>) -> Option<client::Config> {
     }
     if let Some(item) = table.take("ca") {
         let all = if item.is_string() { vec![item] } else { item.items().unwrap_or_default() };
-        let pem = |i: &Item<'_>| {
-            let path = i.string()?;
-            let read = std::fs::read_to_string(path).map_err(|e| format!("failed to read {path}: {e}"));
-            let checked = read.and_then(|text| {
-                let found =
-                    reqwest::Certificate::from_pem_bundle(text.as_bytes()).map_err(|_| format!("{path} is not PEM"))?;
-                if found.is_empty() { Err(format!("{path} holds no certificate")) } else { Ok(text) }
-            });
-            checked.map_err(|e| i.error(format!("`{}`: {e}", i.path)).report()).ok()
-        };
-        config.ca = all.iter().filter_map(pem).collect();
+        config.ca = all.iter().filter_map(read_certificates).collect();
     }
-    if let Some(item) = table.take("proxy") {
-        let proxy = |text: &str| match text.parse::<url::Url>() {
-            Ok(url) if ["http", "https", "socks5h"].contains(&url.scheme()) => Ok(url),
-            _ => Err("a proxy is http://, https:// or socks5h://".to_owned()),
-        };
-        config.proxy = item.parse_text(proxy, "a proxy's URL");
-    }
+    config.proxy = table.take("proxy").and_then(|item| read_proxy(&item));
     if let Some(n) = table.take("per-host").and_then(|i| i.integer(1..=1000)) {
         config.per_host = usize::try_from(n).unwrap_or(8);
     }

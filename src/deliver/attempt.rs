@@ -74,7 +74,7 @@ impl Sender {
         };
         record.event = outgoing.id.to_string();
         // The turn first: who waits at a slow origin must not hold a place of all.
-        let turn = self.shared.client.turn(&self.endpoint.url).await;
+        let turn = self.shared.client.turn(&self.endpoint.url, None).await;
         let _place = self.shared.in_flight.acquire().await.expect("the ceiling is never closed");
         // The time of the attempt is when it is signed, not when it began to wait for its turn.
         let now = self.shared.clock.now();

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     pin::Pin,
     sync::{
-        Arc, Mutex, Weak,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -17,7 +17,7 @@ use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderValue};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::io::StreamReader;
 use url::Url;
@@ -26,8 +26,10 @@ use super::{
     Answer, BodyLimit, Error, Request,
     budget::Share,
     egress::{Egress, Refused},
+    identity::{Identity, Version},
     origin,
 };
+use crate::{model::Hash, settings::units::Rate};
 
 /// The longest wait for a connection; a request's own timeout may end it earlier.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,6 +39,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 const RATIO_MAX: u64 = 200;
 /// Below it a high ratio is harmless.
 const RATIO_FROM_BYTES: u64 = 1 << 20;
+/// Clients of other identities that are kept; each has its own connections and roots.
+const IDENTITIES_MAX: usize = 1000;
 /// What is read at once.
 const CHUNK_BYTES: usize = 16 << 10;
 
@@ -48,21 +52,38 @@ pub struct Config {
     pub ca: Vec<String>,
     pub proxy: Option<Url>,
     pub per_host: usize,
+    /// The pace of each origin of which the file names one, the slowest that it names.
+    pub rates: BTreeMap<String, Rate>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { allow: Vec::new(), ca: Vec::new(), proxy: None, per_host: 8 }
+        Self { allow: Vec::new(), ca: Vec::new(), proxy: None, per_host: 8, rates: BTreeMap::new() }
     }
 }
 
-/// Cheap to clone; clones share connections.
+/// Cheap to clone; clones share connections, turns and paces.
 #[derive(Debug, Clone)]
 pub struct Client {
     client: reqwest::Client,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: Config,
     egress: Egress,
-    per_host: usize,
-    origins: Arc<Mutex<BTreeMap<String, Weak<Semaphore>>>>,
+    origins: Mutex<BTreeMap<String, Arc<Origin>>>,
+    /// Clients of other identities, each with its own connections.
+    others: Mutex<BTreeMap<Hash, reqwest::Client>>,
+}
+
+/// What all requests to one origin share.
+#[derive(Debug)]
+struct Origin {
+    turns: Arc<Semaphore>,
+    /// When the next request may begin, where a `rate` says so.
+    free: Mutex<Instant>,
 }
 
 /// A place among the requests in flight to one origin (`network.per-host`), given back when dropped.
@@ -74,70 +95,58 @@ pub struct Turn {
 impl Client {
     /// Errors when a root or the proxy cannot be used.
     pub fn new(config: &Config) -> Result<Self, String> {
-        // The process's TLS provider; a second installation changes nothing.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let egress = Egress::new(config.allow.clone());
-        let mut roots = Vec::new();
-        for pem in &config.ca {
-            roots.extend(
-                reqwest::Certificate::from_pem_bundle(pem.as_bytes())
-                    .map_err(|e| format!("network.ca: {}", chain(&e)))?,
-            );
+        let client = build(config, &egress, &Identity::default())?;
+        let shared = Shared { config: config.clone(), egress, origins: Mutex::default(), others: Mutex::default() };
+        Ok(Self { client, shared: Arc::new(shared) })
+    }
+
+    /// The same client with the certificates, the proxy and the HTTP version of a source. One for each distinct identity
+    /// is kept.
+    pub fn identified(&self, identity: &Identity) -> Result<Self, String> {
+        if *identity == Identity::default() {
+            return Ok(self.clone());
         }
-        let builder = || -> Result<reqwest::ClientBuilder, String> {
-            let builder = reqwest::Client::builder()
-                .user_agent(concat!("bellpull/", env!("CARGO_PKG_VERSION_MAJOR"), ".", env!("CARGO_PKG_VERSION_MINOR")))
-                .redirect(reqwest::redirect::Policy::none())
-                .retry(reqwest::retry::never())
-                .referer(false)
-                .connect_timeout(CONNECT_TIMEOUT)
-                .pool_idle_timeout(IDLE_TIMEOUT)
-                .pool_max_idle_per_host(config.per_host)
-                .dns_resolver(Arc::new(egress.clone()));
-            match &config.proxy {
-                Some(url) => {
-                    let proxy =
-                        reqwest::Proxy::all(url.clone()).map_err(|e| format!("network.proxy: {}", chain(&e)))?;
-                    Ok(builder.proxy(proxy))
-                }
-                None => Ok(builder.no_proxy()),
-            }
-        };
-        // Without any system root the platform's verifier cannot be built: then the roots of `network.ca` alone count,
-        // which may be none; https fails then with the verifier's own words, and http works.
-        let client = builder()?.tls_certs_merge(roots.clone()).build().or_else(|_| {
-            builder()?.tls_certs_only(roots).build().map_err(|e| format!("the HTTP client: {}", chain(&e)))
-        })?;
-        Ok(Self { client, egress, per_host: config.per_host, origins: Arc::default() })
+        let mut others = self.shared.others.lock().expect("no thread panics with it");
+        if let Some(client) = others.get(&identity.hash) {
+            return Ok(Self { client: client.clone(), shared: self.shared.clone() });
+        }
+        // Identities of earlier configurations: those that still count are built again.
+        if others.len() >= IDENTITIES_MAX {
+            others.clear();
+        }
+        let client = build(&self.shared.config, &self.shared.egress, identity)?;
+        others.insert(identity.hash, client.clone());
+        Ok(Self { client, shared: self.shared.clone() })
     }
 
     /// Requests in flight to one origin, at the most.
     pub fn per_host(&self) -> usize {
-        self.per_host
+        self.shared.config.per_host
     }
 
     /// Whether both share their connections.
     pub fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.origins, &other.origins)
+        Arc::ptr_eq(&self.shared, &other.shared)
     }
 
-    /// Waits for a place among the requests in flight to a URL's origin. The caller's deadline bounds it; it is no part of
-    /// a request's own time.
-    pub async fn turn(&self, url: &Url) -> Turn {
-        let origin = origin(url);
-        let turns = {
-            let mut origins = self.origins.lock().expect("no thread panics with it");
-            match origins.get(&origin).and_then(Weak::upgrade) {
-                Some(turns) => turns,
-                None => {
-                    origins.retain(|_, turns| turns.strong_count() > 0);
-                    let turns = Arc::new(Semaphore::new(self.per_host));
-                    origins.insert(origin, Arc::downgrade(&turns));
-                    turns
-                }
-            }
-        };
-        Turn { _permit: turns.acquire_owned().await.expect("turns are never closed") }
+    /// Waits for a place among the requests in flight to a URL's origin, and for its pace: that of the file, or `rate`
+    /// where the file could not know the origin. The caller's deadline bounds it; it is no part of a request's own time.
+    pub async fn turn(&self, url: &Url, rate: Option<Rate>) -> Turn {
+        let name = origin(url);
+        let rate = self.shared.config.rates.get(&name).copied().or(rate);
+        let origin = self.shared.origin(name);
+        let permit = origin.turns.clone().acquire_owned().await.expect("turns are never closed");
+        if let Some(rate) = rate {
+            let at = {
+                let mut free = origin.free.lock().expect("no thread panics with it");
+                let at = (*free).max(Instant::now());
+                *free = at + rate.spacing();
+                at
+            };
+            sleep_until(at).await;
+        }
+        Turn { _permit: permit }
     }
 
     /// Sends one request and reads its answer, both within `within`.
@@ -161,7 +170,7 @@ impl Client {
         limit: BodyLimit,
         share: Option<&mut Share>,
     ) -> Result<Answer, Error> {
-        self.egress.judge_literal(&request.url)?;
+        self.shared.egress.judge_literal(&request.url)?;
         let url = request.url.clone();
         let mut wire = reqwest::Request::new(request.method, request.url);
         *wire.headers_mut() = request.headers;
@@ -172,6 +181,73 @@ impl Client {
         let body = read_body(response, origin, limit, share).await?;
         Ok(Answer { status, headers, body, url })
     }
+}
+
+impl Shared {
+    fn origin(&self, name: String) -> Arc<Origin> {
+        let mut origins = self.origins.lock().expect("no thread panics with it");
+        if let Some(origin) = origins.get(&name) {
+            return origin.clone();
+        }
+        // Those that nobody asks now, and whose pace asks for no wait, are as good as new ones.
+        let now = Instant::now();
+        origins.retain(|_, origin| {
+            Arc::strong_count(origin) > 1
+                || Arc::strong_count(&origin.turns) > 1
+                || *origin.free.lock().expect("no thread panics with it") > now
+        });
+        let turns = Arc::new(Semaphore::new(self.config.per_host));
+        let origin = Arc::new(Origin { turns, free: Mutex::new(now) });
+        origins.insert(name, origin.clone());
+        origin
+    }
+}
+
+/// Builds the client of an identity.
+fn build(config: &Config, egress: &Egress, identity: &Identity) -> Result<reqwest::Client, String> {
+    // The process's TLS provider; a second installation changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut roots = Vec::new();
+    for (pem, key) in
+        config.ca.iter().map(|pem| (pem, "network.ca")).chain(identity.ca.iter().map(|pem| (pem, "tls.ca")))
+    {
+        let bundle = reqwest::Certificate::from_pem_bundle(pem.as_bytes());
+        roots.extend(bundle.map_err(|e| format!("{key}: {}", chain(&e)))?);
+    }
+    let proxy =
+        identity.proxy.as_ref().map(|url| (url, "proxy")).or(config.proxy.as_ref().map(|url| (url, "network.proxy")));
+    let builder = || -> Result<reqwest::ClientBuilder, String> {
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("bellpull/", env!("CARGO_PKG_VERSION_MAJOR"), ".", env!("CARGO_PKG_VERSION_MINOR")))
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(config.per_host)
+            .dns_resolver(Arc::new(egress.clone()));
+        builder = match identity.version {
+            Version::Auto => builder,
+            Version::One => builder.http1_only(),
+            Version::Two => builder.http2_prior_knowledge(),
+        };
+        if let Some(pem) = &identity.own {
+            let own = reqwest::Identity::from_pem(pem.expose().as_bytes());
+            builder = builder.identity(own.map_err(|e| format!("tls.cert and tls.key: {}", chain(&e)))?);
+        }
+        Ok(match proxy {
+            Some((url, key)) => {
+                builder.proxy(reqwest::Proxy::all(url.clone()).map_err(|e| format!("{key}: {}", chain(&e)))?)
+            }
+            None => builder.no_proxy(),
+        })
+    };
+    // Without any system root the platform's verifier cannot be built: then the roots of the file alone count, which may
+    // be none; https fails then with the verifier's own words, and http works.
+    builder()?
+        .tls_certs_merge(roots.clone())
+        .build()
+        .or_else(|_| builder()?.tls_certs_only(roots).build().map_err(|e| format!("the HTTP client: {}", chain(&e))))
 }
 
 async fn read_body(

@@ -1,14 +1,17 @@
 //! What is known of a bridge's records: the stored list, the records themselves, and what a window forgets.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value as Json;
 
 use super::{Failure, Polled, Poller, commit::Detected};
 use crate::{
+    compute::compute,
     config::Bridge,
-    diff::Diff,
+    decode::Page,
+    diff::{self, Diff},
     model::{Entry, Hash, Name, Record, Timestamp},
+    source::{self, ErrorKind},
 };
 
 /// Records that are read at once in a walk over all of a bridge's.
@@ -52,6 +55,26 @@ impl Poller {
             }
         }
         Ok(())
+    }
+
+    /// Whether every record of a page is known and unchanged, for a walk that stops there. Costs a read of each.
+    pub(super) async fn all_known(&self, bridge: &Arc<Bridge>, page: Page) -> Result<bool, source::Error> {
+        let failed = |e: &dyn std::fmt::Display| source::Error::from(ErrorKind::Request(e.to_string()));
+        let definition = bridge.clone();
+        let read = move || {
+            let records = definition.definition.records(&page)?;
+            diff::parse_all(&definition.definition, vec![("the page".into(), records)])
+        };
+        let parsed = compute(read).await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
+        let keys = parsed.iter().map(|parsed| parsed.entry.key).collect();
+        let stored = self.stored(&bridge.name, keys).await.map_err(|e| failed(&e))?;
+        for parsed in &parsed {
+            let Some(old) = stored.get(&parsed.entry.key) else { return Ok(false) };
+            if canonical_of(bridge, old).map_err(|e| failed(&e))? != parsed.entry.canonical {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// What is known under a definition that was edited, from the records themselves: a list may be absent (`window`) or

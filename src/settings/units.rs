@@ -1,8 +1,9 @@
-//! Durations, sizes and statuses as the file spells them.
+//! Durations, sizes and rates as the file spells them.
 
 use std::time::Duration;
 
 const DURATION_HELP: &str = "a duration is a number and one of ms, s, m, h, d, such as \"30s\"";
+const RATE_HELP: &str = "a rate is a number of requests and one of /s, /m, /h, /d, such as \"10/s\"";
 const SIZE_HELP: &str = "a size is a number and one of B, KiB, MiB, GiB, such as \"32MiB\"";
 
 fn split(text: &str) -> Option<(u64, &str)> {
@@ -40,6 +41,32 @@ pub fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(factor).ok_or_else(wrong)
 }
 
+/// So many requests in a time, evenly spaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    pub requests: u32,
+    pub per: Duration,
+}
+
+impl Rate {
+    /// The time from one request to the next.
+    pub fn spacing(self) -> Duration {
+        self.per / self.requests.max(1)
+    }
+}
+
+/// `"10/s"`, `"100/m"`, `"5000/h"`.
+pub fn rate(text: &str) -> Result<Rate, String> {
+    let wrong = || format!("{text:?} is not a rate: {RATE_HELP}");
+    let (requests, unit) = text.split_once('/').ok_or_else(wrong)?;
+    let requests: u32 = requests.parse().ok().filter(|n| *n > 0).ok_or_else(wrong)?;
+    let per = match unit {
+        "s" | "m" | "h" | "d" => duration(&format!("1{unit}"))?,
+        _ => return Err(wrong()),
+    };
+    Ok(Rate { requests, per })
+}
+
 /// A duration as a person reads it: its two largest units.
 pub fn show(duration: Duration) -> String {
     let ms = duration.as_millis();
@@ -64,6 +91,11 @@ mod tests {
         }
         for text in ["", "s", "5", "5 m", "-5s", "5w", "1.5h", "99999999999999999d"] {
             assert!(duration(text).is_err(), "{text}");
+        }
+        assert_eq!(rate("10/s").map(Rate::spacing), Ok(Duration::from_millis(100)));
+        assert_eq!(rate("100/m").map(Rate::spacing), Ok(Duration::from_millis(600)));
+        for text in ["", "10", "0/s", "10/w", "-1/s", "1.5/s", "10/10s"] {
+            assert!(rate(text).is_err(), "{text}");
         }
         assert_eq!(size("32MiB"), Ok(32 << 20));
         assert_eq!(size("10B"), Ok(10));

@@ -1,14 +1,37 @@
-//! Credentials of a request. A kind is one variant and one arm; several may stand side by side.
+//! Credentials of a request. A kind is one variant and its arms; several may stand side by side.
+//!
+//! They are put on each request anew: some depend on its body, its time, or a token that was fetched before.
+
+pub mod vault;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use url::Url;
+use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 
 use super::page::At;
-use crate::settings::{Item, Table, secret::Secret, value::Value};
+use crate::{
+    clock::Clock,
+    http::{Answer, Client, Request, budget::Share},
+    settings::{Item, Table, secret::Secret, value::Value},
+};
+use vault::Vault;
 
 /// Kinds of later versions, refused by name.
-const NOT_YET: &[&str] = &["digest", "headers", "oauth2", "jwt", "session", "aws-sigv4", "rotate", "wsse"];
+const NOT_YET: &[&str] = &["digest", "oauth2", "jwt", "session", "aws-sigv4", "rotate", "wsse"];
+
+/// What a kind may use to get hold of a token.
+pub struct With<'a> {
+    pub client: &'a Client,
+    pub clock: &'a Clock,
+    pub vault: &'a Vault,
+    pub share: &'a mut Share,
+}
+
+/// Why no credentials could be put on a request. Holds no secret.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    Value(String),
+}
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Auth {
@@ -24,6 +47,8 @@ pub enum Auth {
         value: Secret,
         prefix: String,
     },
+    /// Several headers, with secret values.
+    Headers(Vec<(HeaderName, Secret)>),
     /// Names and secret values.
     Query(Vec<(String, Secret)>),
 }
@@ -34,7 +59,7 @@ impl Auth {
         let mut table = item.table()?;
         table.not_yet(NOT_YET);
         let mut all = Vec::new();
-        for kind in ["basic", "bearer", "header", "query"] {
+        for kind in ["basic", "bearer", "header", "headers", "query"] {
             if let Some(table) = table.take(kind).and_then(|item| item.table()) {
                 all.extend(Self::read(kind, table));
             }
@@ -75,6 +100,17 @@ impl Auth {
                 let prefix = table.take("prefix").and_then(|i| i.string()).unwrap_or_default().to_owned();
                 name.zip(value).map(|(name, value)| Self::Header { name, value, prefix })
             }
+            "headers" => {
+                let all = table.take_all().into_iter();
+                let header = |(name, place, item): (&str, _, Item<'_>)| match name.parse::<HeaderName>() {
+                    Ok(name) => Some((name, item.secret()?)),
+                    Err(_) => {
+                        item.error_at(place, format!("`{}`: {name:?} is no header name", item.path)).report();
+                        None
+                    }
+                };
+                Some(Self::Headers(all.filter_map(header).collect()))
+            }
             _ => {
                 let named = table.take("name").and_then(|i| i.string());
                 match named {
@@ -96,36 +132,54 @@ impl Auth {
             Self::Basic { password, .. } => vec![password],
             Self::Bearer { secret } => vec![secret],
             Self::Header { value, .. } => vec![value],
+            Self::Headers(pairs) => pairs.iter().map(|(_, value)| value).collect(),
             Self::Query(pairs) => pairs.iter().map(|(_, value)| value).collect(),
         }
     }
 
     /// Puts the credentials on a request.
-    pub fn apply(&self, url: &mut Url, headers: &mut HeaderMap) -> Result<(), String> {
-        let value = |text: String| {
-            let mut value = HeaderValue::from_str(&text)
-                .map_err(|_| "a credential holds a character that no header can".to_owned())?;
-            value.set_sensitive(true);
-            Ok::<_, String>(value)
-        };
+    pub async fn apply(&self, request: &mut Request, _with: &mut With<'_>) -> Result<(), Error> {
         match self {
             Self::Basic { username, password } => {
                 let pair = STANDARD.encode(format!("{username}:{}", password.expose()));
-                headers.insert(AUTHORIZATION, value(format!("Basic {pair}"))?);
+                request.headers.insert(AUTHORIZATION, header(format!("Basic {pair}"))?);
             }
             Self::Bearer { secret } => {
-                headers.insert(AUTHORIZATION, value(format!("Bearer {}", secret.expose()))?);
+                request.headers.insert(AUTHORIZATION, header(format!("Bearer {}", secret.expose()))?);
             }
             Self::Header { name, value: secret, prefix } => {
-                headers.insert(name.clone(), value(format!("{prefix}{}", secret.expose()))?);
+                request.headers.insert(name.clone(), header(format!("{prefix}{}", secret.expose()))?);
+            }
+            Self::Headers(pairs) => {
+                for (name, secret) in pairs {
+                    request.headers.insert(name.clone(), header(secret.expose().to_owned())?);
+                }
             }
             Self::Query(pairs) => {
                 for (name, secret) in pairs {
                     // A next link may echo it: once is enough.
-                    At::Param(name.clone()).set(secret.expose(), url, headers, &mut None)?;
+                    At::Param(name.clone())
+                        .set(secret.expose(), &mut request.url, &mut request.headers, &mut None)
+                        .map_err(Error::Value)?;
                 }
             }
         }
         Ok(())
     }
+
+    /// Looks at what an answer says of the credentials. True when the same request may fare better now: a token that was
+    /// refused is forgotten, a challenge is known.
+    pub async fn learn(&self, _answer: &Answer, _with: &mut With<'_>) -> bool {
+        match self {
+            Self::Basic { .. } | Self::Bearer { .. } | Self::Header { .. } | Self::Headers(_) | Self::Query(_) => false,
+        }
+    }
+}
+
+/// A header's value that no log may show.
+fn header(text: String) -> Result<HeaderValue, Error> {
+    let mut value = HeaderValue::from_str(&text)
+        .map_err(|_| Error::Value("a credential holds a character that no header can".to_owned()))?;
+    value.set_sensitive(true);
+    Ok(value)
 }

@@ -1,110 +1,90 @@
-//! `source.http`: a request as the file defines it; `walk` sends it and walks its pages.
+//! `source.http`: a request as the file defines it; `walk` sends it and walks its pages. What lies over HTTP, GraphQL and
+//! SOAP, is the same source with another body and another way to say that it failed.
 
+mod exchange;
 mod walk;
 
 use std::{sync::Arc, time::Duration};
 
-use reqwest::{Method, header::HeaderName};
+use reqwest::Method;
 use serde_json::Value as Json;
+use tokio::time::Instant;
 use url::Url;
 
 use walk::Walk;
 
-use super::{Ask, Error, ErrorKind, Fetched, auth::Auth, page::Pages};
+use super::{
+    Ask, Error, ErrorKind, Fetched, graphql,
+    page::{At, Pages},
+    soap,
+    transport::{HTTP, Transport, fixed_origin, read_url},
+};
 use crate::{
     decode,
     expr::Expr,
-    http::{BodyLimit, origin},
+    http::origin,
     settings::{
         Item, Table,
         value::{JsonBody, Value},
     },
 };
 
-const TIMEOUT: Duration = Duration::from_secs(30);
-const DEADLINE: Duration = Duration::from_secs(5 * 60);
-const SIZE_MAX: u64 = 32 << 20;
 /// All pages of a walk together: several times what one answer may be.
 const WALK_SIZES: u64 = 8;
-const REDIRECTS: u64 = 5;
-const DEPTH_MAX: u64 = 128;
 /// Of an error's answer, for the message.
 const EXCERPT_CHARS: usize = 200;
-
-/// Keys of later versions, refused by name.
-const NOT_YET: &[&str] = &["retry", "rate", "tls", "proxy", "http", "job"];
+/// How soon a job is looked at again.
+const JOB_EVERY: Duration = Duration::from_secs(2);
 
 /// A source as the file defines it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Source {
-    url: Value,
+    pub(super) url: Value,
     /// Of `url`, where jq does not make it.
     pub origin: Option<String>,
-    method: Method,
-    query: Vec<(String, Value)>,
-    headers: Vec<(HeaderName, Value)>,
-    body: Body,
-    auth: Vec<Auth>,
-    pages: Option<Pages>,
+    pub(super) method: Method,
+    pub(super) query: Vec<(String, Value)>,
+    pub(super) body: Body,
+    pub(super) pages: Option<Pages>,
     pub decode: Option<decode::Kind>,
-    accept: Vec<u16>,
-    fail: Option<Expr>,
-    conditional: bool,
-    timeout: Duration,
-    deadline: Duration,
-    size_max: u64,
-    pub depth_max: usize,
-    redirects: usize,
-    redirects_to: Vec<String>,
+    pub(super) accept: Vec<u16>,
+    pub(super) fail: Option<Expr>,
+    pub(super) retry: Option<Expr>,
+    pub(super) conditional: bool,
+    pub(super) job: Option<Job>,
+    pub transport: Transport,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Body {
+pub(super) enum Body {
     None,
     Text(Value),
     Json(JsonBody),
+    Graphql(graphql::Query),
+    Soap(soap::Envelope),
+}
+
+/// `job`: a 202 that is followed until its work is done.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Job {
+    /// Where it is looked at; else `Location`, else the same request again.
+    pub url: Option<Expr>,
+    /// Over what is found there; else: any status but 202.
+    pub done: Option<Expr>,
+    pub failed: Option<Expr>,
+    pub every: Duration,
 }
 
 impl Source {
     /// Reads `[bridge.NAME.source.http]`.
     pub fn read(mut table: Table<'_>) -> Option<Self> {
-        table.not_yet(NOT_YET);
-        let url = table.require("url", "url = \"https://api.example.com/orders\"").and_then(|item| read_url(&item));
-        let method = table.take("method").map_or(Some(Method::GET), |i| {
-            i.parse_text(
-                |t| {
-                    t.parse::<Method>().map_err(|_| format!("{t:?} is no method")).and_then(|m| {
-                        if m.as_str().bytes().all(|b| b.is_ascii_uppercase()) {
-                            Ok(m)
-                        } else {
-                            Err(format!("{t:?} is no method: write {:?}", t.to_uppercase()))
-                        }
-                    })
-                },
-                "a method such as \"GET\"",
-            )
-        });
-        let query = table.take("query").and_then(|i| i.value_map()).unwrap_or_default();
-        let headers = table.take("headers").and_then(|i| read_headers(&i)).unwrap_or_default();
-        let json_place = table.key_place("json");
-        let text = table.take("body");
-        let json = table.take("json");
-        let body = match (text, json) {
-            (Some(_), Some(_)) => {
-                let place = json_place.unwrap_or_else(|| table.place.clone());
-                table
-                    .error_at(place, format!("`json` stands beside `body` in {}", table.title()))
-                    .help("keep one of them".into())
-                    .report();
-                None
-            }
-            (Some(text), None) => text.value().map(Body::Text),
-            (None, Some(json)) => json.json_body().map(Body::Json),
-            (None, None) => Some(Body::None),
-        };
-        let auth = table.take("auth").and_then(|i| Auth::read_all(&i)).unwrap_or_default();
+        let url = table.require("url", "url = \"https://api.example.com/orders\"").and_then(|i| read_url(&i, HTTP));
+        let method =
+            table.take("method").map_or(Some(Method::GET), |i| i.parse_text(method, "a method such as \"GET\""));
+        let query = table.take("query").map_or(Some(Vec::new()), |i| i.value_map());
+        let body = read_body(&mut table);
         let pages = table.take("pages").map(|i| Pages::read(&i));
-        let in_json = pages.iter().flatten().any(|pages| matches!(pages.at(), Some(super::page::At::Json(_))));
+        let in_json = pages.iter().flatten().any(|pages| matches!(pages.at(), Some(At::Json(_))));
         if in_json && matches!(body, Some(Body::Text(_))) {
             let message = format!("`pages` of {} go into a JSON body, but `body` is a text", table.title());
             table.error(message).help("write `json` instead of `body`".into()).report();
@@ -112,36 +92,26 @@ impl Source {
         let decode = table.take("decode").map(|i| decode::read(&i));
         let accept = table.take("accept").map_or(Some(vec![200]), |i| read_statuses(&i));
         let fail = table.take("fail").map(|i| i.expr());
+        let retry = table.take("retry").map(|i| i.expr());
         let conditional = table.take("conditional").and_then(|i| i.boolean()).unwrap_or(true);
-        let timeout = table.take("timeout").and_then(|i| i.some_duration()).unwrap_or(TIMEOUT);
-        let deadline = table.take("deadline").and_then(|i| i.some_duration()).unwrap_or(DEADLINE);
-        let size_max = table.take("size-max").and_then(|i| i.size()).unwrap_or(SIZE_MAX);
-        let depth_max = table.take("depth-max").and_then(|i| i.integer(1..=DEPTH_MAX)).unwrap_or(DEPTH_MAX);
-        let redirects = table.take("redirects").and_then(|i| i.integer(0..=20)).unwrap_or(REDIRECTS);
-        let redirects_to = table.take("redirects-to").and_then(|i| read_origins(&i)).unwrap_or_default();
+        let job = table.take("job").map(|i| Job::read(&i));
+        let transport = Transport::read(&mut table, "headers");
         table.finish();
         let url = url?;
-        let texts = if url.is_constant() { url.resolve(&Json::Null).unwrap_or_default() } else { Vec::new() };
-        let fixed = texts.first().and_then(|text| text.parse::<Url>().ok()).map(|url| origin(&url));
         Some(Self {
-            origin: fixed,
+            origin: fixed_origin(&url),
             url,
             method: method?,
-            query,
-            headers,
+            query: query?,
             body: body?,
-            auth,
             pages: pages.map_or(Some(None), |p| p.map(Some))?,
             decode: decode.map_or(Some(None), |d| d.map(Some))?,
             accept: accept?,
             fail: fail.map_or(Some(None), |f| f.map(Some))?,
+            retry: retry.map_or(Some(None), |r| r.map(Some))?,
             conditional,
-            timeout,
-            deadline,
-            size_max,
-            depth_max: usize::try_from(depth_max).unwrap_or(128),
-            redirects: usize::try_from(redirects).unwrap_or(0),
-            redirects_to,
+            job: job.map_or(Some(None), |j| j.map(Some))?,
+            transport: transport?,
         })
     }
 
@@ -149,7 +119,7 @@ impl Source {
     pub fn definition(&self) -> String {
         format!(
             "http {:?} {} {:?} {:?} {:?} {:?} {:?} {:?}",
-            self.url, self.method, self.query, self.headers, self.body, self.pages, self.decode, self.accept
+            self.url, self.method, self.query, self.transport.headers, self.body, self.pages, self.decode, self.accept
         )
     }
 
@@ -158,6 +128,11 @@ impl Source {
             Value::Literal(url) => format!("{} {url}", self.method),
             _ => format!("{} (a URL that is secret or made by jq)", self.method),
         }
+    }
+
+    /// Whether a walk shows all that there is.
+    pub fn shows_all(&self) -> bool {
+        !self.pages.as_ref().is_some_and(|pages| pages.stop_known)
     }
 
     /// A URL without its query and user; without its path too where the file does not show it.
@@ -170,81 +145,52 @@ impl Source {
 
     /// A message without the secrets of this source: an API's error may echo what it was sent.
     pub fn redact(&self, message: String) -> String {
-        /// A shorter secret is none, and would blank out words.
-        const SECRET_BYTES_MIN: usize = 6;
-        let body = match &self.body {
-            Body::Text(value) => Some(value),
-            _ => None,
+        let body: Vec<&Value> = match &self.body {
+            Body::Text(value) => vec![value],
+            Body::Soap(envelope) => vec![&envelope.body],
+            Body::Graphql(query) => query.values().collect(),
+            Body::None | Body::Json(_) => Vec::new(),
         };
-        let named = self.headers.iter().map(|(_, v)| v).chain(self.query.iter().map(|(_, v)| v));
-        let values = named.chain([&self.url]).chain(body).filter_map(|value| match value {
-            Value::Secret(secret) => Some(secret),
-            _ => None,
-        });
-        let mut message = message;
-        for secret in self.auth.iter().flat_map(Auth::secrets).chain(values).map(|secret| secret.expose()) {
-            if secret.len() >= SECRET_BYTES_MIN {
-                let encoded: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
-                message = message.replace(secret, "***").replace(&encoded, "***");
-            }
-        }
-        message
+        let named = self.query.iter().map(|(_, value)| value);
+        self.transport.redact(message, named.chain([&self.url]).chain(body))
     }
 
     pub async fn fetch(self: &Arc<Self>, mut ask: Ask<'_>) -> Result<Fetched, Error> {
         let walk = Walk::start(self, &ask)?;
         let first = walk.origin();
-        match tokio::time::timeout(self.deadline, walk.run(&mut ask)).await {
+        let (deadline, until) = (self.transport.deadline, Instant::now() + self.transport.deadline);
+        match tokio::time::timeout_at(until, walk.run(&mut ask, until)).await {
             Ok(result) => result,
-            Err(_) => Err(ErrorKind::Deadline { origin: first, after: self.deadline }.into()),
+            Err(_) => Err(ErrorKind::Deadline { origin: first, after: deadline }.into()),
         }
-    }
-
-    fn answer_limit(&self) -> BodyLimit {
-        BodyLimit::Whole(self.size_max)
     }
 }
 
-fn read_url(item: &Item<'_>) -> Option<Value> {
-    let value = item.value()?;
-    if let Value::Literal(text) = &value {
-        check_url(item, text)?;
+fn method(text: &str) -> Result<Method, String> {
+    let method = text.parse::<Method>().map_err(|_| format!("{text:?} is no method"))?;
+    if method.as_str().bytes().all(|b| b.is_ascii_uppercase()) {
+        Ok(method)
+    } else {
+        Err(format!("{text:?} is no method: write {:?}", text.to_uppercase()))
     }
-    Some(value)
 }
 
-/// Checks a literal URL; `None` after an error.
-pub fn check_url(item: &Item<'_>, text: &str) -> Option<Url> {
-    let wrong = |why: String| {
-        item.error(format!("`{}`: {why}", item.path))
-            .help("for example \"https://api.example.com/orders\"".into())
-            .report();
-        None
-    };
-    match text.parse::<Url>() {
-        Err(error) => wrong(format!("not a URL: {error}")),
-        Ok(url) if !matches!(url.scheme(), "http" | "https") => {
-            wrong(format!("the scheme {:?} is not http or https", url.scheme()))
-        }
-        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-            item.error(format!("`{}` holds a user or password", item.path)).help("use `auth.basic`".into()).report();
+/// `body` or `json`.
+fn read_body(table: &mut Table<'_>) -> Option<Body> {
+    let json_place = table.key_place("json");
+    match (table.take("body"), table.take("json")) {
+        (Some(_), Some(_)) => {
+            let place = json_place.unwrap_or_else(|| table.place.clone());
+            table
+                .error_at(place, format!("`json` stands beside `body` in {}", table.title()))
+                .help("keep one of them".into())
+                .report();
             None
         }
-        Ok(url) => Some(url),
+        (Some(text), None) => text.value().map(Body::Text),
+        (None, Some(json)) => json.json_body().map(Body::Json),
+        (None, None) => Some(Body::None),
     }
-}
-
-/// A table of header names and values.
-pub fn read_headers(item: &Item<'_>) -> Option<Vec<(HeaderName, Value)>> {
-    let all = item.table()?.take_all();
-    let header = |(name, place, at): (&str, _, Item<'_>)| match name.parse::<HeaderName>() {
-        Ok(header) => Some((header, at.value()?)),
-        Err(_) => {
-            at.error_at(place, format!("`{}`: {name:?} is no header name", item.path)).report();
-            None
-        }
-    };
-    Some(all.into_iter().filter_map(header).collect())
 }
 
 /// A list of statuses.
@@ -255,6 +201,33 @@ pub fn read_statuses(item: &Item<'_>) -> Option<Vec<u16>> {
     statuses
 }
 
-fn read_origins(item: &Item<'_>) -> Option<Vec<String>> {
-    item.items()?.iter().map(|i| i.string().and_then(|text| check_url(i, text)).map(|url| origin(&url))).collect()
+impl Job {
+    fn read(item: &Item<'_>) -> Option<Self> {
+        let mut table = item.table()?;
+        let mut expr = |key| table.take(key).map_or(Some(None), |i| i.expr().map(Some));
+        let (url, done, failed) = (expr("url"), expr("done"), expr("failed"));
+        let every = table.take("every").map_or(Some(JOB_EVERY), |i| i.some_duration());
+        table.finish();
+        Some(Self { url: url?, done: done?, failed: failed?, every: every? })
+    }
+}
+
+/// The first output of an expression over a document: a text, or anything but `null` and `false`, says that it failed.
+pub(super) fn complaint(expr: &Expr, document: &[u8]) -> Result<Option<String>, Error> {
+    let found = expr.all_of_text(document).map_err(ErrorKind::Expr)?;
+    Ok(match found.into_iter().next() {
+        None | Some(Json::Null | Json::Bool(false)) => None,
+        Some(Json::String(text)) => Some(excerpt(&text)),
+        Some(other) => Some(excerpt(&other.to_string())),
+    })
+}
+
+/// Whether the first output of an expression over a document is neither `false` nor `null`.
+pub(super) fn holds(expr: &Expr, document: &[u8]) -> Result<bool, Error> {
+    complaint(expr, document).map(|found| found.is_some())
+}
+
+/// The beginning of a text, on one line, for a message.
+pub(super) fn excerpt(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(EXCERPT_CHARS).collect()
 }

@@ -1,5 +1,7 @@
 //! Pagination: what follows a page. Pure: it sees an answer's headers, URL and document, and decides the next step.
 
+use std::time::Duration;
+
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LINK};
 use serde_json::Value as Json;
 use url::Url;
@@ -18,6 +20,12 @@ const PAGES_MAX: u64 = 1000;
 pub struct Pages {
     pub kind: Kind,
     pub max: usize,
+    /// Between a page and the next.
+    pub delay: Duration,
+    /// True on the last page.
+    pub end: Option<Expr>,
+    /// The walk ends at a page of records that are all known and unchanged.
+    pub stop_known: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +49,11 @@ pub enum At {
     Header(HeaderName),
     /// A field of the `json` body, `a.b` for a nested one.
     Json(String),
+    /// A variable of a GraphQL query. A mark that is a number stays one; a cursor is a string whatever it looks like.
+    Variable {
+        name: String,
+        number: bool,
+    },
 }
 
 impl At {
@@ -112,6 +125,18 @@ impl At {
                 // A number stays a number: page 2, not "2".
                 *place = value.parse::<u64>().map_or_else(|_| Json::String(value.to_owned()), Json::from);
             }
+            Self::Variable { name, number } => {
+                let body = body.get_or_insert_with(|| Json::Object(serde_json::Map::new()));
+                let value = match value.parse::<serde_json::Number>() {
+                    Ok(value) if *number => Json::Number(value),
+                    _ => Json::String(value.to_owned()),
+                };
+                if let Json::Object(map) = body
+                    && let Json::Object(variables) = map.entry("variables").or_insert_with(|| serde_json::json!({}))
+                {
+                    variables.insert(name.clone(), value);
+                }
+            }
         }
         Ok(())
     }
@@ -135,8 +160,6 @@ impl Pages {
         table.finish();
         let (kind, item) = found?;
         let mut table = item.table()?;
-        table.not_yet(&["delay", "end", "stop"]);
-        let max = table.take("max").map_or(Some(PAGES_MAX), |i| i.integer(1..=100_000));
         let sized = |table: &mut Table<'_>, param: &'static str, size: &'static str| {
             let name = table.take(param).and_then(|i| i.string()).map(str::to_owned);
             let count = table.take(size).and_then(|i| i.integer(1..=1_000_000));
@@ -171,8 +194,35 @@ impl Pages {
                 next.map(|next| Kind::NextUrl { next })
             }
         };
+        Self::finish(table, kind)
+    }
+
+    /// Reads `pages.cursor` of a source that has no other place for it than a variable.
+    pub fn read_variable(item: &Item<'_>) -> Option<Self> {
+        let mut table = item.table()?;
+        let found = table.take_kind(&["cursor"]);
         table.finish();
-        Some(Self { kind: kind?, max: usize::try_from(max?).unwrap_or(usize::MAX) })
+        let mut table = found?.1.table()?;
+        let name = table.require("variable", "variable = \"after\"").and_then(|i| i.string());
+        let next = table.require("next", "next = \".data.orders.pageInfo.endCursor\"").and_then(|i| i.expr());
+        let at = name.map(|name| At::Variable { name: name.to_owned(), number: false });
+        Self::finish(table, at.zip(next).map(|(at, next)| Kind::Cursor { at, next }))
+    }
+
+    /// Reads what every kind has.
+    fn finish(mut table: Table<'_>, kind: Option<Kind>) -> Option<Self> {
+        let max = table.take("max").map_or(Some(PAGES_MAX), |i| i.integer(1..=100_000));
+        let delay = table.take("delay").map_or(Some(Duration::ZERO), |i| i.duration());
+        let end = table.take("end").map(|i| i.expr());
+        let stop_known = table.take("stop").map_or(Some(false), |i| i.word(&[("known", true)]));
+        table.finish();
+        Some(Self {
+            kind: kind?,
+            max: usize::try_from(max?).unwrap_or(usize::MAX),
+            delay: delay?,
+            end: end.map_or(Some(None), |end| end.map(Some))?,
+            stop_known: stop_known?,
+        })
     }
 
     /// The parameters of the first request: page, offset and sizes.
@@ -219,14 +269,21 @@ impl Pages {
 
     /// Whether what follows a page stands in its bytes.
     pub fn reads(&self) -> bool {
-        !matches!(self.kind, Kind::Link { .. })
+        !matches!(self.kind, Kind::Link { .. }) || self.end.is_some()
     }
 
     /// Reads from a page's document what its step needs; an unchanged page is not read again.
     pub fn look_into(&self, document: &[u8], count: impl FnOnce() -> Result<usize, Error>) -> Result<Known, ReadError> {
+        let last = match &self.end {
+            Some(end) => {
+                let found = end.all_of_text(document).map_err(|e| Error::from(ErrorKind::Expr(e)))?;
+                !matches!(found.first(), None | Some(Json::Null | Json::Bool(false)))
+            }
+            None => false,
+        };
         match &self.kind {
-            Kind::Link { .. } => Ok(Known::default()),
-            Kind::Page { .. } | Kind::Offset { .. } => Ok(Known { records: count()?, next: None }),
+            Kind::Link { .. } => Ok(Known { last, ..Known::default() }),
+            Kind::Page { .. } | Kind::Offset { .. } => Ok(Known { records: count()?, next: None, last }),
             Kind::Cursor { next, .. } | Kind::NextUrl { next } => {
                 let found = next.all_of_text(document).map_err(|e| Error::from(ErrorKind::Expr(e)))?;
                 let next = match found.into_iter().next() {
@@ -237,7 +294,7 @@ impl Pages {
                         return Err(ReadError::Next(format!("`next` gives {}, not a string", kind_of(&other))));
                     }
                 };
-                Ok(Known { records: 0, next })
+                Ok(Known { records: 0, next, last })
             }
         }
     }
@@ -255,6 +312,9 @@ impl Pages {
             if goes_on { Step::Parameter(next.to_string()) } else { Step::End }
         };
         let full = |size: &Option<(String, u64)>| records > 0 && size.as_ref().is_none_or(|(_, size)| records >= *size);
+        if known.last {
+            return Ok(Step::End);
+        }
         Ok(match (&self.kind, &known.next) {
             (Kind::Link { rel }, _) => link(here.headers, rel).map_or(Ok(Step::End), |target| to_url(&target))?,
             (Kind::Page { start, size, .. }, _) => {

@@ -339,7 +339,7 @@ fn configuration(upstream: &Server, receiver: &Receiver) -> String {
             if bridge == "paged" { "deletes.after = 1\nsource.http.pages.link = {}" } else { "guard.deletes = 0.9" };
         write!(
             text,
-            "[bridge.{bridge}]\nevery = \"100ms\"\nitems = \".[]\"\nkey = \".id\"\nto = [\"app\"]\n{pages}\n\
+            "[bridge.{bridge}]\nevery = \"100ms\"\nalert.after = 1000000\nitems = \".[]\"\nkey = \".id\"\nto = [\"app\"]\n{pages}\n\
              source.http.url = \"{}/{bridge}\"\n",
             upstream.origin()
         )

@@ -24,6 +24,8 @@ mod layers;
 mod readme;
 mod ledger;
 mod poll;
+mod manners;
+mod graphql;
 mod bad_input;
 mod deliver;
 mod hold;

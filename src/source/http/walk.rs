@@ -1,23 +1,19 @@
-//! One walk over the pages of a source: requests, redirects by hand, and what follows each page.
+//! One walk over the pages of a source: what is asked, what an answer says of itself, and what follows each page.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use reqwest::{
-    Method,
-    header::{
-        ACCEPT, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, LOCATION,
-    },
-};
+use reqwest::header::{ACCEPT, ETAG, HeaderMap, HeaderValue, LAST_MODIFIED};
 use serde_json::{Value as Json, json};
+use tokio::time::Instant;
 use url::Url;
 
-use super::{Body, EXCERPT_CHARS, Source, WALK_SIZES};
+use super::{Body, Source, WALK_SIZES, complaint, excerpt, graphql, holds, soap};
 use crate::{
     compute::compute,
     decode::{self, Page},
-    http::{self, Request, origin, retry_after},
-    model::{Hash, Validators},
+    http::{self, Client, hint, origin, retry_after},
+    model::{Hash, Timestamp, Validators},
     settings::value::{JsonBody, Value},
     source::{
         Answer, Ask, Count, Error, ErrorKind, Fetched, Known, Step,
@@ -25,25 +21,52 @@ use crate::{
     },
 };
 
+/// How soon a page that says "ask again" (`retry`) is asked again.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
 /// One walk over the pages.
 pub(super) struct Walk {
-    source: Arc<Source>,
+    pub(super) source: Arc<Source>,
+    /// With the source's identity.
+    pub(super) client: Client,
     /// Of the first request; what an answer names must stay on it.
-    home: Url,
-    url: Url,
-    headers: HeaderMap,
+    pub(super) home: Url,
+    pub(super) url: Url,
+    pub(super) headers: HeaderMap,
     json: Option<Json>,
     text: Option<Bytes>,
+    /// Of a request with a body, where the file's headers have none.
+    pub(super) content_type: Option<HeaderValue>,
+}
+
+/// What a walk has gathered so far.
+#[derive(Default)]
+struct Gathered {
+    pages: Vec<Page>,
+    read: Vec<(Hash, Known)>,
+    size: u64,
+    records: u64,
+    /// Of the first page: validators, the server's clock, and what `previous` will be.
+    first: Option<(Validators, Option<Timestamp>, Json)>,
+}
+
+/// What a page says of itself.
+enum Read {
+    Known(Known),
+    /// `retry`: not yet, ask again.
+    Again,
+}
+
+/// What becomes of an answer.
+enum Judged {
+    Step(Step),
+    Again,
 }
 
 impl Walk {
     /// Makes the first request: values, mark, first page's parameters.
     pub(super) fn start(source: &Arc<Source>, ask: &Ask<'_>) -> Result<Self, Error> {
-        let input = json!({
-            "now": ask.clock.now().to_string(),
-            "previous": ask.previous,
-            "mark": ask.mark,
-        });
+        let input = ask.input();
         let one = |value: &Value, what: &str| -> Result<String, Error> {
             let texts = value.resolve(&input).map_err(ErrorKind::Expr)?;
             texts.into_iter().next().ok_or_else(|| ErrorKind::Request(format!("`{what}` gives nothing")).into())
@@ -61,18 +84,9 @@ impl Walk {
             }
         }
         let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json, */*;q=0.5"));
-        for (name, value) in &source.headers {
-            headers.remove(name);
-            for text in value.resolve(&input).map_err(ErrorKind::Expr)? {
-                let mut header = HeaderValue::from_str(&text).map_err(|_| {
-                    ErrorKind::Request(format!("the value of header `{name}` holds a character that no header can"))
-                })?;
-                header.set_sensitive(matches!(value, Value::Secret(_)));
-                headers.append(name.clone(), header);
-            }
-        }
-        let (mut json, mut text) = (None, None);
+        let accept = if matches!(source.body, Body::Soap(_)) { soap::ACCEPT } else { "application/json, */*;q=0.5" };
+        headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        let (mut json, mut text, mut content_type) = (None, None, None);
         match &source.body {
             Body::None => {}
             Body::Text(value) => text = Some(one(value, "body")?.into()),
@@ -80,7 +94,13 @@ impl Walk {
             Body::Json(JsonBody::Jq(expr)) => {
                 json = Some(expr.first(&input).map_err(ErrorKind::Expr)?.unwrap_or(Json::Null));
             }
+            Body::Graphql(query) => json = Some(query.body(&input).map_err(ErrorKind::Expr)?),
+            Body::Soap(envelope) => {
+                text = Some(envelope.text(&one(&envelope.body, "body")?).into());
+                content_type = Some(envelope.put_headers(&mut headers).map_err(ErrorKind::Request)?);
+            }
         }
+        source.transport.put_headers(&input, &mut headers)?;
         let mut parameters = source.pages.as_ref().map(Pages::first).unwrap_or_default();
         if let (Some(at), Some(mark)) = (ask.since, ask.mark) {
             parameters.push((at.clone(), mark.to_owned()));
@@ -88,7 +108,11 @@ impl Walk {
         for (at, value) in parameters {
             at.set(&value, &mut url, &mut headers, &mut json).map_err(ErrorKind::Request)?;
         }
-        Ok(Self { source: source.clone(), home: url.clone(), url, headers, json, text })
+        if json.is_some() {
+            content_type = Some(HeaderValue::from_static("application/json"));
+        }
+        let client = ask.client.identified(&source.transport.identity).map_err(ErrorKind::Request)?;
+        Ok(Self { source: source.clone(), client, home: url.clone(), url, headers, json, text, content_type })
     }
 
     /// Where it begins.
@@ -96,94 +120,123 @@ impl Walk {
         origin(&self.home)
     }
 
-    pub(super) async fn run(mut self, ask: &mut Ask<'_>) -> Result<Fetched, Error> {
+    /// The body of the next request.
+    pub(super) fn body(&self) -> Option<Bytes> {
+        match &self.json {
+            Some(json) => Some(Bytes::from(json.to_string())),
+            None => self.text.clone(),
+        }
+    }
+
+    /// Walks until `until`.
+    pub(super) async fn run(mut self, ask: &mut Ask<'_>, until: Instant) -> Result<Fetched, Error> {
         let source = self.source.clone();
-        let mut pages: Vec<Page> = Vec::new();
-        let mut read: Vec<(Hash, Known)> = Vec::new();
+        let mut gathered = Gathered::default();
         let mut asked = BTreeSet::from([self.asked()]);
-        let (mut size, mut records, mut hint) = (0u64, 0u64, None);
-        let mut first = None;
+        // How long the answers so far want no poll; the last one says how long no request.
+        let mut floor = None;
         loop {
-            let number = pages.len();
+            let number = gathered.pages.len();
             let validators = ask.validators.filter(|_| number == 0 && source.conditional);
             let answer = self.ask(ask, validators).await?;
             let now = ask.clock.now();
-            hint = hint.max(retry_after::wait(&answer.headers, now));
+            floor = floor.max(hint::next_poll(&answer.headers));
+            let wait = hint::wait(&answer.headers, now);
+            let hint = floor.max(wait);
+            let hinted = |error: Error| Error { hint: error.hint.max(hint), ..error };
             if number == 0 && validators.is_some() && answer.status == 304 {
                 return Ok(Fetched::NotModified { hint });
             }
             if number == 0 && ask.absent.contains(&answer.status) {
                 return Ok(Fetched::Absent { hint });
             }
-            let empty = answer.status == 204;
-            if !empty && !source.accept.contains(&answer.status) {
-                return Err(Error { kind: refused(&answer), hint });
-            }
-            let from = origin(&answer.url);
-            let content_type = answer.header(CONTENT_TYPE.as_str()).map(str::to_owned);
-            // 204 is a list without records, whatever `items` is.
-            let content_type = if empty { Some(decode::NO_CONTENT.to_owned()) } else { content_type };
-            let body = if empty { Bytes::from_static(b"[]") } else { answer.body.clone() };
-            let page = Page { url: source.shown(&answer.url), content_type, hash: Hash::of(&body), body };
-            size += u64::try_from(page.body.len()).unwrap_or(u64::MAX);
-            if size > source.size_max.saturating_mul(WALK_SIZES) {
-                return Err(
-                    ErrorKind::WalkSize { origin: from, limit: source.size_max.saturating_mul(WALK_SIZES) }.into()
-                );
-            }
-            let known = match ask.memo.known(page.hash) {
-                Some(known) => known,
-                None if empty => Known::default(),
-                None => self.read(ask, &page, number, &from).await?,
+            let step = match self.judge(ask, &answer, &mut gathered).await.map_err(hinted)? {
+                Judged::Step(step) => step,
+                Judged::Again => {
+                    tokio::time::sleep(RETRY_AFTER.max(wait.unwrap_or_default())).await;
+                    continue;
+                }
             };
-            let here = Here { number, records_before: records, url: &answer.url, headers: &answer.headers };
-            let step = match &source.pages {
-                Some(list) if !empty => list.step(&here, &known)?,
-                _ => Step::End,
-            };
-            records += u64::try_from(known.records).unwrap_or(0);
-            if pages.iter().any(|earlier| earlier.hash == page.hash) && self.has_records(ask, &page).await? {
-                return Err(ErrorKind::Repeats {
-                    origin: from,
-                    page: number + 1,
-                    what: "it has the bytes of an earlier page",
-                }
-                .into());
+            if step == Step::End {
+                ask.memo.replace(gathered.read);
+                let (validators, date, meta) = gathered.first.unwrap_or_default();
+                let pages = gathered.pages;
+                // A validator speaks for its page only.
+                let validators = if pages.len() == 1 { validators } else { Validators::default() };
+                return Ok(Fetched::Pages(Answer { pages, validators, hint, date, meta }));
             }
-            read.push((page.hash, known));
-            if first.is_none() {
-                first = Some((
-                    validators_of(&answer.headers),
-                    retry_after::date(&answer.headers),
-                    meta(&source, &answer, now),
-                ));
+            let list = source.pages.as_ref();
+            let (max, kind) = list.map_or((1, "link"), |list| (list.max, list.name()));
+            if gathered.pages.len() >= max {
+                return Err(hinted(ErrorKind::Pages { origin: origin(&answer.url), max, kind }.into()));
             }
-            pages.push(page);
-            let max = source.pages.as_ref().map_or(1, |list| list.max);
-            match step {
-                Step::End => break,
-                _ if pages.len() >= max => {
-                    let kind = source.pages.as_ref().map_or("link", Pages::name);
-                    return Err(ErrorKind::Pages { origin: from, max, kind }.into());
-                }
-                step => {
-                    self.turn(step, &answer.url)?;
-                    if !asked.insert(self.asked()) {
-                        return Err(ErrorKind::Repeats {
-                            origin: from,
-                            page: number + 2,
-                            what: "it was asked for before",
-                        }
-                        .into());
-                    }
-                }
+            self.turn(step, &answer.url)?;
+            if !asked.insert(self.asked()) {
+                let (origin, what) = (origin(&answer.url), "it was asked for before");
+                return Err(hinted(ErrorKind::Repeats { origin, page: number + 2, what }.into()));
             }
+            self.pause(list.map(|list| list.delay).unwrap_or_default(), wait, until).await.map_err(hinted)?;
         }
-        ask.memo.replace(read);
-        let (validators, date, meta) = first.unwrap_or_default();
-        // A validator speaks for its page only.
-        let validators = if pages.len() == 1 { validators } else { Validators::default() };
-        Ok(Fetched::Pages(Answer { pages, validators, hint, date, meta }))
+    }
+
+    /// Before the next page: the file's `delay`, and what the server asks for, where the deadline leaves so much time.
+    async fn pause(&self, delay: Duration, wait: Option<Duration>, until: Instant) -> Result<(), Error> {
+        let wait = wait.unwrap_or_default();
+        if Instant::now() + wait >= until {
+            return Err(Error { kind: ErrorKind::UsedUp { origin: self.origin(), wait }, hint: Some(wait) });
+        }
+        let pause = delay.max(wait);
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+        Ok(())
+    }
+
+    /// Takes an answer as the next page, or says why not, and what follows it.
+    async fn judge(&self, ask: &mut Ask<'_>, answer: &http::Answer, gathered: &mut Gathered) -> Result<Judged, Error> {
+        let source = &self.source;
+        let number = gathered.pages.len();
+        let empty = answer.status == 204;
+        let from = origin(&answer.url);
+        let page = self.page(answer);
+        if !empty && !source.accept.contains(&answer.status) {
+            return Err(self.refused(answer, page).await);
+        }
+        let bytes = u64::try_from(page.body.len()).unwrap_or(u64::MAX);
+        let limit = source.transport.size_max.saturating_mul(WALK_SIZES);
+        if gathered.size.saturating_add(bytes) > limit {
+            return Err(ErrorKind::WalkSize { origin: from, limit }.into());
+        }
+        let known = match ask.memo.known(page.hash) {
+            Some(known) => known,
+            None if empty => Known::default(),
+            None => match self.read(ask, &page, number, &from).await? {
+                Read::Known(known) => known,
+                Read::Again => return Ok(Judged::Again),
+            },
+        };
+        gathered.size += bytes;
+        let here = Here { number, records_before: gathered.records, url: &answer.url, headers: &answer.headers };
+        let mut step = match &source.pages {
+            Some(list) if !empty => list.step(&here, &known)?,
+            _ => Step::End,
+        };
+        gathered.records += u64::try_from(known.records).unwrap_or(0);
+        if gathered.pages.iter().any(|earlier| earlier.hash == page.hash) && self.has_records(ask, &page).await? {
+            let what = "it has the bytes of an earlier page";
+            return Err(ErrorKind::Repeats { origin: from, page: number + 1, what }.into());
+        }
+        if step != Step::End && !source.shows_all() && (ask.seen)(page.clone()).await? {
+            step = Step::End;
+        }
+        gathered.read.push((page.hash, known));
+        let first = || {
+            let (headers, now) = (&answer.headers, ask.clock.now());
+            (validators_of(headers), retry_after::date(headers), meta(source, answer, now))
+        };
+        gathered.first.get_or_insert_with(first);
+        gathered.pages.push(page);
+        Ok(Judged::Step(step))
     }
 
     /// Turns to the next page.
@@ -207,94 +260,34 @@ impl Walk {
         Ok(())
     }
 
-    /// One page: the request, and its redirects by hand.
-    async fn ask(&self, ask: &mut Ask<'_>, validators: Option<&Validators>) -> Result<http::Answer, Error> {
-        let source = &self.source;
-        let (mut url, mut method) = (self.url.clone(), source.method.clone());
-        let mut body = match &self.json {
-            Some(json) => Some(Bytes::from(json.to_string())),
-            None => self.text.clone(),
-        };
-        for hop in 0..=source.redirects {
-            let mut headers = self.headers.clone();
-            let mut target = url.clone();
-            if url.origin() == self.home.origin() {
-                for auth in &source.auth {
-                    auth.apply(&mut target, &mut headers).map_err(ErrorKind::Request)?;
-                }
-            } else {
-                // What the file sends to its own origin stays there.
-                headers = public(&headers);
-            }
-            if body.is_some() && self.json.is_some() && !headers.contains_key(CONTENT_TYPE) {
-                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            }
-            if let Some(validators) = validators.filter(|_| hop == 0) {
-                let pairs = [(IF_NONE_MATCH, &validators.etag), (IF_MODIFIED_SINCE, &validators.last_modified)];
-                for (name, value) in pairs {
-                    if let Some(value) = value.as_deref().and_then(|v| HeaderValue::from_str(v).ok()) {
-                        headers.insert(name, value);
-                    }
-                }
-            }
-            let request = Request { method: method.clone(), url: target, headers, body: body.clone() };
-            let turn = ask.client.turn(&request.url).await;
-            let limit = source.answer_limit();
-            let mut answer = ask
-                .client
-                .send(&turn, request, source.timeout, limit, Some(ask.share))
-                .await
-                .map_err(ErrorKind::Http)?;
-            // Later steps and messages see the URL without the credentials of `auth.query`.
-            answer.url = url.clone();
-            if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) || source.accept.contains(&answer.status) {
-                return Ok(answer);
-            }
-            let from = origin(&url);
-            let next = answer.headers.get(LOCATION).and_then(|v| v.to_str().ok()).and_then(|l| url.join(l).ok());
-            let next = next.ok_or_else(|| ErrorKind::Location { origin: from.clone() })?;
-            if next.origin() != self.home.origin() && !source.redirects_to.contains(&origin(&next)) {
-                let target = origin(&next);
-                return Err(ErrorKind::ForeignOrigin {
-                    origin: from,
-                    what: "redirect target",
-                    target,
-                    setting: "`redirects-to`",
-                }
-                .into());
-            }
-            let changes_origin = next.origin() != self.home.origin();
-            // RFC 9110, section 15.4: 303 always, 301 and 302 in practice, turn a POST into a GET.
-            if answer.status == 303 && method != Method::HEAD
-                || matches!(answer.status, 301 | 302) && method == Method::POST
-            {
-                method = Method::GET;
-                body = None;
-            }
-            if changes_origin && body.is_some() {
-                let target = origin(&next);
-                return Err(ErrorKind::Request(format!(
-                    "{from} redirects to {target}, which would take the body to another origin"
-                ))
-                .into());
-            }
-            url = next;
-        }
-        Err(ErrorKind::Redirects { origin: origin(&self.home), max: source.redirects }.into())
-    }
-
     /// What tells one question from another.
     fn asked(&self) -> (String, Option<String>, String) {
         (self.url.to_string(), self.json.as_ref().map(Json::to_string), format!("{:?}", self.headers))
     }
 
     /// Reads a page, on a blocking thread: whether it says that it failed, and what follows it.
-    async fn read(&self, ask: &Ask<'_>, page: &Page, number: usize, from: &str) -> Result<Known, Error> {
-        if self.source.fail.is_none() && !self.source.pages.as_ref().is_some_and(Pages::reads) {
-            return Ok(Known::default());
+    async fn read(&self, ask: &Ask<'_>, page: &Page, number: usize, from: &str) -> Result<Read, Error> {
+        let source = &self.source;
+        let list = source.pages.as_ref().is_some_and(Pages::reads);
+        if source.fail.is_none() && source.retry.is_none() && !list && !source.body.speaks() {
+            return Ok(Read::Known(Known::default()));
         }
-        let (source, count, page, origin) = (self.source.clone(), ask.count.clone(), page.clone(), from.to_owned());
+        let (source, count, page, origin) = (source.clone(), ask.count.clone(), page.clone(), from.to_owned());
         blocking(move || read_page(&source, &count, &page, number + 1, origin)).await
+    }
+
+    /// Why an answer with a status that is no data is none: a fault that it carries, or its beginning.
+    async fn refused(&self, answer: &http::Answer, page: Page) -> Error {
+        if self.source.body.speaks() {
+            let (source, origin) = (self.source.clone(), origin(&answer.url));
+            let found = blocking(move || read_json(&source, &page, |document| Ok(source.body.trouble(document)))).await;
+            if let Ok(Some(message)) = found {
+                return ErrorKind::Fault { origin, status: answer.status, message: excerpt(&message) }.into();
+            }
+        }
+        let found = excerpt(&String::from_utf8_lossy(&answer.body));
+        let excerpt = Some(found).filter(|e| !e.is_empty());
+        ErrorKind::Status { origin: origin(&answer.url), status: answer.status, excerpt }.into()
     }
 
     async fn has_records(&self, ask: &Ask<'_>, page: &Page) -> Result<bool, Error> {
@@ -303,52 +296,62 @@ impl Walk {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
     let panicked = |e| Error::from(ErrorKind::Request(format!("reading a page panicked: {e}")));
     compute(work).await.map_err(panicked)?
 }
 
-fn read_page(source: &Source, count: &Count, page: &Page, number: usize, origin: String) -> Result<Known, Error> {
-    let document = decode::decode(source.decode, page, source.depth_max).map_err(ErrorKind::Decode)?;
-    // Of no JSON at all the answer is to blame, not the expression that reads it.
-    read_document(source, count, page, &document, number, origin).map_err(|error| {
+/// Reads something in a page's document. Of no JSON at all the answer is to blame, not the expression that reads it.
+pub(super) fn read_json<T>(
+    source: &Source,
+    page: &Page,
+    read: impl FnOnce(&[u8]) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let document = decode::decode(source.decode, page, source.transport.depth_max).map_err(ErrorKind::Decode)?;
+    read(&document).map_err(|error| {
         let whole = serde_json::from_slice::<serde::de::IgnoredAny>(&document);
         whole.err().map_or(error, |e| ErrorKind::Decode(decode::malformed(&e, &document)).into())
     })
 }
 
-fn read_document(
-    source: &Source,
-    count: &Count,
-    page: &Page,
-    document: &[u8],
-    number: usize,
-    origin: String,
-) -> Result<Known, Error> {
-    if let Some(fail) = &source.fail {
-        let found = fail.all_of_text(document).map_err(ErrorKind::Expr)?;
-        let message = match found.into_iter().next() {
-            None | Some(Json::Null | Json::Bool(false)) => None,
-            Some(Json::String(text)) => Some(text),
-            Some(other) => Some(other.to_string()),
-        };
-        if let Some(message) = message {
-            let message = message.chars().take(EXCERPT_CHARS).collect();
+fn read_page(source: &Source, count: &Count, page: &Page, number: usize, origin: String) -> Result<Read, Error> {
+    read_json(source, page, |document| {
+        if source.retry.as_ref().map_or(Ok(false), |retry| holds(retry, document))? {
+            return Ok(Read::Again);
+        }
+        if let Some(message) = source.body.trouble(document) {
+            return Err(ErrorKind::Fault { origin, status: 200, message: excerpt(&message) }.into());
+        }
+        if let Some(message) = source.fail.as_ref().map_or(Ok(None), |fail| complaint(fail, document))? {
             return Err(ErrorKind::Fail { origin, page: number, message }.into());
         }
-    }
-    let Some(list) = &source.pages else {
-        return Ok(Known::default());
-    };
-    list.look_into(document, || count(page)).map_err(|error| match error {
-        ReadError::Source(error) => error,
-        ReadError::Next(message) => ErrorKind::Next { origin, page: number, message }.into(),
+        let Some(list) = &source.pages else {
+            return Ok(Read::Known(Known::default()));
+        };
+        let known = list.look_into(document, || count(page)).map_err(|error| match error {
+            ReadError::Source(error) => error,
+            ReadError::Next(message) => ErrorKind::Next { origin, page: number, message }.into(),
+        });
+        known.map(Read::Known)
     })
 }
 
-/// The headers that say nothing of who asks.
-fn public(headers: &HeaderMap) -> HeaderMap {
-    headers.get(ACCEPT).map(|accept| (ACCEPT, accept.clone())).into_iter().collect()
+impl Body {
+    /// Whether its answers have a way of their own to say that they failed.
+    fn speaks(&self) -> bool {
+        matches!(self, Self::Graphql(_) | Self::Soap(_))
+    }
+
+    /// What an answer says went wrong.
+    fn trouble(&self, document: &[u8]) -> Option<String> {
+        match self {
+            Self::Graphql(_) => graphql::errors(document),
+            Self::Soap(_) => soap::fault(document),
+            Self::None | Self::Text(_) | Self::Json(_) => None,
+        }
+    }
 }
 
 fn validators_of(headers: &HeaderMap) -> Validators {
@@ -371,15 +374,4 @@ fn meta(source: &Source, answer: &http::Answer, now: crate::model::Timestamp) ->
         .filter_map(|name| Some(((*name).to_owned(), source.redact(answer.header(name)?.to_owned()).into())))
         .collect();
     json!({ "status": answer.status, "headers": headers, "at": now.to_string() })
-}
-
-fn refused(answer: &http::Answer) -> ErrorKind {
-    let text = String::from_utf8_lossy(&answer.body);
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let excerpt: String = line.chars().take(EXCERPT_CHARS).collect();
-    ErrorKind::Status {
-        origin: origin(&answer.url),
-        status: answer.status,
-        excerpt: Some(excerpt).filter(|e| !e.is_empty()),
-    }
 }

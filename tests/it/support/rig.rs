@@ -10,6 +10,7 @@ use bellpull::{
     http::{Client, budget::Budget},
     model::Name,
     poller::{self, Outcome, Polled, Poller, Polling, Runner},
+    source::auth::vault::Vault,
     store::{self, EventFilter, SharedEngine, Store, memory::MemoryEngine, sled::SledEngine},
 };
 use serde_json::Value as Json;
@@ -144,6 +145,7 @@ impl Rig {
             client,
             clock,
             budget: Budget::new(config.daemon.memory),
+            vault: Vault::default(),
             endpoints: Arc::new(config.endpoints.clone()),
             deliveries: handle.clone(),
         };

@@ -1,0 +1,113 @@
+//! Who asks, and which way: client certificate, roots, proxy and HTTP version of one source. Read with the file, so that a
+//! certificate that cannot be used is an error of the file.
+
+use url::Url;
+
+use crate::{
+    model::Hash,
+    settings::{Item, Table, secret::Secret},
+};
+
+/// What makes a connection another one. The default is the daemon's own.
+#[derive(Debug, Clone, Default)]
+pub struct Identity {
+    /// PEM text of more roots.
+    pub ca: Option<String>,
+    /// PEM text of the certificate chain and its key.
+    pub own: Option<Secret>,
+    pub proxy: Option<Url>,
+    pub version: Version,
+    /// Of all of it.
+    pub hash: Hash,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Version {
+    #[default]
+    Auto,
+    One,
+    /// Without an upgrade: over `http` from the first byte, over `https` as negotiated.
+    Two,
+}
+
+impl PartialEq for Identity {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash
+    }
+}
+
+impl Identity {
+    /// Reads `tls`, `proxy` and `http`.
+    pub fn read(table: &mut Table<'_>) -> Option<Self> {
+        let tls = table.take("tls").map(|item| read_tls(&item));
+        let proxy = table.take("proxy").map(|item| read_proxy(&item));
+        let words = [("auto", Version::Auto), ("1", Version::One), ("2", Version::Two)];
+        let version = table.take("http").map_or(Some(Version::Auto), |item| item.word(&words));
+        let (ca, own) = tls.unwrap_or(Some((None, None)))?;
+        Some(Self::new(ca, own, proxy.map_or(Some(None), |p| p.map(Some))?, version?))
+    }
+
+    fn new(ca: Option<String>, own: Option<Secret>, proxy: Option<Url>, version: Version) -> Self {
+        let mut identity = Self { ca, own, proxy, version, hash: Hash::default() };
+        if identity.ca.is_some() || identity.own.is_some() || identity.proxy.is_some() || version != Version::Auto {
+            let own = identity.own.as_ref().map(Secret::expose);
+            let text = format!("{:?} {own:?} {:?} {version:?}", identity.ca, identity.proxy.as_ref().map(Url::as_str));
+            identity.hash = Hash::of(text.as_bytes());
+        }
+        identity
+    }
+
+    /// The same under another version.
+    pub fn with(&self, version: Version) -> Self {
+        Self::new(self.ca.clone(), self.own.clone(), self.proxy.clone(), version)
+    }
+}
+
+/// A proxy's URL.
+pub fn read_proxy(item: &Item<'_>) -> Option<Url> {
+    let proxy = |text: &str| match text.parse::<Url>() {
+        Ok(url) if ["http", "https", "socks5h"].contains(&url.scheme()) => Ok(url),
+        _ => Err("a proxy is http://, https:// or socks5h://".to_owned()),
+    };
+    item.parse_text(proxy, "a proxy's URL")
+}
+
+/// PEM text of certificates, from the file that is named.
+pub fn read_certificates(item: &Item<'_>) -> Option<String> {
+    let path = item.string()?;
+    let read = std::fs::read_to_string(path).map_err(|e| format!("failed to read {path}: {e}"));
+    let checked = read.and_then(|text| {
+        let found = reqwest::Certificate::from_pem_bundle(text.as_bytes()).map_err(|_| format!("{path} is not PEM"))?;
+        if found.is_empty() { Err(format!("{path} holds no certificate")) } else { Ok(text) }
+    });
+    checked.map_err(|e| item.error(format!("`{}`: {e}", item.path)).report()).ok()
+}
+
+/// Roots, and the own certificate with its key.
+fn read_tls(item: &Item<'_>) -> Option<(Option<String>, Option<Secret>)> {
+    let mut table = item.table()?;
+    let ca = table.take("ca").map(|i| read_certificates(&i));
+    let (cert, key) = (table.take("cert"), table.take("key"));
+    let title = table.title();
+    table.finish();
+    let own = match (cert, key) {
+        (None, None) => None,
+        (Some(cert), Some(key)) => {
+            let (pem, secret) = (read_certificates(&cert), key.secret());
+            let (pem, secret) = (pem?, secret?);
+            let own = Secret::new(format!("{}\n{pem}", secret.expose()));
+            if key.resolved(&secret) && reqwest::Identity::from_pem(own.expose().as_bytes()).is_err() {
+                key.error(format!("`{}` is no PEM key of the certificate in `cert`", key.path)).report();
+                return None;
+            }
+            Some(own)
+        }
+        (Some(one), None) | (None, Some(one)) => {
+            one.error(format!("{title} needs both `cert` and `key`"))
+                .help("cert = \"/etc/bellpull/client.pem\", key = { file = \"/etc/bellpull/client.key\" }".into())
+                .report();
+            return None;
+        }
+    };
+    Some((ca.map_or(Some(None), |ca| ca.map(Some))?, own))
+}

@@ -1,0 +1,141 @@
+//! `source.graphql`: a query over HTTP, as POST with a JSON body (graphql.org, "Serving over HTTP"). Pages are cursors in a
+//! variable, and `errors` in a 200 say that it failed, also beside `data`: half an answer is no snapshot.
+
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::{Map, Value as Json, json};
+
+use super::{
+    http::{Body, Source},
+    page::Pages,
+    transport::{HTTP, Transport, fixed_origin, read_url},
+};
+use crate::{
+    decode, expr,
+    settings::{Item, Table, value::Value},
+};
+
+/// Errors of one answer that a message names.
+const ERRORS_TOLD: usize = 3;
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Query {
+    text: String,
+    variables: Vec<(String, Variable)>,
+}
+
+/// A variable keeps its type: `first = 50` is an Int.
+#[derive(Debug, Clone, PartialEq)]
+enum Variable {
+    Fixed(Json),
+    Value(Value),
+}
+
+/// Reads `[bridge.NAME.source.graphql]`.
+pub fn read(mut table: Table<'_>) -> Option<Source> {
+    let url = table.require("url", "url = \"https://api.example.com/graphql\"").and_then(|i| read_url(&i, HTTP));
+    let query = table.require("query", "query = \"{ orders { id status } }\"").and_then(|i| i.string());
+    let variables = table.take("variables").map_or(Some(Vec::new()), |i| read_variables(&i));
+    let pages = table.take("pages").map(|i| Pages::read_variable(&i));
+    let decode = table.take("decode").map(|i| decode::read(&i));
+    let fail = table.take("fail").map(|i| i.expr());
+    let transport = Transport::read(&mut table, "headers");
+    table.finish();
+    let url = url?;
+    Some(Source {
+        origin: fixed_origin(&url),
+        url,
+        method: Method::POST,
+        query: Vec::new(),
+        body: Body::Graphql(Query { text: query?.to_owned(), variables: variables? }),
+        pages: pages.map_or(Some(None), |p| p.map(Some))?,
+        decode: decode.map_or(Some(None), |d| d.map(Some))?,
+        accept: vec![200],
+        fail: fail.map_or(Some(None), |f| f.map(Some))?,
+        retry: None,
+        // The answer to a POST has no validator (RFC 9110, section 13.1).
+        conditional: false,
+        job: None,
+        transport: transport?,
+    })
+}
+
+fn read_variables(item: &Item<'_>) -> Option<Vec<(String, Variable)>> {
+    let read = |(name, _, item): (&str, _, Item<'_>)| {
+        let variable =
+            if item.is_table() { item.value().map(Variable::Value) } else { item.json().map(Variable::Fixed) };
+        Some((name.to_owned(), variable?))
+    };
+    item.table()?.take_all().into_iter().map(read).collect()
+}
+
+impl Query {
+    /// The request's body.
+    pub fn body(&self, input: &Json) -> Result<Json, expr::Error> {
+        let mut variables = Map::new();
+        for (name, variable) in &self.variables {
+            let value = match variable {
+                Variable::Fixed(value) => value.clone(),
+                // jq's own type counts, and what gives nothing is left out.
+                Variable::Value(Value::Jq(expr)) => match expr.first(input)? {
+                    Some(value) => value,
+                    None => continue,
+                },
+                Variable::Value(value) => value.resolve(input)?.into_iter().next().map_or(Json::Null, Json::String),
+            };
+            variables.insert(name.clone(), value);
+        }
+        Ok(json!({ "query": self.text, "variables": variables }))
+    }
+
+    /// Values that may be secrets.
+    pub fn values(&self) -> impl Iterator<Item = &Value> {
+        self.variables.iter().filter_map(|(_, variable)| match variable {
+            Variable::Value(value) => Some(value),
+            Variable::Fixed(_) => None,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default)]
+    errors: Option<Json>,
+}
+
+/// What `errors` say (GraphQL specification, section 7.1.2).
+pub fn errors(document: &[u8]) -> Option<String> {
+    // Another shape than an object has no `errors`; that it has no `data` either, `items` finds out.
+    let errors = serde_json::from_slice::<Answer>(document).ok()?.errors?;
+    let told =
+        |error: &Json| error.get("message").and_then(Json::as_str).map_or_else(|| error.to_string(), str::to_owned);
+    match errors {
+        Json::Null => None,
+        Json::Array(list) if list.is_empty() => None,
+        Json::Array(list) => Some(list.iter().take(ERRORS_TOLD).map(told).collect::<Vec<_>>().join("; ")),
+        other => Some(told(&other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_found_in_every_shape() {
+        let cases = [
+            (r#"{"data":{"a":1}}"#, None),
+            (r#"{"data":{"a":1},"errors":[]}"#, None),
+            (r#"{"errors":null}"#, None),
+            (r#"{"data":null,"errors":[{"message":"no such field"},{"message":"b"}]}"#, Some("no such field; b")),
+            (r#"{"errors":[{"code":7}]}"#, Some("{\"code\":7}")),
+            (r#"{"errors":"Not Found"}"#, Some("\"Not Found\"")),
+            ("[]", None),
+            ("no JSON", None),
+        ];
+        for (document, expected) in cases {
+            assert_eq!(errors(document.as_bytes()).as_deref(), expected, "{document}");
+        }
+    }
+}

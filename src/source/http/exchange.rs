@@ -1,0 +1,202 @@
+//! One page's answer: the request with its credentials, redirects by hand, and a job that is followed to its end.
+
+use bytes::Bytes;
+use reqwest::{
+    Method,
+    header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LOCATION},
+};
+use serde_json::Value as Json;
+use url::Url;
+
+use super::{
+    complaint, holds,
+    walk::{Walk, blocking, read_json},
+};
+use crate::{
+    decode::{self, Page},
+    http::{self, Request, hint, origin},
+    model::{Hash, Validators},
+    source::{Ask, Error, ErrorKind, auth::With},
+};
+
+impl Walk {
+    /// The answer that the next page is made of.
+    pub(super) async fn ask(&self, ask: &mut Ask<'_>, validators: Option<&Validators>) -> Result<http::Answer, Error> {
+        let mut headers = self.headers.clone();
+        let pairs = validators.map(|v| [(IF_NONE_MATCH, &v.etag), (IF_MODIFIED_SINCE, &v.last_modified)]);
+        for (name, value) in pairs.into_iter().flatten() {
+            if let Some(value) = value.as_deref().and_then(|v| HeaderValue::from_str(v).ok()) {
+                headers.insert(name, value);
+            }
+        }
+        let request = Request { method: self.source.method.clone(), url: self.url.clone(), headers, body: self.body() };
+        let answer = self.redirected(ask, request.clone()).await?;
+        if answer.status == 202 && self.source.job.is_some() {
+            return self.follow(ask, request, answer).await;
+        }
+        Ok(answer)
+    }
+
+    /// Sends a request and follows its redirects.
+    async fn redirected(&self, ask: &mut Ask<'_>, mut request: Request) -> Result<http::Answer, Error> {
+        let transport = &self.source.transport;
+        for _ in 0..=transport.redirects {
+            let answer = self.send(ask, &request).await?;
+            if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) || self.source.accept.contains(&answer.status) {
+                return Ok(answer);
+            }
+            let from = origin(&request.url);
+            let next = answer.headers.get(LOCATION).and_then(|v| v.to_str().ok());
+            let next = next.and_then(|location| request.url.join(location).ok());
+            let next = next.ok_or_else(|| ErrorKind::Location { origin: from.clone() })?;
+            if next.origin() != self.home.origin() && !transport.redirects_to.contains(&origin(&next)) {
+                let (target, setting) = (origin(&next), "`redirects-to`");
+                return Err(ErrorKind::ForeignOrigin { origin: from, what: "redirect target", target, setting }.into());
+            }
+            // RFC 9110, section 15.4: 303 always, 301 and 302 in practice, turn a POST into a GET.
+            if answer.status == 303 && request.method != Method::HEAD
+                || matches!(answer.status, 301 | 302) && request.method == Method::POST
+            {
+                request.method = Method::GET;
+                request.body = None;
+            }
+            if next.origin() != self.home.origin() && request.body.is_some() {
+                let target = origin(&next);
+                let message = format!("{from} redirects to {target}, which would take the body to another origin");
+                return Err(ErrorKind::Request(message).into());
+            }
+            // A validator is of the URL that was asked first.
+            request.headers.remove(IF_NONE_MATCH);
+            request.headers.remove(IF_MODIFIED_SINCE);
+            request.url = next;
+        }
+        Err(ErrorKind::Redirects { origin: origin(&self.home), max: transport.redirects }.into())
+    }
+
+    /// One request with its credentials; once more where these are better for the answer.
+    async fn send(&self, ask: &mut Ask<'_>, request: &Request) -> Result<http::Answer, Error> {
+        let transport = &self.source.transport;
+        let at_home = request.url.origin() == self.home.origin();
+        let mut renewed = false;
+        loop {
+            let mut sent = request.clone();
+            if at_home {
+                if sent.body.is_some()
+                    && let Some(kind) = self.content_type.clone()
+                {
+                    sent.headers.entry(CONTENT_TYPE).or_insert(kind);
+                }
+                let mut with =
+                    With { client: &self.client, clock: ask.clock, vault: ask.vault, share: &mut *ask.share };
+                for auth in &transport.auth {
+                    auth.apply(&mut sent, &mut with).await.map_err(ErrorKind::Auth)?;
+                }
+            } else {
+                // What the file sends to its own origin stays there.
+                sent.headers = public(&sent.headers);
+            }
+            let turn = self.client.turn(&sent.url, transport.rate).await;
+            let sending = self.client.send(&turn, sent, transport.timeout, transport.limit(), Some(&mut *ask.share));
+            let mut answer = sending.await.map_err(ErrorKind::Http)?;
+            drop(turn);
+            // Later steps and messages see the URL without the credentials of `auth.query`.
+            answer.url = request.url.clone();
+            let mut learned = false;
+            if at_home {
+                let mut with =
+                    With { client: &self.client, clock: ask.clock, vault: ask.vault, share: &mut *ask.share };
+                for auth in &transport.auth {
+                    learned |= auth.learn(&answer, &mut with).await;
+                }
+            }
+            if !learned || renewed {
+                return Ok(answer);
+            }
+            renewed = true;
+        }
+    }
+
+    /// Looks at the job that a 202 began, until it is done. The walk's deadline bounds it.
+    async fn follow(&self, ask: &mut Ask<'_>, first: Request, begun: http::Answer) -> Result<http::Answer, Error> {
+        let Some(job) = &self.source.job else { return Ok(begun) };
+        let mut request = first;
+        let mut answer = begun;
+        if let Some(url) = self.job_url(&answer).await? {
+            if url.origin() != self.home.origin() {
+                let (origin, target, setting) = (origin(&answer.url), origin(&url), "`url`");
+                return Err(ErrorKind::ForeignOrigin { origin, what: "job", target, setting }.into());
+            }
+            request = Request { method: Method::GET, url, headers: self.headers.clone(), body: None };
+        }
+        loop {
+            let wait = hint::wait(&answer.headers, ask.clock.now()).unwrap_or_default().max(job.every);
+            tokio::time::sleep(wait).await;
+            answer = self.redirected(ask, request.clone()).await?;
+            if answer.status != 202 && !self.source.accept.contains(&answer.status) {
+                return Ok(answer);
+            }
+            let (failed, done) = self.job_state(&answer).await?;
+            if let Some(message) = failed {
+                return Err(ErrorKind::Job { origin: origin(&answer.url), message }.into());
+            }
+            if done {
+                // What it brought is data, whatever the status is that says so.
+                answer.status = self.source.accept.first().copied().unwrap_or(200);
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// Where a job is looked at; `None`: where it was begun.
+    async fn job_url(&self, answer: &http::Answer) -> Result<Option<Url>, Error> {
+        let named = answer.headers.get(LOCATION).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let target = match self.source.job.as_ref().and_then(|job| job.url.clone()) {
+            None => named,
+            Some(url) => {
+                let (source, page) = (self.source.clone(), self.page(answer));
+                let first = move |document: &[u8]| {
+                    let found = url.all_of_text(document).map_err(ErrorKind::Expr)?;
+                    Ok(found.first().and_then(Json::as_str).map(str::to_owned))
+                };
+                let found = blocking(move || read_json(&source, &page, first)).await?;
+                Some(found.ok_or_else(|| ErrorKind::Request("`job.url` gives no string".into()))?)
+            }
+        };
+        let wrong = |_| Error::from(ErrorKind::Request(format!("{} names no URL for its job", origin(&answer.url))));
+        target.map(|target| answer.url.join(&target).map_err(wrong)).transpose()
+    }
+
+    /// Why it failed, and whether it is done.
+    async fn job_state(&self, answer: &http::Answer) -> Result<(Option<String>, bool), Error> {
+        let Some(job) = self.source.job.clone() else { return Ok((None, true)) };
+        let begun = answer.status == 202;
+        if job.failed.is_none() && job.done.is_none() || answer.body.is_empty() {
+            return Ok((None, !begun));
+        }
+        let (source, page) = (self.source.clone(), self.page(answer));
+        blocking(move || {
+            read_json(&source, &page, |document| {
+                let failed = job.failed.as_ref().map_or(Ok(None), |failed| complaint(failed, document))?;
+                let done = job.done.as_ref().map_or(Ok(!begun), |done| holds(done, document))?;
+                Ok((failed, done))
+            })
+        })
+        .await
+    }
+
+    /// An answer as a page.
+    pub(super) fn page(&self, answer: &http::Answer) -> Page {
+        let content_type = answer.header(CONTENT_TYPE.as_str()).map(str::to_owned);
+        // 204 is a list without records, whatever `items` is.
+        let (content_type, body) = match answer.status {
+            204 => (Some(decode::NO_CONTENT.to_owned()), Bytes::from_static(b"[]")),
+            _ => (content_type, answer.body.clone()),
+        };
+        Page { url: self.source.shown(&answer.url), content_type, hash: Hash::of(&body), body }
+    }
+}
+
+/// The headers that say nothing of who asks.
+fn public(headers: &HeaderMap) -> HeaderMap {
+    headers.get(ACCEPT).map(|accept| (ACCEPT, accept.clone())).into_iter().collect()
+}

@@ -1,0 +1,181 @@
+//! `source.soap`: one call of a SOAP 1.1 or 1.2 service. `body` is what stands in the envelope's Body, or a whole envelope;
+//! the answer is read as XML. A Fault is an error, whatever the status.
+
+use reqwest::{
+    Method,
+    header::{HeaderMap, HeaderName, HeaderValue},
+};
+use serde_json::Value as Json;
+
+use super::{
+    http::{Body, Source},
+    transport::{HTTP, Transport, fixed_origin, read_url},
+};
+use crate::{
+    decode,
+    settings::{Table, value::Value},
+};
+
+/// What an answer may be; some services look.
+pub const ACCEPT: &str = "text/xml, application/soap+xml, multipart/related;q=0.1";
+/// SOAP 1.1, section 6.1.1.
+const ACTION: HeaderName = HeaderName::from_static("soapaction");
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    /// W3C Note of 8 May 2000.
+    V11,
+    /// W3C Recommendation of 27 April 2007.
+    V12,
+}
+
+impl Version {
+    fn namespace(self) -> &'static str {
+        match self {
+            Self::V11 => "http://schemas.xmlsoap.org/soap/envelope/",
+            Self::V12 => "http://www.w3.org/2003/05/soap-envelope",
+        }
+    }
+}
+
+/// What is sent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Envelope {
+    version: Version,
+    action: String,
+    pub body: Value,
+}
+
+/// Reads `[bridge.NAME.source.soap]`.
+pub fn read(mut table: Table<'_>) -> Option<Source> {
+    let url = table.require("url", "url = \"https://bank.example.com/service\"").and_then(|i| read_url(&i, HTTP));
+    let action = table.take("action").map_or(Some(""), |i| i.string());
+    let versions = [("1.1", Version::V11), ("1.2", Version::V12)];
+    let version = table.take("version").map_or(Some(Version::V11), |i| i.word(&versions));
+    let body = table.require("body", "body = '<GetOrders xmlns=\"urn:example\"/>'").and_then(|i| i.value());
+    let lists = table.take("lists").map(|i| i.items().map(|all| all.iter().filter_map(|i| i.string()).collect()));
+    let decode = table.take("decode").map(|i| decode::read(&i));
+    let fail = table.take("fail").map(|i| i.expr());
+    let transport = Transport::read(&mut table, "headers");
+    table.finish();
+    let url = url?;
+    let _lists: Vec<&str> = lists.unwrap_or(Some(Vec::new()))?;
+    Some(Source {
+        origin: fixed_origin(&url),
+        url,
+        method: Method::POST,
+        query: Vec::new(),
+        body: Body::Soap(Envelope { version: version?, action: action?.to_owned(), body: body? }),
+        pages: None,
+        decode: decode.map_or(Some(None), |d| d.map(Some))?,
+        accept: vec![200],
+        fail: fail.map_or(Some(None), |f| f.map(Some))?,
+        retry: None,
+        conditional: false,
+        job: None,
+        transport: transport?,
+    })
+}
+
+impl Envelope {
+    /// The whole message around a body; one that is an envelope already stays as it is.
+    pub fn text(&self, body: &str) -> String {
+        if is_envelope(body) {
+            return body.to_owned();
+        }
+        let namespace = self.version.namespace();
+        format!(
+            "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<soap:Envelope xmlns:soap=\"{namespace}\"><soap:Header></soap:Header>\
+             <soap:Body>{body}</soap:Body></soap:Envelope>"
+        )
+    }
+
+    /// Puts the action where the version has it, and gives the content type.
+    pub fn put_headers(&self, headers: &mut HeaderMap) -> Result<HeaderValue, String> {
+        let wrong = |_| "`action` holds a character that no header can".to_owned();
+        match self.version {
+            Version::V11 => {
+                let action = HeaderValue::from_str(&format!("\"{}\"", self.action)).map_err(wrong)?;
+                headers.insert(ACTION, action);
+                Ok(HeaderValue::from_static("text/xml; charset=utf-8"))
+            }
+            Version::V12 if self.action.is_empty() => {
+                Ok(HeaderValue::from_static("application/soap+xml; charset=utf-8"))
+            }
+            // RFC 3902: the action is a parameter of the type.
+            Version::V12 => {
+                let kind = format!("application/soap+xml; charset=utf-8; action=\"{}\"", self.action);
+                HeaderValue::from_str(&kind).map_err(wrong)
+            }
+        }
+    }
+}
+
+/// Whether the first element is an Envelope.
+fn is_envelope(body: &str) -> bool {
+    let mut reader = quick_xml::Reader::from_str(body);
+    loop {
+        match reader.read_event() {
+            Ok(quick_xml::events::Event::Start(start)) => return start.local_name().as_ref() == "Envelope",
+            Ok(quick_xml::events::Event::Eof | quick_xml::events::Event::Empty(_)) | Err(_) => return false,
+            Ok(_) => {}
+        }
+    }
+}
+
+/// What a Fault says: `faultcode` and `faultstring` in 1.1, `Code` and `Reason` in 1.2.
+pub fn fault(document: &[u8]) -> Option<String> {
+    let document: Json = serde_json::from_slice(document).ok()?;
+    let fault = document.get("Envelope")?.get("Body")?.get("Fault")?;
+    let text = |path: &[&str]| {
+        let found = path.iter().try_fold(fault, |at, name| at.get(name))?;
+        let found = if let Json::Array(all) = found { all.first()? } else { found };
+        found.as_str().or_else(|| found.get("#text")?.as_str()).map(str::to_owned)
+    };
+    let code = text(&["faultcode"]).or_else(|| text(&["Code", "Value"]));
+    let reason = text(&["faultstring"]).or_else(|| text(&["Reason", "Text"]));
+    let told: Vec<String> = code.into_iter().chain(reason).filter(|text| !text.is_empty()).collect();
+    Some(if told.is_empty() { "a Fault without a reason".into() } else { told.join(": ") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_of_both_versions() {
+        let cases = [
+            (r#"{"Envelope":{"Body":{"Orders":""}}}"#, None),
+            (
+                r#"{"Envelope":{"Body":{"Fault":{"faultcode":"soap:Server","faultstring":"down","detail":{"x":"y"}}}}}"#,
+                Some("soap:Server: down"),
+            ),
+            (
+                r##"{"Envelope":{"Body":{"Fault":{"Code":{"Value":"env:Sender"},"Reason":{"Text":{"@lang":"en","#text":"who?"}}}}}}"##,
+                Some("env:Sender: who?"),
+            ),
+            (r#"{"Envelope":{"Body":{"Fault":""}}}"#, Some("a Fault without a reason")),
+            ("[1]", None),
+        ];
+        for (document, expected) in cases {
+            assert_eq!(fault(document.as_bytes()).as_deref(), expected, "{document}");
+        }
+    }
+
+    #[test]
+    fn a_body_is_wrapped_and_an_envelope_is_not() {
+        let envelope = |version| Envelope { version, action: "urn:a".into(), body: Value::Literal(String::new()) };
+        let text = envelope(Version::V12).text("<a/>");
+        assert!(text.contains("<soap:Body><a/></soap:Body>") && text.contains("2003/05/soap-envelope"), "{text}");
+        let own = "<?xml version=\"1.0\"?><!-- x --><s:Envelope xmlns:s=\"urn:s\"><s:Body/></s:Envelope>";
+        assert_eq!(envelope(Version::V11).text(own), own);
+        let mut headers = HeaderMap::new();
+        let kind = envelope(Version::V11).put_headers(&mut headers).expect("a header");
+        assert_eq!(
+            (kind.to_str().expect("text"), headers.get("soapaction").expect("one").to_str().expect("text")),
+            ("text/xml; charset=utf-8", "\"urn:a\"")
+        );
+        let kind = envelope(Version::V12).put_headers(&mut headers).expect("a header");
+        assert_eq!(kind.to_str().expect("text"), "application/soap+xml; charset=utf-8; action=\"urn:a\"");
+    }
+}

@@ -1,0 +1,110 @@
+//! `source.graphql`: variables, cursor connections, and errors in a 200.
+
+use std::sync::{Arc, Mutex};
+
+use bellpull::poller::Polling;
+use serde_json::{Value as Json, json};
+
+use crate::support::{
+    rig::World,
+    server::{Answer, Request, Server},
+};
+
+const ORDERS: &str = r#"
+[bridge.orders]
+every = "1h"
+items = ".data.orders.edges[].node"
+key = ".id"
+to = ["me"]
+[bridge.orders.source.graphql]
+url = "SERVER/graphql"
+query = "query($first: Int!, $after: String) { orders(first: $first, after: $after) { edges { node { id } } pageInfo { endCursor hasNextPage } } }"
+variables = { first = 2, open = true, tags = ["a", "b"], since = { jq = ".previous.at" }, token = { value = "hunter2-secret" } }
+pages.cursor = { variable = "after", next = ".data.orders.pageInfo | select(.hasNextPage) | .endCursor" }
+"#;
+
+/// A connection over some ids, two an answer; its cursors look like numbers. It refuses what the schema above does not
+/// allow, as a server that knows types would.
+struct Shop {
+    ids: Mutex<Vec<u32>>,
+    seen: Mutex<Vec<Request>>,
+    answer: Mutex<Option<Answer>>,
+}
+
+impl Shop {
+    async fn start() -> (Arc<Self>, Server) {
+        let shop =
+            Arc::new(Self { ids: Mutex::new((1..=5).collect()), seen: Mutex::default(), answer: Mutex::default() });
+        let server = {
+            let shop = shop.clone();
+            Server::start(Arc::new(move |request: Request| shop.reply(request).into())).await
+        };
+        (shop, server)
+    }
+
+    fn reply(&self, request: Request) -> Answer {
+        self.seen.lock().unwrap().push(request.clone());
+        if let Some(answer) = self.answer.lock().unwrap().take() {
+            return answer;
+        }
+        let variables = request.json()["variables"].clone();
+        let (Some(first), true) =
+            (variables["first"].as_u64(), variables["after"].is_null() || variables["after"].is_string())
+        else {
+            return Answer::json(json!({"errors":[{"message":"Variable has the wrong type"}]}).to_string());
+        };
+        let after: u32 = variables["after"].as_str().map_or(0, |a| a.parse().expect("a cursor of ours"));
+        let ids = self.ids.lock().unwrap();
+        let rest: Vec<u32> = ids.iter().copied().filter(|id| *id > after).collect();
+        let page: Vec<u32> = rest.iter().copied().take(usize::try_from(first).unwrap()).collect();
+        let edges: Vec<Json> = page.iter().map(|id| json!({"node":{"id":format!("gid://shop/Order/{id}")}})).collect();
+        let info = json!({"endCursor": page.last().map(u32::to_string), "hasNextPage": rest.len() > page.len()});
+        Answer::json(json!({"data":{"orders":{"edges":edges,"pageInfo":info}}}).to_string())
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_walked_by_its_cursors() {
+    let (shop, server) = Shop::start().await;
+    let mut world = World::start(&ORDERS.replace("SERVER", &server.origin())).await;
+    assert_eq!(world.poll().await, Polling::Baseline { records: 5 });
+    {
+        let seen = shop.seen.lock().unwrap();
+        let after: Vec<Json> = seen.iter().map(|r| r.json()["variables"]["after"].clone()).collect();
+        assert_eq!(after, [json!(null), json!("2"), json!("4")], "a cursor is a string, whatever it looks like");
+        let first = seen[0].json();
+        assert_eq!(first["variables"]["open"], json!(true));
+        assert_eq!(first["variables"]["tags"], json!(["a", "b"]));
+        assert_eq!(first["variables"]["since"], json!(null));
+        assert_eq!((seen[0].method.as_str(), seen[0].header("content-type")), ("POST", Some("application/json")));
+    }
+    shop.ids.lock().unwrap().push(6);
+    world.poll().await;
+    assert_eq!(world.rig.lines().await, ["orders.created gid://shop/Order/6 #1"]);
+}
+
+#[tokio::test]
+async fn errors_in_a_200_are_no_answer() {
+    let (shop, server) = Shop::start().await;
+    let mut world = World::start(&ORDERS.replace("SERVER", &server.origin())).await;
+    world.poll().await;
+    let before = world.rig.export().await;
+    let cases = [
+        (Answer::json(r#"{"data":null,"errors":[{"message":"no such field hunter2-secret"}]}"#), "no such field ***"),
+        // Half an answer beside an error is no snapshot.
+        (
+            Answer::json(r#"{"data":{"orders":{"edges":[]}},"errors":[{"message":"timeout"}]}"#),
+            "with an error: timeout",
+        ),
+        (Answer::new(400, r#"{"errors":[{"message":"Syntax Error"}]}"#), "answered 400 with an error: Syntax Error"),
+    ];
+    for (answer, told) in cases {
+        *shop.answer.lock().unwrap() = Some(answer);
+        let outcome = world.rig.poll().await;
+        assert!(outcome.result.is_err());
+        let error = world.rig.polled().progress.last_error.clone().expect("an error");
+        assert!(error.ends_with(told), "{error}");
+        assert_eq!(world.rig.export().await, before);
+    }
+    world.poll().await;
+}
