@@ -20,7 +20,8 @@ use crate::{
     compute::compute,
     config::{Bridge, Endpoint},
     decode::Page,
-    deliver, diff, extract,
+    deliver, diff,
+    extract::{self, Raw},
     guard::Verdict,
     http::{
         Client,
@@ -289,11 +290,8 @@ impl Poller {
         let known = if anew { self.known_anew(polled).await? } else { self.known(polled).await? };
         let bridge = polled.bridge.clone();
         let mark = polled.mark().cloned();
-        let read = move || -> Result<Detected, Failure> {
-            let mut records = Vec::with_capacity(pages.len());
-            for (number, page) in pages.iter().enumerate() {
-                records.push((format!("page {}", number + 1), bridge.definition.records(page)?));
-            }
+        let compare = move || -> Result<Detected, Failure> {
+            let records = read(&bridge, &pages)?;
             if bridge.is_complete() {
                 return Ok(Detected::complete(diff::complete(&bridge.definition, &known, records)?));
             }
@@ -304,7 +302,7 @@ impl Poller {
             };
             Ok(Detected::window(parsed, mark))
         };
-        let mut found = compute(read).await.map_err(|e| Failure::Answer(format!("reading it panicked: {e}")))??;
+        let mut found = compute(compare).await.map_err(|e| Failure::Answer(format!("reading it panicked: {e}")))??;
         if !polled.bridge.is_complete() {
             self.compare_window(polled, &mut found).await?;
         }
@@ -354,4 +352,29 @@ impl Poller {
         let name = name.clone();
         self.store.read(move |engine| engine.hold(&name)).await
     }
+}
+
+/// The records of each page, under the name that messages give it.
+fn read(bridge: &Bridge, pages: &[Page]) -> Result<Vec<(String, Vec<Raw>)>, Failure> {
+    let mut all = Vec::with_capacity(pages.len());
+    for (number, page) in pages.iter().enumerate() {
+        let name = format!("page {}", number + 1);
+        let records = bridge.definition.records(page);
+        if !bridge.source.is_stream() {
+            all.push((name, records?));
+            continue;
+        }
+        // A message comes once, and one that cannot be read must not take the others with it.
+        let tried = records.and_then(|records| {
+            diff::parse_all(&bridge.definition, vec![(name.clone(), records.clone())]).map(|_| records)
+        });
+        match tried {
+            Ok(records) => all.push((name, records)),
+            Err(error) => {
+                let error = bridge.source.redact(error.to_string());
+                tracing::warn!(bridge = %bridge.name, error, "a message was left out");
+            }
+        }
+    }
+    Ok(all)
 }

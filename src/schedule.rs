@@ -50,8 +50,8 @@ pub enum FailureKind {
 }
 
 impl Schedule {
-    /// Reads `every`, or `cron` and `timezone`, and `jitter`.
-    pub fn read(table: &mut Table<'_>) -> Option<Self> {
+    /// Reads `every`, or `cron` and `timezone`, and `jitter`. `default` is the interval where the file may be silent.
+    pub fn read(table: &mut Table<'_>, default: Option<Duration>) -> Option<Self> {
         let both = table.key_place("cron");
         let every = table.take("every");
         let cron = table.take("cron");
@@ -87,6 +87,7 @@ impl Schedule {
                 };
                 Timing::Cron(Box::new(cron.parse_text(|text| Cron::parse(text, zone), "a cron expression")?))
             }
+            (None, None) if let Some(interval) = default => Timing::Every(interval),
             (None, None) => {
                 table
                     .error(format!("`every` or `cron` is missing in {}", table.title()))

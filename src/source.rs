@@ -8,6 +8,7 @@ pub mod http;
 pub mod page;
 pub mod soap;
 pub mod transport;
+pub mod websocket;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -30,16 +31,17 @@ use crate::{
 pub enum Source {
     /// Whatever is asked over HTTP: `http`, `graphql`, `soap`.
     Http(Arc<http::Source>),
+    Websocket(Arc<websocket::Source>),
 }
 
 /// Kinds of later versions, refused by name.
-const NOT_YET: &[&str] = &["grpc", "websocket", "command"];
+const NOT_YET: &[&str] = &["grpc", "command"];
 
 impl Source {
     /// Reads `[bridge.NAME.source.KIND]`.
     pub fn read(mut table: Table<'_>) -> Option<Self> {
         table.not_yet(NOT_YET);
-        let kind = table.take_kind(&["http", "graphql", "soap"]);
+        let kind = table.take_kind(&["http", "graphql", "soap", "websocket"]);
         table.finish();
         let (kind, item) = kind?;
         let table = item.table()?;
@@ -47,6 +49,7 @@ impl Source {
         match kind {
             "graphql" => over_http(graphql::read(table)),
             "soap" => over_http(soap::read(table)),
+            "websocket" => websocket::Source::read(table).map(|source| Self::Websocket(Arc::new(source))),
             _ => over_http(http::Source::read(table)),
         }
     }
@@ -55,6 +58,7 @@ impl Source {
     pub async fn fetch(&self, ask: Ask<'_>) -> Result<Fetched, Error> {
         match self {
             Self::Http(source) => source.fetch(ask).await,
+            Self::Websocket(source) => source.fetch(ask).await,
         }
     }
 
@@ -62,6 +66,7 @@ impl Source {
     pub fn definition(&self) -> String {
         match self {
             Self::Http(source) => source.definition(),
+            Self::Websocket(source) => source.definition(),
         }
     }
 
@@ -69,6 +74,7 @@ impl Source {
     pub fn depth_max(&self) -> usize {
         match self {
             Self::Http(source) => source.transport.depth_max,
+            Self::Websocket(source) => source.transport.depth_max,
         }
     }
 
@@ -76,6 +82,7 @@ impl Source {
     pub fn decoder(&self) -> Option<crate::decode::Kind> {
         match self {
             Self::Http(source) => source.decode,
+            Self::Websocket(_) => None,
         }
     }
 
@@ -83,6 +90,8 @@ impl Source {
     pub fn origin(&self) -> Option<&str> {
         match self {
             Self::Http(source) => source.origin.as_deref(),
+            // Its polls only look into a buffer.
+            Self::Websocket(_) => None,
         }
     }
 
@@ -90,13 +99,28 @@ impl Source {
     pub fn rate(&self) -> Option<Rate> {
         match self {
             Self::Http(source) => source.transport.rate,
+            Self::Websocket(_) => None,
         }
+    }
+
+    /// The interval of a bridge that names none.
+    pub fn every(&self) -> Option<Duration> {
+        match self {
+            Self::Http(_) => None,
+            Self::Websocket(_) => Some(websocket::EVERY),
+        }
+    }
+
+    /// Whether an answer is a batch of messages, each of which stands for itself.
+    pub fn is_stream(&self) -> bool {
+        matches!(self, Self::Websocket(_))
     }
 
     /// Whether an answer shows all that there is, so that absence means something.
     pub fn shows_all(&self) -> bool {
         match self {
             Self::Http(source) => source.shows_all(),
+            Self::Websocket(_) => false,
         }
     }
 
@@ -104,6 +128,7 @@ impl Source {
     pub fn redact(&self, message: String) -> String {
         match self {
             Self::Http(source) => source.redact(message),
+            Self::Websocket(source) => source.redact(message),
         }
     }
 
@@ -111,6 +136,7 @@ impl Source {
     pub fn describe(&self) -> String {
         match self {
             Self::Http(source) => source.describe(),
+            Self::Websocket(source) => source.describe(),
         }
     }
 }
@@ -197,6 +223,8 @@ impl Answer {
 #[derive(Debug, Default)]
 pub struct Memo {
     pages: BTreeMap<Hash, Known>,
+    /// The connection of a source that stays connected.
+    live: websocket::Live,
 }
 
 /// What a page's own bytes say of what follows it, as far as its kind of pages asks.
@@ -276,6 +304,8 @@ pub enum ErrorKind {
     UsedUp { origin: String, wait: Duration },
     #[error("the job at {origin} failed (`job.failed`): {message}")]
     Job { origin: String, message: String },
+    #[error("the connection to {origin} ended: {why}")]
+    Closed { origin: String, why: String },
     #[error("{0}")]
     Request(String),
     #[error("page {page} of {origin}: {message}")]

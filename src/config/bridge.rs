@@ -104,11 +104,11 @@ impl Bridge {
     pub fn read(name: &str, mut table: Table<'_>) -> Option<Self> {
         table.not_yet(NOT_YET);
         let enabled = table.take("enabled").and_then(|i| i.boolean()).unwrap_or(true);
-        let schedule = Schedule::read(&mut table);
         let source = table
             .require("source", "source.http.url = \"https://api.example.com/orders\"")
             .and_then(|i| i.table())
             .and_then(Source::read);
+        let schedule = Schedule::read(&mut table, source.as_ref().and_then(Source::every));
         let definition = Definition::read(&mut table, source.as_ref());
         let first_poll = table
             .take("first-poll")

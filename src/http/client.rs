@@ -13,7 +13,7 @@ use std::{
 use async_compression::tokio::bufread::{BrotliDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder};
 use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
-use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderValue};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -161,6 +161,33 @@ impl Client {
         let origin = origin(&request.url);
         let late = || Error::Timeout { origin: origin.clone(), after: within };
         timeout(within, self.exchange(request, &origin, limit, share)).await.map_err(|_| late())?
+    }
+
+    /// Asks for another protocol on the connection (RFC 9110, section 7.8): the connection and the answer's headers, or the
+    /// answer of a server that does not want to.
+    pub async fn upgrade(
+        &self,
+        _turn: &Turn,
+        request: Request,
+        within: Duration,
+    ) -> Result<Result<(HeaderMap, reqwest::Upgraded), Answer>, Error> {
+        /// Of a refusal, for the message.
+        const REFUSAL_BYTES: u64 = 256;
+        let from = origin(&request.url);
+        let switch = async {
+            self.shared.egress.judge_literal(&request.url)?;
+            let url = request.url.clone();
+            let mut wire = reqwest::Request::new(request.method, request.url);
+            *wire.headers_mut() = request.headers;
+            let response = self.client.execute(wire).await.map_err(|e| classify(&e, &from))?;
+            let (status, headers) = (response.status().as_u16(), response.headers().clone());
+            if status == 101 {
+                return Ok(Ok((headers, response.upgrade().await.map_err(|e| classify(&e, &from))?)));
+            }
+            let body = read_body(response, &from, BodyLimit::Head(REFUSAL_BYTES), None).await?;
+            Ok(Err(Answer { status, headers, body, url }))
+        };
+        timeout(within, switch).await.map_err(|_| Error::Timeout { origin: from.clone(), after: within })?
     }
 
     async fn exchange(

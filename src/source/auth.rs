@@ -23,7 +23,8 @@ pub struct With<'a> {
     pub client: &'a Client,
     pub clock: &'a Clock,
     pub vault: &'a Vault,
-    pub share: &'a mut Share,
+    /// `None`: what it fetches counts for no answer.
+    pub share: Option<&'a mut Share>,
 }
 
 /// Why no credentials could be put on a request. Holds no secret.

@@ -26,6 +26,7 @@ mod ledger;
 mod poll;
 mod manners;
 mod graphql;
+mod websocket;
 mod bad_input;
 mod deliver;
 mod hold;

@@ -203,7 +203,7 @@ async fn jq_says_where_a_job_is_and_whether_it_is_done_or_failed() {
 async fn a_job_on_another_origin_is_not_followed() {
     let mut world = World::start(&job("")).await;
     let other = Server::start(std::sync::Arc::new(|_| Answer::json("[]").into())).await;
-    world.upstream.next(Answer::new(202, "").header("location", &format!("{}/jobs/7", other.origin())));
+    world.upstream.next(Answer::new(202, "").header("location", format!("{}/jobs/7", other.origin())));
     let error = world.fail().await;
     assert!(error.contains("names the job") && error.contains("another origin"), "{error}");
 }

@@ -87,7 +87,7 @@ impl Walk {
                     sent.headers.entry(CONTENT_TYPE).or_insert(kind);
                 }
                 let mut with =
-                    With { client: &self.client, clock: ask.clock, vault: ask.vault, share: &mut *ask.share };
+                    With { client: &self.client, clock: ask.clock, vault: ask.vault, share: Some(&mut *ask.share) };
                 for auth in &transport.auth {
                     auth.apply(&mut sent, &mut with).await.map_err(ErrorKind::Auth)?;
                 }
@@ -104,7 +104,7 @@ impl Walk {
             let mut learned = false;
             if at_home {
                 let mut with =
-                    With { client: &self.client, clock: ask.clock, vault: ask.vault, share: &mut *ask.share };
+                    With { client: &self.client, clock: ask.clock, vault: ask.vault, share: Some(&mut *ask.share) };
                 for auth in &transport.auth {
                     learned |= auth.learn(&answer, &mut with).await;
                 }
