@@ -3,6 +3,7 @@
 //! A source asks and walks pages. It does not know what a record is, beyond how many a page has, and stores nothing.
 
 pub mod auth;
+pub mod command;
 pub mod graphql;
 pub mod http;
 pub mod page;
@@ -32,16 +33,17 @@ pub enum Source {
     /// Whatever is asked over HTTP: `http`, `graphql`, `soap`.
     Http(Arc<http::Source>),
     Websocket(Arc<websocket::Source>),
+    Command(Arc<command::Source>),
 }
 
 /// Kinds of later versions, refused by name.
-const NOT_YET: &[&str] = &["grpc", "command"];
+const NOT_YET: &[&str] = &["grpc"];
 
 impl Source {
     /// Reads `[bridge.NAME.source.KIND]`.
     pub fn read(mut table: Table<'_>) -> Option<Self> {
         table.not_yet(NOT_YET);
-        let kind = table.take_kind(&["http", "graphql", "soap", "websocket"]);
+        let kind = table.take_kind(&["http", "graphql", "soap", "websocket", "command"]);
         table.finish();
         let (kind, item) = kind?;
         let table = item.table()?;
@@ -49,6 +51,7 @@ impl Source {
         match kind {
             "graphql" => over_http(graphql::read(table)),
             "soap" => over_http(soap::read(table)),
+            "command" => command::Source::read(table).map(|source| Self::Command(Arc::new(source))),
             "websocket" => websocket::Source::read(table).map(|source| Self::Websocket(Arc::new(source))),
             _ => over_http(http::Source::read(table)),
         }
@@ -59,6 +62,7 @@ impl Source {
         match self {
             Self::Http(source) => source.fetch(ask).await,
             Self::Websocket(source) => source.fetch(ask).await,
+            Self::Command(source) => source.fetch(ask).await,
         }
     }
 
@@ -67,6 +71,7 @@ impl Source {
         match self {
             Self::Http(source) => source.definition(),
             Self::Websocket(source) => source.definition(),
+            Self::Command(source) => source.definition(),
         }
     }
 
@@ -75,6 +80,7 @@ impl Source {
         match self {
             Self::Http(source) => source.transport.depth_max,
             Self::Websocket(source) => source.transport.depth_max,
+            Self::Command(_) => command::DEPTH_MAX,
         }
     }
 
@@ -83,6 +89,7 @@ impl Source {
         match self {
             Self::Http(source) => source.decode,
             Self::Websocket(_) => None,
+            Self::Command(source) => source.decode,
         }
     }
 
@@ -91,7 +98,7 @@ impl Source {
         match self {
             Self::Http(source) => source.origin.as_deref(),
             // Its polls only look into a buffer.
-            Self::Websocket(_) => None,
+            Self::Websocket(_) | Self::Command(_) => None,
         }
     }
 
@@ -99,15 +106,15 @@ impl Source {
     pub fn rate(&self) -> Option<Rate> {
         match self {
             Self::Http(source) => source.transport.rate,
-            Self::Websocket(_) => None,
+            Self::Websocket(_) | Self::Command(_) => None,
         }
     }
 
     /// The interval of a bridge that names none.
     pub fn every(&self) -> Option<Duration> {
         match self {
-            Self::Http(_) => None,
             Self::Websocket(_) => Some(websocket::EVERY),
+            Self::Http(_) | Self::Command(_) => None,
         }
     }
 
@@ -121,6 +128,7 @@ impl Source {
         match self {
             Self::Http(source) => source.shows_all(),
             Self::Websocket(_) => false,
+            Self::Command(_) => true,
         }
     }
 
@@ -129,6 +137,7 @@ impl Source {
         match self {
             Self::Http(source) => source.redact(message),
             Self::Websocket(source) => source.redact(message),
+            Self::Command(source) => source.redact(message),
         }
     }
 
@@ -137,6 +146,7 @@ impl Source {
         match self {
             Self::Http(source) => source.describe(),
             Self::Websocket(source) => source.describe(),
+            Self::Command(source) => source.describe(),
         }
     }
 }
@@ -304,6 +314,8 @@ pub enum ErrorKind {
     UsedUp { origin: String, wait: Duration },
     #[error("the job at {origin} failed (`job.failed`): {message}")]
     Job { origin: String, message: String },
+    #[error("the program {program}: {why}")]
+    Command { program: String, why: String },
     #[error("the connection to {origin} ended: {why}")]
     Closed { origin: String, why: String },
     #[error("{0}")]

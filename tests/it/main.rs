@@ -27,6 +27,7 @@ mod poll;
 mod manners;
 mod graphql;
 mod websocket;
+mod command;
 mod bad_input;
 mod deliver;
 mod hold;

@@ -1,0 +1,215 @@
+//! `source.command`: a program whose standard output is the document. There is no shell, and its environment holds what the
+//! file gives it and little else: the daemon's own may hold secrets.
+//!
+//! It runs in a process group of its own, which is killed when the poll ends, however it ends.
+
+use std::{process::Stdio, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde_json::json;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    process::{Child, Command},
+    time::timeout,
+};
+
+use super::{Answer, Ask, Error, ErrorKind, Fetched, transport::redact};
+use crate::{
+    decode::{self, Page},
+    http::budget::Share,
+    model::{Hash, Validators},
+    settings::{Item, Table, value::Value},
+};
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+const SIZE_MAX: u64 = 32 << 20;
+/// Of what it says went wrong, for the message; the rest is read and forgotten.
+const STDERR_BYTES: usize = 4096;
+const EXCERPT_CHARS: usize = 200;
+const CHUNK_BYTES: usize = 16 << 10;
+/// What a program needs of the daemon's environment to find others and to know where it is.
+const INHERITED: [&str; 5] = ["PATH", "HOME", "LANG", "LC_ALL", "TZ"];
+/// The depth of an answer's nesting.
+pub const DEPTH_MAX: usize = 128;
+
+/// A source as the file defines it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Source {
+    argv: Vec<Value>,
+    env: Vec<(String, Value)>,
+    timeout: Duration,
+    size_max: u64,
+    pub decode: Option<decode::Kind>,
+}
+
+impl Source {
+    /// Reads `[bridge.NAME.source.command]`.
+    pub fn read(mut table: Table<'_>) -> Option<Self> {
+        let argv = table.require("argv", "argv = [\"/usr/local/bin/orders\", \"--json\"]").and_then(|i| read_argv(&i));
+        let env = table.take("env").map_or(Some(Vec::new()), |i| i.value_map());
+        let timeout = table.take("timeout").map_or(Some(TIMEOUT), |i| i.some_duration());
+        let size_max = table.take("size-max").map_or(Some(SIZE_MAX), |i| i.size());
+        let decode = table.take("decode").map(|i| decode::read(&i));
+        table.finish();
+        Some(Self {
+            argv: argv?,
+            env: env?,
+            timeout: timeout?,
+            size_max: size_max?,
+            decode: decode.map_or(Some(None), |d| d.map(Some))?,
+        })
+    }
+
+    /// What the snapshot depends on.
+    pub fn definition(&self) -> String {
+        format!("command {:?} {:?} {:?}", self.argv, self.env, self.decode)
+    }
+
+    pub fn describe(&self) -> String {
+        let words: Vec<&str> = self
+            .argv
+            .iter()
+            .map(|word| match word {
+                Value::Literal(text) => text.as_str(),
+                _ => "(made by jq)",
+            })
+            .collect();
+        format!("run {}", words.join(" "))
+    }
+
+    pub fn redact(&self, message: String) -> String {
+        let secrets = self.env.iter().filter_map(|(_, value)| match value {
+            Value::Secret(secret) => Some(secret),
+            _ => None,
+        });
+        redact(message, secrets)
+    }
+
+    /// Runs it to its end.
+    pub async fn fetch(&self, ask: Ask<'_>) -> Result<Fetched, Error> {
+        let (program, mut command) = self.command(&ask)?;
+        let wrong = |why: String| Error::from(ErrorKind::Command { program: program.clone(), why });
+        let mut child = command.spawn().map_err(|e| wrong(format!("failed to start: {e}")))?;
+        let _group = Group::of(&child);
+        let (Some(out), Some(err)) = (child.stdout.take(), child.stderr.take()) else {
+            return Err(wrong("it has no output".into()));
+        };
+        let run = async {
+            let (body, told) = tokio::join!(self.body(out, ask.share), beginning(err));
+            (body, told, child.wait().await)
+        };
+        let late =
+            |_| wrong(format!("it did not end within {} (`timeout`)", crate::settings::units::show(self.timeout)));
+        let (body, told, status) = timeout(self.timeout, run).await.map_err(late)?;
+        let body = body.map_err(&wrong)?;
+        let status = status.map_err(|e| wrong(e.to_string()))?;
+        if !status.success() {
+            let told: String =
+                told.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(EXCERPT_CHARS).collect();
+            return Err(wrong(if told.is_empty() { status.to_string() } else { format!("{status}: {told}") }));
+        }
+        let page = Page { url: program, content_type: None, hash: Hash::of(&body), body };
+        let meta = json!({ "status": 0, "at": ask.clock.now().to_string() });
+        Ok(Fetched::Pages(Answer {
+            pages: vec![page],
+            validators: Validators::default(),
+            hint: None,
+            date: None,
+            meta,
+        }))
+    }
+
+    /// The program's name and the command, ready to start.
+    fn command(&self, ask: &Ask<'_>) -> Result<(String, Command), Error> {
+        let input = ask.input();
+        let mut words = Vec::new();
+        for word in &self.argv {
+            words.extend(word.resolve(&input).map_err(ErrorKind::Expr)?);
+        }
+        let (program, arguments) =
+            words.split_first().ok_or_else(|| ErrorKind::Request("`argv` gives no program".into()))?;
+        let mut command = Command::new(program);
+        command.args(arguments).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.envs(INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+        for (name, value) in &self.env {
+            if let Some(text) = value.resolve(&input).map_err(ErrorKind::Expr)?.into_iter().next() {
+                command.env(name, text);
+            }
+        }
+        // The group takes its children with it.
+        command.process_group(0).kill_on_drop(true);
+        Ok((program.clone(), command))
+    }
+
+    /// The whole of its output; an error beyond `size-max`.
+    async fn body(&self, mut out: impl AsyncRead + Unpin, share: &mut Share) -> Result<Bytes, String> {
+        let mut body = BytesMut::new();
+        loop {
+            body.reserve(CHUNK_BYTES);
+            let read = out.read_buf(&mut body).await.map_err(|e| format!("failed to read its output: {e}"))?;
+            if read == 0 {
+                return Ok(body.freeze());
+            }
+            if u64::try_from(body.len()).unwrap_or(u64::MAX) > self.size_max {
+                return Err(format!("its output is larger than {} bytes (`size-max`)", self.size_max));
+            }
+            if !share.take(u64::try_from(read).unwrap_or(u64::MAX)) {
+                return Err("the answers in flight take all of `daemon.memory`".into());
+            }
+        }
+    }
+}
+
+/// The first bytes of a stream that is read to its end.
+async fn beginning(mut err: impl AsyncRead + Unpin) -> String {
+    let (mut kept, mut chunk) = (Vec::new(), vec![0; STDERR_BYTES]);
+    // What cannot be read of an excuse is no error of its own.
+    while let Ok(read @ 1..) = err.read(&mut chunk).await {
+        let room = STDERR_BYTES.saturating_sub(kept.len()).min(read);
+        kept.extend(chunk.iter().take(room));
+    }
+    String::from_utf8_lossy(&kept).into_owned()
+}
+
+/// A program and what it started. Kills them when dropped.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        Self(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // Nobody may be left: then there is nothing to kill.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+/// A program and its arguments; a secret among them would be seen by every user of the machine.
+fn read_argv(item: &Item<'_>) -> Option<Vec<Value>> {
+    let all = item.items()?;
+    if all.is_empty() {
+        item.error(format!("`{}` is empty: its first word is the program", item.path)).report();
+        return None;
+    }
+    let word = |item: &Item<'_>| {
+        let value = item.value()?;
+        if matches!(value, Value::Secret(_)) {
+            item.error(format!(
+                "`{}` is a secret: every user of the machine can read a program's arguments",
+                item.path
+            ))
+            .help("give it in `env`".into())
+            .report();
+            return None;
+        }
+        Some(value)
+    };
+    let words: Vec<Option<Value>> = all.iter().map(word).collect();
+    words.into_iter().collect()
+}
