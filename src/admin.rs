@@ -394,7 +394,7 @@ impl Admin {
 
     fn remake(&self, config: &Config, stored: &StoredEvent, endpoint: &Name) -> Option<Content> {
         let maker = Maker {
-            bridge: config.bridges.get(&stored.event.bridge)?.clone(),
+            bridge: config.bridge(&stored.event.bridge)?.clone(),
             endpoints: Arc::new(config.endpoints.clone()),
             stream: self.store.stream().clone(),
             now: stored.event.at,

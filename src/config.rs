@@ -4,6 +4,7 @@
 //! exists is right: it has no error, and with `Secrets::Read` every secret is there.
 
 mod bridge;
+mod each;
 mod endpoint;
 mod load;
 
@@ -17,6 +18,7 @@ use std::{
 use serde_json::Value as Json;
 
 pub use bridge::{Alert, Bridge, DefinitionChanged, Deletes, Filters, FirstPoll, Order, Route, Since, type_name};
+pub use each::{Each, MEMBERS_MAX};
 pub use endpoint::{Endpoint, RETRY_SCHEDULE};
 pub use load::{Failed, Secrets, load};
 
@@ -39,6 +41,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// The bridge of a name; of a member's, the one that it is a member of.
+    pub fn bridge(&self, name: &str) -> Option<&Arc<Bridge>> {
+        let base = || name.split_once('/').and_then(|(base, _)| self.bridges.get(base));
+        self.bridges.get(name).or_else(base)
+    }
+
     /// The endpoints that some bridge's `alert.to` names.
     pub fn alerted(&self) -> Vec<Name> {
         let named: BTreeSet<&Name> = self.bridges.values().flat_map(|bridge| &bridge.alert.to).collect();

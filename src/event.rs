@@ -49,6 +49,9 @@ struct Data<'a> {
     key: &'a str,
     stream: &'a str,
     sequence: u64,
+    /// Of a member of a fan-out: what it stands for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    item: Option<&'a Json>,
     #[serde(skip_serializing_if = "Option::is_none")]
     before: Option<&'a Json>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,6 +73,7 @@ impl Maker {
                 key: &change.key,
                 stream: &self.stream,
                 sequence,
+                item: self.bridge.item.as_ref(),
                 before: change.before.as_ref(),
                 after: change.after.as_ref(),
                 patch: Some(patch(change.before.as_ref(), change.after.as_ref())),
@@ -143,6 +147,7 @@ impl Maker {
             key,
             stream: &self.stream,
             sequence,
+            item: self.bridge.item.as_ref(),
             before: None,
             after: Some(record),
             patch: None,

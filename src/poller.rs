@@ -6,6 +6,7 @@
 mod alert;
 mod by_hand;
 mod commit;
+mod fan;
 mod hold;
 mod job;
 mod known;
@@ -62,6 +63,8 @@ pub struct Polled {
     pub held: Option<Held>,
     memo: Memo,
     expected_bytes: u64,
+    /// The interval of an `every` that adapts, as it is now.
+    pub pace: Duration,
     /// `progress` has something that is not stored yet.
     pub dirty: bool,
 }
@@ -147,6 +150,7 @@ impl Polled {
                 Progress { due, hinted, last_poll, failures, alerted, last_error, version, ..Progress::default() };
         }
         Self {
+            pace: bridge.schedule.pace(),
             bridge,
             fingerprint,
             state,
@@ -238,7 +242,7 @@ impl Poller {
                 mark: mark.as_deref(),
                 since: bridge.since.as_ref().map(|since| &since.at),
                 absent: &bridge.absent,
-                item: None,
+                item: bridge.item.as_ref(),
                 count,
                 seen,
                 memo,

@@ -11,7 +11,7 @@ use chrono_tz::Tz;
 
 use crate::{
     model::{Hash, Timestamp},
-    settings::Table,
+    settings::{Item, Table},
 };
 
 /// Below it a poll cannot be told from a busy loop.
@@ -38,6 +38,11 @@ pub struct Schedule {
 #[derive(Debug, Clone, PartialEq)]
 enum Timing {
     Every(Duration),
+    /// Between two intervals, by how often the source changes.
+    Adapting {
+        min: Duration,
+        max: Duration,
+    },
     Cron(Box<Cron>),
 }
 
@@ -69,16 +74,7 @@ impl Schedule {
                 if let Some(zone) = zone {
                     zone.error(format!("`{}` belongs to `cron`; an interval has no zone", zone.path)).report();
                 }
-                if every.is_table() {
-                    every.error(format!("`{}` as a table is not yet supported by this version", every.path)).report();
-                    return None;
-                }
-                let interval = every.duration()?;
-                if interval < EVERY_MIN {
-                    every.error(format!("`{}` must be 100ms or more", every.path)).report();
-                    return None;
-                }
-                Timing::Every(interval)
+                if every.is_table() { read_range(&every)? } else { Timing::Every(read_interval(&every)?) }
             }
             (None, Some(cron)) => {
                 let zone = match zone {
@@ -105,6 +101,24 @@ impl Schedule {
         Self { timing: Timing::Every(interval), jitter: Duration::ZERO }
     }
 
+    /// The interval to begin with: an adapting one begins short and grows where nothing changes.
+    pub fn pace(&self) -> Duration {
+        match &self.timing {
+            Timing::Every(interval) => *interval,
+            Timing::Adapting { min, .. } => *min,
+            Timing::Cron(_) => Duration::ZERO,
+        }
+    }
+
+    /// The interval after a poll that found a change or none. It settles where about one poll in four finds one.
+    pub fn adapt(&self, pace: Duration, changed: bool) -> Duration {
+        match &self.timing {
+            Timing::Adapting { min, max } if changed => (pace / 2).clamp(*min, *max),
+            Timing::Adapting { min, max } => (pace + pace / 4).clamp(*min, *max),
+            _ => pace,
+        }
+    }
+
     /// The first due time after a start: where the stored one lies ahead it holds; a bridge that is overdue, or was
     /// never polled, is spread by a stable hash of its name.
     pub fn first(&self, name: &str, stored: Option<Timestamp>, hinted: bool, now: Timestamp) -> Timestamp {
@@ -120,22 +134,26 @@ impl Schedule {
                 due.min(now.plus(interval.max(furthest)))
             }
             (Some(_), _) => spread(interval.min(CATCH_UP)),
-            (None, Timing::Every(_)) => spread(interval.min(FIRST_SPREAD_MAX)),
-            (None, Timing::Cron(_)) => self.next(now, now, 0.0),
+            (None, Timing::Every(_) | Timing::Adapting { .. }) => spread(interval.min(FIRST_SPREAD_MAX)),
+            (None, Timing::Cron(_)) => self.next(now, now, Duration::ZERO, 0.0),
         }
     }
 
     /// The next due time after a poll that was due at `due` and is over at `now`: later than now, on the same beat.
-    /// `random` is from 0 to 1.
-    pub fn next(&self, due: Timestamp, now: Timestamp, random: f64) -> Timestamp {
+    /// `pace` counts where the interval adapts, `random` is from 0 to 1.
+    pub fn next(&self, due: Timestamp, now: Timestamp, pace: Duration, random: f64) -> Timestamp {
         let at = match &self.timing {
-            Timing::Every(interval) => {
+            Timing::Every(_) | Timing::Adapting { .. } => {
+                let interval = match &self.timing {
+                    Timing::Every(interval) => *interval,
+                    _ => pace,
+                };
                 let step = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX);
                 let late = now.0.saturating_sub(due.0).max(0);
                 let steps = (late / step).saturating_add(1);
                 let next = due.plus_ms(steps.saturating_mul(step));
                 // A wall clock that was set back leaves `due` far ahead.
-                next.min(now.plus(*interval))
+                next.min(now.plus(interval))
             }
             Timing::Cron(cron) => cron.next(now).unwrap_or(Timestamp(i64::MAX)),
         };
@@ -154,13 +172,38 @@ impl Schedule {
         now.plus(wait)
     }
 
-    /// The time from one poll to the next; for a cron expression, to the next one.
+    /// The time from one poll to the next, at the most; for a cron expression, to the next one.
     pub fn interval(&self, now: Timestamp) -> Duration {
         match &self.timing {
             Timing::Every(interval) => *interval,
+            Timing::Adapting { max, .. } => *max,
             Timing::Cron(cron) => cron.next(now).map_or(HINT_MAX, |next| now.until(next)),
         }
     }
+}
+
+/// An interval that is no busy loop.
+fn read_interval(item: &Item<'_>) -> Option<Duration> {
+    let interval = item.duration()?;
+    if interval < EVERY_MIN {
+        item.error(format!("`{}` must be 100ms or more", item.path)).report();
+        return None;
+    }
+    Some(interval)
+}
+
+/// `{ min, max }`.
+fn read_range(item: &Item<'_>) -> Option<Timing> {
+    let mut table = item.table()?;
+    let min = table.require("min", "min = \"30s\"").and_then(|i| read_interval(&i));
+    let max = table.require("max", "max = \"1h\"").and_then(|i| read_interval(&i));
+    table.finish();
+    let (min, max) = (min?, max?);
+    if min > max {
+        item.error(format!("`{}`: `min` is longer than `max`", item.path)).report();
+        return None;
+    }
+    Some(Timing::Adapting { min, max })
 }
 
 fn parse_zone(text: &str) -> Result<Tz, String> {
@@ -500,14 +543,46 @@ mod tests {
     #[test]
     fn an_interval_runs_from_start_to_start_and_skips_what_it_missed() {
         let every = Schedule::every(Duration::from_secs(60));
-        assert_eq!(every.next(Timestamp(0), Timestamp(1_000), 0.0), Timestamp(60_000));
-        assert_eq!(every.next(Timestamp(0), Timestamp(60_000), 0.0), Timestamp(120_000));
+        assert_eq!(every.next(Timestamp(0), Timestamp(1_000), every.pace(), 0.0), Timestamp(60_000));
+        assert_eq!(every.next(Timestamp(0), Timestamp(60_000), every.pace(), 0.0), Timestamp(120_000));
         assert_eq!(
-            every.next(Timestamp(0), Timestamp(601_000), 0.0),
+            every.next(Timestamp(0), Timestamp(601_000), every.pace(), 0.0),
             Timestamp(660_000),
             "missed ones are not made up"
         );
-        assert_eq!(every.next(Timestamp(9_000_000), Timestamp(0), 0.0), Timestamp(60_000), "the clock went back");
+        assert_eq!(
+            every.next(Timestamp(9_000_000), Timestamp(0), every.pace(), 0.0),
+            Timestamp(60_000),
+            "the clock went back"
+        );
+    }
+
+    #[test]
+    fn an_interval_that_adapts_follows_how_often_the_source_changes() {
+        let s = Duration::from_secs;
+        let schedule = Schedule { timing: Timing::Adapting { min: s(10), max: s(1000) }, jitter: Duration::ZERO };
+        // Polls a source that changes every `gap`, and says how often it asks in the end.
+        let settled = |gap: Duration| {
+            let (mut now, mut pace, mut seen) = (Timestamp(0), schedule.pace(), 0);
+            let (mut sum, mut polls) = (Duration::ZERO, 0);
+            for poll in 0..2000 {
+                let next = schedule.next(now, now, pace, 0.0);
+                assert_eq!(now.until(next).as_millis(), pace.as_millis());
+                now = next;
+                let change = now.0 / i64::try_from(gap.as_millis()).expect("small");
+                pace = schedule.adapt(pace, change != seen);
+                seen = change;
+                if poll >= 1000 {
+                    (sum, polls) = (sum + pace, polls + 1);
+                }
+            }
+            sum / polls
+        };
+        assert_eq!(settled(s(1)), s(10), "not below `min`");
+        assert_eq!(settled(s(100_000_000)), s(1000), "not above `max`");
+        let middle = settled(s(400));
+        assert!(middle > s(50) && middle < s(200), "{middle:?}: some polls between two changes");
+        assert_eq!(Schedule::every(s(7)).adapt(s(7), true), s(7));
     }
 
     #[test]

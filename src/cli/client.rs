@@ -64,7 +64,7 @@ impl Client {
     pub(super) async fn status(&self, name: Option<&str>) -> Answer {
         match self {
             Self::Socket { .. } => {
-                let path = name.map_or_else(|| "status".to_owned(), |n| format!("bridges/{n}"));
+                let path = name.map_or_else(|| "status".to_owned(), |n| format!("bridges/{}", segment(n)));
                 self.get(&path, &()).await
             }
             Self::Alone { config, .. } => done(stored(config).await?.status(name).await),
@@ -94,7 +94,7 @@ impl Client {
 
     pub(super) async fn poll(&self, name: &str) -> Answer {
         match self {
-            Self::Socket { .. } => self.post(&format!("bridges/{name}/poll"), &()).await,
+            Self::Socket { .. } => self.post(&format!("bridges/{}/poll", segment(name)), &()).await,
             Self::Alone { path, config } => {
                 let store = open(config).await?;
                 alone(path, store, async |admin| admin.poll(name).await).await
@@ -104,7 +104,7 @@ impl Client {
 
     pub(super) async fn dry_run(&self, name: &str, request: DryRun) -> Answer {
         match self {
-            Self::Socket { .. } => self.post(&format!("bridges/{name}/dry-run"), &request).await,
+            Self::Socket { .. } => self.post(&format!("bridges/{}/dry-run", segment(name)), &request).await,
             Self::Alone { path, config } => {
                 // Without a store there is nothing to compare with, and nothing is to be written.
                 let store = match has_store(config) {
@@ -123,15 +123,15 @@ impl Client {
     }
 
     pub(super) async fn resend(&self, name: &str, endpoint: &str) -> Answer {
-        self.post(&format!("bridges/{name}/resend?endpoint={endpoint}"), &()).await
+        self.post(&format!("bridges/{}/resend?endpoint={endpoint}", segment(name)), &()).await
     }
 
     pub(super) async fn accept(&self, name: &str, hash: Option<Hash>) -> Answer {
-        self.post(&format!("bridges/{name}/accept{}", hash_query(hash)), &()).await
+        self.post(&format!("bridges/{}/accept{}", segment(name), hash_query(hash)), &()).await
     }
 
     pub(super) async fn reject(&self, name: &str, hash: Option<Hash>) -> Answer {
-        self.post(&format!("bridges/{name}/reject{}", hash_query(hash)), &()).await
+        self.post(&format!("bridges/{}/reject{}", segment(name), hash_query(hash)), &()).await
     }
 
     pub(super) async fn enable(&self, name: &str, enable: bool) -> Answer {
@@ -175,6 +175,11 @@ impl Client {
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice(bytes)
         .map_err(|e| Failure::new(FAILED, format!("the daemon answered {:?}: {e}", String::from_utf8_lossy(bytes))))
+}
+
+/// A name as a part of a path: members' names hold a slash.
+fn segment(name: &str) -> String {
+    url::form_urlencoded::byte_serialize(name.as_bytes()).collect::<String>().replace('+', "%20")
 }
 
 fn hash_query(hash: Option<Hash>) -> String {

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use serde_json::Value as Json;
+
+use super::Each;
 use crate::{
     expr::Expr,
     extract::Definition,
@@ -18,12 +21,17 @@ const FORGET: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 const ALERT_AFTER: u64 = 5;
 
 /// Keys of later versions, refused by name.
-const NOT_YET: &[&str] = &["was", "each"];
+const NOT_YET: &[&str] = &["was"];
 
 /// A bridge that cannot be wrong.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bridge {
     pub name: Name,
+    /// It stands for members, and is not polled itself.
+    pub each: Option<Each>,
+    /// Of a member: the bridge that it belongs to, and its item.
+    pub of: Option<Name>,
+    pub item: Option<Json>,
     pub enabled: bool,
     pub schedule: Schedule,
     pub source: Source,
@@ -108,6 +116,7 @@ impl Bridge {
             .require("source", "source.http.url = \"https://api.example.com/orders\"")
             .and_then(|i| i.table())
             .and_then(Source::read);
+        let each = table.take("each").map(|i| Each::read(&i));
         let schedule = Schedule::read(&mut table, source.as_ref().and_then(Source::every));
         let definition = Definition::read(&mut table, source.as_ref());
         let first_poll = table
@@ -135,6 +144,9 @@ impl Bridge {
         table.finish();
         Some(Self {
             name: name.into(),
+            each: each.map_or(Some(None), |e| e.map(Some))?,
+            of: None,
+            item: None,
             enabled,
             schedule: schedule?,
             source: source?,
@@ -167,7 +179,7 @@ impl Bridge {
 
     /// The bridge's name in event types: all but letters, digits and `_` become `_`.
     pub fn type_name(&self) -> String {
-        type_name(&self.name)
+        type_name(self.of.as_ref().unwrap_or(&self.name))
     }
 }
 

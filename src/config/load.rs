@@ -10,7 +10,7 @@ use std::{
 
 use toml::de::DeTable;
 
-use super::{Bridge, Config, Daemon, Endpoint, Store, bridge::type_name};
+use super::{Bridge, Config, Daemon, Each, Endpoint, Store, bridge::type_name};
 use crate::{
     http::{
         client,
@@ -270,6 +270,22 @@ fn read_bridges<'a>(
             .iter()
             .map(|r| (&r.endpoint, "to"))
             .chain(bridge.alert.to.iter().map(|name| (name, "alert.to")));
+        if let Some(Each::Bridge { name: other, .. }) = &bridge.each {
+            let place = item.table().and_then(|mut t| t.take("each")).map_or_else(|| item.place.clone(), |i| i.place);
+            let known = |name: &Name| bridges.get(name).is_none_or(|b| b.as_ref().is_some_and(|b| b.each.is_some()));
+            if let Some(why) = match () {
+                () if !items.contains_key(&**other) => Some("is not defined"),
+                () if known(other) => Some("has `each` itself, or an error"),
+                () => None,
+            } {
+                let message = format!("`each` of [{}] names the bridge {other:?}, which {why}", item.path);
+                let report = item.error_at(place, message);
+                match nearest(other, items.keys().map(String::as_str).filter(|name| **name != **other)) {
+                    Some(near) => report.help(format!("did you mean {near:?}?")).report(),
+                    None => report.report(),
+                }
+            }
+        }
         for (endpoint, key) in named.filter(|(name, _)| !endpoints.contains_key(*name)) {
             let place = places.as_ref().and_then(|p| p.get(&**endpoint)).cloned().unwrap_or_else(|| item.place.clone());
             let report = item.error_at(

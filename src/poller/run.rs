@@ -20,7 +20,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Failure, Held, Outcome, Polled, Poller,
+    Failure, Held, Outcome, Polled, Poller, Polling,
+    fan::Members,
     job::{Answer, Job, Refused, refuse, run_job},
 };
 use crate::{
@@ -121,7 +122,7 @@ impl Handle {
     }
 }
 
-struct Slot {
+pub(super) struct Slot {
     bridge: Arc<Bridge>,
     /// Away while a task works on it.
     polled: Option<Polled>,
@@ -153,10 +154,10 @@ struct Crowd {
 
 /// Runs all bridges.
 pub struct Runner {
-    poller: Poller,
+    pub(super) poller: Poller,
     in_flight_max: usize,
     requests: mpsc::Receiver<Request>,
-    slots: BTreeMap<Name, Slot>,
+    pub(super) slots: BTreeMap<Name, Slot>,
     heap: BinaryHeap<Reverse<(Instant, u64, Name)>>,
     generation: u64,
     /// Due, and waiting for a place.
@@ -165,6 +166,10 @@ pub struct Runner {
     working: HashMap<Id, (Name, Option<String>)>,
     crowds: HashMap<String, Crowd>,
     saving: JoinSet<Result<(), store::Error>>,
+    /// Bridges over a list: they are not polled, their members are.
+    pub(super) fans: BTreeMap<Name, Arc<Bridge>>,
+    /// Lists that are read anew.
+    pub(super) fanning: JoinSet<Result<(Name, Members), store::Error>>,
 }
 
 impl Runner {
@@ -182,6 +187,8 @@ impl Runner {
             working: HashMap::new(),
             crowds: HashMap::new(),
             saving: JoinSet::new(),
+            fans: BTreeMap::new(),
+            fanning: JoinSet::new(),
         };
         (runner, Handle { requests: sender })
     }
@@ -197,6 +204,7 @@ impl Runner {
                 () = shutdown.cancelled() => break,
                 Some(done) = self.tasks.join_next_with_id() => self.done(done).await?,
                 Some(saved) = self.saving.join_next() => saved.map_err(|e| store::Error::Io(e.to_string()))??,
+                Some(read) = self.fanning.join_next() => self.fanned(read).await?,
                 request = self.requests.recv() => match request {
                     Some(request) => self.request(request).await?,
                     None => break,
@@ -343,10 +351,14 @@ impl Runner {
                 (polled, Some(Outcome { result: Err(failure), hint: None }))
             }
         };
+        if matches!(&outcome, Some(Outcome { result: Ok(Polling::Changed { .. } | Polling::Baseline { .. }), .. })) {
+            self.fan_anew(&name);
+        }
+        let Some(slot) = self.slots.get_mut(&name) else { return Ok(()) };
         let hint = outcome.as_ref().and_then(|o| o.hint);
         let now = self.poller.clock.now();
         if let Some(outcome) = outcome {
-            slot.due = next_due(&polled, slot.due, now, &outcome);
+            slot.due = next_due(&mut polled, slot.due, now, &outcome);
             polled.progress.due = slot.due;
             polled.progress.hinted = hint.is_some();
         }
@@ -403,12 +415,24 @@ impl Runner {
 
     async fn apply(&mut self, bridges: BTreeMap<Name, Arc<Bridge>>, poller: Poller) -> Result<(), store::Error> {
         self.poller = poller;
+        let bridges = self.unfold(bridges).await?;
         let removed: Vec<Name> = self.slots.keys().filter(|name| !bridges.contains_key(*name)).cloned().collect();
-        for name in removed {
+        self.remove(removed).await?;
+        self.install(bridges).await
+    }
+
+    /// Stops polling some bridges; where they stood is kept.
+    pub(super) async fn remove(&mut self, names: Vec<Name>) -> Result<(), store::Error> {
+        for name in names {
             if let Some(Slot { polled: Some(polled), .. }) = self.slots.remove(&name) {
                 self.poller.store.write(Op::Progress(vec![(name, polled.progress)])).await?;
             }
         }
+        Ok(())
+    }
+
+    /// Polls some bridges from now on; those that are polled already keep their timing unless they changed.
+    pub(super) async fn install(&mut self, bridges: Members) -> Result<(), store::Error> {
         let fresh: Vec<Name> = bridges.keys().filter(|name| !self.slots.contains_key(*name)).cloned().collect();
         // At the start all of them: one read instead of one for each.
         let mut loaded: BTreeMap<Name, store::Loaded> = BTreeMap::new();
@@ -511,10 +535,13 @@ async fn load(poller: &Poller, bridge: Arc<Bridge>) -> Result<Polled, store::Err
 }
 
 /// After success on the beat, after failure by backoff; a hint of the server only delays.
-fn next_due(polled: &Polled, due: Timestamp, now: Timestamp, outcome: &Outcome) -> Timestamp {
+fn next_due(polled: &mut Polled, due: Timestamp, now: Timestamp, outcome: &Outcome) -> Timestamp {
     let schedule = &polled.bridge.schedule;
     let next = match &outcome.result {
-        Ok(_) => schedule.next(due, now, crate::deliver::random()),
+        Ok(polling) => {
+            polled.pace = schedule.adapt(polled.pace, matches!(polling, Polling::Changed { .. }));
+            schedule.next(due, now, polled.pace, crate::deliver::random())
+        }
         Err(failure) => schedule.after_failure(polled.progress.failures, failure.kind(), now),
     };
     outcome.hint.map_or(next, |hint| next.max(now.plus(hint.min(HINT_MAX))))

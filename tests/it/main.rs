@@ -28,6 +28,7 @@ mod manners;
 mod graphql;
 mod websocket;
 mod command;
+mod fan;
 mod bad_input;
 mod deliver;
 mod hold;
