@@ -61,9 +61,9 @@ impl Source {
     }
 
     /// The decoder that the file names.
-    pub fn decoder(&self) -> Option<crate::decode::Kind> {
+    pub fn decoder(&self) -> Option<crate::decode::Decoder> {
         match self {
-            Self::Http(source) => source.decode,
+            Self::Http(source) => source.decode.clone(),
         }
     }
 

@@ -46,7 +46,7 @@ pub struct Source {
     body: Body,
     auth: Vec<Auth>,
     pages: Option<Pages>,
-    pub decode: Option<decode::Kind>,
+    pub decode: Option<decode::Decoder>,
     accept: Vec<u16>,
     fail: Option<Expr>,
     conditional: bool,

@@ -309,7 +309,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + S
 }
 
 fn read_page(source: &Source, count: &Count, page: &Page, number: usize, origin: String) -> Result<Known, Error> {
-    let document = decode::decode(source.decode, page, source.depth_max).map_err(ErrorKind::Decode)?;
+    let document = decode::decode(source.decode.as_ref(), page, source.depth_max).map_err(ErrorKind::Decode)?;
     // Of no JSON at all the answer is to blame, not the expression that reads it.
     read_document(source, count, page, &document, number, origin).map_err(|error| {
         let whole = serde_json::from_slice::<serde::de::IgnoredAny>(&document);
