@@ -1,15 +1,27 @@
-//! From an answer's bytes to the JSON document that `items` sees. A kind is one arm here, or a file when it grows.
+//! From an answer's bytes to the JSON document that `items` sees: which kind of document it is, and what holds for all
+//! kinds. Each kind is one file of `decode/`.
 //!
-//! It never guesses beyond the content type: an HTML page under JSON's name is an error that says so.
+//! It never guesses beyond the content type: a login page under another name is an error that says so. What it makes
+//! depends on the bytes, the page's URL and the file alone, so that equal answers are equal documents.
+
+mod charset;
+mod csv;
+mod feed;
+mod html;
+mod json;
+mod xml;
 
 use std::{
     borrow::Cow,
+    collections::BTreeSet,
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use bytes::Bytes;
+use encoding_rs::Encoding;
 
 use crate::{model::Hash, settings::Item};
+use charset::Declared;
 
 /// One page of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,16 +35,39 @@ pub struct Page {
 /// Stands for the content type of a 204, which has none: a page without records.
 pub const NO_CONTENT: &str = "bellpull/no-content";
 
-/// How a body is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+/// What a document may be of its body, several times over: names are repeated in each row, and some characters are
+/// longer in JSON. Beyond it a small answer is made to fill the memory.
+const OUTPUT_TIMES: usize = 8;
+/// Added to it, so that it is of no matter to small answers.
+const OUTPUT_EXTRA_BYTES: usize = 1 << 20;
+
+/// How a body is read, as the file says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decoder {
+    kind: Kind,
+    /// `None`: as the answer says.
+    charset: Option<&'static Encoding>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Kind {
     Json,
     /// One JSON value a line; `items` sees an array.
     Ndjson,
+    Xml(xml::Options),
+    Csv(csv::Options),
+    Feed,
+    Html(html::Options),
+    /// The body as one string.
+    Text,
 }
 
-/// Kinds of later versions, refused by name.
-const NOT_YET: &[&str] = &["xml", "csv", "feed", "html", "text"];
+impl Decoder {
+    /// XML in which some elements are always arrays.
+    pub fn xml(lists: BTreeSet<String>) -> Self {
+        Self { kind: Kind::Xml(xml::Options::with_lists(lists)), charset: None }
+    }
+}
 
 /// Documents decoded since the start: an unchanged answer adds none. For tests and status.
 pub static DECODED: AtomicU64 = AtomicU64::new(0);
@@ -47,72 +82,170 @@ pub enum Error {
     Malformed { expected: &'static str, cause: String, start: String },
     #[error("the answer is nested deeper than {max} (`depth-max`)")]
     Depth { max: usize },
+    #[error("the answer ({expected}) has more than {limit} bytes as JSON: it repeats its names or texts too often")]
+    Grows { expected: &'static str, limit: usize },
 }
 
 /// Reads `decode.KIND`.
-pub fn read(item: &Item<'_>) -> Option<Kind> {
+pub fn read(item: &Item<'_>) -> Option<Decoder> {
     let mut table = item.table()?;
-    table.not_yet(NOT_YET);
-    let found = table.take_kind(&["json", "ndjson"]);
+    let found = table.take_kind(&["json", "ndjson", "xml", "csv", "feed", "html", "text"]);
     table.finish();
     let (kind, item) = found?;
     let mut options = item.table()?;
-    options.not_yet(&["charset"]);
+    let charset = options.take("charset").map(|i| i.parse_text(charset::named, "a charset such as \"windows-1252\""));
+    let kind = match kind {
+        "ndjson" => Some(Kind::Ndjson),
+        "xml" => xml::Options::read(&mut options).map(Kind::Xml),
+        "csv" => csv::Options::read(&mut options).map(Kind::Csv),
+        "feed" => Some(Kind::Feed),
+        "html" => html::Options::read(&mut options).map(Kind::Html),
+        "text" => Some(Kind::Text),
+        _ => Some(Kind::Json),
+    };
     options.finish();
-    Some(if kind == "json" { Kind::Json } else { Kind::Ndjson })
+    Some(Decoder { kind: kind?, charset: charset.map_or(Some(None), |c| c.map(Some))? })
 }
 
 /// The document as JSON text, checked for nesting but not yet parsed.
-pub fn decode(kind: Option<Kind>, page: &Page, depth_max: usize) -> Result<Cow<'_, [u8]>, Error> {
+pub fn decode<'a>(decoder: Option<&Decoder>, page: &'a Page, depth_max: usize) -> Result<Cow<'a, [u8]>, Error> {
     DECODED.fetch_add(1, Ordering::Relaxed);
     let content_type = page.content_type.as_deref().unwrap_or_default().to_ascii_lowercase();
-    let kind = kind.unwrap_or(if content_type.contains("ndjson") || content_type.contains("jsonl") {
-        Kind::Ndjson
-    } else {
-        Kind::Json
-    });
-    let expected = match kind {
-        Kind::Json => "JSON",
-        Kind::Ndjson => "NDJSON",
+    let input = Input { page, content_type: &content_type, charset: decoder.and_then(|d| d.charset), depth_max };
+    let by_type;
+    let kind = match decoder {
+        Some(decoder) => &decoder.kind,
+        None => {
+            by_type = input.kind()?;
+            &by_type
+        }
     };
-    let body: &[u8] = page.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&page.body);
-    let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
-    match first {
-        None if kind == Kind::Json => return Err(Error::Empty),
-        Some(b'<') => {
-            let content_type = if content_type.is_empty() { "no content type".into() } else { content_type };
-            return Err(Error::Html { content_type, expected, start: start(body) });
+    let document = match kind {
+        Kind::Json => json::decode(&input)?,
+        Kind::Ndjson => json::decode_lines(&input)?.into(),
+        Kind::Xml(options) => xml::decode(options, &input)?.into(),
+        Kind::Csv(options) => csv::decode(options, &input)?.into(),
+        Kind::Feed => feed::decode(&input)?.into(),
+        Kind::Html(options) => html::decode(options, &input)?.into(),
+        Kind::Text => {
+            let mut out = input.out("text");
+            out.string(&input.text(Declared::Nowhere, "text")?);
+            out.finish()?.into()
         }
-        _ => {}
-    }
-    let malformed = |cause: String| Error::Malformed { expected, cause, start: start(body) };
-    if let Err(error) = std::str::from_utf8(body) {
-        return Err(malformed(format!("it is not UTF-8: {error}")));
-    }
-    check_depth(body, depth_max)?;
-    match kind {
-        Kind::Json => Ok(Cow::Borrowed(body)),
-        Kind::Ndjson => {
-            let mut array = Vec::with_capacity(body.len() + 2);
-            array.push(b'[');
-            let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
-            for (number, line) in lines.enumerate() {
-                serde_json::from_slice::<serde::de::IgnoredAny>(line)
-                    .map_err(|e| malformed(format!("line {}: {e}", number + 1)))?;
-                if number > 0 {
-                    array.push(b',');
-                }
-                array.extend_from_slice(line);
-            }
-            array.push(b']');
-            Ok(Cow::Owned(array))
-        }
-    }
+    };
+    check_depth(&document, depth_max)?;
+    Ok(document)
 }
 
 /// The error of a document that decoded to no JSON.
 pub fn malformed(error: &serde_json::Error, document: &[u8]) -> Error {
     Error::Malformed { expected: "JSON", cause: error.to_string(), start: start(document) }
+}
+
+/// What a decoder is given.
+struct Input<'a, 'c> {
+    page: &'a Page,
+    /// In lower case.
+    content_type: &'c str,
+    charset: Option<&'static Encoding>,
+    depth_max: usize,
+}
+
+impl<'a> Input<'a, '_> {
+    /// What the content type says, and of XML its root.
+    fn kind(&self) -> Result<Kind, Error> {
+        let essence = self.content_type.split(';').next().unwrap_or_default().trim();
+        let lines = ["ndjson", "jsonl", "jsonlines", "json-seq", "json-lines"];
+        Ok(match essence {
+            "application/rss+xml" | "application/atom+xml" | "application/rdf+xml" | "application/feed+json" => {
+                Kind::Feed
+            }
+            "text/csv" | "application/csv" => Kind::Csv(csv::Options::with_delimiter(b',')),
+            "text/tab-separated-values" => Kind::Csv(csv::Options::with_delimiter(b'\t')),
+            xml if matches!(xml, "text/xml" | "application/xml") || xml.ends_with("+xml") => {
+                let text = self.text(Declared::Xml, "XML")?;
+                if xml::root(&text).is_some_and(feed::is_root) {
+                    Kind::Feed
+                } else {
+                    Kind::Xml(xml::Options::default())
+                }
+            }
+            other if lines.iter().any(|word| other.contains(word)) => Kind::Ndjson,
+            _ => Kind::Json,
+        })
+    }
+
+    /// The body as text, borrowed where it is UTF-8 already.
+    fn text(&self, declared: Declared, expected: &'static str) -> Result<Cow<'a, str>, Error> {
+        charset::text(&self.page.body, self.charset, self.content_type, declared).map_err(|cause| Error::Malformed {
+            expected,
+            cause,
+            start: start(&self.page.body),
+        })
+    }
+
+    /// Refuses a page for people where data was asked for.
+    fn refuse_html(&self, text: &str, expected: &'static str, signs: &[&str]) -> Result<(), Error> {
+        let body = text.trim_start();
+        let begins =
+            |sign: &str| body.as_bytes().get(..sign.len()).is_some_and(|b| b.eq_ignore_ascii_case(sign.as_bytes()));
+        if self.content_type.starts_with("text/html") || signs.iter().any(|sign| begins(sign)) {
+            return Err(self.html(text, expected));
+        }
+        Ok(())
+    }
+
+    fn html(&self, text: &str, expected: &'static str) -> Error {
+        let content_type = if self.content_type.is_empty() { "no content type" } else { self.content_type };
+        Error::Html { content_type: content_type.to_owned(), expected, start: start(text.as_bytes()) }
+    }
+
+    /// Where the document is written.
+    fn out(&self, expected: &'static str) -> Out {
+        let limit = self.page.body.len().saturating_mul(OUTPUT_TIMES).saturating_add(OUTPUT_EXTRA_BYTES);
+        Out { bytes: Vec::new(), limit, expected }
+    }
+}
+
+fn malformed_text(expected: &'static str, cause: String, text: &str) -> Error {
+    Error::Malformed { expected, cause, start: start(text.as_bytes()) }
+}
+
+/// A document that is being written; more than one answer may become is an error.
+struct Out {
+    bytes: Vec<u8>,
+    limit: usize,
+    expected: &'static str,
+}
+
+impl Out {
+    fn raw(&mut self, text: &str) {
+        self.bytes.extend_from_slice(text.as_bytes());
+    }
+
+    fn string(&mut self, text: &str) {
+        serde_json::to_writer(&mut self.bytes, text).expect("a string is JSON, and memory takes it");
+    }
+
+    fn string_or_null(&mut self, text: Option<&str>) {
+        match text {
+            Some(text) => self.string(text),
+            None => self.raw("null"),
+        }
+    }
+
+    /// To be asked often enough that what lies between is small.
+    fn check(&self) -> Result<(), Error> {
+        if self.bytes.len() > self.limit {
+            return Err(Error::Grows { expected: self.expected, limit: self.limit });
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Vec<u8>, Error> {
+        self.check()?;
+        Ok(self.bytes)
+    }
 }
 
 /// Nesting counted over the bytes, before any parser recurses.
@@ -136,54 +269,21 @@ fn check_depth(text: &[u8], max: usize) -> Result<(), Error> {
     Ok(())
 }
 
+/// The line of a place in a text, from 1.
+fn line(text: &str, at: usize) -> usize {
+    1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count()
+}
+
 /// The first characters, on one line, for a message.
 fn start(body: &[u8]) -> String {
     /// Enough to recognise a page by, too little to fill a log.
     const CHARS: usize = 80;
-    let text = String::from_utf8_lossy(body);
+    /// Of what is looked at: a character has up to four bytes, and white space is left out.
+    const BYTES: usize = 1024;
+    let text = String::from_utf8_lossy(body.get(..BYTES).unwrap_or(body));
     let line: Vec<&str> = text.split_whitespace().take(CHARS).collect();
     line.join(" ").chars().take(CHARS).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(kind: Option<Kind>, content_type: &str, body: &str) -> Result<String, String> {
-        let page = Page {
-            url: String::new(),
-            content_type: Some(content_type.into()),
-            body: body.to_owned().into(),
-            hash: Hash::default(),
-        };
-        decode(kind, &page, 4)
-            .map(|text| String::from_utf8(text.into_owned()).expect("UTF-8"))
-            .map_err(|e| e.to_string())
-    }
-
-    #[test]
-    fn bodies() {
-        assert_eq!(check(None, "application/json", "\u{feff}[1]"), Ok("[1]".into()));
-        assert_eq!(
-            check(None, "application/x-ndjson", "{\"a\":1}\n\n{\"a\":2}\r\n"),
-            Ok("[{\"a\":1},{\"a\":2}]".into())
-        );
-        assert_eq!(check(Some(Kind::Ndjson), "text/plain", ""), Ok("[]".into()));
-        for (content_type, body, error) in [
-            (
-                "text/html",
-                "<!doctype html>\n<title>Log in</title>",
-                "the answer is HTML (text/html), not JSON: a login or an error page? It begins: <!doctype html> <title>Log in</title>",
-            ),
-            ("application/json", "  ", "the answer is empty"),
-            ("application/json", "[[[[[1]]]]]", "the answer is nested deeper than 4 (`depth-max`)"),
-        ] {
-            assert_eq!(check(None, content_type, body), Err(error.into()));
-        }
-        assert!(
-            check(None, "application/json", r#"["[[[[[[[[", "\"[[[[["]"#).is_ok(),
-            "brackets in strings do not nest"
-        );
-        assert!(check(Some(Kind::Ndjson), "", "{\"a\":1}\n{\"a\"").is_err());
-    }
-}
+mod tests;

@@ -20,7 +20,7 @@ pub struct Definition {
     pub key: Option<Expr>,
     pub ignore: Vec<Expr>,
     pub unordered: Vec<Expr>,
-    pub decoder: Option<decode::Kind>,
+    pub decoder: Option<decode::Decoder>,
     pub depth_max: usize,
 }
 
@@ -112,7 +112,7 @@ impl Definition {
             // A list may be without records; a document is there, or `absent` says which status means that it is not.
             return if self.items.is_some() { Ok(Vec::new()) } else { Err(decode::Error::Empty.into()) };
         }
-        let document = decode::decode(self.decoder, page, self.depth_max)?;
+        let document = decode::decode(self.decoder.as_ref(), page, self.depth_max)?;
         let raw = |text: &str| Raw { text: text.to_owned(), hash: Hash::of(text.as_bytes()) };
         let whole = || std::str::from_utf8(&document).map(str::trim).unwrap_or_default();
         let Some(items) = &self.items else {

@@ -85,11 +85,11 @@ impl Source {
     }
 
     /// The decoder that the file names.
-    pub fn decoder(&self) -> Option<crate::decode::Kind> {
+    pub fn decoder(&self) -> Option<crate::decode::Decoder> {
         match self {
-            Self::Http(source) => source.decode,
+            Self::Http(source) => source.decode.clone(),
             Self::Websocket(_) => None,
-            Self::Command(source) => source.decode,
+            Self::Command(source) => source.decode.clone(),
         }
     }
 

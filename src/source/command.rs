@@ -40,7 +40,7 @@ pub struct Source {
     env: Vec<(String, Value)>,
     timeout: Duration,
     size_max: u64,
-    pub decode: Option<decode::Kind>,
+    pub decode: Option<decode::Decoder>,
 }
 
 impl Source {

@@ -46,7 +46,7 @@ pub struct Source {
     pub(super) query: Vec<(String, Value)>,
     pub(super) body: Body,
     pub(super) pages: Option<Pages>,
-    pub decode: Option<decode::Kind>,
+    pub decode: Option<decode::Decoder>,
     pub(super) accept: Vec<u16>,
     pub(super) fail: Option<Expr>,
     pub(super) retry: Option<Expr>,

@@ -1,6 +1,8 @@
 //! `source.soap`: one call of a SOAP 1.1 or 1.2 service. `body` is what stands in the envelope's Body, or a whole envelope;
 //! the answer is read as XML. A Fault is an error, whatever the status.
 
+use std::collections::BTreeSet;
+
 use reqwest::{
     Method,
     header::{HeaderMap, HeaderName, HeaderValue},
@@ -12,7 +14,7 @@ use super::{
     transport::{HTTP, Transport, fixed_origin, read_url},
 };
 use crate::{
-    decode,
+    decode::{self, Decoder},
     settings::{Table, value::Value},
 };
 
@@ -53,13 +55,14 @@ pub fn read(mut table: Table<'_>) -> Option<Source> {
     let versions = [("1.1", Version::V11), ("1.2", Version::V12)];
     let version = table.take("version").map_or(Some(Version::V11), |i| i.word(&versions));
     let body = table.require("body", "body = '<GetOrders xmlns=\"urn:example\"/>'").and_then(|i| i.value());
-    let lists = table.take("lists").map(|i| i.items().map(|all| all.iter().filter_map(|i| i.string()).collect()));
+    let lists = table
+        .take("lists")
+        .map_or(Some(BTreeSet::new()), |i| i.items()?.iter().map(|i| i.string().map(str::to_owned)).collect());
     let decode = table.take("decode").map(|i| decode::read(&i));
     let fail = table.take("fail").map(|i| i.expr());
     let transport = Transport::read(&mut table, "headers");
     table.finish();
     let url = url?;
-    let _lists: Vec<&str> = lists.unwrap_or(Some(Vec::new()))?;
     Some(Source {
         origin: fixed_origin(&url),
         url,
@@ -67,7 +70,7 @@ pub fn read(mut table: Table<'_>) -> Option<Source> {
         query: Vec::new(),
         body: Body::Soap(Envelope { version: version?, action: action?.to_owned(), body: body? }),
         pages: None,
-        decode: decode.map_or(Some(None), |d| d.map(Some))?,
+        decode: decode.unwrap_or_else(|| lists.map(Decoder::xml)).map(Some)?,
         accept: vec![200],
         fail: fail.map_or(Some(None), |f| f.map(Some))?,
         retry: None,

@@ -309,7 +309,8 @@ pub(super) fn read_json<T>(
     page: &Page,
     read: impl FnOnce(&[u8]) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let document = decode::decode(source.decode, page, source.transport.depth_max).map_err(ErrorKind::Decode)?;
+    let document =
+        decode::decode(source.decode.as_ref(), page, source.transport.depth_max).map_err(ErrorKind::Decode)?;
     read(&document).map_err(|error| {
         let whole = serde_json::from_slice::<serde::de::IgnoredAny>(&document);
         whole.err().map_or(error, |e| ErrorKind::Decode(decode::malformed(&e, &document)).into())

@@ -1,0 +1,449 @@
+//! RSS 0.9x to 2.0, RSS 1.0, Atom and JSON Feed as one shape: `{ title, link, entries: [...] }`.
+//!
+//! What a feed leaves out is null, and nothing is made up that another fetch would make up otherwise: an entry without
+//! an id is known by its link, else by a hash of its title and date.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use feed_rs::{
+    model::{self, Person},
+    parser,
+};
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+use url::Url;
+
+use super::{
+    Declared, Error, Input, Out, check_depth, malformed_text,
+    xml::{Entities, Piece, Scan},
+};
+use crate::model::Hash;
+
+const FEED: &str = "a feed";
+
+/// Namespaces of podcasts and media, whose elements are no part of the shape. They are renamed before feed-rs sees
+/// them: it panics on some numbers in them.
+const NAMESPACES_UNUSED: [&str; 3] = [
+    "http://search.yahoo.com/mrss/",
+    "http://www.itunes.com/dtds/podcast-1.0.dtd",
+    "https://podcastindex.org/namespace/1.0",
+];
+
+/// Whether XML of this root, without its prefix, is a feed.
+pub(super) fn is_root(name: &str) -> bool {
+    matches!(name, "rss" | "feed" | "RDF")
+}
+
+/// An entry of any kind of feed.
+#[derive(Default)]
+struct Entry {
+    id: Option<String>,
+    title: Option<String>,
+    link: Option<String>,
+    summary: Option<String>,
+    content: Option<String>,
+    published: Option<String>,
+    updated: Option<String>,
+    authors: Vec<String>,
+    categories: Vec<String>,
+}
+
+pub(super) fn decode(input: &Input<'_, '_>) -> Result<Vec<u8>, Error> {
+    let text = input.text(Declared::Xml, FEED)?;
+    if text.trim().is_empty() {
+        return Err(Error::Empty);
+    }
+    input.refuse_html(&text, FEED, &["<!doctype html", "<html"])?;
+    // The page's URL may be no more than its origin where the file keeps the rest secret.
+    let base = Url::parse(&input.page.url).ok();
+    let mut out = input.out(FEED);
+    if text.trim_start().starts_with('{') {
+        json_feed(&text, base.as_ref(), input.depth_max, &mut out)?;
+    } else {
+        xml_feed(&text, base.as_ref(), input.depth_max, &mut out)?;
+    }
+    out.finish()
+}
+
+fn xml_feed(text: &str, base: Option<&Url>, depth_max: usize, out: &mut Out) -> Result<(), Error> {
+    let text_checked = checked(text, depth_max)?;
+    let feed = parser::Builder::new()
+        .base_uri(base)
+        .sanitize_content(false)
+        // Its own generator may be random.
+        .id_generator(|_, _, _| String::new())
+        .build()
+        .parse(text_checked.as_bytes())
+        .map_err(|error| malformed_text(FEED, error.to_string(), text))?;
+    head(out, feed.title.map(|t| t.content), link(&feed.links));
+    for (at, entry) in feed.entries.into_iter().enumerate() {
+        Entry::from(entry).write(at, out)?;
+    }
+    out.raw("]}");
+    Ok(())
+}
+
+/// The feed from its root on, after a check that it is a whole document: feed-rs takes what is cut off for the end.
+fn checked(text: &str, depth_max: usize) -> Result<String, Error> {
+    let mut scan = Scan::new(text, FEED, depth_max, Entities::Kept);
+    let mut out = String::with_capacity(text.len());
+    let mut from = 0;
+    let mut begun = false;
+    while let Some(piece) = scan.next()? {
+        let at = scan.at();
+        if let Piece::Start(name, tag) = piece {
+            // Before the root stand the declaration, of a charset that is no more, and comments.
+            let begin =
+                if begun { from } else { text.get(..at).and_then(|t| t.rfind(&format!("<{name}"))).unwrap_or(from) };
+            let mut written = text.get(begin..at).unwrap_or_default().to_owned();
+            let mut version = None;
+            for attribute in tag.attributes() {
+                let attribute = attribute.map_err(|e| scan.fail(begin, &e.to_string()))?;
+                let (key, value) = (attribute.key.0, attribute.value.as_ref());
+                if key.starts_with("xmlns") && NAMESPACES_UNUSED.contains(&value) {
+                    written = written.replace(value, "urn:bellpull:unused");
+                }
+                if key == "version" {
+                    version = Some(value.to_owned());
+                }
+            }
+            if !begun && name == "rss" {
+                written = versioned(&written, version.as_deref());
+            }
+            begun = true;
+            out.push_str(&written);
+        } else {
+            out.push_str(text.get(from..at).unwrap_or_default());
+        }
+        from = at;
+    }
+    Ok(out)
+}
+
+/// The tag of `<rss>` with a version that feed-rs knows: it refuses 0.93 and 0.94, and a feed without one.
+fn versioned(tag: &str, version: Option<&str>) -> String {
+    match version {
+        Some("2.0" | "0.91" | "0.92") => tag.to_owned(),
+        Some(other) => {
+            let quoted = |mark: char| format!("{mark}{other}{mark}");
+            tag.replace(&quoted('"'), "\"2.0\"").replace(&quoted('\''), "\"2.0\"")
+        }
+        None => tag.replacen("<rss", "<rss version=\"2.0\"", 1),
+    }
+}
+
+/// The link to what a feed or an entry is about; others lead to itself, to comments or to files.
+fn link(links: &[model::Link]) -> Option<String> {
+    let about = |link: &&model::Link| link.target.is_none() && link.rel.as_deref().is_none_or(|rel| rel == "alternate");
+    links.iter().find(about).map(|link| link.href.clone())
+}
+
+fn time(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+}
+
+impl From<model::Entry> for Entry {
+    fn from(entry: model::Entry) -> Self {
+        let name = |person: Person| person.name.filter(|n| !n.is_empty()).or(person.email);
+        Self {
+            id: Some(entry.id),
+            link: link(&entry.links),
+            title: entry.title.map(|t| t.content),
+            summary: entry.summary.map(|t| t.content),
+            content: entry.content.and_then(|c| c.body),
+            published: entry.published.map(time),
+            updated: entry.updated.map(time),
+            authors: entry.authors.into_iter().filter_map(name).collect(),
+            categories: entry.categories.into_iter().map(|c| c.term).collect(),
+        }
+    }
+}
+
+fn head(out: &mut Out, title: Option<String>, link: Option<String>) {
+    out.raw("{\"title\":");
+    out.string_or_null(title.as_deref());
+    out.raw(",\"link\":");
+    out.string_or_null(link.as_deref());
+    out.raw(",\"entries\":[");
+}
+
+impl Entry {
+    fn id(&self) -> String {
+        let given = [&self.id, &self.link].into_iter().flatten().map(|text| text.trim()).find(|text| !text.is_empty());
+        given.map(str::to_owned).unwrap_or_else(|| {
+            let (named, told) = ([&self.title, &self.published], [&self.summary, &self.content]);
+            let parts = if named.iter().any(|part| part.is_some()) { named } else { told };
+            Hash::of(json!(parts).to_string().as_bytes()).to_string()
+        })
+    }
+
+    fn write(&self, at: usize, out: &mut Out) -> Result<(), Error> {
+        out.raw(if at > 0 { ",{\"id\":" } else { "{\"id\":" });
+        out.string(&self.id());
+        for (name, value) in [
+            (",\"title\":", &self.title),
+            (",\"link\":", &self.link),
+            (",\"summary\":", &self.summary),
+            (",\"content\":", &self.content),
+            (",\"published\":", &self.published),
+            (",\"updated\":", &self.updated),
+        ] {
+            out.raw(name);
+            out.string_or_null(value.as_deref());
+        }
+        for (name, list) in [(",\"authors\":[", &self.authors), (",\"categories\":[", &self.categories)] {
+            out.raw(name);
+            for (at, text) in list.iter().enumerate() {
+                out.raw(if at > 0 { "," } else { "" });
+                out.string(text);
+            }
+            out.raw("]");
+        }
+        out.raw("}");
+        out.check()
+    }
+}
+
+/// JSON Feed 1.0 and 1.1. feed-rs reads it too, but resolves no links, takes no numbers for ids, and copies all authors
+/// of the feed into each entry before anything bounds it.
+#[derive(Deserialize)]
+struct JsonFeed {
+    version: String,
+    title: Option<String>,
+    home_page_url: Option<String>,
+    author: Option<JsonAuthor>,
+    authors: Option<Vec<JsonAuthor>>,
+    items: Vec<JsonItem>,
+}
+
+#[derive(Deserialize)]
+struct JsonAuthor {
+    name: Option<String>,
+    url: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct JsonItem {
+    id: Option<Json>,
+    url: Option<String>,
+    title: Option<String>,
+    content_html: Option<String>,
+    content_text: Option<String>,
+    summary: Option<String>,
+    date_published: Option<String>,
+    date_modified: Option<String>,
+    author: Option<JsonAuthor>,
+    authors: Option<Vec<JsonAuthor>>,
+    tags: Option<Vec<String>>,
+}
+
+fn json_feed(text: &str, base: Option<&Url>, depth_max: usize, out: &mut Out) -> Result<(), Error> {
+    check_depth(text.as_bytes(), depth_max)?;
+    let feed: JsonFeed = serde_json::from_str(text).map_err(|e| malformed_text(FEED, e.to_string(), text))?;
+    if !feed.version.starts_with("https://jsonfeed.org/version/1") {
+        let cause = format!("`version` is {:?}, not \"https://jsonfeed.org/version/1.1\"", feed.version);
+        return Err(malformed_text(FEED, cause, text));
+    }
+    let resolved = |link: String| match base.and_then(|base| base.join(&link).ok()) {
+        Some(url) => url.to_string(),
+        None => link,
+    };
+    head(out, feed.title, feed.home_page_url.map(resolved));
+    let authors = names(feed.author, feed.authors);
+    for (at, item) in feed.items.into_iter().enumerate() {
+        let own = names(item.author, item.authors);
+        let entry = Entry {
+            id: item.id.and_then(|id| match id {
+                Json::String(text) => Some(text),
+                Json::Number(number) => Some(number.to_string()),
+                _ => None,
+            }),
+            title: item.title,
+            link: item.url.map(resolved),
+            summary: item.summary,
+            content: item.content_html.or(item.content_text),
+            published: item.date_published.map(rfc_3339),
+            updated: item.date_modified.map(rfc_3339),
+            // An item without authors has those of the feed (JSON Feed 1.1, "authors").
+            authors: if own.is_empty() { authors.clone() } else { own },
+            categories: item.tags.unwrap_or_default(),
+        };
+        entry.write(at, out)?;
+    }
+    out.raw("]}");
+    Ok(())
+}
+
+fn names(one: Option<JsonAuthor>, list: Option<Vec<JsonAuthor>>) -> Vec<String> {
+    // `author` is 1.0's; a feed of 1.1 may have both, for old readers.
+    let all = list.unwrap_or_default();
+    let all = if all.is_empty() { one.into_iter().collect() } else { all };
+    all.into_iter().filter_map(|author| author.name.or(author.url)).collect()
+}
+
+/// A date in the one spelling of feeds here; what is no date stays as it is.
+fn rfc_3339(text: String) -> String {
+    DateTime::parse_from_rfc3339(text.trim()).map_or(text, |date| time(date.to_utc()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::check_as;
+    use expect_test::{Expect, expect};
+
+    fn check(text: &str, expect: Expect) {
+        expect.assert_eq(&check_as("feed = {}", "", text.as_bytes()));
+    }
+
+    #[test]
+    fn rss_2() {
+        check(
+            r#"<?xml version="1.0" encoding="utf-8"?>
+            <rss version="2.0" xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:content="http://purl.org/rss/1.0/modules/content/"
+              xmlns:media="http://search.yahoo.com/mrss/" xmlns:atom="http://www.w3.org/2005/Atom"><channel>
+            <title>News &amp; more</title><atom:link rel="self" href="/feed"/><link>https://example.com/</link>
+            <lastBuildDate>Mon, 23 Nov 2026 10:00:00 GMT</lastBuildDate>
+            <item><title>One</title><link>/1</link><guid isPermaLink="false">tag:1</guid><description>&lt;p&gt;Short</description>
+              <content:encoded><![CDATA[<p>Long&nbsp;one]]></content:encoded><pubDate>Sun, 22 Nov 2026 09:00:00 +0100</pubDate>
+              <dc:creator>Ann</dc:creator><category>a</category><category>b</category>
+              <media:content duration="99999999999999999999:00:00"/></item>
+            <item><title>Two</title><link>https://example.com/2</link></item>
+            <item><title>Three</title><pubDate>Sun, 22 Nov 2026 09:00:00 GMT</pubDate></item>
+            <item><description>Four</description></item>
+            </channel></rss>"#,
+            expect![[
+                r#"{"title":"News & more","link":"https://example.com/","entries":[{"id":"tag:1","title":"One","link":"https://example.com/1","summary":"<p>Short","content":"<p>Long&nbsp;one","published":"2026-11-22T08:00:00Z","updated":"2026-11-22T08:00:00Z","authors":["Ann"],"categories":["a","b"]},{"id":"https://example.com/2","title":"Two","link":"https://example.com/2","summary":null,"content":null,"published":null,"updated":null,"authors":[],"categories":[]},{"id":"7570815c7fe9648e77e4aa8dd54ce02a","title":"Three","link":null,"summary":null,"content":null,"published":"2026-11-22T09:00:00Z","updated":"2026-11-22T09:00:00Z","authors":[],"categories":[]},{"id":"e8fd2d8db6d0aed5227018a0185ad2d2","title":null,"link":null,"summary":"Four","content":null,"published":null,"updated":null,"authors":[],"categories":[]}]}"#
+            ]],
+        );
+    }
+
+    #[test]
+    fn older_rss() {
+        for version in ["version=\"0.91\"", "version='0.92'", "version=\"0.93\"", "version='0.94'", ""] {
+            let text = format!(
+                "<rss {version}><channel><title>Old</title><link>/</link><item><title>A</title><link>/a</link></item></channel></rss>"
+            );
+            let read = check_as("feed = {}", "", text.as_bytes());
+            assert!(
+                read.contains(r#"{"id":"https://example.com/a","title":"A","link":"https://example.com/a""#),
+                "{read}"
+            );
+        }
+        check(
+            r#"<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns="http://purl.org/rss/1.0/" xmlns:dc="http://purl.org/dc/elements/1.1/">
+            <channel rdf:about="https://example.com/"><title>One</title><link>https://example.com/</link></channel>
+            <item rdf:about="https://example.com/a"><title>A</title><link>https://example.com/a</link><description>x</description>
+            <dc:date>2026-11-22T09:00:00+01:00</dc:date><dc:creator>Ann</dc:creator></item></rdf:RDF>"#,
+            expect![[
+                r#"{"title":"One","link":"https://example.com/","entries":[{"id":"https://example.com/a","title":"A","link":"https://example.com/a","summary":"x","content":null,"published":"2026-11-22T08:00:00Z","updated":null,"authors":["Ann"],"categories":[]}]}"#
+            ]],
+        );
+    }
+
+    #[test]
+    fn atom() {
+        check(
+            r#"<feed xmlns="http://www.w3.org/2005/Atom" xml:base="https://example.org/x/"><title type="html">A &lt;b&gt;</title>
+            <link rel="self" href="feed"/><link href="."/><id>urn:f</id><updated>2026-11-22T09:00:00Z</updated>
+            <entry><id>urn:1</id><title>One</title><link rel="edit" href="e"/><link href="1"/><updated>2026-11-22T09:00:00.5Z</updated>
+            <published>2026-11-21T09:00:00+01:00</published><summary>s</summary><author><name>Ann</name><email>a@example.com</email></author>
+            <author><email>b@example.com</email></author><category term="a" label="A"/>
+            <content type="xhtml"><div xmlns="http://www.w3.org/1999/xhtml"><p>x &amp; y</p></div></content></entry></feed>"#,
+            expect![[
+                r#"{"title":"A <b>","link":"https://example.org/x/","entries":[{"id":"urn:1","title":"One","link":"https://example.org/x/1","summary":"s","content":"<p>x &amp; y</p>","published":"2026-11-21T08:00:00Z","updated":"2026-11-22T09:00:00.500Z","authors":["Ann","b@example.com"],"categories":["a"]}]}"#
+            ]],
+        );
+    }
+
+    #[test]
+    fn json_feeds() {
+        check(
+            r#"{"version":"https://jsonfeed.org/version/1.1","title":"J","home_page_url":"/","authors":[{"name":"Ann"}],"items":[
+            {"id":1,"url":"a","content_html":"<p>x","content_text":"x","date_published":"2026-11-22T09:00:00+01:00","tags":["t"]},
+            {"id":"2","author":{"name":"Bob"},"summary":"s","date_modified":"yesterday"},
+            {"url":"https://example.com/3","title":"three"}]}"#,
+            expect![[
+                r#"{"title":"J","link":"https://example.com/","entries":[{"id":"1","title":null,"link":"https://example.com/data/a","summary":null,"content":"<p>x","published":"2026-11-22T08:00:00Z","updated":null,"authors":["Ann"],"categories":["t"]},{"id":"2","title":null,"link":null,"summary":"s","content":null,"published":null,"updated":"yesterday","authors":["Bob"],"categories":[]},{"id":"https://example.com/3","title":"three","link":"https://example.com/3","summary":null,"content":null,"published":null,"updated":null,"authors":["Ann"],"categories":[]}]}"#
+            ]],
+        );
+        check(
+            "{\"version\":\"https://jsonfeed.org/version/2\",\"items\":[]}",
+            expect![[
+                r#"error: the answer is not a feed: `version` is "https://jsonfeed.org/version/2", not "https://jsonfeed.org/version/1.1"; it begins: {"version":"https://jsonfeed.org/version/2","items":[]}"#
+            ]],
+        );
+        check(
+            "{\"version\":\"https://jsonfeed.org/version/1\"}",
+            expect![[
+                r#"error: the answer is not a feed: missing field `items` at line 1 column 44; it begins: {"version":"https://jsonfeed.org/version/1"}"#
+            ]],
+        );
+    }
+
+    #[test]
+    fn what_is_refused() {
+        check("", expect!["error: the answer is empty"]);
+        check(
+            "<a/>",
+            expect!["error: the answer is not a feed: unable to parse feed: no root element; it begins: <a/>"],
+        );
+        check(
+            "<rss version='2.0'></rss>",
+            expect![
+                "error: the answer is not a feed: unable to parse feed: no root element; it begins: <rss version='2.0'></rss>"
+            ],
+        );
+        // A feed that is cut off would look like one of fewer entries.
+        check(
+            "<rss version='2.0'><channel><item><title>A</title></item>\n<item><ti",
+            expect![
+                "error: the answer is not a feed: line 2: syntax error: tag not closed: `>` not found before end of input; it begins: <rss version='2.0'><channel><item><title>A</title></item> <item><ti"
+            ],
+        );
+        check(
+            "<!DOCTYPE rss [<!ENTITY x SYSTEM 'file:///etc/passwd'>]>\n<rss version='2.0'><channel><title>&x;</title></channel></rss>",
+            expect![
+                "error: the answer is not a feed: line 1: it has a DOCTYPE, and documents with one are refused; it begins: <!DOCTYPE rss [<!ENTITY x SYSTEM 'file:///etc/passwd'>]> <rss version='2.0'><cha"
+            ],
+        );
+        check(
+            "<HTML><title>Log in</title>",
+            expect![
+                "error: the answer is HTML (no content type), not a feed: a login or an error page? It begins: <HTML><title>Log in</title>"
+            ],
+        );
+        check(
+            &format!("<rss version='2.0'><channel>{}", "<a>".repeat(100_000)),
+            expect!["error: the answer is nested deeper than 8 (`depth-max`)"],
+        );
+        check(
+            &format!("{{\"items\":{}", "[".repeat(100_000)),
+            expect!["error: the answer is nested deeper than 8 (`depth-max`)"],
+        );
+    }
+
+    /// All authors of a feed in each of its entries: bytes that are named once and written many times.
+    #[test]
+    fn a_small_feed_does_not_become_a_large_document() {
+        let (author, item) = ("{\"name\":\"an author of many entries\"}", "{\"id\":1}");
+        let text = format!(
+            "{{\"version\":\"https://jsonfeed.org/version/1.1\",\"authors\":[{}],\"items\":[{}]}}",
+            vec![author; 2_000].join(","),
+            vec![item; 2_000].join(",")
+        );
+        check(
+            &text,
+            expect![
+                "error: the answer (a feed) has more than 1785120 bytes as JSON: it repeats its names or texts too often"
+            ],
+        );
+    }
+
+    #[test]
+    fn a_feed_is_read_the_same_twice() {
+        let text =
+            "<rss version='2.0'><channel><item><title>A</title></item><item><title>B</title></item></channel></rss>";
+        let read = || check_as("feed = {}", "", text.as_bytes());
+        assert_eq!(read(), read());
+        assert!(!read().contains("\"id\":\"\""));
+    }
+}
