@@ -5,6 +5,7 @@
 pub mod auth;
 pub mod command;
 pub mod graphql;
+pub mod grpc;
 pub mod http;
 pub mod page;
 pub mod soap;
@@ -15,6 +16,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use auth::vault::Vault;
 use futures_util::future::BoxFuture;
+use prost_reflect::MethodDescriptor;
 use serde_json::{Value as Json, json};
 
 use crate::{
@@ -34,16 +36,13 @@ pub enum Source {
     Http(Arc<http::Source>),
     Websocket(Arc<websocket::Source>),
     Command(Arc<command::Source>),
+    Grpc(Arc<grpc::Source>),
 }
-
-/// Kinds of later versions, refused by name.
-const NOT_YET: &[&str] = &["grpc"];
 
 impl Source {
     /// Reads `[bridge.NAME.source.KIND]`.
     pub fn read(mut table: Table<'_>) -> Option<Self> {
-        table.not_yet(NOT_YET);
-        let kind = table.take_kind(&["http", "graphql", "soap", "websocket", "command"]);
+        let kind = table.take_kind(&["http", "graphql", "soap", "grpc", "websocket", "command"]);
         table.finish();
         let (kind, item) = kind?;
         let table = item.table()?;
@@ -52,6 +51,7 @@ impl Source {
             "graphql" => over_http(graphql::read(table)),
             "soap" => over_http(soap::read(table)),
             "command" => command::Source::read(table).map(|source| Self::Command(Arc::new(source))),
+            "grpc" => grpc::Source::read(table).map(|source| Self::Grpc(Arc::new(source))),
             "websocket" => websocket::Source::read(table).map(|source| Self::Websocket(Arc::new(source))),
             _ => over_http(http::Source::read(table)),
         }
@@ -63,6 +63,7 @@ impl Source {
             Self::Http(source) => source.fetch(ask).await,
             Self::Websocket(source) => source.fetch(ask).await,
             Self::Command(source) => source.fetch(ask).await,
+            Self::Grpc(source) => source.fetch(ask).await,
         }
     }
 
@@ -72,6 +73,7 @@ impl Source {
             Self::Http(source) => source.definition(),
             Self::Websocket(source) => source.definition(),
             Self::Command(source) => source.definition(),
+            Self::Grpc(source) => source.definition(),
         }
     }
 
@@ -81,6 +83,7 @@ impl Source {
             Self::Http(source) => source.transport.depth_max,
             Self::Websocket(source) => source.transport.depth_max,
             Self::Command(_) => command::DEPTH_MAX,
+            Self::Grpc(source) => source.transport.depth_max,
         }
     }
 
@@ -88,7 +91,7 @@ impl Source {
     pub fn decoder(&self) -> Option<crate::decode::Decoder> {
         match self {
             Self::Http(source) => source.decode.clone(),
-            Self::Websocket(_) => None,
+            Self::Websocket(_) | Self::Grpc(_) => None,
             Self::Command(source) => source.decode.clone(),
         }
     }
@@ -97,6 +100,7 @@ impl Source {
     pub fn origin(&self) -> Option<&str> {
         match self {
             Self::Http(source) => source.origin.as_deref(),
+            Self::Grpc(source) => source.origin.as_deref(),
             // Its polls only look into a buffer.
             Self::Websocket(_) | Self::Command(_) => None,
         }
@@ -106,6 +110,7 @@ impl Source {
     pub fn rate(&self) -> Option<Rate> {
         match self {
             Self::Http(source) => source.transport.rate,
+            Self::Grpc(source) => source.transport.rate,
             Self::Websocket(_) | Self::Command(_) => None,
         }
     }
@@ -114,7 +119,7 @@ impl Source {
     pub fn every(&self) -> Option<Duration> {
         match self {
             Self::Websocket(_) => Some(websocket::EVERY),
-            Self::Http(_) | Self::Command(_) => None,
+            Self::Http(_) | Self::Command(_) | Self::Grpc(_) => None,
         }
     }
 
@@ -128,7 +133,7 @@ impl Source {
         match self {
             Self::Http(source) => source.shows_all(),
             Self::Websocket(_) => false,
-            Self::Command(_) => true,
+            Self::Command(_) | Self::Grpc(_) => true,
         }
     }
 
@@ -138,6 +143,7 @@ impl Source {
             Self::Http(source) => source.redact(message),
             Self::Websocket(source) => source.redact(message),
             Self::Command(source) => source.redact(message),
+            Self::Grpc(source) => source.redact(message),
         }
     }
 
@@ -147,6 +153,7 @@ impl Source {
             Self::Http(source) => source.describe(),
             Self::Websocket(source) => source.describe(),
             Self::Command(source) => source.describe(),
+            Self::Grpc(source) => source.describe(),
         }
     }
 }
@@ -233,6 +240,8 @@ impl Answer {
 #[derive(Debug, Default)]
 pub struct Memo {
     pages: BTreeMap<Hash, Known>,
+    /// The gRPC method that the server described.
+    method: Option<MethodDescriptor>,
     /// The connection of a source that stays connected.
     live: websocket::Live,
 }
@@ -314,6 +323,8 @@ pub enum ErrorKind {
     UsedUp { origin: String, wait: Duration },
     #[error("the job at {origin} failed (`job.failed`): {message}")]
     Job { origin: String, message: String },
+    #[error("{origin} answered with the gRPC status {}: {message}", format!("{code:?}"))]
+    Grpc { origin: String, code: tonic::Code, message: String },
     #[error("the program {program}: {why}")]
     Command { program: String, why: String },
     #[error("the connection to {origin} ended: {why}")]
@@ -334,7 +345,11 @@ impl Error {
     /// How soon another attempt makes sense.
     pub fn failure_kind(&self) -> FailureKind {
         match self.kind {
-            ErrorKind::Status { status: 401 | 403, .. } => FailureKind::Refused,
+            ErrorKind::Status { status: 401 | 403, .. }
+            | ErrorKind::Fault { status: 401 | 403, .. }
+            | ErrorKind::Grpc { code: tonic::Code::Unauthenticated | tonic::Code::PermissionDenied, .. } => {
+                FailureKind::Refused
+            }
             _ => FailureKind::Transient,
         }
     }

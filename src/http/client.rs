@@ -190,6 +190,22 @@ impl Client {
         timeout(within, switch).await.map_err(|_| Error::Timeout { origin: from.clone(), after: within })?
     }
 
+    /// Sends a request whose answer is read by the caller, with its trailers. The caller's deadline bounds it.
+    pub async fn stream(
+        &self,
+        url: Url,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<http::Response<reqwest::Body>, Error> {
+        let from = origin(&url);
+        self.shared.egress.judge_literal(&url)?;
+        let mut wire = reqwest::Request::new(reqwest::Method::POST, url);
+        *wire.headers_mut() = headers;
+        *wire.body_mut() = Some(body.into());
+        let response = self.client.execute(wire).await.map_err(|e| classify(&e, &from))?;
+        Ok(response.into())
+    }
+
     async fn exchange(
         &self,
         request: Request,
