@@ -29,6 +29,7 @@ mod graphql;
 mod websocket;
 mod command;
 mod fan;
+mod grpc;
 mod bad_input;
 mod deliver;
 mod hold;
