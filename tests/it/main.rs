@@ -25,6 +25,7 @@ mod readme;
 mod ledger;
 mod poll;
 mod bad_input;
+mod decode;
 mod deliver;
 mod hold;
 mod schedule_run;
