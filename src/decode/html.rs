@@ -26,6 +26,9 @@ const NODES_MAX: usize = 1 << 20;
 const NODES_MAX_BESIDE: usize = 50_000;
 /// Attributes of one tag; the parser compares each with all others.
 const ATTRIBUTES_MAX: usize = 512;
+/// Elements that are looked at for fields, all together: where the selected elements are within each other, each looks
+/// through those below it again. It takes some seconds.
+const VISITS_MAX: usize = 1 << 26;
 /// What is parsed between two looks at the tree.
 const PIECE_BYTES: usize = 1024;
 
@@ -74,7 +77,8 @@ impl Css {
     }
 
     fn looks_beside(&self) -> bool {
-        self.text.contains('~') || self.text.contains(":has")
+        // `[class~=a]` looks at the element alone.
+        self.text.replace("~=", "").contains('~') || self.text.contains(":has")
     }
 }
 
@@ -128,8 +132,15 @@ pub(super) fn decode(options: &Options, input: &Input<'_, '_>) -> Result<Vec<u8>
     }
     let page = parse(&text, options.nodes_max()).map_err(|cause| malformed_text(HTML, cause, &text))?;
     let mut out = input.out(HTML);
+    let searched = options.fields.iter().filter(|(_, field)| field.within.is_some()).count();
+    let mut visits = 0usize;
     out.raw("[");
     for (number, element) in page.select(&options.select.compiled).enumerate() {
+        visits = visits.saturating_add(element.descendants().count().saturating_mul(searched));
+        if visits > VISITS_MAX {
+            let cause = "the fields take too long to look for: let `select` find smaller elements".to_owned();
+            return Err(malformed_text(HTML, cause, &text));
+        }
         for (at, (name, field)) in options.fields.iter().enumerate() {
             out.raw(match (number, at) {
                 (0, 0) => "{",
@@ -466,6 +477,21 @@ mod tests {
                 "error: the answer (HTML) has more than 1868576 bytes as JSON: it repeats its names or texts too often"
             ],
         );
+    }
+
+    /// Each selected element is looked through for each field: the outer ones for all that is in the inner ones.
+    #[test]
+    fn fields_that_take_too_long() {
+        let text = "<p></p>".repeat(20_000);
+        let fields = |n: usize| -> String { (0..n).map(|n| format!("f{n} = \"h2\",")).collect() };
+        check(
+            &format!(r#"select = "body", fields = {{ {} }}"#, fields(4_000)),
+            &text,
+            expect![
+                "error: the answer is not HTML: the fields take too long to look for: let `select` find smaller elements; it begins: <p></p><p></p><p></p><p></p><p></p><p></p><p></p><p></p><p></p><p></p><p></p><p>"
+            ],
+        );
+        assert!(read(&format!(r#"select = "p", fields = {{ {} }}"#, fields(4)), &text).starts_with('['));
     }
 
     #[test]
