@@ -3,11 +3,14 @@
 //! What a feed leaves out is null, and nothing is made up that another fetch would make up otherwise: an entry without
 //! an id is known by its link, else by a hash of its title and date.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, SecondsFormat, Utc};
 use feed_rs::{
     model::{self, Person},
     parser,
 };
+use quick_xml::events::BytesStart;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use url::Url;
@@ -27,6 +30,10 @@ const NAMESPACES_UNUSED: [&str; 3] = [
     "http://www.itunes.com/dtds/podcast-1.0.dtd",
     "https://podcastindex.org/namespace/1.0",
 ];
+
+/// Those whose elements are read.
+const NAMESPACE_RSS: &str = "http://purl.org/rss/1.0/";
+const NAMESPACE_ATOM: &str = "http://www.w3.org/2005/Atom";
 
 /// Whether XML of this root, without its prefix, is a feed.
 pub(super) fn is_root(name: &str) -> bool {
@@ -65,15 +72,23 @@ pub(super) fn decode(input: &Input<'_, '_>) -> Result<Vec<u8>, Error> {
 }
 
 fn xml_feed(text: &str, base: Option<&Url>, depth_max: usize, out: &mut Out) -> Result<(), Error> {
-    let text_checked = checked(text, depth_max)?;
+    let (checked, entries) = checked(text, depth_max)?;
     let feed = parser::Builder::new()
         .base_uri(base)
         .sanitize_content(false)
         // Its own generator may be random.
         .id_generator(|_, _, _| String::new())
         .build()
-        .parse(text_checked.as_bytes())
+        .parse(checked.as_bytes())
         .map_err(|error| malformed_text(FEED, error.to_string(), text))?;
+    if feed.entries.len() < entries {
+        // What feed-rs passes over would look deleted.
+        let cause = format!(
+            "{} of its {entries} entries cannot be read: of RSS 1.0 without a link, in a second channel, or in an unknown namespace",
+            entries - feed.entries.len()
+        );
+        return Err(malformed_text(FEED, cause, text));
+    }
     head(out, feed.title.map(|t| t.content), link(&feed.links));
     for (at, entry) in feed.entries.into_iter().enumerate() {
         Entry::from(entry).write(at, out)?;
@@ -82,41 +97,52 @@ fn xml_feed(text: &str, base: Option<&Url>, depth_max: usize, out: &mut Out) -> 
     Ok(())
 }
 
-/// The feed from its root on, after a check that it is a whole document: feed-rs takes what is cut off for the end.
-fn checked(text: &str, depth_max: usize) -> Result<String, Error> {
+/// The feed from its root on, and how many entries it has, after a check that it is a whole document: feed-rs takes
+/// what is cut off for the end.
+fn checked(text: &str, depth_max: usize) -> Result<(String, usize), Error> {
     let mut scan = Scan::new(text, FEED, depth_max, Entities::Kept);
-    let mut out = String::with_capacity(text.len());
-    let mut from = 0;
-    let mut begun = false;
+    let (mut out, mut entries) = (String::with_capacity(text.len()), 0);
     while let Some(piece) = scan.next()? {
-        let at = scan.at();
-        if let Piece::Start(name, tag) = piece {
-            // Before the root stand the declaration, of a charset that is no more, and comments.
-            let begin =
-                if begun { from } else { text.get(..at).and_then(|t| t.rfind(&format!("<{name}"))).unwrap_or(from) };
-            let mut written = text.get(begin..at).unwrap_or_default().to_owned();
-            let mut version = None;
-            for attribute in tag.attributes() {
-                let attribute = attribute.map_err(|e| scan.fail(begin, &e.to_string()))?;
-                let (key, value) = (attribute.key.0, attribute.value.as_ref());
-                if key.starts_with("xmlns") && NAMESPACES_UNUSED.contains(&value) {
-                    written = written.replace(value, "urn:bellpull:unused");
-                }
-                if key == "version" {
-                    version = Some(value.to_owned());
-                }
+        match piece {
+            Piece::Start(name, tag) => {
+                entries += usize::from(is_entry(scan.open()));
+                out.push_str(&known(&tag, name, &scan, out.is_empty())?);
             }
-            if !begun && name == "rss" {
-                written = versioned(&written, version.as_deref());
-            }
-            begun = true;
-            out.push_str(&written);
-        } else {
-            out.push_str(text.get(from..at).unwrap_or_default());
+            // The end of an element without content is not written.
+            Piece::Text(_) | Piece::End => out.push_str(scan.written()),
         }
-        from = at;
     }
-    Ok(out)
+    Ok((out, entries))
+}
+
+/// Whether the innermost of these elements is an entry. Of a foreign namespace it is none.
+fn is_entry(open: &[&str]) -> bool {
+    match open {
+        ["rss", "channel", "item"] | ["rss" | "rdf:RDF" | "RDF", "item"] | ["entry"] => true,
+        [feed, entry] => entry.strip_suffix("entry").is_some_and(|prefix| feed.strip_suffix("feed") == Some(prefix)),
+        _ => false,
+    }
+}
+
+/// A start tag in words that feed-rs knows.
+fn known<'a>(tag: &BytesStart<'_>, name: &str, scan: &Scan<'a>, is_root: bool) -> Result<Cow<'a, str>, Error> {
+    let mut written = Cow::Borrowed(scan.written());
+    let mut version = None;
+    for attribute in tag.attributes() {
+        let attribute = attribute.map_err(|e| scan.wrong(&e.to_string()))?;
+        let (key, value) = (attribute.key.0, attribute.value.as_ref());
+        if key == "xmlns" && is_root && !value.is_empty() {
+            // Older versions, and some versions of RSS 2.0, have namespaces of their own.
+            let namespace = if name == "feed" || name == "entry" { NAMESPACE_ATOM } else { NAMESPACE_RSS };
+            written = written.replacen(value, namespace, 1).into();
+        } else if key.starts_with("xmlns") && NAMESPACES_UNUSED.contains(&value) {
+            written = written.replace(value, "urn:bellpull:unused").into();
+        }
+        if key == "version" {
+            version = Some(value.to_owned());
+        }
+    }
+    Ok(if is_root && name == "rss" { versioned(&written, version.as_deref()).into() } else { written })
 }
 
 /// The tag of `<rss>` with a version that feed-rs knows: it refuses 0.93 and 0.94, and a feed without one.
@@ -336,6 +362,43 @@ mod tests {
             expect![[
                 r#"{"title":"One","link":"https://example.com/","entries":[{"id":"https://example.com/a","title":"A","link":"https://example.com/a","summary":"x","content":null,"published":"2026-11-22T08:00:00Z","updated":null,"authors":["Ann"],"categories":[]}]}"#
             ]],
+        );
+    }
+
+    #[test]
+    fn namespaces_of_other_versions() {
+        for text in [
+            "<rss version='2.0' xmlns='http://backend.userland.com/rss2'><channel><item><title>A</title></item></channel></rss>",
+            "<rdf:RDF xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#' xmlns='http://my.netscape.com/rdf/simple/0.9/'><item><title>A</title><link>a</link></item></rdf:RDF>",
+            "<feed version='0.3' xmlns='http://purl.org/atom/ns#'><entry><title>A</title></entry></feed>",
+            "<feed><entry><title>A</title></entry></feed>",
+            "<a:feed xmlns:a='http://www.w3.org/2005/Atom'><a:entry><a:title>A</a:title></a:entry></a:feed>",
+        ] {
+            let read = check_as("feed = {}", "", text.as_bytes());
+            assert!(read.contains(r#","title":"A","#), "{read}");
+        }
+    }
+
+    /// feed-rs passes over them, and they would look deleted.
+    #[test]
+    fn entries_that_cannot_be_read() {
+        let item = "<item><title>A</title></item>";
+        check(
+            &format!("<rss version='2.0'><channel>{item}</channel><channel>{item}</channel></rss>"),
+            expect![
+                "error: the answer is not a feed: 1 of its 2 entries cannot be read: of RSS 1.0 without a link, in a second channel, or in an unknown namespace; it begins: <rss version='2.0'><channel><item><title>A</title></item></channel><channel><ite"
+            ],
+        );
+        let xmlns = "xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#' xmlns='http://purl.org/rss/1.0/'";
+        check(
+            &format!("<rdf:RDF {xmlns}><item><link>a</link></item>{item}</rdf:RDF>"),
+            expect![
+                "error: the answer is not a feed: 1 of its 2 entries cannot be read: of RSS 1.0 without a link, in a second channel, or in an unknown namespace; it begins: <rdf:RDF xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#' xmlns='http://p"
+            ],
+        );
+        check(
+            &format!("<rss version='2.0'><channel><x>{item}</x></channel></rss>"),
+            expect![[r#"{"title":null,"link":null,"entries":[]}"#]],
         );
     }
 

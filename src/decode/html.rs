@@ -20,12 +20,15 @@ const HTML: &str = "HTML";
 
 /// Nesting of a page: browsers stop at 512 too (Blink's and WebKit's `kMaximumHTMLParserDOMTreeDepth`).
 const DEPTH_MAX: usize = 512;
-/// Elements and texts of a page: 20,000 rows of a table have fewer, and in memory they take about 200 bytes each.
-const NODES_MAX: usize = 1 << 20;
+/// Elements and texts of a page: 20,000 rows of a table have fewer, and this many take 120 MB (measured).
+const NODES_MAX: usize = 500_000;
 /// The same where a selector looks at siblings before or after (`~`) or below (`:has`), which may take the square of it.
 const NODES_MAX_BESIDE: usize = 50_000;
 /// Attributes of one tag; the parser compares each with all others.
 const ATTRIBUTES_MAX: usize = 512;
+/// Elements that are looked at for fields, all together: where the selected elements are within each other, each looks
+/// through those below it again. It takes some seconds.
+const VISITS_MAX: usize = 1 << 26;
 /// What is parsed between two looks at the tree.
 const PIECE_BYTES: usize = 1024;
 
@@ -74,7 +77,8 @@ impl Css {
     }
 
     fn looks_beside(&self) -> bool {
-        self.text.contains('~') || self.text.contains(":has")
+        // `[class~=a]` looks at the element alone.
+        self.text.replace("~=", "").contains('~') || self.text.contains(":has")
     }
 }
 
@@ -128,8 +132,15 @@ pub(super) fn decode(options: &Options, input: &Input<'_, '_>) -> Result<Vec<u8>
     }
     let page = parse(&text, options.nodes_max()).map_err(|cause| malformed_text(HTML, cause, &text))?;
     let mut out = input.out(HTML);
+    let searched = options.fields.iter().filter(|(_, field)| field.within.is_some()).count();
+    let mut visits = 0usize;
     out.raw("[");
     for (number, element) in page.select(&options.select.compiled).enumerate() {
+        visits = visits.saturating_add(element.descendants().count().saturating_mul(searched));
+        if visits > VISITS_MAX {
+            let cause = "the fields take too long to look for: let `select` find smaller elements".to_owned();
+            return Err(malformed_text(HTML, cause, &text));
+        }
         for (at, (name, field)) in options.fields.iter().enumerate() {
             out.raw(match (number, at) {
                 (0, 0) => "{",
@@ -422,10 +433,10 @@ mod tests {
     fn a_page_that_multiplies_itself() {
         let bold: String = (0..400).map(|n| format!("<b id={n}>")).collect();
         check(
-            FIELDS,
+            r#"select = "h2 ~ p", fields = { id = "@id" }"#,
             &format!("<p>{bold}{}", "<p>x".repeat(100_000)),
             expect![
-                "error: the answer is not HTML: it has more than 1048576 elements and texts; it begins: <p><b id=0><b id=1><b id=2><b id=3><b id=4><b id=5><b id=6><b id=7><b id=8><b id"
+                "error: the answer is not HTML: it has more than 50000 elements and texts; it begins: <p><b id=0><b id=1><b id=2><b id=3><b id=4><b id=5><b id=6><b id=7><b id=8><b id"
             ],
         );
     }
@@ -466,6 +477,21 @@ mod tests {
                 "error: the answer (HTML) has more than 1868576 bytes as JSON: it repeats its names or texts too often"
             ],
         );
+    }
+
+    /// Each selected element is looked through for each field: the outer ones for all that is in the inner ones.
+    #[test]
+    fn fields_that_take_too_long() {
+        let text = "<p></p>".repeat(20_000);
+        let fields = |n: usize| -> String { (0..n).map(|n| format!("f{n} = \"h2\",")).collect() };
+        check(
+            &format!(r#"select = "body", fields = {{ {} }}"#, fields(4_000)),
+            &text,
+            expect![
+                "error: the answer is not HTML: the fields take too long to look for: let `select` find smaller elements; it begins: <p></p><p></p><p></p><p></p><p></p><p></p><p></p><p></p><p></p><p></p><p></p><p>"
+            ],
+        );
+        assert!(read(&format!(r#"select = "p", fields = {{ {} }}"#, fields(4)), &text).starts_with('['));
     }
 
     #[test]

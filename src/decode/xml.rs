@@ -99,21 +99,38 @@ pub(super) struct Scan<'a> {
     entities: Entities,
     open: Vec<&'a str>,
     had_root: bool,
+    /// Where what was read last begins.
+    from: usize,
 }
 
 impl<'a> Scan<'a> {
     pub(super) fn new(text: &'a str, expected: &'static str, depth_max: usize, entities: Entities) -> Self {
         let mut reader = Reader::from_str(text);
         reader.config_mut().expand_empty_elements = true;
-        Self { reader, text, expected, depth_max, entities, open: Vec::new(), had_root: false }
+        Self { reader, text, expected, depth_max, entities, open: Vec::new(), had_root: false, from: 0 }
     }
 
-    /// The byte behind what was read last.
-    pub(super) fn at(&self) -> usize {
+    /// What was read last, as it is written.
+    pub(super) fn written(&self) -> &'a str {
+        self.text.get(self.from..self.at()).unwrap_or_default()
+    }
+
+    /// The elements that are open, the root first.
+    pub(super) fn open(&self) -> &[&'a str] {
+        &self.open
+    }
+
+    /// The byte behind it.
+    fn at(&self) -> usize {
         usize::try_from(self.reader.buffer_position()).unwrap_or(usize::MAX)
     }
 
-    pub(super) fn fail(&self, at: usize, cause: &str) -> Error {
+    /// The error of what was read last.
+    pub(super) fn wrong(&self, cause: &str) -> Error {
+        self.fail(self.from, cause)
+    }
+
+    fn fail(&self, at: usize, cause: &str) -> Error {
         malformed_text(self.expected, format!("line {}: {cause}", line(self.text, at)), self.text)
     }
 
@@ -121,6 +138,7 @@ impl<'a> Scan<'a> {
     pub(super) fn next(&mut self) -> Result<Option<Piece<'a>>, Error> {
         loop {
             let from = self.at();
+            self.from = from;
             let event = self.reader.read_event().map_err(|error| {
                 let at = usize::try_from(self.reader.error_position()).unwrap_or(from);
                 self.fail(at, &error.to_string())
@@ -215,18 +233,16 @@ pub(super) fn decode(options: &Options, input: &Input<'_, '_>) -> Result<Vec<u8>
     input.refuse_html(&text, XML, &["<!doctype html"])?;
     let mut tree = Tree { options, out: input.out(XML), open: vec![Frame::new("", 0)] };
     let mut scan = Scan::new(&text, XML, input.depth_max, Entities::Refused);
-    let mut from = 0;
     while let Some(piece) = scan.next()? {
         match piece {
             Piece::Start(name, tag) => {
                 tree.start(options.name(name).unwrap_or(name));
-                tree.attributes(&tag).map_err(|cause| scan.fail(from, &cause))?;
+                tree.attributes(&tag).map_err(|cause| scan.wrong(&cause))?;
             }
             Piece::Text(text) => tree.text(&text),
             Piece::End => tree.end()?,
         }
         tree.out.check()?;
-        from = scan.at();
     }
     tree.finish()
 }

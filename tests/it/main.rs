@@ -31,6 +31,7 @@ mod command;
 mod fan;
 mod grpc;
 mod bad_input;
+mod decode;
 mod deliver;
 mod hold;
 mod schedule_run;
