@@ -28,6 +28,8 @@ use crate::{
 /// The first wait before a failed store is opened again; it doubles.
 const REOPEN_FIRST: Duration = Duration::from_secs(1);
 const REOPEN_MAX: Duration = Duration::from_secs(60);
+/// Where refresh tokens are kept, beneath the state directory.
+pub const TOKENS: &str = "tokens";
 /// How often `STATUS=` is told anew.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 
@@ -55,7 +57,8 @@ pub async fn open_store(config: &Config) -> Result<Store, store::Error> {
 
 /// Runs until `shutdown`, or SIGTERM and SIGINT. `path` is read again on SIGHUP.
 pub async fn run(path: PathBuf, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
-    let mut daemon = Daemon { path, config: Arc::new(config), clock: Clock::system(), vault: Vault::default() };
+    let vault = Vault::new(config.daemon.state_dir.join(TOKENS));
+    let mut daemon = Daemon { path, config: Arc::new(config), clock: Clock::system(), vault };
     let signals = tokio::spawn(stop_on_signals(shutdown.clone()));
     let result = daemon.run(&shutdown).await;
     signals.abort();

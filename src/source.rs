@@ -295,7 +295,7 @@ pub enum ErrorKind {
     #[error(transparent)]
     Decode(#[from] crate::decode::Error),
     #[error(transparent)]
-    Auth(#[from] auth::Error),
+    Auth(auth::Error),
     #[error("{origin} answered {status}{}", .excerpt.as_ref().map(|e| format!(": {e}")).unwrap_or_default())]
     Status { origin: String, status: u16, excerpt: Option<String> },
     #[error("page {page} of {origin} says that it failed (`fail`): {message}")]
@@ -341,10 +341,17 @@ impl<E: Into<ErrorKind>> From<E> for Error {
     }
 }
 
+impl From<auth::Error> for Error {
+    fn from(error: auth::Error) -> Self {
+        Self { hint: error.wait(), kind: ErrorKind::Auth(error) }
+    }
+}
+
 impl Error {
     /// How soon another attempt makes sense.
     pub fn failure_kind(&self) -> FailureKind {
-        match self.kind {
+        match &self.kind {
+            ErrorKind::Auth(error) if error.is_refusal() => FailureKind::Refused,
             ErrorKind::Status { status: 401 | 403, .. }
             | ErrorKind::Fault { status: 401 | 403, .. }
             | ErrorKind::Grpc { code: tonic::Code::Unauthenticated | tonic::Code::PermissionDenied, .. } => {

@@ -241,7 +241,7 @@ async fn alone(path: &Path, store: Store, work: impl AsyncFnOnce(&Admin) -> Resu
         client,
         clock,
         budget: Budget::new(read.daemon.memory),
-        vault: Vault::default(),
+        vault: Vault::new(read.daemon.state_dir.join(crate::daemon::TOKENS)),
         endpoints: Arc::new(read.endpoints.clone()),
         deliveries: handle,
     };

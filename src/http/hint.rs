@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use reqwest::header::{AGE, CACHE_CONTROL, HeaderMap};
+use reqwest::header::{AGE, CACHE_CONTROL, HeaderMap, RETRY_AFTER};
 
 use super::retry_after;
 use crate::{model::Timestamp, schedule::HINT_MAX};
@@ -32,6 +32,14 @@ pub fn next_poll(headers: &HeaderMap) -> Option<Duration> {
 fn used_up(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let budget = Budget::read(headers, now)?;
     (budget.remaining < 1.0).then_some(budget.reset).flatten().map(|reset| reset.clamp(RESET_MIN, HINT_MAX))
+}
+
+/// Takes out what speaks of a budget that is no longer the one that counts.
+pub fn forget_budget(headers: &mut HeaderMap) {
+    let names: Vec<_> = headers.keys().filter(|name| name.as_str().contains("ratelimit")).cloned().collect();
+    for name in names.iter().chain(&[RETRY_AFTER]) {
+        headers.remove(name);
+    }
 }
 
 /// Requests that may still be sent, and the time until there are more.

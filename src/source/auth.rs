@@ -1,38 +1,50 @@
-//! Credentials of a request. A kind is one variant and its arms; several may stand side by side.
+//! Credentials of a request. A kind is one file here, or a few lines, and one line in [`Auth`] and each of its methods;
+//! several may stand side by side.
 //!
 //! They are put on each request anew: some depend on its body, its time, or a token that was fetched before.
 
+mod digest;
+mod jwt;
+mod oauth2;
+mod request;
+mod rotate;
+mod session;
+mod sigv4;
 pub mod vault;
+mod wsse;
+
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use url::Url;
 
-use super::page::At;
+use super::{
+    page::At,
+    transport::{HTTP, check_url},
+};
 use crate::{
     clock::Clock,
-    http::{Answer, Client, Request, budget::Share},
+    http::{self, Answer, Client, Request},
     settings::{Item, Table, secret::Secret, value::Value},
 };
 use vault::Vault;
 
-/// Kinds of later versions, refused by name.
-const NOT_YET: &[&str] = &["digest", "oauth2", "jwt", "session", "aws-sigv4", "rotate", "wsse"];
-
-/// What a kind may use to get hold of a token.
-pub struct With<'a> {
-    pub client: &'a Client,
-    pub clock: &'a Clock,
-    pub vault: &'a Vault,
-    /// `None`: what it fetches counts for no answer.
-    pub share: Option<&'a mut Share>,
-}
-
-/// Why no credentials could be put on a request. Holds no secret.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum Error {
-    #[error("{0}")]
-    Value(String),
-}
+/// In the order in which they are put on a request: what signs it comes last.
+const KINDS: [&str; 12] = [
+    "basic",
+    "bearer",
+    "header",
+    "headers",
+    "query",
+    "rotate",
+    "oauth2",
+    "jwt",
+    "session",
+    "wsse",
+    "digest",
+    "aws-sigv4",
+];
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Auth {
@@ -52,44 +64,88 @@ pub enum Auth {
     Headers(Vec<(HeaderName, Secret)>),
     /// Names and secret values.
     Query(Vec<(String, Secret)>),
+    Rotate(Arc<rotate::Rotate>),
+    Oauth2(Arc<oauth2::Oauth2>),
+    Jwt(Arc<jwt::Jwt>),
+    Session(Arc<session::Session>),
+    Wsse(Arc<wsse::Wsse>),
+    Digest(Arc<digest::Digest>),
+    Sigv4(Arc<sigv4::Sigv4>),
+}
+
+/// What a kind may use to get hold of a token.
+pub struct With<'a> {
+    pub client: &'a Client,
+    pub clock: &'a Clock,
+    pub vault: &'a Vault,
+}
+
+/// What was put on a request, for what its answer says of it.
+#[derive(Debug, Clone, Default)]
+pub struct Used {
+    token: Option<Secret>,
+    /// Of several credentials.
+    choice: usize,
+}
+
+/// What an answer says of the credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Learned {
+    Nothing,
+    /// The same request may fare better now: a token that was refused is forgotten, a challenge is known.
+    Again,
+    /// The budget that the answer tells is of a credential that is not used next.
+    Spare,
+}
+
+/// Why no credentials could be put on a request. Holds no secret.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    Value(String),
+    #[error("the login failed: {0}")]
+    Http(#[from] http::Error),
+    #[error("the login was refused: {origin} answered {status}: {message}")]
+    Refused { origin: String, status: u16, message: String, wait: Option<Duration> },
+    #[error("the login brought no token: of the answer of {origin}, {why}")]
+    Answer { origin: String, why: String },
+    #[error("{0}")]
+    Store(String),
+}
+
+impl Error {
+    /// How long the server wants no other login.
+    pub fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { wait, .. } => *wait,
+            _ => None,
+        }
+    }
+
+    /// Whether it will not mend itself in seconds.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { status: 400 | 401 | 403, .. })
+    }
 }
 
 impl Auth {
     /// Reads `auth.KIND`, any number of them.
     pub fn read_all(item: &Item<'_>) -> Option<Vec<Self>> {
         let mut table = item.table()?;
-        table.not_yet(NOT_YET);
         let mut all = Vec::new();
-        for kind in ["basic", "bearer", "header", "headers", "query"] {
-            if let Some(table) = table.take(kind).and_then(|item| item.table()) {
-                all.extend(Self::read(kind, table));
+        for kind in KINDS {
+            if let Some(item) = table.take(kind) {
+                all.push(item.table().and_then(|table| Self::read(kind, table)));
             }
         }
         table.finish();
-        Some(all)
+        all.into_iter().collect()
     }
 
     fn read(kind: &str, mut table: Table<'_>) -> Option<Self> {
-        let secret = |table: &mut Table<'_>, key| {
-            table.require(key, &format!("{key} = {{ env = \"TOKEN\" }}")).and_then(|i| i.secret())
-        };
         let auth = match kind {
-            "basic" => {
-                let username = table.require("username", "username = \"reader\"").and_then(|i| i.value());
-                let password = secret(&mut table, "password");
-                match (username, password) {
-                    (Some(Value::Literal(username)), Some(password)) => Some(Self::Basic { username, password }),
-                    (Some(Value::Secret(username)), Some(password)) => {
-                        Some(Self::Basic { username: username.expose().to_owned(), password })
-                    }
-                    (Some(_), _) => {
-                        table.error(format!("`username` in {} must be a string or a secret", table.title())).report();
-                        None
-                    }
-                    _ => None,
-                }
-            }
-            "bearer" => secret(&mut table, "secret").map(|secret| Self::Bearer { secret }),
+            "basic" => read_basic(&mut table),
+            "bearer" => read_secret(&mut table, "secret").map(|secret| Self::Bearer { secret }),
             "header" => {
                 let name = table.require("name", "name = \"X-Api-Key\"").and_then(|i| {
                     i.parse_text(
@@ -97,31 +153,19 @@ impl Auth {
                         "a header's name",
                     )
                 });
-                let value = secret(&mut table, "value");
+                let value = read_secret(&mut table, "value");
                 let prefix = table.take("prefix").and_then(|i| i.string()).unwrap_or_default().to_owned();
                 name.zip(value).map(|(name, value)| Self::Header { name, value, prefix })
             }
-            "headers" => {
-                let all = table.take_all().into_iter();
-                let header = |(name, place, item): (&str, _, Item<'_>)| match name.parse::<HeaderName>() {
-                    Ok(name) => Some((name, item.secret()?)),
-                    Err(_) => {
-                        item.error_at(place, format!("`{}`: {name:?} is no header name", item.path)).report();
-                        None
-                    }
-                };
-                Some(Self::Headers(all.filter_map(header).collect()))
-            }
-            _ => {
-                let named = table.take("name").and_then(|i| i.string());
-                match named {
-                    Some(name) => secret(&mut table, "value").map(|value| Self::Query(vec![(name.to_owned(), value)])),
-                    None => {
-                        let all = table.take_all().into_iter();
-                        Some(Self::Query(all.filter_map(|(name, _, i)| Some((name.to_owned(), i.secret()?))).collect()))
-                    }
-                }
-            }
+            "headers" => read_headers(&mut table),
+            "query" => read_query(&mut table),
+            "rotate" => rotate::Rotate::read(&mut table).map(|auth| Self::Rotate(auth.into())),
+            "oauth2" => oauth2::Oauth2::read(&mut table).map(|auth| Self::Oauth2(auth.into())),
+            "jwt" => jwt::Jwt::read(&mut table).map(|auth| Self::Jwt(auth.into())),
+            "session" => session::Session::read(&mut table).map(|auth| Self::Session(auth.into())),
+            "wsse" => wsse::Wsse::read(&mut table).map(|auth| Self::Wsse(auth.into())),
+            "digest" => digest::Digest::read(&mut table).map(|auth| Self::Digest(auth.into())),
+            _ => sigv4::Sigv4::read(&mut table).map(|auth| Self::Sigv4(auth.into())),
         };
         table.finish();
         auth
@@ -135,19 +179,25 @@ impl Auth {
             Self::Header { value, .. } => vec![value],
             Self::Headers(pairs) => pairs.iter().map(|(_, value)| value).collect(),
             Self::Query(pairs) => pairs.iter().map(|(_, value)| value).collect(),
+            Self::Rotate(rotate) => rotate.of.iter().flat_map(Self::secrets).collect(),
+            Self::Oauth2(oauth2) => oauth2.secrets(),
+            Self::Jwt(jwt) => jwt.secrets(),
+            Self::Session(session) => session.secrets(),
+            Self::Wsse(wsse) => vec![&wsse.password],
+            Self::Digest(digest) => vec![&digest.password],
+            Self::Sigv4(sigv4) => std::iter::once(&sigv4.secret_key).chain(&sigv4.session_token).collect(),
         }
     }
 
     /// Puts the credentials on a request.
-    pub async fn apply(&self, request: &mut Request, _with: &mut With<'_>) -> Result<(), Error> {
+    pub async fn apply(&self, request: &mut Request, with: &mut With<'_>) -> Result<Used, Error> {
+        let now = with.clock.now();
         match self {
             Self::Basic { username, password } => {
                 let pair = STANDARD.encode(format!("{username}:{}", password.expose()));
                 request.headers.insert(AUTHORIZATION, header(format!("Basic {pair}"))?);
             }
-            Self::Bearer { secret } => {
-                request.headers.insert(AUTHORIZATION, header(format!("Bearer {}", secret.expose()))?);
-            }
+            Self::Bearer { secret } => bear(secret, request)?,
             Self::Header { name, value: secret, prefix } => {
                 request.headers.insert(name.clone(), header(format!("{prefix}{}", secret.expose()))?);
             }
@@ -164,17 +214,77 @@ impl Auth {
                         .map_err(Error::Value)?;
                 }
             }
+            Self::Rotate(rotate) => {
+                let choice = rotate.choose(with).await;
+                if let Some(auth) = rotate.of.get(choice) {
+                    Box::pin(auth.apply(request, with)).await?;
+                }
+                return Ok(Used { choice, ..Used::default() });
+            }
+            Self::Oauth2(oauth2) => {
+                let token = oauth2.token(with).await?;
+                bear(&token, request)?;
+                return Ok(token.into());
+            }
+            Self::Jwt(jwt) => {
+                let token = jwt.token(with).await?;
+                bear(&token, request)?;
+                return Ok(token.into());
+            }
+            Self::Session(session) => {
+                let token = session.token(with).await?;
+                session.put(&token, request)?;
+                return Ok(token.into());
+            }
+            Self::Wsse(wsse) => wsse.put(request, now)?,
+            Self::Digest(digest) => digest.put(request, with).await?,
+            Self::Sigv4(sigv4) => sigv4.put(request, now)?,
         }
-        Ok(())
+        Ok(Used::default())
     }
 
-    /// Looks at what an answer says of the credentials. True when the same request may fare better now: a token that was
-    /// refused is forgotten, a challenge is known.
-    pub async fn learn(&self, _answer: &Answer, _with: &mut With<'_>) -> bool {
-        match self {
-            Self::Basic { .. } | Self::Bearer { .. } | Self::Header { .. } | Self::Headers(_) | Self::Query(_) => false,
-        }
+    /// Looks at what an answer says of the credentials. `tries` counts the requests before this one.
+    pub async fn learn(
+        &self,
+        sent: &Request,
+        used: &Used,
+        answer: &Answer,
+        tries: usize,
+        with: &mut With<'_>,
+    ) -> Learned {
+        let again = |yes| if yes { Learned::Again } else { Learned::Nothing };
+        let login = match self {
+            Self::Basic { .. } | Self::Bearer { .. } | Self::Header { .. } | Self::Headers(_) | Self::Query(_) => None,
+            Self::Wsse(_) | Self::Sigv4(_) => None,
+            Self::Rotate(rotate) => {
+                let spent = rotate.learn(used.choice, answer.status, &answer.headers, with).await;
+                return match answer.status {
+                    403 | 429 if spent => again(tries + 1 < rotate.of.len()),
+                    _ if spent => Learned::Spare,
+                    _ => Learned::Nothing,
+                };
+            }
+            Self::Digest(digest) => return again(tries == 0 && digest.learn(sent, answer, with).await),
+            Self::Oauth2(oauth2) => Some(oauth2.id),
+            Self::Jwt(jwt) => Some(jwt.id),
+            Self::Session(session) => Some(session.id),
+        };
+        let (Some(login), Some(token), 401) = (login, &used.token, answer.status) else { return Learned::Nothing };
+        with.vault.refused(login, token).await;
+        again(tries == 0)
     }
+}
+
+impl From<Secret> for Used {
+    fn from(token: Secret) -> Self {
+        Self { token: Some(token), choice: 0 }
+    }
+}
+
+/// RFC 6750, section 2.1.
+fn bear(token: &Secret, request: &mut Request) -> Result<(), Error> {
+    request.headers.insert(AUTHORIZATION, header(format!("Bearer {}", token.expose()))?);
+    Ok(())
 }
 
 /// A header's value that no log may show.
@@ -183,4 +293,59 @@ fn header(text: String) -> Result<HeaderValue, Error> {
         .map_err(|_| Error::Value("a credential holds a character that no header can".to_owned()))?;
     value.set_sensitive(true);
     Ok(value)
+}
+
+fn read_secret(table: &mut Table<'_>, key: &'static str) -> Option<Secret> {
+    table.require(key, &format!("{key} = {{ env = \"TOKEN\" }}")).and_then(|i| i.secret())
+}
+
+/// A name that need not be a secret, and may be one.
+fn read_text(item: &Item<'_>) -> Option<String> {
+    match item.value()? {
+        Value::Literal(text) => Some(text),
+        Value::Secret(text) => Some(text.expose().to_owned()),
+        _ => {
+            item.error(format!("`{}` must be a string or a secret", item.path)).report();
+            None
+        }
+    }
+}
+
+/// `token-url`; `Some(None)` where it may be absent and is.
+fn read_token_url(table: &mut Table<'_>, required: bool) -> Option<Option<Url>> {
+    let item = if required {
+        Some(table.require("token-url", "token-url = \"https://api.example.com/oauth/token\"")?)
+    } else {
+        table.take("token-url")
+    };
+    let Some(item) = item else { return Some(None) };
+    let text = item.string()?;
+    check_url(&item, text, HTTP).map(Some)
+}
+
+fn read_basic(table: &mut Table<'_>) -> Option<Auth> {
+    let username = table.require("username", "username = \"reader\"").and_then(|i| read_text(&i));
+    let password = read_secret(table, "password");
+    Some(Auth::Basic { username: username?, password: password? })
+}
+
+fn read_headers(table: &mut Table<'_>) -> Option<Auth> {
+    let header = |(name, place, item): (&str, _, Item<'_>)| match name.parse::<HeaderName>() {
+        Ok(name) => Some((name, item.secret()?)),
+        Err(_) => {
+            item.error_at(place, format!("`{}`: {name:?} is no header name", item.path)).report();
+            None
+        }
+    };
+    let all: Vec<_> = table.take_all().into_iter().map(header).collect();
+    all.into_iter().collect::<Option<_>>().map(Auth::Headers)
+}
+
+fn read_query(table: &mut Table<'_>) -> Option<Auth> {
+    // `name` alone names the parameter; as a table it is one itself.
+    if let Some(name) = table.take("name").and_then(|i| i.string()) {
+        return read_secret(table, "value").map(|value| Auth::Query(vec![(name.to_owned(), value)]));
+    }
+    let all: Vec<_> = table.take_all().into_iter().map(|(name, _, i)| Some((name.to_owned(), i.secret()?))).collect();
+    all.into_iter().collect::<Option<_>>().map(Auth::Query)
 }

@@ -176,9 +176,9 @@ impl Source {
         let mut headers = HeaderMap::new();
         transport.put_headers(input, &mut headers)?;
         let mut request = Request { method: Method::POST, url: target, headers, body: None };
-        let mut with = With { client: &client, clock: ask.clock, vault: ask.vault, share: Some(&mut *ask.share) };
+        let mut with = With { client: &client, clock: ask.clock, vault: ask.vault };
         for auth in &transport.auth {
-            auth.apply(&mut request, &mut with).await.map_err(ErrorKind::Auth)?;
+            auth.apply(&mut request, &mut with).await?;
         }
         let turn = client.turn(&request.url, transport.rate).await;
         let size_max = usize::try_from(transport.size_max).unwrap_or(usize::MAX);

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use quick_xml::{Reader, events::Event};
 use reqwest::{
     Method,
     header::{HeaderMap, HeaderName, HeaderValue},
@@ -116,12 +117,42 @@ impl Envelope {
 
 /// Whether the first element is an Envelope.
 fn is_envelope(body: &str) -> bool {
-    let mut reader = quick_xml::Reader::from_str(body);
+    let mut reader = Reader::from_str(body);
     loop {
         match reader.read_event() {
-            Ok(quick_xml::events::Event::Start(start)) => return start.local_name().as_ref() == "Envelope",
-            Ok(quick_xml::events::Event::Eof | quick_xml::events::Event::Empty(_)) | Err(_) => return false,
+            Ok(Event::Start(start)) => return start.local_name().as_ref() == "Envelope",
+            Ok(Event::Eof | Event::Empty(_)) | Err(_) => return false,
             Ok(_) => {}
+        }
+    }
+}
+
+/// An envelope with a block in its Header, which is made where there is none; `None` when it is no envelope.
+pub fn with_header(envelope: &str, block: &str) -> Option<String> {
+    let mut reader = Reader::from_str(envelope);
+    let mut prefix = None;
+    loop {
+        let before = usize::try_from(reader.buffer_position()).ok()?;
+        let event = reader.read_event().ok()?;
+        let after = usize::try_from(reader.buffer_position()).ok()?;
+        let (head, tail) = (envelope.get(..before)?, envelope.get(after..)?);
+        match (&event, prefix) {
+            (Event::Start(start), None) if start.local_name().as_ref() == "Envelope" => {
+                let name = envelope.get(before + 1..)?.split("Envelope").next()?;
+                prefix = Some(name);
+            }
+            (Event::Start(start), Some(_)) if start.local_name().as_ref() == "Header" => {
+                return Some(format!("{}{block}{tail}", envelope.get(..after)?));
+            }
+            (Event::Empty(empty), Some(prefix)) if empty.local_name().as_ref() == "Header" => {
+                return Some(format!("{head}<{prefix}Header>{block}</{prefix}Header>{tail}"));
+            }
+            (Event::Start(other) | Event::Empty(other), Some(prefix)) if other.local_name().as_ref() == "Body" => {
+                let body = envelope.get(before..)?;
+                return Some(format!("{head}<{prefix}Header>{block}</{prefix}Header>{body}"));
+            }
+            (Event::Start(_) | Event::Empty(_) | Event::Eof, _) => return None,
+            _ => {}
         }
     }
 }
@@ -162,6 +193,26 @@ mod tests {
         ];
         for (document, expected) in cases {
             assert_eq!(fault(document.as_bytes()).as_deref(), expected, "{document}");
+        }
+    }
+
+    #[test]
+    fn a_block_finds_the_header_of_any_envelope() {
+        let cases = [
+            (
+                "<s:Envelope xmlns:s=\"u\"><s:Header a=\"b\"><x/></s:Header><s:Body/></s:Envelope>",
+                "<s:Header a=\"b\">!<x/>",
+            ),
+            ("<?xml version=\"1.0\"?>\n<Envelope>\n <Header/>\n<Body/></Envelope>", "\n <Header>!</Header>\n<Body/>"),
+            ("<s:Envelope><s:Body>Header</s:Body></s:Envelope>", "<s:Envelope><s:Header>!</s:Header><s:Body>"),
+        ];
+        for (envelope, expected) in cases {
+            let made = with_header(envelope, "!").expect("an envelope");
+            assert!(made.contains(expected), "{made}");
+            assert_eq!(made.matches('!').count(), 1);
+        }
+        for none in ["", "<a><Header/></a>", "{}", "<Envelope><Other/></Envelope>"] {
+            assert_eq!(with_header(none, "!"), None, "{none}");
         }
     }
 

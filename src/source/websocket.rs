@@ -244,10 +244,9 @@ impl Source {
         let mut request = Request { method: Method::GET, url, headers, body: None };
         let from = origin(&request.url);
         let client = ask.client.identified(&transport.identity.with(Version::One)).map_err(ErrorKind::Request)?;
-        // A token request is small: it takes nothing from the budget of answers.
-        let mut with = With { client: &client, clock: ask.clock, vault: ask.vault, share: None };
+        let mut with = With { client: &client, clock: ask.clock, vault: ask.vault };
         for auth in &transport.auth {
-            auth.apply(&mut request, &mut with).await.map_err(ErrorKind::Auth)?;
+            auth.apply(&mut request, &mut with).await?;
         }
         let turn = client.turn(&request.url, transport.rate).await;
         let (headers, upgraded) =

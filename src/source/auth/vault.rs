@@ -1,27 +1,169 @@
-//! Tokens that were fetched: kept until they end, one for all bridges that log in the same way, and one login at a time.
+//! What logins have brought: tokens until they end, one for all bridges that log in the same way, and one login at a time.
+//!
+//! A refresh token that a server has replaced is the only key that is left: it is on disk before the token that came with it
+//! is used.
 
 use std::{
     collections::BTreeMap,
+    fmt::Write as _,
+    fs,
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
-use crate::{model::Hash, settings::secret::Secret};
+use super::Error;
+use crate::{
+    compute::compute,
+    http::hint::Budget,
+    model::{Hash, Timestamp},
+    settings::secret::Secret,
+};
 
-/// What is known of one login.
-#[derive(Debug, Default)]
-pub struct Held {
-    pub token: Option<Secret>,
-}
+/// How long others wait after a login that failed, before one of them tries again.
+const FAILED_FOR: Duration = Duration::from_secs(5);
+/// Of a token's life; a server's clock and the way there take some of it.
+const UNUSED_SHARE: u32 = 10;
+const UNUSED_MAX: Duration = Duration::from_secs(60);
 
-/// Cheap to clone; clones share the tokens.
+/// Cheap to clone; clones share what is in it.
 #[derive(Debug, Clone, Default)]
 pub struct Vault {
-    held: Arc<Mutex<BTreeMap<Hash, Arc<tokio::sync::Mutex<Held>>>>>,
+    logins: Arc<Mutex<BTreeMap<Hash, Arc<tokio::sync::Mutex<Login>>>>>,
+    /// Every token in use, so that no message tells one.
+    tokens: Arc<Mutex<BTreeMap<Hash, Secret>>>,
+    /// Where replaced refresh tokens are kept; `None`: nowhere, for tests and dry runs.
+    dir: Option<Arc<Path>>,
+}
+
+/// One login's state.
+#[derive(Debug, Default)]
+pub struct Login {
+    pub token: Option<Token>,
+    /// That replaced the file's.
+    pub refresh: Option<Secret>,
+    /// Of digest: the challenge with its count.
+    pub challenge: Option<http_auth::PasswordClient>,
+    /// Of a rotation: what is known of each credential.
+    pub budgets: BTreeMap<usize, (Budget, Timestamp)>,
+    failed: Option<(Error, Timestamp)>,
+    read: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Token {
+    pub secret: Secret,
+    /// `None`: until it is refused.
+    pub until: Option<Timestamp>,
+}
+
+impl Token {
+    /// A token that lives so long from now on.
+    pub fn new(secret: Secret, life: Option<Duration>, now: Timestamp) -> Self {
+        let used = |life: Duration| life.saturating_sub((life / UNUSED_SHARE).min(UNUSED_MAX));
+        Self { secret, until: life.map(|life| now.plus(used(life))) }
+    }
 }
 
 impl Vault {
-    /// The token of a login; who holds the lock logs in, the others wait for it.
-    pub fn of(&self, login: Hash) -> Arc<tokio::sync::Mutex<Held>> {
-        self.held.lock().expect("no thread panics with it").entry(login).or_default().clone()
+    /// With a directory for replaced refresh tokens; made when there is one.
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir: Some(dir.into()), ..Self::default() }
     }
+
+    /// A login. Who holds the lock logs in, the others wait for it.
+    pub async fn login(&self, login: Hash) -> tokio::sync::OwnedMutexGuard<Login> {
+        let found = self.logins.lock().expect("no thread panics with it").entry(login).or_default().clone();
+        found.lock_owned().await
+    }
+
+    /// The token of a login, from `fetch` where there is none that still lives.
+    pub async fn token(
+        &self,
+        id: Hash,
+        now: Timestamp,
+        fetch: impl AsyncFnOnce(&mut Login) -> Result<Token, Error>,
+    ) -> Result<Secret, Error> {
+        let mut login = self.login(id).await;
+        if let Some(token) = login.token.as_ref().filter(|token| token.until.is_none_or(|until| until > now)) {
+            return Ok(token.secret.clone());
+        }
+        if let Some((error, at)) = login.failed.as_ref().filter(|(_, at)| now < at.plus(FAILED_FOR) && now >= *at) {
+            tracing::debug!(since = %at, "the login failed a moment ago");
+            return Err(error.clone());
+        }
+        if !std::mem::replace(&mut login.read, true) {
+            login.refresh = self.stored(id).await?;
+        }
+        match fetch(&mut login).await {
+            Ok(token) => {
+                self.tokens.lock().expect("no thread panics with it").insert(id, token.secret.clone());
+                login.failed = None;
+                login.token = Some(token.clone());
+                Ok(token.secret)
+            }
+            Err(error) => {
+                login.token = None;
+                login.failed = Some((error.clone(), now));
+                Err(error)
+            }
+        }
+    }
+
+    /// A token was refused: it is forgotten, unless another has taken its place already.
+    pub async fn refused(&self, id: Hash, used: &Secret) {
+        let mut login = self.login(id).await;
+        if login.token.as_ref().is_some_and(|token| token.secret == *used) {
+            login.token = None;
+        }
+    }
+
+    /// A message without the tokens in use.
+    pub fn redact(&self, message: String) -> String {
+        let tokens = self.tokens.lock().expect("no thread panics with it");
+        super::super::transport::redact(message, tokens.values())
+    }
+
+    /// Keeps a refresh token that replaces the one before; on disk when this returns.
+    pub async fn keep(&self, id: Hash, refresh: &Secret) -> Result<(), Error> {
+        let Some(dir) = self.dir.clone() else { return Ok(()) };
+        let refresh = refresh.clone();
+        let written = compute(move || write(&dir, id, &refresh)).await;
+        let failed = |e: String| Error::Store(format!("a new refresh token could not be kept: {e}"));
+        written.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))
+    }
+
+    async fn stored(&self, id: Hash) -> Result<Option<Secret>, Error> {
+        let Some(dir) = self.dir.clone() else { return Ok(None) };
+        let read = compute(move || match fs::read_to_string(dir.join(id.to_string())) {
+            Ok(text) => Ok(Some(Secret::new(text))),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e.to_string()),
+        });
+        let failed = |e: String| Error::Store(format!("a kept refresh token could not be read: {e}"));
+        read.await.map_err(|e| failed(e.to_string()))?.map_err(failed)
+    }
+}
+
+/// A new file in the place of the old one, both durable or neither.
+fn write(dir: &Path, id: Hash, refresh: &Secret) -> std::io::Result<()> {
+    fs::create_dir_all(dir)?;
+    let (path, new) = (dir.join(id.to_string()), dir.join(format!("{id}.new")));
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(refresh.expose().as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, &path)?;
+    fs::File::open(dir)?.sync_all()
+}
+
+/// Tells logins apart: the kind, and all that it sends.
+pub fn id(kind: &str, parts: &[&str]) -> Hash {
+    let mut text = kind.to_owned();
+    for part in parts {
+        // With its length, so that no part can pass for two.
+        let _ = write!(text, " {}:{part}", part.len());
+    }
+    Hash::of(text.as_bytes())
 }

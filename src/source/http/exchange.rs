@@ -16,7 +16,10 @@ use crate::{
     decode::{self, Page},
     http::{self, Request, hint, origin},
     model::{Hash, Validators},
-    source::{Ask, Error, ErrorKind, auth::With},
+    source::{
+        Ask, Error, ErrorKind,
+        auth::{Learned, With},
+    },
 };
 
 impl Walk {
@@ -77,42 +80,43 @@ impl Walk {
     async fn send(&self, ask: &mut Ask<'_>, request: &Request) -> Result<http::Answer, Error> {
         let transport = &self.source.transport;
         let at_home = request.url.origin() == self.home.origin();
-        let mut renewed = false;
+        let mut tries = 0;
         loop {
-            let mut sent = request.clone();
+            let (mut sent, mut used) = (request.clone(), Vec::new());
             if at_home {
                 if sent.body.is_some()
                     && let Some(kind) = self.content_type.clone()
                 {
                     sent.headers.entry(CONTENT_TYPE).or_insert(kind);
                 }
-                let mut with =
-                    With { client: &self.client, clock: ask.clock, vault: ask.vault, share: Some(&mut *ask.share) };
+                let mut with = With { client: &self.client, clock: ask.clock, vault: ask.vault };
                 for auth in &transport.auth {
-                    auth.apply(&mut sent, &mut with).await.map_err(ErrorKind::Auth)?;
+                    used.push(auth.apply(&mut sent, &mut with).await?);
                 }
             } else {
                 // What the file sends to its own origin stays there.
                 sent.headers = public(&sent.headers);
             }
             let turn = self.client.turn(&sent.url, transport.rate).await;
-            let sending = self.client.send(&turn, sent, transport.timeout, transport.limit(), Some(&mut *ask.share));
+            let sending =
+                self.client.send(&turn, sent.clone(), transport.timeout, transport.limit(), Some(&mut *ask.share));
             let mut answer = sending.await.map_err(ErrorKind::Http)?;
             drop(turn);
             // Later steps and messages see the URL without the credentials of `auth.query`.
             answer.url = request.url.clone();
-            let mut learned = false;
-            if at_home {
-                let mut with =
-                    With { client: &self.client, clock: ask.clock, vault: ask.vault, share: Some(&mut *ask.share) };
-                for auth in &transport.auth {
-                    learned |= auth.learn(&answer, &mut with).await;
+            let mut again = false;
+            let mut with = With { client: &self.client, clock: ask.clock, vault: ask.vault };
+            for (auth, used) in transport.auth.iter().zip(&used) {
+                match auth.learn(&sent, used, &answer, tries, &mut with).await {
+                    Learned::Nothing => {}
+                    Learned::Again => again = true,
+                    Learned::Spare => hint::forget_budget(&mut answer.headers),
                 }
             }
-            if !learned || renewed {
+            if !again {
                 return Ok(answer);
             }
-            renewed = true;
+            tries += 1;
         }
     }
 

@@ -1,0 +1,147 @@
+//! `auth.oauth2` (RFC 6749): a token of client credentials or of a refresh token, kept to its end. A server that replaces the
+//! refresh token has taken the old one back: the new one is kept.
+
+use url::Url;
+
+use super::{Error, With, read_text, read_token_url, request, vault};
+use crate::{
+    model::Hash,
+    settings::{Table, secret::Secret},
+};
+use vault::{Login, Token};
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Oauth2 {
+    token_url: Url,
+    client_id: String,
+    client_secret: Option<Secret>,
+    scopes: Vec<String>,
+    audience: Option<String>,
+    grant: Grant,
+    /// The client's name and secret in the form instead of the header.
+    in_body: bool,
+    /// Tells it from other logins.
+    pub id: Hash,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Grant {
+    ClientCredentials,
+    RefreshToken(Secret),
+}
+
+impl Oauth2 {
+    pub fn read(table: &mut Table<'_>) -> Option<Self> {
+        let token_url = read_token_url(table, true);
+        let client_id = table.require("client-id", "client-id = \"bellpull\"").and_then(|i| read_text(&i));
+        let client_secret = table.take("client-secret").map(|i| i.secret());
+        let scopes = table
+            .take("scopes")
+            .map_or(Some(Vec::new()), |i| i.items()?.iter().map(|i| i.string().map(str::to_owned)).collect());
+        let audience = table.take("audience").map(|i| i.string().map(str::to_owned));
+        let words = [("client-credentials", false), ("refresh-token", true)];
+        let refreshes = table.take("grant").map_or(Some(false), |i| i.word(&words));
+        let in_body = table.take("client-auth").map_or(Some(false), |i| i.word(&[("basic", false), ("body", true)]));
+        let refresh = match (refreshes?, table.take("refresh-token")) {
+            (true, Some(item)) => item.secret().map(Grant::RefreshToken),
+            (false, None) => Some(Grant::ClientCredentials),
+            (true, None) => {
+                table
+                    .error(format!("`refresh-token` is missing in {}", table.title()))
+                    .missing()
+                    .help("refresh-token = { file = \"/etc/bellpull/refresh-token\" }".into())
+                    .report();
+                None
+            }
+            (false, Some(item)) => {
+                item.error(format!("`{}` needs grant = \"refresh-token\"", item.path)).report();
+                None
+            }
+        };
+        let mut oauth2 = Self {
+            token_url: token_url??,
+            client_id: client_id?,
+            client_secret: client_secret.map_or(Some(None), |s| s.map(Some))?,
+            scopes: scopes?,
+            audience: audience.map_or(Some(None), |a| a.map(Some))?,
+            grant: refresh?,
+            in_body: in_body?,
+            id: Hash::default(),
+        };
+        if oauth2.client_secret.is_none() && oauth2.grant == Grant::ClientCredentials {
+            table
+                .error(format!(
+                    "`client-secret` is missing in {}: client credentials are nothing without it",
+                    table.title()
+                ))
+                .missing()
+                .report();
+            return None;
+        }
+        oauth2.id = oauth2.identity();
+        Some(oauth2)
+    }
+
+    fn identity(&self) -> Hash {
+        let secret = self.client_secret.as_ref().map_or("", Secret::expose);
+        let refresh = match &self.grant {
+            Grant::ClientCredentials => "",
+            Grant::RefreshToken(refresh) => refresh.expose(),
+        };
+        let (scopes, audience) = (self.scopes.join(" "), self.audience.as_deref().unwrap_or_default());
+        vault::id("oauth2", &[self.token_url.as_str(), &self.client_id, secret, refresh, &scopes, audience])
+    }
+
+    pub fn secrets(&self) -> Vec<&Secret> {
+        let refresh = match &self.grant {
+            Grant::ClientCredentials => None,
+            Grant::RefreshToken(refresh) => Some(refresh),
+        };
+        self.client_secret.iter().chain(refresh).collect()
+    }
+
+    /// The access token.
+    pub async fn token(&self, with: &mut With<'_>) -> Result<Secret, Error> {
+        let (vault, now) = (with.vault.clone(), with.clock.now());
+        vault.token(self.id, now, async |login| self.fetch(login, with).await).await
+    }
+
+    async fn fetch(&self, login: &mut Login, with: &mut With<'_>) -> Result<Token, Error> {
+        let granted = match &self.grant {
+            Grant::ClientCredentials => self.ask(with, &[("grant_type", "client_credentials")]).await?,
+            Grant::RefreshToken(configured) => {
+                let refresh = login.refresh.clone().unwrap_or_else(|| configured.clone());
+                let form = [("grant_type", "refresh_token"), ("refresh_token", refresh.expose())];
+                self.ask(with, &form).await?
+            }
+        };
+        if let (Grant::RefreshToken(_), Some(new)) = (&self.grant, &granted.refresh_token) {
+            let new = Secret::new(new.clone());
+            if login.refresh.as_ref() != Some(&new) {
+                with.vault.keep(self.id, &new).await?;
+                login.refresh = Some(new);
+            }
+        }
+        let life = granted.life();
+        Ok(Token::new(Secret::new(granted.access_token), life, with.clock.now()))
+    }
+
+    async fn ask(&self, with: &mut With<'_>, form: &[(&str, &str)]) -> Result<request::Granted, Error> {
+        let scopes = self.scopes.join(" ");
+        let mut form = form.to_vec();
+        if !scopes.is_empty() {
+            form.push(("scope", &scopes));
+        }
+        form.extend(self.audience.as_deref().map(|audience| ("audience", audience)));
+        let basic = match &self.client_secret {
+            Some(secret) if !self.in_body => Some((self.client_id.as_str(), secret)),
+            secret => {
+                // A public client has a name only.
+                form.push(("client_id", &self.client_id));
+                form.extend(secret.as_ref().map(|secret| ("client_secret", secret.expose())));
+                None
+            }
+        };
+        request::grant(with, &self.token_url, &form, basic).await
+    }
+}

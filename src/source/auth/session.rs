@@ -1,0 +1,262 @@
+//! `auth.session`: a login by a request of the file's own, and its token in a header, the query, a cookie or the body of what
+//! is asked then.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use reqwest::{
+    Method,
+    header::{CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE},
+};
+use serde_json::Value as Json;
+use url::Url;
+
+use super::{Error, With, header, request, vault};
+use crate::{
+    compute::compute,
+    decode::{self, Page},
+    expr::Expr,
+    http::{self, Request, origin},
+    model::Hash,
+    settings::{Item, Table, secret::Secret, value::Value},
+    source::{
+        page::At,
+        transport::{HTTP, check_url, read_headers},
+    },
+};
+use vault::Token;
+
+/// Below the hour after which most servers forget a session.
+const EXPIRES: Duration = Duration::from_secs(50 * 60);
+/// The nesting of a login's answer.
+const DEPTH_MAX: usize = 64;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Session {
+    url: Url,
+    method: Method,
+    headers: Vec<(HeaderName, Value)>,
+    body: Option<Body>,
+    /// `None`: the cookie of `inject` itself.
+    token: Option<Expr>,
+    inject: Inject,
+    expires: Duration,
+    /// Tells it from other logins.
+    pub id: Hash,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Body {
+    Text(Value),
+    /// JSON, in which values may be secrets: all of it is one.
+    Json(Secret),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Inject {
+    Header {
+        name: HeaderName,
+        prefix: String,
+    },
+    Query(String),
+    Cookie(String),
+    /// A word of the body that the token takes the place of, escaped for XML.
+    Body(String),
+}
+
+impl Session {
+    pub fn read(table: &mut Table<'_>) -> Option<Self> {
+        let request =
+            table.require("request", "request = { url = \"https://api.example.com/login\", method = \"POST\" }");
+        let request = request.and_then(|i| read_request(&i));
+        let token = table.take("token").map(|i| i.expr());
+        let place = table.require("inject", "inject.header = \"X-Session\"");
+        let inject = place.as_ref().and_then(read_inject);
+        let expires = table.take("expires").map_or(Some(EXPIRES), |i| i.some_duration());
+        if let (None, Some(inject), Some(place)) = (&token, &inject, &place)
+            && !matches!(inject, Inject::Cookie(_))
+        {
+            place
+                .error(format!("`token` is missing in {}: only a cookie is found by its name", table.title()))
+                .help("token = \".access_token\"".into())
+                .report();
+            return None;
+        }
+        let (url, method, headers, body) = request?;
+        let mut session = Self {
+            url,
+            method,
+            headers,
+            body,
+            token: token.map_or(Some(None), |t| t.map(Some))?,
+            inject: inject?,
+            expires: expires?,
+            id: Hash::default(),
+        };
+        let secrets: Vec<&str> = session.secrets().into_iter().map(Secret::expose).collect();
+        session.id = vault::id(&format!("{session:?}"), &secrets);
+        Some(session)
+    }
+
+    pub fn secrets(&self) -> Vec<&Secret> {
+        let body = match &self.body {
+            Some(Body::Text(Value::Secret(secret)) | Body::Json(secret)) => Some(secret),
+            _ => None,
+        };
+        let headers = self.headers.iter().filter_map(|(_, value)| match value {
+            Value::Secret(secret) => Some(secret),
+            _ => None,
+        });
+        headers.chain(body).collect()
+    }
+
+    /// Puts the token where the file says.
+    pub fn put(&self, token: &Secret, request: &mut Request) -> Result<(), Error> {
+        match &self.inject {
+            Inject::Header { name, prefix } => {
+                request.headers.insert(name.clone(), header(format!("{prefix}{}", token.expose()))?);
+            }
+            Inject::Query(name) => {
+                let at = At::Param(name.clone());
+                at.set(token.expose(), &mut request.url, &mut request.headers, &mut None).map_err(Error::Value)?;
+            }
+            Inject::Cookie(name) => {
+                request.headers.append(COOKIE, header(format!("{name}={}", token.expose()))?);
+            }
+            Inject::Body(word) => {
+                let Some(body) = &request.body else { return Ok(()) };
+                let text = String::from_utf8_lossy(body);
+                if !text.contains(word.as_str()) {
+                    return Err(Error::Value(format!(
+                        "the body has no {word:?} for the session's token (`inject.body`)"
+                    )));
+                }
+                let token = quick_xml::escape::escape(token.expose());
+                request.body = Some(Bytes::from(text.replace(word.as_str(), &token)));
+            }
+        }
+        Ok(())
+    }
+
+    pub async fn token(self: &Arc<Self>, with: &mut With<'_>) -> Result<Secret, Error> {
+        let (vault, now) = (with.vault.clone(), with.clock.now());
+        vault.token(self.id, now, async |_| self.login(with).await).await
+    }
+
+    async fn login(self: &Arc<Self>, with: &mut With<'_>) -> Result<Token, Error> {
+        let mut headers = HeaderMap::new();
+        let body = match &self.body {
+            None => None,
+            Some(Body::Json(json)) => {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                Some(json.expose().to_owned())
+            }
+            Some(Body::Text(value)) => one(value)?,
+        };
+        for (name, value) in &self.headers {
+            if let Some(text) = one(value)? {
+                headers.insert(name.clone(), header(text)?);
+            }
+        }
+        let request =
+            Request { method: self.method.clone(), url: self.url.clone(), headers, body: body.map(Bytes::from) };
+        let answer = request::send(with, request).await?;
+        let (session, now) = (self.clone(), with.clock.now());
+        let found = compute(move || session.find(&answer)).await.map_err(|e| Error::Value(e.to_string()))?;
+        let why = |why| Error::Answer { origin: origin(&self.url), why };
+        Ok(Token::new(Secret::new(found.map_err(why)?), Some(self.expires), now))
+    }
+
+    /// The token in a login's answer.
+    fn find(&self, answer: &http::Answer) -> Result<String, String> {
+        let Some(token) = &self.token else {
+            let Inject::Cookie(name) = &self.inject else { return Err("it has no token".into()) };
+            let cookies = answer.headers.get_all(SET_COOKIE).iter().filter_map(|cookie| cookie.to_str().ok());
+            let pairs = cookies.filter_map(|cookie| cookie.split(';').next()?.split_once('='));
+            // The last one counts, as in a browser.
+            let found = pairs.rev().find(|(known, _)| known.trim() == name).map(|(_, value)| value.trim().to_owned());
+            return found.ok_or_else(|| format!("it sets no cookie {name:?}"));
+        };
+        let content_type = answer.header(CONTENT_TYPE.as_str()).map(str::to_owned);
+        let page = Page { url: origin(&answer.url), content_type, hash: Hash::default(), body: answer.body.clone() };
+        let document = decode::decode(None, &page, DEPTH_MAX).map_err(|e| e.to_string())?;
+        match token.all_of_text(&document).map_err(|e| format!("`token`: {e}"))?.into_iter().next() {
+            Some(Json::String(token)) if !token.is_empty() => Ok(token),
+            Some(Json::Number(token)) => Ok(token.to_string()),
+            _ => Err("`token` finds no string in it".into()),
+        }
+    }
+}
+
+/// A value that jq does not make: a login knows nothing of a poll.
+fn one(value: &Value) -> Result<Option<String>, Error> {
+    let texts = value.resolve(&Json::Null).map_err(|e| Error::Value(e.to_string()))?;
+    Ok(texts.into_iter().next())
+}
+
+type Asked = (Url, Method, Vec<(HeaderName, Value)>, Option<Body>);
+
+fn read_request(item: &Item<'_>) -> Option<Asked> {
+    let mut table = item.table()?;
+    let url = table.require("url", "url = \"https://api.example.com/login\"");
+    let url = url.and_then(|i| i.string().and_then(|text| check_url(&i, text, HTTP)));
+    let methods = [("POST", Method::POST), ("GET", Method::GET), ("PUT", Method::PUT)];
+    let words = [("POST", 0usize), ("GET", 1), ("PUT", 2)];
+    let method = table.take("method").map_or(Some(0), |i| i.word(&words));
+    let headers = table.take("headers").map_or(Some(Vec::new()), |i| read_headers(&i));
+    let body = match (table.take("body"), table.take("json")) {
+        (Some(_), Some(json)) => {
+            json.error(format!("`{}` stands beside `body`", json.path)).help("keep one of them".into()).report();
+            None
+        }
+        (Some(body), None) => body.value().map(|value| Some(Body::Text(value))),
+        (None, Some(json)) => json_with_secrets(&json).map(|json| Some(Body::Json(Secret::new(json.to_string())))),
+        (None, None) => Some(None),
+    };
+    table.finish();
+    let method = methods.into_iter().nth(method?).map(|(_, method)| method);
+    Some((url?, method?, headers?, body?))
+}
+
+/// A JSON body in which a table such as `{ env = "PASSWORD" }` stands for its secret.
+fn json_with_secrets(item: &Item<'_>) -> Option<Json> {
+    if !item.is_table() {
+        return item.json();
+    }
+    if item.is_secret() {
+        return item.secret().map(|secret| Json::String(secret.expose().to_owned()));
+    }
+    let pairs = item.table()?.take_all();
+    let pair = |(name, _, item): (&str, _, Item<'_>)| Some((name.to_owned(), json_with_secrets(&item)?));
+    pairs.into_iter().map(pair).collect::<Option<_>>().map(Json::Object)
+}
+
+fn read_inject(item: &Item<'_>) -> Option<Inject> {
+    let mut table = item.table()?;
+    let found = table.take_kind(&["header", "query", "cookie", "body"]);
+    table.finish();
+    let (kind, item) = found?;
+    if kind == "header" {
+        let (name, prefix) = if item.is_table() {
+            let mut table = item.table()?;
+            let name = table.require("name", "name = \"Authorization\"");
+            let prefix = table.take("prefix").map_or(Some(""), |i| i.string());
+            table.finish();
+            (name?, prefix?.to_owned())
+        } else {
+            (item.clone(), String::new())
+        };
+        let parse = |text: &str| text.parse::<HeaderName>().map_err(|_| format!("{text:?} is no header name"));
+        return name.parse_text(parse, "a header's name").map(|name| Inject::Header { name, prefix });
+    }
+    let text = item.string()?.to_owned();
+    if text.is_empty() {
+        item.error(format!("`{}` is empty", item.path)).report();
+        return None;
+    }
+    Some(match kind {
+        "query" => Inject::Query(text),
+        "cookie" => Inject::Cookie(text),
+        _ => Inject::Body(text),
+    })
+}
