@@ -82,6 +82,8 @@ pub enum Error {
     Malformed { expected: &'static str, cause: String, start: String },
     #[error("the answer is nested deeper than {max} (`depth-max`)")]
     Depth { max: usize },
+    #[error("the answer has a key that begins with `{RESERVED}`, which is refused")]
+    Reserved,
     #[error("the answer ({expected}) has more than {limit} bytes as JSON: it repeats its names or texts too often")]
     Grows { expected: &'static str, limit: usize },
 }
@@ -133,7 +135,7 @@ pub fn decode<'a>(decoder: Option<&Decoder>, page: &'a Page, depth_max: usize) -
             out.finish()?.into()
         }
     };
-    check_depth(&document, depth_max)?;
+    check_nesting(&document, depth_max)?;
     Ok(document)
 }
 
@@ -248,14 +250,31 @@ impl Out {
     }
 }
 
-/// Nesting counted over the bytes, before any parser recurses.
-fn check_depth(text: &[u8], max: usize) -> Result<(), Error> {
+/// Begins the keys under which serde_json hands numbers and unparsed texts to itself. In an answer such an object would
+/// be read as something else, and deeper than it looks.
+const RESERVED: &str = "$serde_json::private::";
+
+/// Nesting counted over the bytes, before any parser recurses, and no reserved key.
+fn check_nesting(text: &[u8], max: usize) -> Result<(), Error> {
     let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
-    for byte in text {
+    // Where a string begins that may be a reserved key.
+    let mut suspect = None;
+    for (at, byte) in text.iter().enumerate() {
         match byte {
             _ if escaped => escaped = false,
             b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
+            b'"' if in_string => {
+                in_string = false;
+                if let Some(begin) = suspect.take()
+                    && is_reserved(text.get(begin..).unwrap_or_default(), at - begin)
+                {
+                    return Err(Error::Reserved);
+                }
+            }
+            b'"' => {
+                in_string = true;
+                suspect = matches!(text.get(at + 1), Some(b'$' | b'\\')).then_some(at);
+            }
             b'[' | b'{' if !in_string => {
                 depth += 1;
                 if depth > max {
@@ -267,6 +286,13 @@ fn check_depth(text: &[u8], max: usize) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Whether a text begins with a string, up to the quote at `end`, that is a reserved key.
+fn is_reserved(text: &[u8], end: usize) -> bool {
+    let (string, rest) = text.split_at_checked(end + 1).unwrap_or((text, b""));
+    rest.trim_ascii_start().starts_with(b":")
+        && serde_json::from_slice::<String>(string).is_ok_and(|key| key.starts_with(RESERVED))
 }
 
 /// The line of a place in a text, from 1.

@@ -16,7 +16,7 @@ use serde_json::{Value as Json, json};
 use url::Url;
 
 use super::{
-    Declared, Error, Input, Out, check_depth, malformed_text,
+    Declared, Error, Input, Out, check_nesting, malformed_text,
     xml::{Entities, Piece, Scan},
 };
 use crate::model::Hash;
@@ -263,7 +263,7 @@ struct JsonItem {
 }
 
 fn json_feed(text: &str, base: Option<&Url>, depth_max: usize, out: &mut Out) -> Result<(), Error> {
-    check_depth(text.as_bytes(), depth_max)?;
+    check_nesting(text.as_bytes(), depth_max)?;
     let feed: JsonFeed = serde_json::from_str(text).map_err(|e| malformed_text(FEED, e.to_string(), text))?;
     if !feed.version.starts_with("https://jsonfeed.org/version/1") {
         let cause = format!("`version` is {:?}, not \"https://jsonfeed.org/version/1.1\"", feed.version);

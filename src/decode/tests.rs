@@ -77,6 +77,27 @@ fn json_and_lines_of_it() {
     assert_eq!(check_as("json = { charset = \"latin1\" }", "application/json", b"[\"\xe9\"]"), "[\"é\"]");
 }
 
+/// Found by fuzzing: serde_json reads an object with one of its own keys as a number, or as the JSON in a string, which
+/// is as deep as it likes.
+#[test]
+fn keys_of_the_parser() {
+    let error = "error: the answer has a key that begins with `$serde_json::private::`, which is refused";
+    for body in [
+        r#"[{"$serde_json::private::Number":"1"}]"#,
+        r#"{"a":1,"\u0024serde_json::private\u003a:RawValue" : "[[[[[[[[1]]]]]]]]"}"#,
+    ] {
+        assert_eq!(check("application/json", body), error);
+        assert_eq!(check("application/x-ndjson", body), error);
+    }
+    let feed =
+        r#"{"version":"https://jsonfeed.org/version/1","items":[{"id":{"$serde_json::private::RawValue":"[]"}}]}"#;
+    assert_eq!(check_as("feed = {}", "", feed.as_bytes()), error);
+    assert_eq!(check("text/csv", "$serde_json::private::Number\nx\n"), error);
+    for body in [r#"["$serde_json::private::Number",":"]"#, r#"{"$ref":"$serde_json::private::Number"}"#] {
+        assert_eq!(check("application/json", body), body);
+    }
+}
+
 #[test]
 fn what_is_utf_8_json_is_not_copied() {
     assert!(matches!(decode(None, &body("", b"[1]"), 4), Ok(Cow::Borrowed(b"[1]"))));

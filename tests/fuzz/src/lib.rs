@@ -54,7 +54,7 @@ pub fn check(decoder: Option<&Decoder>, content_type: &str, body: &[u8]) -> Opti
     }
 }
 
-fn depth(value: &Json) -> usize {
+pub fn depth(value: &Json) -> usize {
     match value {
         Json::Array(list) => 1 + list.iter().map(depth).max().unwrap_or(0),
         Json::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
