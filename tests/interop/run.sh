@@ -163,6 +163,9 @@ debian_servers() {
         dpkg-deb --show --showformat '${Package} ${Version}\n' "$package" >>"$1/versions"
     done
     rm -rf "$lists" "$1/cache" "$download"
+    # Debian's Alertmanager opens its templates in /usr/share, where nothing is installed: let it look in its working directory. The other name
+    # is as long, as it must be within a program.
+    LC_ALL=C sed -i 's|/usr/share/prometheus/alertmanager|./////////////////////////////////|g' "$1/usr/bin/prometheus-alertmanager"
 }
 export -f debian_servers
 

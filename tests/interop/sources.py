@@ -8,6 +8,7 @@ record, and what trouble is. Alerts, whose data comes from Prometheus, follow th
 import copy
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from harness import (
     PACKAGES,
     START_LIMIT_S,
     GaveUp,
+    Receiver,
     bellpull,
     call,
     check,
@@ -180,9 +182,10 @@ class Source:
 
     def start_bellpull(self):
         self.receivers = start_receivers(self.directory)
-        # The checks count events: no alert among them.
-        bridge = f'[bridge.{BRIDGE}]\nevery = "{EVERY}"\nto = @TO@\nalert = {{ after = 1000 }}\n' + self.bridge()
-        self.config = write_config(self.directory, bridge, self.receivers)
+        # The checks count events: what bellpull says of itself goes to a receiver of its own.
+        self.ops = Receiver("ops", [sys.executable, HERE / "receiver.py"], self.directory, rotated=False)
+        bridge = f'[bridge.{BRIDGE}]\nevery = "{EVERY}"\nto = @TO@\nalert = {{ after = 1, to = ["ops"] }}\n' + self.bridge()
+        self.config = write_config(self.directory, bridge + self.ops.toml(), self.receivers)
         self.daemon = start_daemon(self.directory, self.config)
         wait_for("the baseline is taken", lambda: self.status().get("state") == "ok")
         self.wait_for_polls(1)
@@ -218,10 +221,14 @@ class Source:
         self.wait_for_polls(POLLS_MORE)
 
         check_events(self.name, BRIDGE, self.receivers, expected, self.same)
+        self.check_notices(["failing", "recovered"])
         self.witness()
         check_stop(self.daemon, self.config, BRIDGE)
-        for process in [self.server, *(receiver.process for receiver in self.receivers)]:
-            stop(process)
+
+    def check_notices(self, wanted):
+        lines = wait_for("the operational events", lambda: (lines := self.ops.lines())[len(wanted) - 1 :] and lines)
+        types = [json.loads(line["body"])["type"].removeprefix("bellpull.bridge.") for line in lines if line["verified"]]
+        check(f"{self.name}: what bellpull told of itself is {wanted}, each once and verified", sorted(types) == sorted(wanted), types)
 
     def expected(self, pairs):
         events = {}
@@ -669,6 +676,8 @@ url = "{self.alerts_url}"
         self.port_file, self.request_log = directory / "server.port", directory / "requests.jsonl"
         self.alertmanager_port = free_port()
         self.alerts_url = f"http://127.0.0.1:{self.alertmanager_port}/api/v2/alerts"
+        for template in (PACKAGES / "debian/usr/share/prometheus/alertmanager").glob("*.tmpl"):
+            shutil.copy(template, directory)
         (directory / "alertmanager.yml").write_text("route: { receiver: nobody }\nreceivers: [{ name: nobody }]\n")
         self.start_server()
         self.start_alertmanager()
@@ -705,9 +714,8 @@ url = "{self.alerts_url}"
         kept = [alert for fingerprint, alert in self.alerts().items() if first.get(fingerprint, alert)["updatedAt"] != alert["updatedAt"]]
         check("alerts: Prometheus sent those that stayed again, with another updatedAt", len(kept) >= 8, len(kept))
         check_events(self.name, BRIDGE, self.receivers, expected, self.same)
+        self.check_notices(["failing", "held", "recovered"])
         check_stop(self.daemon, self.config, BRIDGE)
-        for process in [self.prometheus, self.alertmanager, self.server, *(receiver.process for receiver in self.receivers)]:
-            stop(process)
 
 
 # ---------------------------------------------------------------- the table
