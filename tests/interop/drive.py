@@ -64,7 +64,7 @@ def versions():
     }
     print("versions")
     for name, version in (rows | sources.versions()).items():
-        print(f"  {name:34}{version}")
+        print(f"  {name:32}{version}")
 
 
 def why_not(needs):
@@ -111,7 +111,7 @@ def main():
     if len(summary) > 2:
         print("by part")
         for name, good, bad in summary:
-            print(f"  {name:34}{'skipped' if name in skipped else f'{good} passed, {bad} failed'}")
+            print(f"  {name:32}{'skipped' if name in skipped else f'{good} passed, {bad} failed'}")
     print(f"{len(passed)} passed, {len(failed)} failed, {len(skipped)} skipped", flush=True)
     return 1 if failed or not passed else 0
 

@@ -502,7 +502,7 @@ url = "{self.origin}/orders.{self.name}"
 class Feed(Document):
     items, options = ".entries[]", "window = true"
     deletes, known = False, 8
-    trouble = "it ends within"
+    trouble = "the answer is not a feed"
 
     def key(self, order):
         return f"urn:order:{order['id']}"
@@ -516,18 +516,19 @@ class Feed(Document):
             "content": ", ".join(line["sku"] for line in order["lines"]) or "nothing",
             "published": order["placed"],
             "updated": order["placed"],
-            "authors": self.authors,
+            # RSS has it as `sales@shop.example (Sales)`, Atom as elements of their own.
+            "authors": ["Sales"],
             "categories": [order["status"]],
         }
 
 
 class Rss(Feed):
-    name, authors = "rss", ["sales@shop.example (Sales)"]
+    name = "rss"
     title = "RSS 2.0, PyPI's feedgen, the newest 8 entries; trouble is a cut document"
 
 
 class Atom(Feed):
-    name, authors = "atom", ["Sales"]
+    name = "atom"
     title = "Atom, PyPI's feedgen, the newest 8 entries; trouble is a cut document"
 
 
@@ -535,7 +536,7 @@ class Xml(Document):
     name, items = "xml", ".orders.order[]"
     title = "XML in ISO 8859-1, PyPI's lxml, two namespaces; trouble is a cut document"
     decode = 'decode.xml = { lists = ["order", "line"] }'
-    trouble = "it ends within"
+    trouble = "the answer is not XML"
 
     def bridge(self):
         return super().bridge().replace('key = ".id"', "key = '.\"@id\"'")
@@ -737,5 +738,5 @@ def versions():
             rows[f"{name} (npm)"] = json.loads(file.read_text())["version"]
     for line in Path(PACKAGES / "debian/versions").read_text().splitlines() if (PACKAGES / "debian/versions").exists() else []:
         name, version = line.split(" ")
-        rows[f"{name} (Debian)"] = version
+        rows[f"{name.removeprefix('prometheus-')} (Debian)"] = version
     return rows
