@@ -108,7 +108,7 @@ class Source:
     """What the steps need to know of a protocol; the defaults are those of a Python server that shows all orders."""
 
     name = title = script = None
-    needs = "PyPI"
+    needs = ("PyPI",)
     trouble = None  # what bellpull's status says of it
     deletes = True  # whether a record that is missing is reported
     known = 12  # records of the baseline
@@ -316,7 +316,7 @@ PAGE = 5
 class GraphQL(Source):
     name = "graphql"
     title = "GraphQL, npm's graphql-http and graphql-relay, pages through a connection's cursors"
-    needs = "npm"
+    needs = ("npm",)
     trouble = "the notes are being sorted"
     query = (
         "query Orders($first: Int!, $after: String) { orders(first: $first, after: $after) "
@@ -435,7 +435,7 @@ class GrpcStream(Grpc):
 class WebSocket(Source):
     name = "websocket"
     title = "WebSocket, npm's ws; trouble is a restart of the server"
-    needs = "npm"
+    needs = ("npm",)
     trouble = "1012"
     deletes = False
 
@@ -603,7 +603,7 @@ class Overdue:
 class Alerts(Source):
     name = "alerts"
     title = "Alertmanager's alerts, from a Prometheus that evaluates a rule (Debian packages); trouble is Alertmanager's restart, with nothing known"
-    needs = "Debian"
+    needs = ("PyPI", "Debian")
     script = "exporter.py"
     trouble = "failed to connect"
 
