@@ -1,14 +1,54 @@
 #!/bin/bash
 # bellpull against servers and verifiers that none of us wrote.
 #
-# Usage: tests/interop/run.sh [BINARY]
+# Usage: tests/interop/run.sh [BINARY [PART...]]
+#
+#   PART      A json-server, a list that changes         B GitHub's recorded answers          lists: A and B, the default
+#             soap11 soap12 graphql grpc-unary grpc-stream websocket rss atom xml csv html alerts          sources: these 12
+#             all: lists and sources
 #
 # Installs json-server, @octokit/fixtures-server and standardwebhooks from npm, and standardwebhooks and jsonpatch from PyPI, into a temporary
-# directory (or $INTEROP_CACHE, which is kept), then runs drive.py. Everything listens on 127.0.0.1, on free ports. It says `skipped`
-# only when npm or pip is absent; it exits 1 when a check fails, or when it takes over three minutes.
+# directory (or $INTEROP_CACHE, which is kept), and for the sources what servers/package.json and servers/requirements.txt name, and Debian's
+# prometheus and prometheus-alertmanager, unpacked there. Then it runs drive.py. Everything listens on 127.0.0.1, on free ports. All is
+# `skipped` only when npm or pip is absent, and a source only when its packages cannot be had; it exits 1 when a check fails, or when it takes
+# over three minutes (with sources, ten).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+lists=(A B)
+sources=(soap11 soap12 graphql grpc-unary grpc-stream websocket rss atom xml csv html alerts)
 limit_s=180
+
+parts=()
+for part in "${@:2}"; do
+    case $part in
+        lists) parts+=("${lists[@]}") ;;
+        sources) parts+=("${sources[@]}") ;;
+        all) parts+=("${lists[@]}" "${sources[@]}") ;;
+        *)
+            if [[ " ${lists[*]} ${sources[*]} " != *" $part "* ]]; then
+                echo "there is no part '$part': ${lists[*]} ${sources[*]}, lists, sources, all" >&2
+                exit 1
+            fi
+            parts+=("$part")
+            ;;
+    esac
+done
+if ((${#parts[@]} == 0)); then
+    parts=("${lists[@]}")
+fi
+# wants PART...: whether one of these is to be run.
+wants() {
+    local part
+    for part in "$@"; do
+        if [[ " ${parts[*]} " == *" $part "* ]]; then
+            return 0
+        fi
+    done
+    return 1
+}
+if wants "${sources[@]}"; then
+    limit_s=600
+fi
 
 if ! command -v npm >/dev/null || ! command -v node >/dev/null; then
     echo "skipped: npm is absent"
@@ -90,6 +130,61 @@ fi
 # Node resolves a module beside the file that imports it.
 cp "$here"/*.mjs "$packages/"
 
-export PYTHONPATH="$packages/python" PYTHONDONTWRITEBYTECODE=1
+# optional NAME KEY COMMAND...: installs what some parts need, once for one KEY; a failure is the reason why these are skipped.
+optional() {
+    local name=$1 key=$2
+    if [[ "$(cat "$packages/installed-$name" 2>/dev/null || true)" == "$key" ]]; then
+        return
+    fi
+    echo "installing servers from $name"
+    rm -f "$packages/installed-$name" "$packages/skipped-$name"
+    if within "${@:3}" >"$work/install.log" 2>&1; then
+        printf '%s\n' "$key" >"$packages/installed-$name"
+    else
+        cat "$work/install.log" >&2
+        echo "$name's packages are not to be had: $(grep -iE '^(E:|error|npm error)' "$work/install.log" | head -n 1)" >"$packages/skipped-$name"
+    fi
+}
+
+# Unpacked, not installed: no service is started. With its own package lists where the system has none; an update of those needs root.
+debian_servers() {
+    set -e
+    local lists=$1/lists download=$1/download
+    local private=(-o "Dir::State::Lists=$lists" -o "Dir::Cache=$1/cache" -o "APT::Sandbox::User=$(id -un)")
+    rm -rf "$1"
+    mkdir -p "$lists/partial" "$1/cache/archives/partial" "$download"
+    cd "$download"
+    if ! apt-get -q -o "APT::Sandbox::User=$(id -un)" download prometheus prometheus-alertmanager; then
+        apt-get -q "${private[@]}" update
+        apt-get -q "${private[@]}" download prometheus prometheus-alertmanager
+    fi
+    for package in *.deb; do
+        dpkg -x "$package" "$1"
+        dpkg-deb --show --showformat '${Package} ${Version}\n' "$package" >>"$1/versions"
+    done
+    rm -rf "$lists" "$1/cache" "$download"
+    # Debian's Alertmanager opens its templates in /usr/share, where nothing is installed: let it look in its working directory. The other name
+    # is as long, as it must be within a program.
+    LC_ALL=C sed -i 's|/usr/share/prometheus/alertmanager|./////////////////////////////////|g' "$1/usr/bin/prometheus-alertmanager"
+}
+export -f debian_servers
+
+mkdir -p "$packages/servers"
+if wants soap11 soap12 grpc-unary grpc-stream rss atom xml csv html alerts; then
+    optional PyPI "$(sha256sum <"$here/servers/requirements.txt")" python3 -m pip install --quiet --disable-pip-version-check --upgrade \
+        --target "$packages/servers/python" -r "$here/servers/requirements.txt"
+fi
+if wants graphql websocket; then
+    cp "$here/servers/package.json" "$packages/servers/"
+    optional npm "$(sha256sum <"$here/servers/package.json")" npm install --prefix "$packages/servers" --no-package-lock --no-audit --no-fund \
+        --ignore-scripts --loglevel=error
+    cp "$here"/servers/*.mjs "$packages/servers/"
+fi
+if wants alerts; then
+    # apt gives the version of this release of Debian; another one has another.
+    optional Debian "$(cat /etc/debian_version 2>/dev/null || echo none)" bash -c 'debian_servers "$1"' bash "$packages/debian"
+fi
+
+export PYTHONPATH="$packages/python:$packages/servers/python" PYTHONDONTWRITEBYTECODE=1
 unset STATE_DIRECTORY RUNTIME_DIRECTORY CREDENTIALS_DIRECTORY NOTIFY_SOCKET http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY
-within python3 "$here/drive.py" "$binary" "$packages" "$work"
+within python3 "$here/drive.py" "$binary" "$packages" "$work" "${parts[@]}"
