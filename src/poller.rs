@@ -123,11 +123,6 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// As it may be shown: without the secrets of the bridge's source.
-    pub fn told(&self, bridge: &Bridge) -> String {
-        bridge.source.redact(self.to_string())
-    }
-
     fn kind(&self) -> FailureKind {
         match self {
             Self::Source(error) => error.failure_kind(),
@@ -210,6 +205,11 @@ impl Poller {
         }
         polled.dirty = true;
         Outcome { result, hint }
+    }
+
+    /// A failure as it may be shown: without the secrets of the bridge's source, and without a token that a login brought.
+    fn told(&self, bridge: &Bridge, failure: &Failure) -> String {
+        self.vault.redact(bridge.source.redact(failure.to_string()))
     }
 
     async fn fetch(&self, polled: &mut Polled, share: &mut Share) -> Result<Fetched, source::Error> {
@@ -326,7 +326,7 @@ impl Poller {
 
     async fn failed(&self, polled: &mut Polled, failure: &Failure) {
         let bridge = &polled.bridge;
-        let error = failure.told(bridge);
+        let error = self.told(bridge, failure);
         polled.progress.failures = polled.progress.failures.saturating_add(1);
         let failures = polled.progress.failures;
         if failures == 1 {

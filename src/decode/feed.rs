@@ -169,7 +169,12 @@ fn time(time: DateTime<Utc>) -> String {
 
 impl From<model::Entry> for Entry {
     fn from(entry: model::Entry) -> Self {
-        let name = |person: Person| person.name.filter(|n| !n.is_empty()).or(person.email);
+        // RSS writes `lawyer@boyer.net (Lawyer Boyer)`; feed-rs leaves the brackets.
+        let bare = |name: String| match name.strip_prefix('(').and_then(|n| n.strip_suffix(')')) {
+            Some(bare) => bare.to_owned(),
+            None => name,
+        };
+        let name = |person: Person| person.name.filter(|n| !n.is_empty()).map(bare).or(person.email);
         Self {
             id: Some(entry.id),
             link: link(&entry.links),
@@ -363,6 +368,13 @@ mod tests {
                 r#"{"title":"One","link":"https://example.com/","entries":[{"id":"https://example.com/a","title":"A","link":"https://example.com/a","summary":"x","content":null,"published":"2026-11-22T08:00:00Z","updated":null,"authors":["Ann"],"categories":[]}]}"#
             ]],
         );
+    }
+
+    /// The form that RSS 2.0 gives for an author came out as `(Ann)`.
+    #[test]
+    fn an_author_of_rss_has_no_brackets() {
+        let text = "<rss version='2.0'><channel><item><title>A</title><author>ann@shop.example (Ann)</author></item></channel></rss>";
+        assert!(check_as("feed = {}", "", text.as_bytes()).contains(r#""authors":["Ann"]"#));
     }
 
     #[test]

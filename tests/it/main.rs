@@ -30,6 +30,8 @@ mod websocket;
 mod command;
 mod fan;
 mod grpc;
+mod soap;
+mod auth;
 mod bad_input;
 mod decode;
 mod deliver;
