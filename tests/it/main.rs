@@ -9,10 +9,12 @@
 )]
 
 mod support {
+    pub mod contract;
     pub mod daemon;
     pub mod receiver;
     pub mod rig;
     pub mod server;
+    pub mod soap;
     pub mod upstream;
 }
 
@@ -24,6 +26,8 @@ mod layers;
 mod readme;
 mod ledger;
 mod poll;
+mod recipe;
+mod vendors;
 mod bad_input;
 mod deliver;
 mod hold;
