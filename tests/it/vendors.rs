@@ -2,27 +2,27 @@
 //! once, and a refusal changes nothing. One row for each bridge of a recipe; `vendors/` has the fakes.
 
 mod fake;
+mod limited;
 mod machines;
 mod people;
+mod rows;
 mod shops;
 mod soap;
 
 use std::{sync::Arc, time::Duration};
-
-use bellpull::{
-    poller::{Outcome, Polling},
-    recipe,
-    store::memory::MemoryEngine,
-};
-use serde_json::json;
 
 use crate::support::{
     receiver::{Receiver, SECRET},
     rig::Rig,
     server::Answer,
 };
+use bellpull::{
+    poller::{Outcome, Polling},
+    recipe,
+    store::memory::MemoryEngine,
+};
 
-use fake::{Fake, Item, Vendor, now};
+use fake::{Fake, Item, Vendor};
 
 /// What a poll reports of a record that the vendor no longer shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,13 +77,17 @@ struct Watched {
 impl Row {
     async fn start(&self) -> Watched {
         let (fake, receiver) = (Fake::start(self.vendor).await, Receiver::start().await);
-        fake.add();
-        if self.pages != Pages::Document {
-            (fake.add(), fake.add());
+        for _ in 0..self.records() {
+            fake.add();
         }
         let text = self.text(&fake, &receiver, self.bridge_text());
         let rig = Rig::start(Arc::new(MemoryEngine::new()), &text).await;
         Watched { fake, receiver, rig }
+    }
+
+    /// In the vendor's list at first.
+    fn records(&self) -> u64 {
+        if self.pages == Pages::Document { 1 } else { 3 }
     }
 
     /// The bridge's own tables in the recipe, edited for the test.
@@ -91,8 +95,8 @@ impl Row {
         let whole = recipe::find(self.recipe).expect("the recipe is there").text;
         let title = format!("[bridge.{}", self.bridge);
         let start = whole.find(&format!("{title}]")).unwrap_or_else(|| panic!("{title}] is in {}", self.recipe));
-        let ends = whole[start..].match_indices("\n[").map(|(at, _)| start + at + 1);
-        let end = ends.into_iter().find(|at| !whole[*at..].starts_with(&title)).expect("the endpoint comes last");
+        let mut ends = whole[start..].match_indices("\n[").map(|(at, _)| start + at + 1);
+        let end = ends.find(|at| !whole[*at..].starts_with(&title)).expect("the endpoint comes last");
         let text = self.edits.iter().fold(whole[start..end].to_owned(), |text, (from, to)| replaced(&text, from, to));
         self.env.iter().fold(text, |text, (name, value)| {
             replaced(&text, &format!("{{ env = \"{name}\" }}"), &format!("{{ value = '{value}' }}"))
@@ -187,7 +191,7 @@ impl Watched {
 /// Baseline, a new record, a changed one, one that is gone.
 async fn reports_what_changed(row: Row) {
     let mut watched = row.start().await;
-    let records = if row.pages == Pages::Document { 1 } else { 3 };
+    let records = row.records();
     assert_eq!(watched.poll().await, Polling::Baseline { records });
     let asked = watched.fake.calls().len();
     match row.pages {
@@ -268,350 +272,72 @@ async fn needs_its_credentials(row: Row) {
     assert!(watched.rig.snapshot().await.is_empty());
 }
 
-/// A module with the four tests for each row.
-macro_rules! rows {
-    ($($name:ident => $row:expr;)*) => {
-        $(mod $name {
-            use super::*;
-
-            fn row() -> Row {
-                $row
-            }
-
-            #[tokio::test]
-            async fn reports_what_changed() {
-                super::reports_what_changed(row()).await;
-            }
-
-            #[tokio::test]
-            async fn obeys_the_rate_limit() {
-                super::obeys_the_rate_limit(row()).await;
-            }
-
-            #[tokio::test]
-            async fn a_mistake_is_refused() {
-                super::a_mistake_is_refused(row()).await;
-            }
-
-            #[tokio::test]
-            async fn needs_its_credentials() {
-                super::needs_its_credentials(row()).await;
-            }
-        })*
-    };
+/// A list that fits one page is asked for with the ETag of the last answer, and 304 is no change.
+#[tokio::test]
+async fn github_is_asked_with_the_etag_of_the_only_page() {
+    let mut watched = rows::github_releases::row().start().await;
+    watched.fake.remove(1);
+    watched.poll().await;
+    watched.fake.calls();
+    assert_eq!(watched.poll().await, Polling::Unchanged);
+    let calls = watched.fake.calls();
+    let sent = calls.first().and_then(|call| call.header("if-none-match"));
+    assert!(sent.is_some_and(|etag| etag.starts_with("W/")), "{sent:?}");
 }
 
-/// A refusal without a word of when to come back.
-fn refusal(status: u16, body: serde_json::Value) -> Answer {
-    Answer::new(status, body.to_string()).header("content-type", "application/json")
+/// X-Poll-Interval comes with every answer of the events, the good ones too.
+#[tokio::test]
+async fn github_says_when_its_events_may_be_asked_for_again() {
+    let mut watched = rows::github_events::row().start().await;
+    let outcome = watched.rig.poll().await;
+    assert!(outcome.result.is_ok());
+    assert!(outcome.hint >= Some(Duration::from_secs(60)), "{:?}", outcome.hint);
 }
 
-mod limited {
-    //! Too many requests, as each vendor documents its answer; and how long that asks to wait.
+/// A page's token is not valid at once: that is asked again, and is no failure.
+#[tokio::test]
+async fn google_is_asked_again_for_a_page_that_is_not_ready() {
+    let mut watched = rows::google_nearby::row().start().await;
+    watched.fake.pass();
+    watched.fake.next(Answer::json(r#"{"status":"INVALID_REQUEST","results":[]}"#));
+    assert_eq!(watched.poll().await, Polling::Baseline { records: 3 });
+    let tokens: Vec<Option<String>> =
+        watched.fake.calls().iter().map(|call| call.query.get("pagetoken").cloned()).collect();
+    assert!(matches!(tokens.as_slice(), [None, Some(one), Some(two)] if one == two), "{tokens:?}");
+}
 
-    use super::*;
+/// A refusal in a 200 is not taken for an empty channel.
+#[tokio::test]
+async fn slack_refuses_in_a_200() {
+    let mut watched = rows::slack::row().start().await;
+    watched.poll().await;
+    let before = watched.rig.snapshot().await;
+    watched.fake.next(Answer::json(r#"{"ok":false,"error":"channel_not_found"}"#));
+    let error = watched.rig.poll().await.result.expect_err("a refusal").to_string();
+    assert!(error.contains("channel_not_found"), "{error}");
+    assert_eq!(watched.rig.snapshot().await, before);
+}
 
-    const fn wait(seconds: u64) -> Option<Duration> {
-        Some(Duration::from_secs(seconds))
-    }
-
-    pub fn stripe() -> (Answer, Option<Duration>) {
-        (refusal(429, json!({ "error": { "type": "invalid_request_error", "code": "rate_limit" } })), None)
-    }
-
-    pub fn paypal() -> (Answer, Option<Duration>) {
-        (refusal(429, json!({ "name": "RATE_LIMIT_REACHED", "message": "Too many requests." })), None)
-    }
-
-    pub fn shopify() -> (Answer, Option<Duration>) {
-        let answer = refusal(429, json!({ "errors": "Exceeded 2 calls per second for api client." }));
-        let answer = answer.header("retry-after", "2.0").header("x-shopify-shop-api-call-limit", "40/40");
-        (answer, wait(2))
-    }
-
-    pub fn shopify_graphql() -> (Answer, Option<Duration>) {
-        let error = json!({ "message": "Throttled", "extensions": { "code": "THROTTLED" } });
-        let status = json!({ "maximumAvailable": 2000, "currentlyAvailable": 3, "restoreRate": 100 });
-        (refusal(200, json!({ "errors": [error], "extensions": { "cost": { "throttleStatus": status } } })), None)
-    }
-
-    pub fn twilio() -> (Answer, Option<Duration>) {
-        (refusal(429, json!({ "code": 20429, "message": "Too Many Requests", "status": 429 })), None)
-    }
-
-    pub fn slack() -> (Answer, Option<Duration>) {
-        (refusal(429, json!({ "ok": false, "error": "ratelimited" })).header("retry-after", "30"), wait(30))
-    }
-
-    pub fn discord() -> (Answer, Option<Duration>) {
-        let body = json!({ "message": "You are being rate limited.", "retry_after": 64.57, "global": false });
-        let answer = refusal(429, body).header("retry-after", "65").header("x-ratelimit-limit", "5");
-        (answer.header("x-ratelimit-remaining", "0").header("x-ratelimit-reset-after", "64.57"), wait(64))
-    }
-
-    pub fn trello() -> (Answer, Option<Duration>) {
-        let body = json!({ "error": "API_TOKEN_LIMIT_EXCEEDED", "message": "Rate limit exceeded" });
-        let answer = refusal(429, body).header("x-rate-limit-api-token-interval-ms", "10000");
-        (answer.header("x-rate-limit-api-token-max", "100").header("x-rate-limit-api-token-remaining", "0"), None)
-    }
-
-    /// The primary limit: 403, and an epoch in seconds.
-    pub fn github() -> (Answer, Option<Duration>) {
-        let answer = refusal(403, json!({ "message": "API rate limit exceeded for user ID 1." }));
-        let answer = answer.header("x-ratelimit-limit", "5000").header("x-ratelimit-remaining", "0");
-        (answer.header("x-ratelimit-reset", (now() + 120).to_string()), wait(110))
-    }
-
-    pub fn instagram() -> (Answer, Option<Duration>) {
-        let error = json!({ "message": "(#4) Application request limit reached", "type": "OAuthException", "code": 4 });
-        (refusal(400, json!({ "error": error })).header("x-app-usage", "{\"call_count\":100}"), None)
-    }
-
-    pub fn x() -> (Answer, Option<Duration>) {
-        let answer = refusal(429, json!({ "title": "Too Many Requests", "status": 429 }));
-        let answer = answer.header("x-rate-limit-limit", "300").header("x-rate-limit-remaining", "0");
-        (answer.header("x-rate-limit-reset", (now() + 300).to_string()), wait(290))
-    }
-
-    pub fn openai() -> (Answer, Option<Duration>) {
-        let answer = refusal(429, json!({ "error": { "type": "requests", "code": "rate_limit_exceeded" } }));
-        let answer = answer.header("retry-after", "20").header("x-ratelimit-remaining-requests", "0");
-        (answer.header("x-ratelimit-reset-requests", "20s"), wait(20))
-    }
-
-    pub fn stability() -> (Answer, Option<Duration>) {
-        (refusal(429, json!({ "name": "rate_limit_exceeded", "errors": ["You have exceeded the rate limit"] })), None)
-    }
-
-    /// In a 200, as all of Google's errors.
-    pub fn google() -> (Answer, Option<Duration>) {
-        (refusal(200, json!({ "status": "OVER_QUERY_LIMIT", "results": [] })), None)
-    }
-
-    pub fn weather() -> (Answer, Option<Duration>) {
-        (refusal(429, json!({ "cod": 429, "message": "Your account is temporary blocked" })), None)
-    }
-
-    pub fn amadeus() -> (Answer, Option<Duration>) {
-        (refusal(429, json!({ "errors": [{ "status": 429, "code": 38194, "title": "Too many requests" }] })), None)
-    }
-
-    pub fn supertokens() -> (Answer, Option<Duration>) {
-        (refusal(429, json!({ "message": "Too many requests" })), None)
-    }
-
-    /// Seconds until the next period.
-    pub fn datadog() -> (Answer, Option<Duration>) {
-        let answer = refusal(429, json!({ "errors": ["Rate limit exceeded"] })).header("x-ratelimit-limit", "100");
-        let answer = answer.header("x-ratelimit-remaining", "0").header("x-ratelimit-period", "60");
-        (answer.header("x-ratelimit-reset", "45").header("x-ratelimit-name", "monitors"), wait(45))
-    }
-
-    pub fn soap() -> (Answer, Option<Duration>) {
-        (super::fake::fault("too many requests"), None)
-    }
-
-    /// A gateway in front of an old service.
-    pub fn bank() -> (Answer, Option<Duration>) {
-        (Answer::new(503, "<html>Busy</html>").header("retry-after", "120"), wait(120))
+/// A token lasts for many polls; when it is refused before its time, one new one is fetched.
+#[tokio::test]
+async fn a_token_that_is_void_is_fetched_anew_once() {
+    for row in [rows::paypal_invoices::row(), rows::amadeus::row()] {
+        let mut watched = row.start().await;
+        watched.poll().await;
+        watched.poll().await;
+        assert_eq!(watched.fake.tokens(), 1, "{}", row.bridge);
+        watched.fake.revoke();
+        watched.poll().await;
+        assert_eq!(watched.fake.tokens(), 2, "{}", row.bridge);
+        assert_eq!(watched.fake.refused().iter().map(|refusal| refusal.status).collect::<Vec<_>>(), [401]);
     }
 }
 
-rows! {
-    stripe_events => Row {
-        recipe: "stripe", bridge: "stripe-events", vendor: &shops::STRIPE,
-        env: &[("STRIPE_SECRET_KEY", "rk_test_stripe")], edits: &[],
-        key: |item| format!("evt_{:06}", item.id), pages: Pages::Several, reports: NEW, gone: Gone::Never,
-        wrong: ("limit = 100", "limit = 1000", 400), limited: limited::stripe,
-    };
-    stripe_charges => Row {
-        recipe: "stripe", bridge: "stripe-charges", vendor: &shops::STRIPE,
-        env: &[("STRIPE_SECRET_KEY", "rk_test_stripe")], edits: &[],
-        key: |item| format!("ch_{:06}", item.id), pages: Pages::Several, reports: BOTH, gone: Gone::Never,
-        wrong: ("created[gte]", "created[from]x", 400), limited: limited::stripe,
-    };
-    paypal_invoices => Row {
-        recipe: "paypal", bridge: "paypal-invoices", vendor: &shops::PAYPAL,
-        env: &[("PAYPAL_CLIENT_ID", "paypal-id"), ("PAYPAL_CLIENT_SECRET", "paypal-secret")],
-        edits: &[("size = 100", "size = 2")],
-        key: |item| format!("INV2-{:06}", item.id), pages: Pages::Several, reports: BOTH, gone: Gone::At(2),
-        wrong: ("param = \"page\"", "param = \"number\"", 400), limited: limited::paypal,
-    };
-    paypal_transactions => Row {
-        recipe: "paypal", bridge: "paypal-transactions", vendor: &shops::PAYPAL,
-        env: &[("PAYPAL_CLIENT_ID", "paypal-id"), ("PAYPAL_CLIENT_SECRET", "paypal-secret")],
-        edits: &[("size = 500", "size = 2")],
-        key: |item| format!("TX{:015}", item.id), pages: Pages::Several, reports: BOTH, gone: Gone::Never,
-        wrong: (".now[:19] + \"Z\"", ".now[:10]", 400), limited: limited::paypal,
-    };
-    shopify_orders => Row {
-        recipe: "shopify", bridge: "shopify-orders", vendor: &shops::SHOPIFY,
-        env: &[("SHOPIFY_TOKEN", "shpat_test")], edits: &[],
-        key: |item| (5_000_000_000_u64 + item.id).to_string(), pages: Pages::Several, reports: BOTH, gone: Gone::Never,
-        wrong: ("limit = 250", "limit = 500", 400), limited: limited::shopify,
-    };
-    shopify_products => Row {
-        recipe: "shopify", bridge: "shopify-products", vendor: &shops::SHOPIFY,
-        env: &[("SHOPIFY_TOKEN", "shpat_test")], edits: &[],
-        key: |item| (5_000_000_000_u64 + item.id).to_string(), pages: Pages::Several, reports: BOTH, gone: Gone::At(2),
-        wrong: ("/2026-07/", "/2026-08/", 400), limited: limited::shopify,
-    };
-    shopify_graphql => Row {
-        recipe: "shopify-graphql", bridge: "shopify-graphql-products", vendor: &shops::SHOPIFY,
-        env: &[("SHOPIFY_TOKEN", "shpat_test")], edits: &[],
-        key: |item| format!("gid://shopify/Product/{}", item.id), pages: Pages::Several, reports: BOTH,
-        gone: Gone::At(2), wrong: ("productType", "kind", 200), limited: limited::shopify_graphql,
-    };
-    twilio_messages => Row {
-        recipe: "twilio", bridge: "twilio-messages", vendor: &people::TWILIO,
-        env: &[("TWILIO_AUTH_TOKEN", "twilio-token")], edits: &[],
-        key: |item| format!("SM{:032x}", item.id), pages: Pages::Several, reports: BOTH, gone: Gone::Never,
-        wrong: ("PageSize = 1000", "PageSize = 1001", 400), limited: limited::twilio,
-    };
-    twilio_calls => Row {
-        recipe: "twilio", bridge: "twilio-calls", vendor: &people::TWILIO,
-        env: &[("TWILIO_AUTH_TOKEN", "twilio-token")], edits: &[],
-        key: |item| format!("CA{:032x}", item.id), pages: Pages::Several, reports: BOTH, gone: Gone::Never,
-        wrong: ("StartTime>", "StartedAfter", 400), limited: limited::twilio,
-    };
-    slack => Row {
-        recipe: "slack", bridge: "slack-channel", vendor: &people::SLACK,
-        env: &[("SLACK_BOT_TOKEN", "xoxb-slack")], edits: &[],
-        key: |item| format!("{}.{:06}", item.born, item.id), pages: Pages::Several, reports: BOTH, gone: Gone::Never,
-        wrong: ("limit = 200", "limit = 1000", 400), limited: limited::slack,
-    };
-    discord => Row {
-        recipe: "discord", bridge: "discord-channel", vendor: &people::DISCORD,
-        env: &[("DISCORD_BOT_TOKEN", "discord-token")], edits: &[],
-        key: |item| people::snowflake(item.id).to_string(), pages: Pages::Several, reports: NEW, gone: Gone::Never,
-        wrong: ("limit = 100", "limit = 101", 400), limited: limited::discord,
-    };
-    trello_cards => Row {
-        recipe: "trello", bridge: "trello-cards", vendor: &people::TRELLO,
-        env: &[("TRELLO_KEY", "trello-key-0123"), ("TRELLO_TOKEN", "trello-token-4567")], edits: &[],
-        key: |item| people::trello_id(item.id), pages: Pages::Several, reports: BOTH, gone: Gone::At(2),
-        wrong: ("filter = \"open\"", "filter = \"mine\"", 400), limited: limited::trello,
-    };
-    trello_actions => Row {
-        recipe: "trello", bridge: "trello-actions", vendor: &people::TRELLO,
-        env: &[("TRELLO_KEY", "trello-key-0123"), ("TRELLO_TOKEN", "trello-token-4567")], edits: &[],
-        key: |item| people::trello_id(item.id), pages: Pages::Several, reports: NEW, gone: Gone::Never,
-        wrong: ("limit = 100", "limit = 1001", 400), limited: limited::trello,
-    };
-    github_issues => Row {
-        recipe: "github", bridge: "github-issues", vendor: &people::GITHUB,
-        env: &[("GITHUB_TOKEN", "ghp_github")], edits: &[],
-        key: |item| item.id.to_string(), pages: Pages::Several, reports: BOTH, gone: Gone::Never,
-        wrong: ("direction = \"asc\"", "direction = \"up\"", 400), limited: limited::github,
-    };
-    github_releases => Row {
-        recipe: "github", bridge: "github-releases", vendor: &people::GITHUB,
-        env: &[("GITHUB_TOKEN", "ghp_github")], edits: &[],
-        key: |item| item.id.to_string(), pages: Pages::Several, reports: BOTH, gone: Gone::At(2),
-        wrong: ("per_page = 100", "page_size = 100", 400), limited: limited::github,
-    };
-    github_events => Row {
-        recipe: "github", bridge: "github-events", vendor: &people::GITHUB,
-        env: &[("GITHUB_TOKEN", "ghp_github")], edits: &[],
-        key: |item| item.id.to_string(), pages: Pages::Several, reports: NEW, gone: Gone::Never,
-        wrong: ("per_page = 100", "per_page = \"all\"", 400), limited: limited::github,
-    };
-    instagram_media => Row {
-        recipe: "instagram", bridge: "instagram-media", vendor: &people::INSTAGRAM,
-        env: &[("INSTAGRAM_TOKEN", "EAAinstagram")], edits: &[],
-        key: |item| (17_000_000_000_000_000_u64 + item.id).to_string(), pages: Pages::Several, reports: BOTH,
-        gone: Gone::At(2), wrong: ("limit = 100", "limit = 101", 400), limited: limited::instagram,
-    };
-    instagram_comments => Row {
-        recipe: "instagram", bridge: "instagram-comments", vendor: &people::INSTAGRAM,
-        env: &[("INSTAGRAM_TOKEN", "EAAinstagram")], edits: &[],
-        key: |item| format!("18{:015}", item.id), pages: Pages::One, reports: BOTH, gone: Gone::Never,
-        wrong: ("comments{id", "comments(id", 400), limited: limited::instagram,
-    };
-    x => Row {
-        recipe: "x", bridge: "x-mentions", vendor: &people::X,
-        env: &[("X_BEARER_TOKEN", "x-token")], edits: &[],
-        key: |item| people::snowflake(item.id).to_string(), pages: Pages::Several, reports: NEW, gone: Gone::Never,
-        wrong: ("max_results = 100", "max_results = 1000", 400), limited: limited::x,
-    };
-    openai_batches => Row {
-        recipe: "openai", bridge: "openai-batches", vendor: &machines::OPENAI,
-        env: &[("OPENAI_API_KEY", "sk-openai")], edits: &[],
-        key: |item| format!("batch_{:06}", item.id), pages: Pages::Several, reports: BOTH, gone: Gone::Never,
-        wrong: ("limit = 100", "limit = 1000", 400), limited: limited::openai,
-    };
-    openai_fine_tuning => Row {
-        recipe: "openai", bridge: "openai-fine-tuning", vendor: &machines::OPENAI,
-        env: &[("OPENAI_API_KEY", "sk-openai")], edits: &[],
-        key: |item| format!("ftjob-{:06}", item.id), pages: Pages::Several, reports: BOTH, gone: Gone::Never,
-        wrong: ("limit = 100", "limit = \"many\"", 400), limited: limited::openai,
-    };
-    stability => Row {
-        recipe: "stability", bridge: "stability-result", vendor: &machines::STABILITY,
-        env: &[("STABILITY_API_KEY", "sk-stability")], edits: &[],
-        key: |_| String::new(), pages: Pages::Document, reports: CHANGED, gone: Gone::At(1),
-        wrong: ("/results/00000000", "/results/", 400), limited: limited::stability,
-    };
-    google_place => Row {
-        recipe: "google-maps", bridge: "google-maps-place", vendor: &machines::GOOGLE,
-        env: &[("GOOGLE_MAPS_KEY", "AIza-google")], edits: &[],
-        key: |_| String::new(), pages: Pages::Document, reports: CHANGED, gone: Gone::Untried,
-        wrong: ("place_id = ", "place = ", 400), limited: limited::google,
-    };
-    google_nearby => Row {
-        recipe: "google-maps", bridge: "google-maps-nearby", vendor: &machines::GOOGLE,
-        env: &[("GOOGLE_MAPS_KEY", "AIza-google")], edits: &[("delay = \"2s\"", "delay = \"1ms\"")],
-        key: |item| format!("ChIJ{:06}", item.id), pages: Pages::Several, reports: BOTH, gone: Gone::Never,
-        wrong: ("radius = 1500", "radius = \"far\"", 400), limited: limited::google,
-    };
-    weather_now => Row {
-        recipe: "weather", bridge: "weather-now", vendor: &machines::WEATHER,
-        env: &[("OPENWEATHER_KEY", "openweather-key")], edits: &[],
-        key: |_| String::new(), pages: Pages::Document, reports: CHANGED, gone: Gone::Untried,
-        wrong: ("lat = 52.52", "lat = 152.52", 400), limited: limited::weather,
-    };
-    weather_forecast => Row {
-        recipe: "weather", bridge: "weather-forecast", vendor: &machines::WEATHER,
-        env: &[("OPENWEATHER_KEY", "openweather-key")], edits: &[],
-        key: |item| item.born.to_string(), pages: Pages::One, reports: BOTH, gone: Gone::Never,
-        wrong: ("units = \"metric\"", "units = \"celsius\"", 400), limited: limited::weather,
-    };
-    amadeus => Row {
-        recipe: "amadeus", bridge: "amadeus-offers", vendor: &shops::AMADEUS,
-        env: &[("AMADEUS_CLIENT_ID", "amadeus-id"), ("AMADEUS_CLIENT_SECRET", "amadeus-secret")], edits: &[],
-        key: |item| format!("QF{} 2027-05-02T10:00:00", 100 + item.id), pages: Pages::One, reports: BOTH,
-        gone: Gone::At(3), wrong: ("adults = 1", "adults = 10", 400), limited: limited::amadeus,
-    };
-    sabre => Row {
-        recipe: "sabre", bridge: "sabre-offers", vendor: &soap::SABRE,
-        env: &[("SABRE_SESSION_CREATE", soap::SABRE_SESSION_CREATE)], edits: &[],
-        key: |item| format!("AA{} {}", soap::flight(item.id).0, soap::flight(item.id).1), pages: Pages::One,
-        reports: BOTH, gone: Gone::At(3), wrong: ("<eb:CPAId>ABCD</eb:CPAId>", "", 400), limited: limited::soap,
-    };
-    travelport => Row {
-        recipe: "travelport", bridge: "travelport-offers", vendor: &soap::TRAVELPORT,
-        env: &[("TRAVELPORT_USER", "Universal API/uAPI123"), ("TRAVELPORT_PASSWORD", "travelport-password")],
-        edits: &[],
-        key: |item| format!("UA{} {}", soap::flight(item.id).0, soap::flight(item.id).1), pages: Pages::One,
-        reports: BOTH, gone: Gone::At(3), wrong: (" TargetBranch=\"P1234567\"", "", 400), limited: limited::soap,
-    };
-    supertokens => Row {
-        recipe: "supertokens", bridge: "supertokens-users", vendor: &people::SUPERTOKENS,
-        env: &[("SUPERTOKENS_API_KEY", "supertokens-key")], edits: &[],
-        key: |item| format!("user-{}", item.id), pages: Pages::Several, reports: NEW, gone: Gone::Never,
-        wrong: ("\"DESC\"", "\"DOWN\"", 400), limited: limited::supertokens,
-    };
-    datadog => Row {
-        recipe: "datadog", bridge: "datadog-monitors", vendor: &machines::DATADOG,
-        env: &[("DD_API_KEY", "dd-api-key-1"), ("DD_APP_KEY", "dd-app-key-2")],
-        edits: &[("size = 100", "size = 2")],
-        key: |item| item.id.to_string(), pages: Pages::Several, reports: BOTH, gone: Gone::At(2),
-        wrong: ("size-param = \"page_size\"", "size-param = \"per_page\"", 400), limited: limited::datadog,
-    };
-    soap_bank => Row {
-        recipe: "soap-bank", bridge: "bank-transactions", vendor: &soap::BANK,
-        env: &[("BANK_USER", "reader"), ("BANK_PASSWORD", "bank-password")], edits: &[],
-        key: |item| format!("TX{:06}", item.id), pages: Pages::One, reports: BOTH, gone: Gone::Never,
-        wrong: ("<st:Days>30</st:Days>", "", 400), limited: limited::bank,
-    };
+/// Sabre's sessions are few: one serves many polls.
+#[tokio::test]
+async fn a_session_of_sabre_is_used_again() {
+    let mut watched = rows::sabre::row().start().await;
+    watched.poll().await;
+    watched.poll().await;
+    assert_eq!(watched.fake.tokens(), 1);
 }

@@ -218,6 +218,11 @@ impl Fake {
         self.with(|state| *state.items.iter().find(|item| item.id == id).expect("a record"))
     }
 
+    /// How many tokens were given out.
+    pub fn tokens(&self) -> usize {
+        self.with(|state| state.tokens)
+    }
+
     /// Every token that was given out is void from now on.
     pub fn revoke(&self) {
         self.with(|state| state.issued.clear());
