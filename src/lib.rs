@@ -32,6 +32,7 @@ pub mod admin;
 pub mod daemon;
 pub mod receiver;
 pub mod demo;
+pub mod recipe;
 pub mod cli;
 
 /// README's Rust samples compile.

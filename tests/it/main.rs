@@ -9,10 +9,12 @@
 )]
 
 mod support {
+    pub mod contract;
     pub mod daemon;
     pub mod receiver;
     pub mod rig;
     pub mod server;
+    pub mod soap;
     pub mod upstream;
 }
 
@@ -32,6 +34,8 @@ mod fan;
 mod grpc;
 mod soap;
 mod auth;
+mod recipe;
+mod vendors;
 mod bad_input;
 mod decode;
 mod deliver;
