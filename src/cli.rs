@@ -21,6 +21,7 @@ use crate::{
     daemon, demo,
     model::{Hash, Timestamp},
     receiver::Receiver,
+    recipe,
     settings::units,
     store::{self, DeliveryState},
     telemetry,
@@ -139,6 +140,8 @@ enum Command {
         #[arg(long, default_value_t = 200)]
         status: u16,
     },
+    /// Ready-made bridges for known systems: the list, or one as TOML
+    Recipe { name: Option<String> },
     /// Make a signing secret
     Secret,
     /// Sign a file: prints the three headers
@@ -232,6 +235,7 @@ impl Cli {
                 demo::run(once, &mut std::io::stdout()).await.map_err(|e| Failure::new(FAILED, e))
             }
             Command::Listen { port, secret, status } => listen(port, secret, status).await,
+            Command::Recipe { name } => recipe(name.as_deref(), self.json),
             Command::Secret => print(&format!("{}\n", crate::sign::make_secret())),
             Command::Sign(args) => sign::sign(&args),
             Command::Verify(args) => sign::verify(&args),
@@ -248,6 +252,31 @@ impl Cli {
             let here = PathBuf::from("bridges.toml");
             if here.exists() || !Path::new(LAST).exists() { here } else { LAST.into() }
         })
+    }
+}
+
+/// Lists the recipes, or prints one.
+fn recipe(name: Option<&str>, json: bool) -> Done {
+    let Some(name) = name else {
+        if json {
+            let all: Vec<_> =
+                recipe::all().iter().map(|r| serde_json::json!({ "name": r.name, "about": r.about() })).collect();
+            return print(&format!("{}\n", serde_json::Value::from(all)));
+        }
+        let width = recipe::all().iter().map(|r| r.name.len()).max().unwrap_or_default();
+        let lines = recipe::all().iter().map(|r| format!("{:width$}  {}\n", r.name, r.about()));
+        return print(&lines.collect::<String>());
+    };
+    match recipe::find(name) {
+        Some(recipe) if json => {
+            let found = serde_json::json!({ "name": recipe.name, "about": recipe.about(), "text": recipe.text });
+            print(&format!("{found}\n"))
+        }
+        Some(recipe) => print(recipe.text),
+        None => {
+            let near = recipe::suggest(name).map(|near| format!(": did you mean {near:?}?")).unwrap_or_default();
+            Err(Failure::new(USAGE, format!("there is no recipe {name:?}{near}")))
+        }
     }
 }
 

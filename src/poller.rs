@@ -209,7 +209,10 @@ impl Poller {
 
     /// A failure as it may be shown: without the secrets of the bridge's source, and without a token that a login brought.
     fn told(&self, bridge: &Bridge, failure: &Failure) -> String {
-        self.vault.redact(bridge.source.redact(failure.to_string()))
+        /// Whatever a server or a library has to say.
+        const CHARS_MAX: usize = 2000;
+        let text = self.vault.redact(bridge.source.redact(failure.to_string()));
+        if text.chars().count() > CHARS_MAX { text.chars().take(CHARS_MAX).collect() } else { text }
     }
 
     async fn fetch(&self, polled: &mut Polled, share: &mut Share) -> Result<Fetched, source::Error> {
@@ -228,7 +231,8 @@ impl Poller {
         let (poller, definition) = (self.clone(), bridge.clone());
         let seen = Arc::new(move |page: Page| -> BoxFuture<'static, _> {
             let (poller, definition) = (poller.clone(), definition.clone());
-            Box::pin(async move { poller.all_known(&definition, page).await })
+            // Under an edited definition other records may stand behind what is known.
+            Box::pin(async move { Ok(same && poller.all_known(&definition, page).await?) })
         });
         let fetched = bridge
             .source

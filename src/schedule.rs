@@ -161,8 +161,9 @@ impl Schedule {
     }
 
     /// When to try again after `failures` failed polls in a row.
-    pub fn after_failure(&self, failures: u32, kind: FailureKind, now: Timestamp) -> Timestamp {
-        let ceiling = self.interval(now).max(BACKOFF_CEILING_MIN);
+    pub fn after_failure(&self, failures: u32, kind: FailureKind, now: Timestamp, pace: Duration) -> Timestamp {
+        let interval = if matches!(self.timing, Timing::Adapting { .. }) { pace } else { self.interval(now) };
+        let ceiling = interval.max(BACKOFF_CEILING_MIN);
         let wait = match kind {
             FailureKind::Refused => ceiling,
             FailureKind::Transient => {
@@ -604,10 +605,14 @@ mod tests {
     #[test]
     fn failures_back_off_to_the_ceiling() {
         let every = Schedule::every(Duration::from_secs(1));
-        let waits: Vec<i64> =
-            (1..12).map(|n| every.after_failure(n, FailureKind::Transient, Timestamp(0)).0 / 1000).collect();
+        let waits: Vec<i64> = (1..12)
+            .map(|n| every.after_failure(n, FailureKind::Transient, Timestamp(0), every.pace()).0 / 1000)
+            .collect();
         assert_eq!(waits, [5, 10, 20, 40, 80, 160, 320, 640, 900, 900, 900]);
-        assert_eq!(every.after_failure(1, FailureKind::Refused, Timestamp(0)), Timestamp(900_000));
-        assert_eq!(every.after_failure(u32::MAX, FailureKind::Transient, Timestamp(0)), Timestamp(900_000));
+        assert_eq!(every.after_failure(1, FailureKind::Refused, Timestamp(0), every.pace()), Timestamp(900_000));
+        assert_eq!(
+            every.after_failure(u32::MAX, FailureKind::Transient, Timestamp(0), every.pace()),
+            Timestamp(900_000)
+        );
     }
 }

@@ -16,7 +16,6 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use auth::vault::Vault;
 use futures_util::future::BoxFuture;
-use prost_reflect::MethodDescriptor;
 use serde_json::{Value as Json, json};
 
 use crate::{
@@ -123,9 +122,32 @@ impl Source {
         }
     }
 
+    /// Whether a record that is not seen for long has left. Behind the page at which a walk stops it is only not asked for.
+    pub fn forgets(&self) -> bool {
+        !matches!(self, Self::Http(source) if !source.shows_all())
+    }
+
     /// Whether an answer is a batch of messages, each of which stands for itself.
     pub fn is_stream(&self) -> bool {
         matches!(self, Self::Websocket(_))
+    }
+
+    /// Whether the mark of `since` can be sent there.
+    pub fn takes_mark(&self, at: &page::At) -> bool {
+        match (self, at) {
+            (Self::Http(source), at) => source.takes_mark(at),
+            (Self::Grpc(_), at) => matches!(at, page::At::Json(_)),
+            (Self::Websocket(_) | Self::Command(_), _) => false,
+        }
+    }
+
+    /// Where it can be sent.
+    pub fn mark_help(&self) -> &'static str {
+        match self {
+            Self::Http(_) => "`param` or `header`, `json` beside a JSON body, `variable` in graphql",
+            Self::Grpc(_) => "`json`: a field of `request`",
+            Self::Websocket(_) | Self::Command(_) => "its jq sees `mark` in no request: leave `since` out",
+        }
     }
 
     /// Whether an answer shows all that there is, so that absence means something.
@@ -241,7 +263,7 @@ impl Answer {
 pub struct Memo {
     pages: BTreeMap<Hash, Known>,
     /// The gRPC method that the server described.
-    method: Option<MethodDescriptor>,
+    described: Option<grpc::Described>,
     /// The connection of a source that stays connected.
     live: websocket::Live,
 }
@@ -269,6 +291,11 @@ pub enum Step {
 impl Memo {
     pub fn known(&self, page: Hash) -> Option<Known> {
         self.pages.get(&page).cloned()
+    }
+
+    /// What still holds under another definition of the same source.
+    pub fn of_the_same_source(self) -> Self {
+        Self { pages: BTreeMap::new(), ..self }
     }
 
     /// Replaces what is known by what the walk just done has read.

@@ -132,8 +132,18 @@ impl Bridge {
             }
             read_statuses(&i)
         });
+        if let Some(place) = table.key_place("guard").filter(|_| source.as_ref().is_some_and(Source::is_stream)) {
+            let message = format!("`guard` in {} holds answers, but a message comes once", table.title());
+            table.error_at(place, message).help("leave it out".into()).report();
+        }
         let guard = Guard::read(&mut table);
         let since = table.take("since").map(|i| Since::read(&i));
+        if let (Some(source), Some(Some(since))) = (&source, &since)
+            && !source.takes_mark(&since.at)
+        {
+            let message = format!("`since` of {} has no place in a source of this kind", table.title());
+            table.error(message).help(source.mark_help().into()).report();
+        }
         let filters = Filters::read(&mut table);
         let routes = table.require("to", "to = [\"me\"]").and_then(|i| read_routes(&i));
         let alert = table.take("alert").map_or(Some(Alert { after: 5, to: Vec::new() }), |i| read_alert(&i));
@@ -174,7 +184,9 @@ impl Bridge {
     pub fn fingerprint(&self) -> Hash {
         let text =
             format!("{} {} {:?} {:?}", self.source.definition(), self.definition.text(), self.window, self.since);
-        Hash::of(text.as_bytes())
+        // Of a member: another item is another question.
+        let item = self.item.as_ref().map(|item| format!(" {item}")).unwrap_or_default();
+        Hash::of((text + &item).as_bytes())
     }
 
     /// The bridge's name in event types: all but letters, digits and `_` become `_`.

@@ -82,8 +82,9 @@ struct Shared {
 #[derive(Debug)]
 struct Origin {
     turns: Arc<Semaphore>,
-    /// When the next request may begin, where a `rate` says so.
-    free: Mutex<Instant>,
+    /// When the next request may begin, where a `rate` says so. Held by the one who waits for it: those who give up take
+    /// nothing with them.
+    free: tokio::sync::Mutex<Instant>,
 }
 
 /// A place among the requests in flight to one origin (`network.per-host`), given back when dropped.
@@ -138,13 +139,9 @@ impl Client {
         let origin = self.shared.origin(name);
         let permit = origin.turns.clone().acquire_owned().await.expect("turns are never closed");
         if let Some(rate) = rate {
-            let at = {
-                let mut free = origin.free.lock().expect("no thread panics with it");
-                let at = (*free).max(Instant::now());
-                *free = at + rate.spacing();
-                at
-            };
-            sleep_until(at).await;
+            let mut free = origin.free.lock().await;
+            sleep_until(*free).await;
+            *free = Instant::now() + rate.spacing();
         }
         Turn { _permit: permit }
     }
@@ -237,10 +234,10 @@ impl Shared {
         origins.retain(|_, origin| {
             Arc::strong_count(origin) > 1
                 || Arc::strong_count(&origin.turns) > 1
-                || *origin.free.lock().expect("no thread panics with it") > now
+                || origin.free.try_lock().is_ok_and(|free| *free > now)
         });
         let turns = Arc::new(Semaphore::new(self.config.per_host));
-        let origin = Arc::new(Origin { turns, free: Mutex::new(now) });
+        let origin = Arc::new(Origin { turns, free: tokio::sync::Mutex::new(now) });
         origins.insert(name, origin.clone());
         origin
     }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use reqwest::header::{AGE, CACHE_CONTROL, HeaderMap, RETRY_AFTER};
+use reqwest::header::{AGE, CACHE_CONTROL, HeaderMap};
 
 use super::retry_after;
 use crate::{model::Timestamp, schedule::HINT_MAX};
@@ -36,8 +36,9 @@ fn used_up(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 
 /// Takes out what speaks of a budget that is no longer the one that counts.
 pub fn forget_budget(headers: &mut HeaderMap) {
-    let names: Vec<_> = headers.keys().filter(|name| name.as_str().contains("ratelimit")).cloned().collect();
-    for name in names.iter().chain(&[RETRY_AFTER]) {
+    let speaks = |name: &str| name.contains("ratelimit") || name.contains("rate-limit");
+    let names: Vec<_> = headers.keys().filter(|name| speaks(name.as_str())).cloned().collect();
+    for name in &names {
         headers.remove(name);
     }
 }

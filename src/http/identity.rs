@@ -37,12 +37,13 @@ impl PartialEq for Identity {
 }
 
 impl Identity {
-    /// Reads `tls`, `proxy` and `http`.
-    pub fn read(table: &mut Table<'_>) -> Option<Self> {
+    /// Reads `tls`, `proxy` and, where the version is the file's to choose, `http`.
+    pub fn read(table: &mut Table<'_>, any_version: bool) -> Option<Self> {
         let tls = table.take("tls").map(|item| read_tls(&item));
         let proxy = table.take("proxy").map(|item| read_proxy(&item));
         let words = [("auto", Version::Auto), ("1", Version::One), ("2", Version::Two)];
-        let version = table.take("http").map_or(Some(Version::Auto), |item| item.word(&words));
+        let version = if any_version { table.take("http") } else { None };
+        let version = version.map_or(Some(Version::Auto), |item| item.word(&words));
         let (ca, own) = tls.unwrap_or(Some((None, None)))?;
         Some(Self::new(ca, own, proxy.map_or(Some(None), |p| p.map(Some))?, version?))
     }

@@ -119,7 +119,7 @@ impl Poller {
             let list: Vec<Entry> = diff.list.iter().filter(|entry| !gone.contains(&entry.key)).copied().collect();
             (u64_of(list.len()), Some(list))
         } else {
-            if self.is_another_day(polled, now) {
+            if polled.bridge.source.forgets() && self.is_another_day(polled, now) {
                 delete.extend(self.forgotten(polled, now).await?);
             }
             ((polled.state.records + created).saturating_sub(u64_of(delete.len())), None)

@@ -5,12 +5,15 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use serde_json::Value as Json;
 use tokio::task::JoinError;
 
 use super::{Poller, known::value_of, run::Runner};
 use crate::{
+    compute::compute,
     config::{Bridge, Each, MEMBERS_MAX},
-    model::Name,
+    expr::Expr,
+    model::{Name, Record},
     store,
 };
 
@@ -20,25 +23,42 @@ const SLICE: usize = 1000;
 /// Bridges by name.
 pub(super) type Members = BTreeMap<Name, Arc<Bridge>>;
 
+/// A bridge over a list, and whether its list is being read.
+pub(super) struct Fan {
+    bridge: Arc<Bridge>,
+    reading: bool,
+    /// It changed while it was read.
+    again: bool,
+}
+
+/// Members as they were read, and the bridge that they are of.
+pub(super) type Unfolded = (Arc<Bridge>, Members);
+
 impl Runner {
     /// The bridges of a configuration with members in the place of those that have a list.
     pub(super) async fn unfold(&mut self, bridges: Members) -> Result<Members, store::Error> {
         let (fans, mut plain): (Members, Members) = bridges.into_iter().partition(|(_, bridge)| bridge.each.is_some());
-        // What was being read is of the old configuration.
-        self.fanning.abort_all();
-        self.fans = fans;
+        let fan = |(name, bridge)| (name, Fan { bridge, reading: false, again: false });
+        self.fans = fans.into_iter().map(fan).collect();
         for fan in self.fans.values() {
-            plain.extend(members(&self.poller, fan).await?);
+            plain.extend(members(&self.poller, &fan.bridge).await?);
         }
         Ok(plain)
     }
 
-    /// Reads the lists that are this bridge's records, in the background.
+    /// Reads the lists that are this bridge's records, in the background, each once at a time.
     pub(super) fn fan_anew(&mut self, parent: &Name) {
-        for (base, fan) in &self.fans {
-            if matches!(&fan.each, Some(Each::Bridge { name, .. }) if name == parent) {
-                let (poller, base, fan) = (self.poller.clone(), base.clone(), fan.clone());
-                self.fanning.spawn(async move { Ok((base, members(&poller, &fan).await?)) });
+        for fan in self.fans.values_mut() {
+            if !matches!(&fan.bridge.each, Some(Each::Bridge { name, .. }) if name == parent) {
+                continue;
+            }
+            fan.again = fan.reading;
+            if !std::mem::replace(&mut fan.reading, true) {
+                let (poller, bridge) = (self.poller.clone(), fan.bridge.clone());
+                self.fanning.spawn(async move {
+                    let members = members(&poller, &bridge).await?;
+                    Ok((bridge, members))
+                });
             }
         }
     }
@@ -46,19 +66,26 @@ impl Runner {
     /// A list was read: new members are polled from now on, those that left it no more.
     pub(super) async fn fanned(
         &mut self,
-        read: Result<Result<(Name, Members), store::Error>, JoinError>,
+        read: Result<Result<Unfolded, store::Error>, JoinError>,
     ) -> Result<(), store::Error> {
-        let (base, now) = match read {
+        let (bridge, now) = match read {
             Ok(read) => read?,
-            // It was taken back, or failed on one list: the members stay as they are.
             Err(error) => {
-                if error.is_panic() {
-                    tracing::error!(%error, "the members of a bridge could not be read");
-                }
+                tracing::error!(%error, "the members of a bridge could not be read: they stay as they are");
                 return Ok(());
             }
         };
-        let prefix = format!("{base}/");
+        // Of another configuration it means nothing any more.
+        let Some(fan) = self.fans.get_mut(&bridge.name).filter(|fan| Arc::ptr_eq(&fan.bridge, &bridge)) else {
+            return Ok(());
+        };
+        fan.reading = false;
+        if std::mem::take(&mut fan.again)
+            && let Some(Each::Bridge { name, .. }) = &bridge.each
+        {
+            self.fan_anew(name);
+        }
+        let prefix = format!("{}/", bridge.name);
         let known = self.slots.keys().filter(|name| name.starts_with(&prefix));
         let gone: Vec<Name> = known.filter(|name| !now.contains_key(*name)).cloned().collect();
         self.remove(gone).await?;
@@ -67,7 +94,7 @@ impl Runner {
 }
 
 /// The members of a bridge as its list is now.
-async fn members(poller: &Poller, fan: &Bridge) -> Result<Members, store::Error> {
+async fn members(poller: &Poller, fan: &Arc<Bridge>) -> Result<Members, store::Error> {
     let (parent, item) = match &fan.each {
         Some(Each::List(list)) => return Ok(fan.members(list)),
         Some(Each::Bridge { name, item }) => (name.clone(), item.clone()),
@@ -80,21 +107,31 @@ async fn members(poller: &Poller, fan: &Bridge) -> Result<Members, store::Error>
         let slice = poller.store.read(move |engine| engine.scan(&name, from, SLICE)).await?;
         let Some(last) = slice.last() else { return Ok(members) };
         after = Some(last.entry.key);
-        for record in &slice {
-            let value = value_of(record).map_err(|failure| failure.to_string());
-            let found = value.and_then(|value| match &item {
-                Some(item) => item.first(&value).map_err(|e| e.to_string()),
-                None => Ok(Some(value)),
-            });
-            match found {
-                Ok(None | Some(serde_json::Value::Null)) => {}
-                Ok(Some(item)) if members.len() < MEMBERS_MAX => members.extend([fan.member(&record.key, item)]),
-                Ok(Some(_)) => {
-                    tracing::error!(bridge = %fan.name, "it has more than {MEMBERS_MAX} members: the others are not polled");
-                    return Ok(members);
-                }
-                Err(error) => tracing::warn!(bridge = %fan.name, member = %record.key, error, "`each.item` failed"),
-            }
+        let (fan, item) = (fan.clone(), item.clone());
+        let found =
+            compute(move || slice.iter().filter_map(|record| one(&fan, &item, record)).collect::<Vec<_>>()).await;
+        members.extend(found.map_err(|e| store::Error::Io(e.to_string()))?);
+        if members.len() > MEMBERS_MAX {
+            tracing::error!(bridge = %parent, "it has more than {MEMBERS_MAX} members: the others are not polled");
+            members = members.into_iter().take(MEMBERS_MAX).collect();
+            return Ok(members);
+        }
+    }
+}
+
+/// The member that a record stands for, if it does.
+fn one(fan: &Bridge, item: &Option<Expr>, record: &Record) -> Option<(Name, Arc<Bridge>)> {
+    let value = value_of(record).map_err(|failure| failure.to_string());
+    let found = value.and_then(|value| match item {
+        Some(item) => item.first(&value).map_err(|e| e.to_string()),
+        None => Ok(Some(value)),
+    });
+    match found {
+        Ok(None | Some(Json::Null)) => None,
+        Ok(Some(item)) => Some(fan.member(&record.key, item)),
+        Err(error) => {
+            tracing::warn!(bridge = %fan.name, member = %record.key, error, "`each.item` failed");
+            None
         }
     }
 }

@@ -66,6 +66,10 @@ impl Poller {
             diff::parse_all(&definition.definition, vec![("the page".into(), records)])
         };
         let parsed = compute(read).await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
+        // A page without records knows nothing: some APIs filter after they have cut their pages.
+        if parsed.is_empty() {
+            return Ok(false);
+        }
         let keys = parsed.iter().map(|parsed| parsed.entry.key).collect();
         let stored = self.stored(&bridge.name, keys).await.map_err(|e| failed(&e))?;
         for parsed in &parsed {

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Failure, Held, Outcome, Polled, Poller, Polling,
-    fan::Members,
+    fan::{Fan, Members, Unfolded},
     job::{Answer, Job, Refused, refuse, run_job},
 };
 use crate::{
@@ -167,9 +167,9 @@ pub struct Runner {
     crowds: HashMap<String, Crowd>,
     saving: JoinSet<Result<(), store::Error>>,
     /// Bridges over a list: they are not polled, their members are.
-    pub(super) fans: BTreeMap<Name, Arc<Bridge>>,
+    pub(super) fans: BTreeMap<Name, Fan>,
     /// Lists that are read anew.
-    pub(super) fanning: JoinSet<Result<(Name, Members), store::Error>>,
+    pub(super) fanning: JoinSet<Result<Unfolded, store::Error>>,
 }
 
 impl Runner {
@@ -351,10 +351,7 @@ impl Runner {
                 (polled, Some(Outcome { result: Err(failure), hint: None }))
             }
         };
-        if matches!(&outcome, Some(Outcome { result: Ok(Polling::Changed { .. } | Polling::Baseline { .. }), .. })) {
-            self.fan_anew(&name);
-        }
-        let Some(slot) = self.slots.get_mut(&name) else { return Ok(()) };
+        let committed = polled.state.version != slot.last.version;
         let hint = outcome.as_ref().and_then(|o| o.hint);
         let now = self.poller.clock.now();
         if let Some(outcome) = outcome {
@@ -366,6 +363,9 @@ impl Runner {
         slot.polled = Some(polled);
         if let Some(progress) = save_now {
             self.poller.store.write(Op::Progress(vec![(name.clone(), progress)])).await?;
+        }
+        if committed {
+            self.fan_anew(&name);
         }
         self.arm(&name, now);
         self.work(&name);
@@ -416,6 +416,10 @@ impl Runner {
     async fn apply(&mut self, bridges: BTreeMap<Name, Arc<Bridge>>, poller: Poller) -> Result<(), store::Error> {
         self.poller = poller;
         let bridges = self.unfold(bridges).await?;
+        // Who waits at an origin may be another's now, or gone.
+        for crowd in self.crowds.values_mut() {
+            self.ready.extend(crowd.waiting.drain(..));
+        }
         let removed: Vec<Name> = self.slots.keys().filter(|name| !bridges.contains_key(*name)).cloned().collect();
         self.remove(removed).await?;
         self.install(bridges).await
@@ -423,10 +427,13 @@ impl Runner {
 
     /// Stops polling some bridges; where they stood is kept.
     pub(super) async fn remove(&mut self, names: Vec<Name>) -> Result<(), store::Error> {
-        for name in names {
-            if let Some(Slot { polled: Some(polled), .. }) = self.slots.remove(&name) {
-                self.poller.store.write(Op::Progress(vec![(name, polled.progress)])).await?;
-            }
+        let left = names.into_iter().filter_map(|name| {
+            let polled = self.slots.remove(&name)?.polled?;
+            Some((name, polled.progress))
+        });
+        let rows: Vec<(Name, Progress)> = left.collect();
+        for chunk in rows.chunks(SAVE_AT_ONCE) {
+            self.poller.store.write(Op::Progress(chunk.to_vec())).await?;
         }
         Ok(())
     }
@@ -519,13 +526,20 @@ fn stale(outcome: &Option<Outcome>) -> bool {
 /// The same state under another definition.
 fn rebuilt(bridge: Arc<Bridge>, old: Polled) -> Polled {
     let held = old.held;
+    let stays = bridge.source == old.bridge.source;
+    let memo = old.memo;
     let loaded = store::Loaded {
         name: bridge.name.clone(),
         state: old.state,
         progress: Some(old.progress),
         held: held.is_some(),
     };
-    Polled::new(bridge, Some(loaded), held)
+    let mut polled = Polled::new(bridge, Some(loaded), held);
+    if stays {
+        // A connection stays, with what it has brought.
+        polled.memo = memo.of_the_same_source();
+    }
+    polled
 }
 
 async fn load(poller: &Poller, bridge: Arc<Bridge>) -> Result<Polled, store::Error> {
@@ -542,7 +556,7 @@ fn next_due(polled: &mut Polled, due: Timestamp, now: Timestamp, outcome: &Outco
             polled.pace = schedule.adapt(polled.pace, matches!(polling, Polling::Changed { .. }));
             schedule.next(due, now, polled.pace, crate::deliver::random())
         }
-        Err(failure) => schedule.after_failure(polled.progress.failures, failure.kind(), now),
+        Err(failure) => schedule.after_failure(polled.progress.failures, failure.kind(), now, polled.pace),
     };
     outcome.hint.map_or(next, |hint| next.max(now.plus(hint.min(HINT_MAX))))
 }

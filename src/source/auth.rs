@@ -48,9 +48,10 @@ const KINDS: [&str; 12] = [
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Auth {
+    /// The password, and the pair as it is sent.
     Basic {
-        username: String,
         password: Secret,
+        pair: Secret,
     },
     Bearer {
         secret: Secret,
@@ -171,10 +172,36 @@ impl Auth {
         auth
     }
 
+    /// Its name in the file.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Basic { .. } => "basic",
+            Self::Bearer { .. } => "bearer",
+            Self::Header { .. } => "header",
+            Self::Headers(_) => "headers",
+            Self::Query(_) => "query",
+            Self::Rotate(_) => "rotate",
+            Self::Oauth2(_) => "oauth2",
+            Self::Jwt(_) => "jwt",
+            Self::Session(_) => "session",
+            Self::Wsse(_) => "wsse",
+            Self::Digest(_) => "digest",
+            Self::Sigv4(_) => "aws-sigv4",
+        }
+    }
+
+    /// Whether it needs the very method, URL and body that are sent.
+    pub fn signs_a_body(&self) -> bool {
+        match self {
+            Self::Session(session) => session.edits_the_body(),
+            _ => matches!(self, Self::Wsse(_) | Self::Digest(_) | Self::Sigv4(_)),
+        }
+    }
+
     /// Texts that no message may hold.
     pub fn secrets(&self) -> Vec<&Secret> {
         match self {
-            Self::Basic { password, .. } => vec![password],
+            Self::Basic { password, pair } => vec![password, pair],
             Self::Bearer { secret } => vec![secret],
             Self::Header { value, .. } => vec![value],
             Self::Headers(pairs) => pairs.iter().map(|(_, value)| value).collect(),
@@ -193,9 +220,8 @@ impl Auth {
     pub async fn apply(&self, request: &mut Request, with: &mut With<'_>) -> Result<Used, Error> {
         let now = with.clock.now();
         match self {
-            Self::Basic { username, password } => {
-                let pair = STANDARD.encode(format!("{username}:{}", password.expose()));
-                request.headers.insert(AUTHORIZATION, header(format!("Basic {pair}"))?);
+            Self::Basic { pair, .. } => {
+                request.headers.insert(AUTHORIZATION, header(format!("Basic {}", pair.expose()))?);
             }
             Self::Bearer { secret } => bear(secret, request)?,
             Self::Header { name, value: secret, prefix } => {
@@ -275,6 +301,22 @@ impl Auth {
     }
 }
 
+/// What an answer says of all the credentials of its request: whether the same request may fare better now.
+pub async fn learn(
+    all: &[Auth],
+    used: &[Used],
+    sent: &Request,
+    answer: &Answer,
+    tries: usize,
+    with: &mut With<'_>,
+) -> bool {
+    let mut again = false;
+    for (auth, used) in all.iter().zip(used) {
+        again |= auth.learn(sent, used, answer, tries, with).await == Learned::Again;
+    }
+    again
+}
+
 impl From<Secret> for Used {
     fn from(token: Secret) -> Self {
         Self { token: Some(token), choice: 0 }
@@ -326,7 +368,9 @@ fn read_token_url(table: &mut Table<'_>, required: bool) -> Option<Option<Url>> 
 fn read_basic(table: &mut Table<'_>) -> Option<Auth> {
     let username = table.require("username", "username = \"reader\"").and_then(|i| read_text(&i));
     let password = read_secret(table, "password");
-    Some(Auth::Basic { username: username?, password: password? })
+    let (username, password) = (username?, password?);
+    let pair = Secret::new(STANDARD.encode(format!("{username}:{}", password.expose())));
+    Some(Auth::Basic { password, pair })
 }
 
 fn read_headers(table: &mut Table<'_>) -> Option<Auth> {

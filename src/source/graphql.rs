@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json, json};
 use super::{
     http::{Body, Source},
     page::Pages,
-    transport::{HTTP, Transport, fixed_origin, read_url},
+    transport::{HTTP, Over, Transport, fixed_origin, read_url},
 };
 use crate::{
     decode, expr,
@@ -40,7 +40,7 @@ pub fn read(mut table: Table<'_>) -> Option<Source> {
     let pages = table.take("pages").map(|i| Pages::read_variable(&i));
     let decode = table.take("decode").map(|i| decode::read(&i));
     let fail = table.take("fail").map(|i| i.expr());
-    let transport = Transport::read(&mut table, "headers");
+    let transport = Transport::read(&mut table, "headers", Over::Http);
     table.finish();
     let url = url?;
     Some(Source {

@@ -5,13 +5,14 @@
 mod channel;
 mod reflection;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use ::http::uri::PathAndQuery;
 use bytes::Bytes;
-use http::uri::PathAndQuery;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, MethodDescriptor, prost::Message};
 use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value as Json, json};
+use tokio::time::Instant;
 use tonic::{
     Code, Status,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
@@ -20,12 +21,12 @@ use url::Url;
 
 use super::{
     Answer, Ask, Error, ErrorKind, Fetched,
-    auth::With,
-    transport::{HTTP, Transport, fixed_origin, read_url},
+    auth::{self, Used, With},
+    transport::{HTTP, Over, Transport, fixed_origin, read_url},
 };
 use crate::{
     decode::Page,
-    http::{Request, identity::Version, origin},
+    http::{self, Client, Request, identity::Version, origin},
     model::{Hash, Validators},
     settings::{
         Item, Table,
@@ -33,6 +34,19 @@ use crate::{
     },
 };
 use channel::Channel;
+
+/// What one message may be of `size-max`: 4 MiB by default, as everywhere in gRPC. Decoded it takes far more memory than on
+/// the wire: some fifty times for a list of booleans.
+const MESSAGE_PART: u64 = 8;
+/// How long what a server has said of itself is believed.
+const DESCRIBED_FOR: Duration = Duration::from_secs(60 * 60);
+
+/// A method as the server described it, and when.
+#[derive(Debug)]
+pub struct Described {
+    method: MethodDescriptor,
+    at: Instant,
+}
 
 /// A source as the file defines it.
 #[derive(Debug, Clone, PartialEq)]
@@ -94,7 +108,12 @@ impl Source {
             }
             (_, None) => None,
         };
-        let transport = Transport::read(&mut table, "metadata");
+        let transport = Transport::read(&mut table, "metadata", Over::Grpc);
+        for auth in transport.iter().flat_map(|transport| &transport.auth).filter(|auth| auth.signs_a_body()) {
+            let message =
+                format!("`auth.{}` in {} signs or edits a body that gRPC does not show", auth.kind(), table.title());
+            table.error(message).report();
+        }
         table.finish();
         let (target, (service, method)) = (target?, name?);
         Some(Self {
@@ -139,24 +158,36 @@ impl Source {
         }
     }
 
+    /// Once more where a token was refused that a login brought.
     async fn call(&self, ask: &mut Ask<'_>, input: &Json, target: Url) -> Result<Fetched, Error> {
-        let from = origin(&target);
-        let mut channel = self.channel(ask, input, target).await?;
-        let known = self.descriptors.as_ref().map(|d| d.method.clone()).or_else(|| ask.memo.method.clone());
-        let method = match known {
-            Some(method) => method,
-            None => reflection::method(&mut channel, &self.service, &self.method, &from).await?,
+        let (request, used) = self.head(ask, input, target.clone()).await?;
+        let first = self.once(ask, input, request.clone()).await;
+        let Err(Error { kind: ErrorKind::Grpc { code: Code::Unauthenticated, .. }, .. }) = &first else { return first };
+        let answer =
+            http::Answer { status: 401, headers: HeaderMap::new(), body: Bytes::new(), url: request.url.clone() };
+        let mut with = With { client: ask.client, clock: ask.clock, vault: ask.vault };
+        if !auth::learn(&self.transport.auth, &used, &request, &answer, 0, &mut with).await {
+            return first;
+        }
+        let (request, _) = self.head(ask, input, target).await?;
+        self.once(ask, input, request).await
+    }
+
+    async fn once(&self, ask: &mut Ask<'_>, input: &Json, request: Request) -> Result<Fetched, Error> {
+        let from = origin(&request.url);
+        let mut channel = self.channel(ask, request).await?;
+        // Taken out: after a failure the next poll asks again what an edited service looks like.
+        let described = ask.memo.described.take().filter(|described| described.at.elapsed() < DESCRIBED_FOR);
+        let described = match (&self.descriptors, described) {
+            (Some(set), _) => Described { method: set.method.clone(), at: Instant::now() },
+            (None, Some(described)) => described,
+            (None, None) => {
+                let method = reflection::method(&mut channel, &self.service, &self.method, &from, ask.share).await?;
+                Described { method, at: Instant::now() }
+            }
         };
-        let result = self.messages(ask, input, &mut channel, &method, &from).await;
-        // What an edited service looks like, the next poll asks again.
-        ask.memo.method = result.is_ok().then(|| method.clone());
-        let messages = result?;
-        let body = if method.is_server_streaming() {
-            format!("[{}]", messages.join(","))
-        } else {
-            messages.into_iter().next().unwrap_or_default()
-        };
-        let body = Bytes::from(body);
+        let body = Bytes::from(self.answers(ask, input, &mut channel, &described.method, &from).await?);
+        ask.memo.described = Some(described);
         let url = format!("{from}/{}/{}", self.service, self.method);
         let page = Page { url, content_type: Some("application/json".into()), hash: Hash::of(&body), body };
         let meta = json!({ "status": 0, "at": ask.clock.now().to_string() });
@@ -169,31 +200,43 @@ impl Source {
         }))
     }
 
-    /// The way to the server, with the metadata and the credentials of this poll.
-    async fn channel(&self, ask: &mut Ask<'_>, input: &Json, target: Url) -> Result<Channel, Error> {
-        let transport = &self.transport;
-        let client = ask.client.identified(&transport.identity.with(Version::Two)).map_err(ErrorKind::Request)?;
+    /// Metadata and credentials, and what was used for them.
+    async fn head(&self, ask: &Ask<'_>, input: &Json, target: Url) -> Result<(Request, Vec<Used>), Error> {
         let mut headers = HeaderMap::new();
-        transport.put_headers(input, &mut headers)?;
+        self.transport.put_headers(input, &mut headers)?;
         let mut request = Request { method: Method::POST, url: target, headers, body: None };
+        let client = self.client(ask)?;
         let mut with = With { client: &client, clock: ask.clock, vault: ask.vault };
-        for auth in &transport.auth {
-            auth.apply(&mut request, &mut with).await?;
+        let mut used = Vec::new();
+        for auth in &self.transport.auth {
+            used.push(auth.apply(&mut request, &mut with).await?);
         }
-        let turn = client.turn(&request.url, transport.rate).await;
-        let size_max = usize::try_from(transport.size_max).unwrap_or(usize::MAX);
-        Ok(Channel::new(client, turn, request.url, request.headers, size_max))
+        Ok((request, used))
     }
 
-    /// The answers as JSON texts.
-    async fn messages(
+    /// With the source's identity; gRPC is HTTP/2 alone.
+    fn client(&self, ask: &Ask<'_>) -> Result<Client, Error> {
+        let identity = self.transport.identity.with(Version::Two);
+        Ok(ask.client.identified(&identity).map_err(ErrorKind::Request)?)
+    }
+
+    /// The way to the server.
+    async fn channel(&self, ask: &Ask<'_>, request: Request) -> Result<Channel, Error> {
+        let client = self.client(ask)?;
+        let turn = client.turn(&request.url, self.transport.rate).await;
+        let message_max = usize::try_from(self.transport.size_max / MESSAGE_PART).unwrap_or(usize::MAX);
+        Ok(Channel::new(client, turn, request.url, request.headers, message_max))
+    }
+
+    /// The answer as JSON, of a stream as an array.
+    async fn answers(
         &self,
         ask: &mut Ask<'_>,
         input: &Json,
         channel: &mut Channel,
         method: &MethodDescriptor,
         from: &str,
-    ) -> Result<Vec<String>, Error> {
+    ) -> Result<String, Error> {
         let mut request = match &self.request {
             None => None,
             Some(JsonBody::Fixed(value)) => Some(value.clone()),
@@ -212,29 +255,31 @@ impl Source {
         let mut grpc = channel.grpc().await.map_err(ErrorKind::Http)?;
         let stream = grpc.server_streaming(tonic::Request::new(message), path, Dynamic(method.output())).await;
         let mut stream = stream.map_err(failed)?.into_inner();
-        let (mut texts, mut size) = (Vec::new(), 0u64);
+        let streams = method.is_server_streaming();
+        let (mut body, mut count) = (String::from(if streams { "[" } else { "" }), 0u64);
         while let Some(message) = stream.message().await.map_err(failed)? {
+            if streams && count > 0 {
+                body.push(',');
+            }
             let text = serde_json::to_string(&message).map_err(|e| ErrorKind::Request(e.to_string()))?;
-            let bytes = u64::try_from(text.len()).unwrap_or(u64::MAX);
-            size = size.saturating_add(bytes);
+            body.push_str(&text);
+            count += 1;
+            let size = u64::try_from(body.len()).unwrap_or(u64::MAX);
             if size > self.transport.size_max {
                 let (origin, limit) = (from.to_owned(), self.transport.size_max);
                 return Err(ErrorKind::Http(crate::http::Error::TooLarge { origin, limit }).into());
             }
-            if !ask.share.take(bytes) {
+            if !ask.share.take(u64::try_from(text.len()).unwrap_or(u64::MAX)) {
                 return Err(ErrorKind::Http(crate::http::Error::Memory { origin: from.to_owned() }).into());
             }
-            texts.push(text);
         }
-        if !method.is_server_streaming() && texts.len() != 1 {
-            return Err(ErrorKind::Grpc {
-                origin: from.into(),
-                code: Code::Internal,
-                message: format!("{} answers came to one question", texts.len()),
-            }
-            .into());
+        if streams {
+            body.push(']');
+        } else if count != 1 {
+            let (origin, message) = (from.to_owned(), format!("{count} answers came to one question"));
+            return Err(ErrorKind::Grpc { origin, code: Code::Internal, message }.into());
         }
-        Ok(texts)
+        Ok(body)
     }
 }
 

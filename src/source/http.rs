@@ -17,7 +17,7 @@ use super::{
     Ask, Error, ErrorKind, Fetched, graphql,
     page::{At, Pages},
     soap,
-    transport::{HTTP, Transport, fixed_origin, read_url},
+    transport::{HTTP, Over, Transport, fixed_origin, read_url},
 };
 use crate::{
     decode,
@@ -33,6 +33,8 @@ use crate::{
 const WALK_SIZES: u64 = 8;
 /// Of an error's answer, for the message.
 const EXCERPT_CHARS: usize = 200;
+/// Of what such a text is made: enough for what is blanked out of it.
+const EXCERPT_FROM_CHARS: usize = 4096;
 /// How soon a job is looked at again.
 const JOB_EVERY: Duration = Duration::from_secs(2);
 
@@ -95,7 +97,7 @@ impl Source {
         let retry = table.take("retry").map(|i| i.expr());
         let conditional = table.take("conditional").and_then(|i| i.boolean()).unwrap_or(true);
         let job = table.take("job").map(|i| Job::read(&i));
-        let transport = Transport::read(&mut table, "headers");
+        let transport = Transport::read(&mut table, "headers", Over::Http);
         table.finish();
         let url = url?;
         Some(Self {
@@ -130,6 +132,16 @@ impl Source {
         }
     }
 
+    /// Whether the mark of `since` can be sent there.
+    pub fn takes_mark(&self, at: &At) -> bool {
+        matches!(
+            (&self.body, at),
+            (_, At::Param(_) | At::Header(_))
+                | (Body::Graphql(_), At::Variable { .. })
+                | (Body::None | Body::Json(_), At::Json(_))
+        )
+    }
+
     /// Whether a walk shows all that there is.
     pub fn shows_all(&self) -> bool {
         !self.pages.as_ref().is_some_and(|pages| pages.stop_known)
@@ -155,11 +167,31 @@ impl Source {
         self.transport.redact(message, named.chain([&self.url]).chain(body))
     }
 
+    /// The beginning of a text that an answer holds, for a message. What is secret goes first: a cut would hide it.
+    fn excerpt(&self, text: &str) -> String {
+        let beginning = text.chars().take(EXCERPT_FROM_CHARS).collect();
+        excerpt(&self.redact(beginning))
+    }
+
+    /// Whether a validator of the last answer is good for the next request. RFC 9110, section 13.1: of GET and HEAD only;
+    /// and not where jq makes each request another one.
+    fn is_conditional(&self) -> bool {
+        /// What jq sees that differs from poll to poll.
+        const CHANGING: [&str; 3] = ["now", "previous", "mark"];
+        let made = self.query.iter().map(|(_, value)| value).chain([&self.url]);
+        let mut made = made.chain(self.transport.headers.iter().map(|(_, value)| value));
+        let changes = |value: &Value| match value {
+            Value::Jq(expr) => CHANGING.iter().any(|word| expr.text().contains(word)),
+            _ => false,
+        };
+        self.conditional && matches!(self.method, Method::GET | Method::HEAD) && !made.any(changes)
+    }
+
     pub async fn fetch(self: &Arc<Self>, mut ask: Ask<'_>) -> Result<Fetched, Error> {
-        let walk = Walk::start(self, &ask)?;
-        let first = walk.origin();
         let (deadline, until) = (self.transport.deadline, Instant::now() + self.transport.deadline);
-        match tokio::time::timeout_at(until, walk.run(&mut ask, until)).await {
+        let walk = Walk::start(self, &ask, until)?;
+        let first = walk.origin();
+        match tokio::time::timeout_at(until, walk.run(&mut ask)).await {
             Ok(result) => result,
             Err(_) => Err(ErrorKind::Deadline { origin: first, after: deadline }.into()),
         }
@@ -217,8 +249,8 @@ pub(super) fn complaint(expr: &Expr, document: &[u8]) -> Result<Option<String>, 
     let found = expr.all_of_text(document).map_err(ErrorKind::Expr)?;
     Ok(match found.into_iter().next() {
         None | Some(Json::Null | Json::Bool(false)) => None,
-        Some(Json::String(text)) => Some(excerpt(&text)),
-        Some(other) => Some(excerpt(&other.to_string())),
+        Some(Json::String(text)) => Some(text),
+        Some(other) => Some(other.to_string()),
     })
 }
 

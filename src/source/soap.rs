@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 
 use super::{
     http::{Body, Source},
-    transport::{HTTP, Transport, fixed_origin, read_url},
+    transport::{HTTP, Over, Transport, fixed_origin, read_url},
 };
 use crate::{
     decode::{self, Decoder},
@@ -56,12 +56,18 @@ pub fn read(mut table: Table<'_>) -> Option<Source> {
     let versions = [("1.1", Version::V11), ("1.2", Version::V12)];
     let version = table.take("version").map_or(Some(Version::V11), |i| i.word(&versions));
     let body = table.require("body", "body = '<GetOrders xmlns=\"urn:example\"/>'").and_then(|i| i.value());
+    let lists_named = table.has("lists");
     let lists = table
         .take("lists")
         .map_or(Some(BTreeSet::new()), |i| i.items()?.iter().map(|i| i.string().map(str::to_owned)).collect());
+    let decode_place = table.key_place("decode");
     let decode = table.take("decode").map(|i| decode::read(&i));
     let fail = table.take("fail").map(|i| i.expr());
-    let transport = Transport::read(&mut table, "headers");
+    if let (Some(place), true) = (decode_place, lists_named) {
+        let message = format!("`decode` stands beside `lists` in {}", table.title());
+        table.error_at(place, message).help("write decode.xml.lists".into()).report();
+    }
+    let transport = Transport::read(&mut table, "headers", Over::Http);
     table.finish();
     let url = url?;
     Some(Source {
@@ -157,13 +163,19 @@ pub fn with_header(envelope: &str, block: &str) -> Option<String> {
     }
 }
 
+/// A child by its local name, whatever its prefix; of several the first.
+fn child<'a>(parent: &'a Json, name: &str) -> Option<&'a Json> {
+    let known = |(key, _): &(&String, &Json)| key.rsplit(':').next() == Some(name);
+    let found = parent.as_object()?.iter().find(known)?.1;
+    if let Json::Array(all) = found { all.first() } else { Some(found) }
+}
+
 /// What a Fault says: `faultcode` and `faultstring` in 1.1, `Code` and `Reason` in 1.2.
 pub fn fault(document: &[u8]) -> Option<String> {
     let document: Json = serde_json::from_slice(document).ok()?;
-    let fault = document.get("Envelope")?.get("Body")?.get("Fault")?;
+    let fault = child(child(child(&document, "Envelope")?, "Body")?, "Fault")?;
     let text = |path: &[&str]| {
-        let found = path.iter().try_fold(fault, |at, name| at.get(name))?;
-        let found = if let Json::Array(all) = found { all.first()? } else { found };
+        let found = path.iter().try_fold(fault, |at, name| child(at, name))?;
         found.as_str().or_else(|| found.get("#text")?.as_str()).map(str::to_owned)
     };
     let code = text(&["faultcode"]).or_else(|| text(&["Code", "Value"]));
@@ -188,6 +200,7 @@ mod tests {
                 r##"{"Envelope":{"Body":{"Fault":{"Code":{"Value":"env:Sender"},"Reason":{"Text":{"@lang":"en","#text":"who?"}}}}}}"##,
                 Some("env:Sender: who?"),
             ),
+            (r#"{"S:Envelope":{"S:Body":[{"S:Fault":{"faultstring":"x"}}]}}"#, Some("x")),
             (r#"{"Envelope":{"Body":{"Fault":""}}}"#, Some("a Fault without a reason")),
             ("[1]", None),
         ];

@@ -24,6 +24,16 @@ const SIZE_MAX: u64 = 32 << 20;
 const REDIRECTS: u64 = 5;
 const DEPTH_MAX: u64 = 128;
 
+/// What the requests are of: not each has all of HTTP's keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    Http,
+    /// One call with one deadline, in HTTP/2.
+    Grpc,
+    /// A handshake in HTTP/1.1.
+    Websocket,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Transport {
     pub headers: Vec<(HeaderName, Value)>,
@@ -44,16 +54,18 @@ pub struct Transport {
 
 impl Transport {
     /// Reads `headers` (under the name that the source has for them), `auth`, `tls` and the limits.
-    pub fn read(table: &mut Table<'_>, headers: &'static str) -> Option<Self> {
+    pub fn read(table: &mut Table<'_>, headers: &'static str, over: Over) -> Option<Self> {
         let headers = table.take(headers).map_or(Some(Vec::new()), |i| read_headers(&i));
         let auth = table.take("auth").map_or(Some(Vec::new()), |i| Auth::read_all(&i));
-        let identity = Identity::read(table);
-        let timeout = table.take("timeout").and_then(|i| i.some_duration()).unwrap_or(TIMEOUT);
+        let identity = Identity::read(table, over == Over::Http);
+        let timeout = if over == Over::Grpc { None } else { table.take("timeout") };
+        let timeout = timeout.and_then(|i| i.some_duration()).unwrap_or(TIMEOUT);
         let deadline = table.take("deadline").and_then(|i| i.some_duration()).unwrap_or(DEADLINE);
         let size_max = table.take("size-max").and_then(|i| i.size()).unwrap_or(SIZE_MAX);
         let depth_max = table.take("depth-max").and_then(|i| i.integer(1..=DEPTH_MAX)).unwrap_or(DEPTH_MAX);
-        let redirects = table.take("redirects").and_then(|i| i.integer(0..=20)).unwrap_or(REDIRECTS);
-        let redirects_to = table.take("redirects-to").and_then(|i| read_origins(&i)).unwrap_or_default();
+        let mut of_http = |key| if over == Over::Http { table.take(key) } else { None };
+        let redirects = of_http("redirects").and_then(|i| i.integer(0..=20)).unwrap_or(REDIRECTS);
+        let redirects_to = of_http("redirects-to").and_then(|i| read_origins(&i)).unwrap_or_default();
         let rate = table.take("rate").and_then(|i| i.parse_text(units::rate, "a rate such as \"10/s\""));
         Some(Self {
             headers: headers?,
@@ -98,13 +110,20 @@ impl Transport {
     }
 }
 
-/// A message without some secrets, as they are and percent-encoded.
+/// A message without some secrets, as they are and percent-encoded, whole or cut at its end.
 pub fn redact<'s>(mut message: String, secrets: impl Iterator<Item = &'s Secret>) -> String {
     /// A shorter secret is none, and would blank out words.
     const SECRET_BYTES_MIN: usize = 6;
     for secret in secrets.map(Secret::expose).filter(|secret| secret.len() >= SECRET_BYTES_MIN) {
         let encoded: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
         message = message.replace(secret, "***").replace(&encoded, "***");
+        // Where a message was cut, the beginning of one may be left.
+        let beginnings = secret.char_indices().map(|(at, _)| at).filter(|at| *at >= SECRET_BYTES_MIN);
+        let cut = beginnings.rev().find_map(|at| message.strip_suffix(secret.get(..at)?).map(str::len));
+        if let Some(length) = cut {
+            message.truncate(length);
+            message.push_str("***");
+        }
     }
     message
 }

@@ -35,8 +35,8 @@ use url::Url;
 
 use super::{
     Answer, Ask, Error, ErrorKind, Fetched,
-    auth::With,
-    transport::{Transport, read_url},
+    auth::{self, With},
+    transport::{Over, Transport, read_url},
 };
 use crate::{
     decode::Page,
@@ -102,6 +102,15 @@ struct Arrived {
     _room: OwnedSemaphorePermit,
 }
 
+impl Live {
+    /// The error of a connection that ended soon; the next one waits longer each time.
+    fn ended_soon(&mut self, origin: String, why: String) -> Error {
+        let hint = BACKOFF_FIRST.saturating_mul(2u32.saturating_pow(self.short_lived)).min(BACKOFF_MAX);
+        self.short_lived = self.short_lived.saturating_add(1);
+        Error { kind: ErrorKind::Closed { origin, why }, hint: Some(hint) }
+    }
+}
+
 type Stream = WebSocketStream<reqwest::Upgraded>;
 
 impl Source {
@@ -111,7 +120,7 @@ impl Source {
         let url = url.and_then(|i| read_url(&i, &["ws", "wss"]));
         let send = table.take("send").map_or(Some(Vec::new()), |i| i.items()?.iter().map(read_sent).collect());
         let ping = table.take("ping").map_or(Some(PING), |i| i.some_duration());
-        let transport = Transport::read(&mut table, "headers");
+        let transport = Transport::read(&mut table, "headers", Over::Websocket);
         table.finish();
         Some(Self { url: url?, send: send?, ping: ping?, transport: transport? })
     }
@@ -171,17 +180,19 @@ impl Source {
             let (why, lived) = (connection.why(), connection.since.elapsed());
             live.connection = None;
             if lived < LIVED_MIN {
-                let hint = BACKOFF_FIRST.saturating_mul(2u32.saturating_pow(live.short_lived)).min(BACKOFF_MAX);
-                live.short_lived = live.short_lived.saturating_add(1);
-                return Err(Error { kind: ErrorKind::Closed { origin: shown, why }, hint: Some(hint) });
+                return Err(live.ended_soon(shown, why));
             }
             live.short_lived = 0;
         }
         let mut connection = self.connect(ask, url).await?;
-        if ask.previous.is_none() {
+        // After a short life it has to last first: a server that closes right after the subscription is no success.
+        if ask.previous.is_none() || live.short_lived > 0 {
             sleep(FIRST_GATHER).await;
         }
         let bodies = connection.drain();
+        if bodies.is_empty() && connection.arrived.is_closed() {
+            return Err(live.ended_soon(shown, connection.why()));
+        }
         live.connection = Some(connection);
         Ok((shown, bodies, true))
     }
@@ -241,23 +252,30 @@ impl Source {
         headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         let value = HeaderValue::from_str(&key).map_err(|e| ErrorKind::Request(e.to_string()))?;
         headers.insert(SEC_WEBSOCKET_KEY, value);
-        let mut request = Request { method: Method::GET, url, headers, body: None };
+        let request = Request { method: Method::GET, url, headers, body: None };
         let from = origin(&request.url);
         let client = ask.client.identified(&transport.identity.with(Version::One)).map_err(ErrorKind::Request)?;
         let mut with = With { client: &client, clock: ask.clock, vault: ask.vault };
-        for auth in &transport.auth {
-            auth.apply(&mut request, &mut with).await?;
-        }
-        let turn = client.turn(&request.url, transport.rate).await;
-        let (headers, upgraded) =
-            match client.upgrade(&turn, request, transport.timeout).await.map_err(ErrorKind::Http)? {
-                Ok(switched) => switched,
-                Err(answer) => {
-                    let excerpt =
-                        Some(String::from_utf8_lossy(&answer.body).trim().to_owned()).filter(|t| !t.is_empty());
-                    return Err(ErrorKind::Status { origin: from, status: answer.status, excerpt }.into());
-                }
+        let mut tries = 0;
+        let (headers, upgraded) = loop {
+            let (mut sent, mut used) = (request.clone(), Vec::new());
+            for auth in &transport.auth {
+                used.push(auth.apply(&mut sent, &mut with).await?);
+            }
+            let turn = client.turn(&sent.url, transport.rate).await;
+            let switched = client.upgrade(&turn, sent.clone(), transport.timeout).await.map_err(ErrorKind::Http)?;
+            let answer = match switched {
+                Ok(switched) => break switched,
+                Err(answer) => answer,
             };
+            drop(turn);
+            if !auth::learn(&transport.auth, &used, &sent, &answer, tries, &mut with).await {
+                let excerpt = Some(self.redact(String::from_utf8_lossy(&answer.body).trim().to_owned()));
+                let excerpt = excerpt.filter(|text| !text.is_empty());
+                return Err(ErrorKind::Status { origin: from, status: answer.status, excerpt }.into());
+            }
+            tries += 1;
+        };
         if headers.get(SEC_WEBSOCKET_ACCEPT).is_none_or(|accept| *accept != derive_accept_key(key.as_bytes())) {
             return Err(closed(&from, "its handshake has a wrong Sec-WebSocket-Accept".into()));
         }

@@ -9,7 +9,7 @@ use std::{
 use serde_json::json;
 
 use crate::support::{
-    daemon::{Place, Ran, bellpull},
+    daemon::{Place, Ran, bellpull, run},
     receiver::{Receiver, SECRET},
     server::eventually,
     upstream::Upstream,
@@ -373,4 +373,23 @@ async fn a_secret_that_an_api_echoes_is_not_shown() {
     assert!(status["last_error"].as_str().expect("an error").contains("bad token ***"), "{status}");
     let log = beside(move || daemon.stop()).await;
     assert!(log.contains("bad token ***") && !log.contains("s3cr3t"), "{log}");
+}
+
+#[test]
+fn recipes_are_listed_printed_and_right() {
+    let ran = run(&["recipe"]);
+    let names: Vec<&str> = ran.out.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(ran.code == 0 && names.len() >= 21 && names.contains(&"stripe"), "{}", ran.out);
+    let dir = tempfile::tempdir().expect("a directory");
+    for name in names {
+        let printed = run(&["recipe", name]);
+        let file = dir.path().join(format!("{name}.toml"));
+        std::fs::write(&file, printed.out).expect("written");
+        let checked = run(&["check", file.to_str().expect("a path")]);
+        assert_eq!((checked.code, checked.err.as_str()), (0, ""), "{name}");
+    }
+    let ran = run(&["recipe", "strip"]);
+    assert_eq!((ran.code, ran.err.trim()), (64, "there is no recipe \"strip\": did you mean \"stripe\"?"));
+    let json: serde_json::Value = serde_json::from_str(&run(&["--json", "recipe", "x"]).out).expect("JSON");
+    assert!(json["text"].as_str().expect("text").starts_with(&format!("# {}", json["about"].as_str().expect("about"))));
 }

@@ -259,7 +259,7 @@ async fn answers_that_are_none() {
         (
             "a message over the limit",
             Box::new(move |_| frames(vec![big.clone()], &[("grpc-status", "0")])),
-            "the limit is: 65536 bytes",
+            "the limit is: 8192 bytes",
         ),
         (
             "two answers to one question",

@@ -207,3 +207,53 @@ async fn a_job_on_another_origin_is_not_followed() {
     let error = world.fail().await;
     assert!(error.contains("names the job") && error.contains("another origin"), "{error}");
 }
+
+/// Walks that gave up while they waited for their turn took it with them: the origin's next turn lay ever further ahead.
+#[tokio::test]
+async fn who_gives_up_waiting_takes_no_turn_with_him() {
+    let mut world = World::start(
+        &list("source.http = { url = \"UPSTREAM/items\", rate = \"1/s\", deadline = \"200ms\" }")
+            .replace("source.http.url = \"UPSTREAM/items\"\n", ""),
+    )
+    .await;
+    world.poll().await;
+    for _ in 0..4 {
+        let error = world.fail().await;
+        assert!(error.ends_with("did not come within 200ms (`deadline`)"), "{error}");
+    }
+    let began = Instant::now();
+    while world.rig.poll().await.result.is_err() {
+        assert!(began.elapsed() < Duration::from_secs(3), "its turn never comes");
+    }
+}
+
+/// A CDN's error page may be kept for a day; the next poll is not a day away.
+#[tokio::test]
+async fn what_an_error_says_of_caches_delays_nothing() {
+    let mut world = World::start(LIST).await;
+    world.upstream.next(Answer::new(502, "").header("cache-control", "max-age=86400"));
+    assert_eq!(world.rig.poll().await.hint, None);
+}
+
+/// An API that filters after it has cut its pages sends empty ones in between: the walk goes on.
+#[tokio::test]
+async fn an_empty_page_is_no_known_page() {
+    let text = LIST.replace("items = \".[]\"", "items = \".data[]\"").replace(
+        "source.http.url",
+        "source.http.pages.cursor = { param = \"c\", next = \".next\", stop = \"known\" }\nsource.http.url",
+    );
+    let mut world = World::start(&text).await;
+    for body in [r#"{"data":[],"next":"a"}"#, r#"{"data":[{"id":1}],"next":"b"}"#, r#"{"data":[{"id":2}]}"#] {
+        world.upstream.next(Answer::json(body));
+    }
+    assert_eq!(world.poll().await, Polling::Baseline { records: 2 });
+}
+
+#[tokio::test]
+async fn a_post_has_no_validators() {
+    let mut world = World::start(&list("source.http.method = \"POST\"\nsource.http.json = {}")).await;
+    world.upstream.etag(true);
+    world.poll().await;
+    world.poll().await;
+    assert_eq!(world.upstream.last().header("if-none-match"), None);
+}

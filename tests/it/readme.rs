@@ -12,7 +12,7 @@ use bellpull::{
     sign::{Key, Signer},
 };
 
-use crate::support::daemon::{Ran, bellpull};
+use crate::support::daemon::{bellpull, run};
 
 fn readme() -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("README.md")
@@ -28,12 +28,6 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
         }
     }
     out
-}
-
-fn run(arguments: &[&str]) -> Ran {
-    let mut command = bellpull();
-    command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR"));
-    Ran::of(command)
 }
 
 /// `demo` never ends by itself: five webhooks are what README promises.
@@ -64,6 +58,12 @@ fn every_command_is_run() {
             }
             "target/release/bellpull secret" => {
                 assert!(Key::parse(run(&["secret"]).out.trim()).is_ok());
+            }
+            "target/release/bellpull recipe" => {
+                assert!(run(&["recipe"]).out.lines().any(|line| line.starts_with("stripe ")))
+            }
+            "target/release/bellpull recipe stripe" | "target/release/bellpull recipe stripe > bridges.toml" => {
+                assert!(run(&["recipe", "stripe"]).out.contains("[bridge.stripe"));
             }
             other => panic!("README's command `{other}` is run by no test"),
         }

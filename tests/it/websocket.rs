@@ -278,16 +278,8 @@ async fn a_server_that_answers_no_ping_is_left() {
     });
     let text = ORDERS.replace("SERVER", &format!("ws://{addr}")) + "ping = \"100ms\"\n";
     let mut world = World::start(&text).await;
-    world.poll().await;
-    let mut error = String::new();
-    eventually("it is left", async || match world.rig.poll().await.result {
-        Err(failure) => {
-            error = failure.to_string();
-            true
-        }
-        Ok(_) => false,
-    })
-    .await;
+    // The first poll gathers for longer than two pings take.
+    let error = world.fail().await;
     assert!(error.ends_with("ended: it did not answer a ping"), "{error}");
     deaf.abort();
 }
@@ -314,4 +306,27 @@ async fn a_server_that_wants_no_websocket_says_so_in_the_error() {
     let error = world.fail().await;
     assert!(error.ends_with("has a wrong Sec-WebSocket-Accept"), "{error}");
     wrong.abort();
+}
+
+/// A wrong token: the server takes the subscription and hangs up. Each such poll counted as a success, and nobody was told.
+#[tokio::test]
+async fn a_server_that_hangs_up_after_each_subscription_is_told_as_failing() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    let rude = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut socket = tokio_tungstenite::accept_async(stream).await.expect("a handshake");
+            let _ = socket.next().await;
+            let _ = socket.close(None).await;
+        }
+    });
+    let mut world = World::start(&ORDERS.replace("SERVER", &format!("ws://{addr}"))).await;
+    for failures in 1..=5 {
+        let outcome = world.rig.poll().await;
+        let wait = outcome.hint.expect("a wait");
+        assert_eq!(wait, Duration::from_secs(5 << (failures - 1)));
+        assert_eq!(world.rig.polled().progress.failures, failures);
+    }
+    assert_eq!(world.rig.alerts().await, ["bellpull.bridge.failing"]);
+    rude.abort();
 }

@@ -55,8 +55,8 @@ impl Digest {
         }
         let challenges = answer.headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|v| v.to_str().ok());
         let mut builder = PasswordClient::builder();
-        // Of Basic the password would be sent after all.
-        for challenge in challenges.filter(|text| text.trim_start().to_ascii_lowercase().starts_with("digest")) {
+        // Of Basic the password would be sent after all: http-auth is built without it, and passes over its challenges.
+        for challenge in challenges {
             builder = builder.challenges(challenge);
         }
         let Ok(client) = builder.build() else { return false };

@@ -1,6 +1,8 @@
 //! `auth.oauth2` (RFC 6749): a token of client credentials or of a refresh token, kept to its end. A server that replaces the
 //! refresh token has taken the old one back: the new one is kept.
 
+use std::sync::Arc;
+
 use url::Url;
 
 use super::{Error, With, read_text, read_token_url, request, vault};
@@ -8,7 +10,7 @@ use crate::{
     model::Hash,
     settings::{Table, secret::Secret},
 };
-use vault::{Login, Token};
+use vault::Token;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Oauth2 {
@@ -101,32 +103,58 @@ impl Oauth2 {
     }
 
     /// The access token.
-    pub async fn token(&self, with: &mut With<'_>) -> Result<Secret, Error> {
+    pub async fn token(self: &Arc<Self>, with: &mut With<'_>) -> Result<Secret, Error> {
         let (vault, now) = (with.vault.clone(), with.clock.now());
-        vault.token(self.id, now, async |login| self.fetch(login, with).await).await
+        vault.token(self.id, now, async |_| self.fetch(with).await).await
     }
 
-    async fn fetch(&self, login: &mut Login, with: &mut With<'_>) -> Result<Token, Error> {
-        let granted = match &self.grant {
-            Grant::ClientCredentials => self.ask(with, &[("grant_type", "client_credentials")]).await?,
-            Grant::RefreshToken(configured) => {
-                let refresh = login.refresh.clone().unwrap_or_else(|| configured.clone());
-                let form = [("grant_type", "refresh_token"), ("refresh_token", refresh.expose())];
-                self.ask(with, &form).await?
+    async fn fetch(self: &Arc<Self>, with: &With<'_>) -> Result<Token, Error> {
+        match &self.grant {
+            Grant::ClientCredentials => {
+                let granted = self.ask(with, &[("grant_type", "client_credentials")]).await?;
+                let life = granted.life();
+                Ok(Token::new(Secret::new(granted.access_token), life, with.clock.now()))
             }
-        };
-        if let (Grant::RefreshToken(_), Some(new)) = (&self.grant, &granted.refresh_token) {
-            let new = Secret::new(new.clone());
-            if login.refresh.as_ref() != Some(&new) {
-                with.vault.keep(self.id, &new).await?;
-                login.refresh = Some(new);
+            Grant::RefreshToken(configured) => {
+                let (oauth2, configured) = (self.clone(), configured.clone());
+                let (client, clock, vault) = (with.client.clone(), with.clock.clone(), with.vault.clone());
+                // On its own: a poll that gives up must not take the new refresh token with it.
+                let refreshing = tokio::spawn(async move {
+                    let with = With { client: &client, clock: &clock, vault: &vault };
+                    oauth2.refresh(&with, &configured).await
+                });
+                refreshing.await.map_err(|e| Error::Store(format!("a refresh ended early: {e}")))?
             }
         }
+    }
+
+    /// A token of the refresh token, and the refresh token that may come with it. Ends by the timeout of its request.
+    async fn refresh(&self, with: &With<'_>, configured: &Secret) -> Result<Token, Error> {
+        let id = vault::id("refresh", &[self.token_url.as_str(), &self.client_id, configured.expose()]);
+        let mut login = with.vault.refresh(id).await?;
+        if login.unkept
+            && let Some(refresh) = login.refresh.clone()
+        {
+            with.vault.keep(id, &refresh).await?;
+            login.unkept = false;
+        }
+        let refresh = login.refresh.clone().unwrap_or_else(|| configured.clone());
+        let form = [("grant_type", "refresh_token"), ("refresh_token", refresh.expose())];
+        let granted = self.ask(with, &form).await?;
         let life = granted.life();
+        if let Some(new) = granted.refresh_token.map(Secret::new)
+            && new != refresh
+        {
+            // In memory first: the server takes the old one no more, whatever the disk says.
+            login.refresh = Some(new.clone());
+            login.unkept = true;
+            with.vault.keep(id, &new).await?;
+            login.unkept = false;
+        }
         Ok(Token::new(Secret::new(granted.access_token), life, with.clock.now()))
     }
 
-    async fn ask(&self, with: &mut With<'_>, form: &[(&str, &str)]) -> Result<request::Granted, Error> {
+    async fn ask(&self, with: &With<'_>, form: &[(&str, &str)]) -> Result<request::Granted, Error> {
         let scopes = self.scopes.join(" ");
         let mut form = form.to_vec();
         if !scopes.is_empty() {

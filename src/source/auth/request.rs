@@ -1,6 +1,6 @@
 //! A request for a token: to a URL that the file names, without redirects, small and with a deadline.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -49,12 +49,12 @@ impl Granted {
     }
 }
 
-/// Sends a request; any answer with a status of 200 to 299 is one.
-pub async fn send(with: &mut With<'_>, request: Request) -> Result<http::Answer, Error> {
+/// Sends a request; an answer with one of these statuses is one.
+pub async fn send(with: &With<'_>, request: Request, statuses: Range<u16>) -> Result<http::Answer, Error> {
     let from = origin(&request.url);
     let turn = with.client.turn(&request.url, None).await;
     let answer = with.client.send(&turn, request, TIMEOUT, BodyLimit::Whole(BYTES_MAX), None).await?;
-    if (200..300).contains(&answer.status) {
+    if statuses.contains(&answer.status) {
         return Ok(answer);
     }
     let told = match serde_json::from_slice::<Denied>(&answer.body) {
@@ -68,7 +68,7 @@ pub async fn send(with: &mut With<'_>, request: Request) -> Result<http::Answer,
 
 /// A token request of OAuth 2.0: a form, and the client's name in its header where `basic` is given.
 pub async fn grant(
-    with: &mut With<'_>,
+    with: &With<'_>,
     url: &Url,
     form: &[(&str, &str)],
     basic: Option<(&str, &Secret)>,
@@ -84,9 +84,8 @@ pub async fn grant(
         headers.insert(AUTHORIZATION, header(format!("Basic {pair}"))?);
     }
     let request = Request { method: Method::POST, url: url.clone(), headers, body: Some(Bytes::from(body)) };
-    let answer = send(with, request).await?;
-    serde_json::from_slice(&answer.body).map_err(|e| Error::Answer {
-        origin: origin(url),
-        why: format!("it is no token response: {}", e.to_string().split(" at line").next().unwrap_or_default()),
-    })
+    let answer = send(with, request, 200..300).await?;
+    // Not with the parser's words: they may quote the token.
+    let why = || "it is no token response (RFC 6749, section 5.1)".to_owned();
+    serde_json::from_slice(&answer.body).map_err(|_| Error::Answer { origin: origin(url), why: why() })
 }

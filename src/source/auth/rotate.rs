@@ -1,6 +1,8 @@
 //! `auth.rotate`: several credentials of one kind of access, each with a rate limit of its own. The one with the largest part
 //! left is used.
 
+use std::time::Duration;
+
 use reqwest::header::HeaderMap;
 
 use super::{Auth, With, vault};
@@ -9,6 +11,9 @@ use crate::{
     model::{Hash, Timestamp},
     settings::{Table, secret::Secret},
 };
+
+/// When a budget of which the server does not say it is whole again.
+const RESET: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rotate {
@@ -80,5 +85,5 @@ impl Rotate {
 
 /// What is left of a budget, which is whole again after its reset.
 fn left((budget, at): &(Budget, Timestamp), now: Timestamp) -> f64 {
-    if budget.reset.is_some_and(|reset| at.plus(reset) <= now) { f64::INFINITY } else { budget.remaining }
+    if at.plus(budget.reset.unwrap_or(RESET)) <= now { f64::INFINITY } else { budget.remaining }
 }

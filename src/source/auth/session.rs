@@ -49,7 +49,10 @@ pub struct Session {
 enum Body {
     Text(Value),
     /// JSON, in which values may be secrets: all of it is one.
-    Json(Secret),
+    Json {
+        text: Secret,
+        secrets: Vec<Secret>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -99,15 +102,20 @@ impl Session {
     }
 
     pub fn secrets(&self) -> Vec<&Secret> {
-        let body = match &self.body {
-            Some(Body::Text(Value::Secret(secret)) | Body::Json(secret)) => Some(secret),
-            _ => None,
+        let body: Vec<&Secret> = match &self.body {
+            Some(Body::Text(Value::Secret(secret))) => vec![secret],
+            Some(Body::Json { text, secrets }) => std::iter::once(text).chain(secrets).collect(),
+            _ => Vec::new(),
         };
         let headers = self.headers.iter().filter_map(|(_, value)| match value {
             Value::Secret(secret) => Some(secret),
             _ => None,
         });
         headers.chain(body).collect()
+    }
+
+    pub fn edits_the_body(&self) -> bool {
+        matches!(self.inject, Inject::Body(_))
     }
 
     /// Puts the token where the file says.
@@ -147,9 +155,9 @@ impl Session {
         let mut headers = HeaderMap::new();
         let body = match &self.body {
             None => None,
-            Some(Body::Json(json)) => {
+            Some(Body::Json { text, .. }) => {
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-                Some(json.expose().to_owned())
+                Some(text.expose().to_owned())
             }
             Some(Body::Text(value)) => one(value)?,
         };
@@ -160,7 +168,9 @@ impl Session {
         }
         let request =
             Request { method: self.method.clone(), url: self.url.clone(), headers, body: body.map(Bytes::from) };
-        let answer = request::send(with, request).await?;
+        // A form's login answers with a redirect and a cookie.
+        let statuses = if self.token.is_none() { 200..400 } else { 200..300 };
+        let answer = request::send(with, request, statuses).await?;
         let (session, now) = (self.clone(), with.clock.now());
         let found = compute(move || session.find(&answer)).await.map_err(|e| Error::Value(e.to_string()))?;
         let why = |why| Error::Answer { origin: origin(&self.url), why };
@@ -179,8 +189,10 @@ impl Session {
         };
         let content_type = answer.header(CONTENT_TYPE.as_str()).map(str::to_owned);
         let page = Page { url: origin(&answer.url), content_type, hash: Hash::default(), body: answer.body.clone() };
-        let document = decode::decode(None, &page, DEPTH_MAX).map_err(|e| e.to_string())?;
-        match token.all_of_text(&document).map_err(|e| format!("`token`: {e}"))?.into_iter().next() {
+        // Without the words of who read it: they may quote what is secret.
+        let document =
+            decode::decode(None, &page, DEPTH_MAX).map_err(|_| "it can be read neither as JSON nor as XML")?;
+        match token.all_of_text(&document).map_err(|_| "`token` fails on it")?.into_iter().next() {
             Some(Json::String(token)) if !token.is_empty() => Ok(token),
             Some(Json::Number(token)) => Ok(token.to_string()),
             _ => Err("`token` finds no string in it".into()),
@@ -210,7 +222,11 @@ fn read_request(item: &Item<'_>) -> Option<Asked> {
             None
         }
         (Some(body), None) => body.value().map(|value| Some(Body::Text(value))),
-        (None, Some(json)) => json_with_secrets(&json).map(|json| Some(Body::Json(Secret::new(json.to_string())))),
+        (None, Some(json)) => {
+            let mut secrets = Vec::new();
+            let json = json_with_secrets(&json, &mut secrets);
+            json.map(|json| Some(Body::Json { text: Secret::new(json.to_string()), secrets }))
+        }
         (None, None) => Some(None),
     };
     table.finish();
@@ -219,15 +235,18 @@ fn read_request(item: &Item<'_>) -> Option<Asked> {
 }
 
 /// A JSON body in which a table such as `{ env = "PASSWORD" }` stands for its secret.
-fn json_with_secrets(item: &Item<'_>) -> Option<Json> {
+fn json_with_secrets(item: &Item<'_>, secrets: &mut Vec<Secret>) -> Option<Json> {
     if !item.is_table() {
         return item.json();
     }
     if item.is_secret() {
-        return item.secret().map(|secret| Json::String(secret.expose().to_owned()));
+        let secret = item.secret()?;
+        let text = Json::String(secret.expose().to_owned());
+        secrets.push(secret);
+        return Some(text);
     }
     let pairs = item.table()?.take_all();
-    let pair = |(name, _, item): (&str, _, Item<'_>)| Some((name.to_owned(), json_with_secrets(&item)?));
+    let pair = |(name, _, item): (&str, _, Item<'_>)| Some((name.to_owned(), json_with_secrets(&item, secrets)?));
     pairs.into_iter().map(pair).collect::<Option<_>>().map(Json::Object)
 }
 

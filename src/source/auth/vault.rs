@@ -44,6 +44,8 @@ pub struct Login {
     pub token: Option<Token>,
     /// That replaced the file's.
     pub refresh: Option<Secret>,
+    /// It is in memory only: the disk did not take it.
+    pub unkept: bool,
     /// Of digest: the challenge with its count.
     pub challenge: Option<http_auth::PasswordClient>,
     /// Of a rotation: what is known of each credential.
@@ -94,9 +96,6 @@ impl Vault {
             tracing::debug!(since = %at, "the login failed a moment ago");
             return Err(error.clone());
         }
-        if !std::mem::replace(&mut login.read, true) {
-            login.refresh = self.stored(id).await?;
-        }
         match fetch(&mut login).await {
             Ok(token) => {
                 self.tokens.lock().expect("no thread panics with it").insert(id, token.secret.clone());
@@ -110,6 +109,16 @@ impl Vault {
                 Err(error)
             }
         }
+    }
+
+    /// The state of a refresh token, with what is on disk. Not the access token's: clients with other scopes share it.
+    pub async fn refresh(&self, id: Hash) -> Result<tokio::sync::OwnedMutexGuard<Login>, Error> {
+        let mut login = self.login(id).await;
+        if !login.read {
+            login.refresh = self.stored(id).await?;
+            login.read = true;
+        }
+        Ok(login)
     }
 
     /// A token was refused: it is forgotten, unless another has taken its place already.

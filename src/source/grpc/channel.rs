@@ -18,7 +18,7 @@ use crate::http::{Client, Error, client::Turn};
 /// One poll's calls to one server.
 pub(super) struct Channel {
     wire: Wire,
-    size_max: usize,
+    message_max: usize,
 }
 
 /// What tonic sends through.
@@ -32,8 +32,8 @@ pub(super) struct Wire {
 }
 
 impl Channel {
-    pub(super) fn new(client: Client, turn: Turn, target: Url, headers: HeaderMap, size_max: usize) -> Self {
-        Self { wire: Wire { client, target, headers, _turn: turn.into() }, size_max }
+    pub(super) fn new(client: Client, turn: Turn, target: Url, headers: HeaderMap, message_max: usize) -> Self {
+        Self { wire: Wire { client, target, headers, _turn: turn.into() }, message_max }
     }
 
     pub(super) fn target(&self) -> &Url {
@@ -42,7 +42,7 @@ impl Channel {
 
     /// A client that is ready for one call.
     pub(super) async fn grpc(&mut self) -> Result<Grpc<Wire>, Error> {
-        let mut grpc = Grpc::new(self.wire.clone()).max_decoding_message_size(self.size_max);
+        let mut grpc = Grpc::new(self.wire.clone()).max_decoding_message_size(self.message_max);
         grpc.ready().await?;
         Ok(grpc)
     }

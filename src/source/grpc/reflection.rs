@@ -13,7 +13,10 @@ use tonic_reflection::pb::v1::{
 };
 
 use super::{channel::Channel, failure, find};
-use crate::source::{Error, ErrorKind};
+use crate::{
+    http::budget::Share,
+    source::{Error, ErrorKind, http::excerpt},
+};
 
 /// The same messages under two names: v1alpha is what v1 was before it was named.
 const VERSIONS: [&str; 2] = [
@@ -22,6 +25,8 @@ const VERSIONS: [&str; 2] = [
 ];
 /// Files of one service; the largest public APIs have some hundred.
 const FILES_MAX: usize = 2000;
+/// What a descriptor takes in memory, of its bytes.
+const DECODED_TIMES: u64 = 8;
 /// Imports below imports.
 const ROUNDS_MAX: usize = 64;
 
@@ -31,22 +36,29 @@ pub(super) async fn method(
     service: &str,
     method: &str,
     origin: &str,
+    share: &mut Share,
 ) -> Result<MethodDescriptor, Error> {
     let [first, second] = VERSIONS;
-    let pool = match pool(channel, service, origin, first).await {
+    let pool = match pool(channel, service, origin, first, share).await {
         Err(Error { kind: ErrorKind::Grpc { code: Code::Unimplemented, .. }, .. }) => {
-            pool(channel, service, origin, second).await?
+            pool(channel, service, origin, second, share).await?
         }
         other => other?,
     };
     find(&pool, service, method).map_err(|why| ErrorKind::Request(format!("{origin}: {why}")).into())
 }
 
-async fn pool(channel: &mut Channel, service: &str, origin: &str, path: &'static str) -> Result<DescriptorPool, Error> {
+async fn pool(
+    channel: &mut Channel,
+    service: &str,
+    origin: &str,
+    path: &'static str,
+    share: &mut Share,
+) -> Result<DescriptorPool, Error> {
     let mut files: BTreeMap<String, FileDescriptorProto> = BTreeMap::new();
     let mut wanted = vec![MessageRequest::FileContainingSymbol(service.to_owned())];
     for _ in 0..ROUNDS_MAX {
-        for file in ask(channel, path, wanted, origin).await? {
+        for file in ask(channel, path, wanted, origin, share).await? {
             files.entry(file.name().to_owned()).or_insert(file);
         }
         let imports = files.values().flat_map(|file| &file.dependency);
@@ -68,6 +80,7 @@ async fn ask(
     path: &'static str,
     wanted: Vec<MessageRequest>,
     origin: &str,
+    share: &mut Share,
 ) -> Result<Vec<FileDescriptorProto>, Error> {
     let failed = |status: Status| failure(status, origin);
     let request = |wanted| ServerReflectionRequest { host: String::new(), message_request: Some(wanted) };
@@ -81,7 +94,7 @@ async fn ask(
         let described = match answer.message_response {
             Some(MessageResponse::FileDescriptorResponse(described)) => described.file_descriptor_proto,
             Some(MessageResponse::ErrorResponse(error)) => {
-                let (code, message) = (Code::from(error.error_code), error.error_message);
+                let (code, message) = (Code::from(error.error_code), excerpt(&error.error_message));
                 return Err(ErrorKind::Grpc { origin: origin.to_owned(), code, message }.into());
             }
             _ => Vec::new(),
@@ -89,6 +102,10 @@ async fn ask(
         for bytes in described {
             let wrong = |e| ErrorKind::Request(format!("{origin} describes itself wrongly by reflection: {e}"));
             files.push(FileDescriptorProto::decode(bytes.as_slice()).map_err(wrong)?);
+            let bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            if !share.take(bytes.saturating_mul(DECODED_TIMES)) {
+                return Err(ErrorKind::Http(crate::http::Error::Memory { origin: origin.to_owned() }).into());
+            }
             if files.len() > FILES_MAX {
                 return Err(ErrorKind::Request(format!("{origin} describes itself in over {FILES_MAX} files")).into());
             }

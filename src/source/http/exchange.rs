@@ -133,14 +133,14 @@ impl Walk {
             request = Request { method: Method::GET, url, headers: self.headers.clone(), body: None };
         }
         loop {
-            let wait = hint::wait(&answer.headers, ask.clock.now()).unwrap_or_default().max(job.every);
-            tokio::time::sleep(wait).await;
+            self.pause(job.every, hint::wait(&answer.headers, ask.clock.now())).await?;
             answer = self.redirected(ask, request.clone()).await?;
             if answer.status != 202 && !self.source.accept.contains(&answer.status) {
                 return Ok(answer);
             }
             let (failed, done) = self.job_state(&answer).await?;
             if let Some(message) = failed {
+                let message = self.source.excerpt(&message);
                 return Err(ErrorKind::Job { origin: origin(&answer.url), message }.into());
             }
             if done {

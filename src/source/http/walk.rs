@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 use url::Url;
 
-use super::{Body, Source, WALK_SIZES, complaint, excerpt, graphql, holds, soap};
+use super::{Body, Source, WALK_SIZES, complaint, graphql, holds, soap};
 use crate::{
     compute::compute,
     decode::{self, Page},
@@ -17,6 +17,7 @@ use crate::{
     settings::value::{JsonBody, Value},
     source::{
         Answer, Ask, Count, Error, ErrorKind, Fetched, Known, Step,
+        auth::vault::Vault,
         page::{Here, Pages, ReadError},
     },
 };
@@ -29,6 +30,8 @@ pub(super) struct Walk {
     pub(super) source: Arc<Source>,
     /// With the source's identity.
     pub(super) client: Client,
+    /// The end of the deadline.
+    until: Instant,
     /// Of the first request; what an answer names must stay on it.
     pub(super) home: Url,
     pub(super) url: Url,
@@ -65,7 +68,7 @@ enum Judged {
 
 impl Walk {
     /// Makes the first request: values, mark, first page's parameters.
-    pub(super) fn start(source: &Arc<Source>, ask: &Ask<'_>) -> Result<Self, Error> {
+    pub(super) fn start(source: &Arc<Source>, ask: &Ask<'_>, until: Instant) -> Result<Self, Error> {
         let input = ask.input();
         let one = |value: &Value, what: &str| -> Result<String, Error> {
             let texts = value.resolve(&input).map_err(ErrorKind::Expr)?;
@@ -112,7 +115,7 @@ impl Walk {
             content_type = Some(HeaderValue::from_static("application/json"));
         }
         let client = ask.client.identified(&source.transport.identity).map_err(ErrorKind::Request)?;
-        Ok(Self { source: source.clone(), client, home: url.clone(), url, headers, json, text, content_type })
+        Ok(Self { source: source.clone(), client, until, home: url.clone(), url, headers, json, text, content_type })
     }
 
     /// Where it begins.
@@ -128,8 +131,8 @@ impl Walk {
         }
     }
 
-    /// Walks until `until`.
-    pub(super) async fn run(mut self, ask: &mut Ask<'_>, until: Instant) -> Result<Fetched, Error> {
+    /// Walks to the last page.
+    pub(super) async fn run(mut self, ask: &mut Ask<'_>) -> Result<Fetched, Error> {
         let source = self.source.clone();
         let mut gathered = Gathered::default();
         let mut asked = BTreeSet::from([self.asked()]);
@@ -137,13 +140,14 @@ impl Walk {
         let mut floor = None;
         loop {
             let number = gathered.pages.len();
-            let validators = ask.validators.filter(|_| number == 0 && source.conditional);
+            let validators = ask.validators.filter(|_| number == 0 && source.is_conditional());
             let answer = self.ask(ask, validators).await?;
             let now = ask.clock.now();
             floor = floor.max(hint::next_poll(&answer.headers));
             let wait = hint::wait(&answer.headers, now);
             let hint = floor.max(wait);
-            let hinted = |error: Error| Error { hint: error.hint.max(hint), ..error };
+            // That an error may be kept for a day is no reason to wait for one.
+            let hinted = |error: Error| Error { hint: error.hint.max(wait), ..error };
             if number == 0 && validators.is_some() && answer.status == 304 {
                 return Ok(Fetched::NotModified { hint });
             }
@@ -153,7 +157,7 @@ impl Walk {
             let step = match self.judge(ask, &answer, &mut gathered).await.map_err(hinted)? {
                 Judged::Step(step) => step,
                 Judged::Again => {
-                    tokio::time::sleep(RETRY_AFTER.max(wait.unwrap_or_default())).await;
+                    self.pause(RETRY_AFTER, wait).await.map_err(hinted)?;
                     continue;
                 }
             };
@@ -175,14 +179,14 @@ impl Walk {
                 let (origin, what) = (origin(&answer.url), "it was asked for before");
                 return Err(hinted(ErrorKind::Repeats { origin, page: number + 2, what }.into()));
             }
-            self.pause(list.map(|list| list.delay).unwrap_or_default(), wait, until).await.map_err(hinted)?;
+            self.pause(list.map(|list| list.delay).unwrap_or_default(), wait).await.map_err(hinted)?;
         }
     }
 
-    /// Before the next page: the file's `delay`, and what the server asks for, where the deadline leaves so much time.
-    async fn pause(&self, delay: Duration, wait: Option<Duration>, until: Instant) -> Result<(), Error> {
+    /// Before the next request: the file's own delay, and what the server asks for, where the deadline leaves so much time.
+    pub(super) async fn pause(&self, delay: Duration, wait: Option<Duration>) -> Result<(), Error> {
         let wait = wait.unwrap_or_default();
-        if Instant::now() + wait >= until {
+        if Instant::now() + wait >= self.until {
             return Err(Error { kind: ErrorKind::UsedUp { origin: self.origin(), wait }, hint: Some(wait) });
         }
         let pause = delay.max(wait);
@@ -232,7 +236,7 @@ impl Walk {
         gathered.read.push((page.hash, known));
         let first = || {
             let (headers, now) = (&answer.headers, ask.clock.now());
-            (validators_of(headers), retry_after::date(headers), meta(source, answer, now))
+            (validators_of(headers), retry_after::date(headers), meta(source, ask.vault, answer, now))
         };
         gathered.first.get_or_insert_with(first);
         gathered.pages.push(page);
@@ -282,10 +286,11 @@ impl Walk {
             let (source, origin) = (self.source.clone(), origin(&answer.url));
             let found = blocking(move || read_json(&source, &page, |document| Ok(source.body.trouble(document)))).await;
             if let Ok(Some(message)) = found {
-                return ErrorKind::Fault { origin, status: answer.status, message: excerpt(&message) }.into();
+                return ErrorKind::Fault { origin, status: answer.status, message: self.source.excerpt(&message) }
+                    .into();
             }
         }
-        let found = excerpt(&String::from_utf8_lossy(&answer.body));
+        let found = self.source.excerpt(&String::from_utf8_lossy(&answer.body));
         let excerpt = Some(found).filter(|e| !e.is_empty());
         ErrorKind::Status { origin: origin(&answer.url), status: answer.status, excerpt }.into()
     }
@@ -323,10 +328,10 @@ fn read_page(source: &Source, count: &Count, page: &Page, number: usize, origin:
             return Ok(Read::Again);
         }
         if let Some(message) = source.body.trouble(document) {
-            return Err(ErrorKind::Fault { origin, status: 200, message: excerpt(&message) }.into());
+            return Err(ErrorKind::Fault { origin, status: 200, message: source.excerpt(&message) }.into());
         }
         if let Some(message) = source.fail.as_ref().map_or(Ok(None), |fail| complaint(fail, document))? {
-            return Err(ErrorKind::Fail { origin, page: number, message }.into());
+            return Err(ErrorKind::Fail { origin, page: number, message: source.excerpt(&message) }.into());
         }
         let Some(list) = &source.pages else {
             return Ok(Read::Known(Known::default()));
@@ -367,12 +372,14 @@ fn validators_of(headers: &HeaderMap) -> Validators {
     Validators { etag, last_modified }
 }
 
-fn meta(source: &Source, answer: &http::Answer, now: crate::model::Timestamp) -> Json {
+fn meta(source: &Source, vault: &Vault, answer: &http::Answer, now: crate::model::Timestamp) -> Json {
     /// Headers that a next request may need; never all, since they may hold cookies.
     const KEPT: [&str; 6] = ["date", "etag", "last-modified", "link", "x-next-cursor", "x-total-count"];
     let headers: serde_json::Map<String, Json> = KEPT
         .iter()
-        .filter_map(|name| Some(((*name).to_owned(), source.redact(answer.header(name)?.to_owned()).into())))
+        .filter_map(|name| {
+            Some(((*name).to_owned(), vault.redact(source.redact(answer.header(name)?.to_owned())).into()))
+        })
         .collect();
     json!({ "status": answer.status, "headers": headers, "at": now.to_string() })
 }

@@ -171,6 +171,13 @@ pub struct Ran {
     pub err: String,
 }
 
+/// Runs the binary with some arguments, where the project is.
+pub fn run(arguments: &[&str]) -> Ran {
+    let mut command = bellpull();
+    command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR"));
+    Ran::of(command)
+}
+
 impl Ran {
     pub fn of(mut command: Command) -> Self {
         let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().expect("it runs");

@@ -21,6 +21,9 @@ const PAGE: usize = 2;
 const STEP_SECONDS: i64 = 600;
 const DAY_SECONDS: i64 = 86_400;
 
+/// An operation's path, and the answer that shows a token.
+pub type Tokens = (&'static str, fn(&str) -> Answer);
+
 /// What a vendor is made of.
 pub struct Vendor {
     /// A file of `tests/data/contracts`.
@@ -28,7 +31,7 @@ pub struct Vendor {
     /// What each security scheme must bear; for a token operation also its form's fields.
     pub credentials: &'static [(&'static str, &'static str)],
     /// The operation that gives out tokens, and how it shows one.
-    pub tokens: Option<(&'static str, fn(&str) -> Answer)>,
+    pub tokens: Option<Tokens>,
     pub answer: fn(&Call<'_>) -> Answer,
 }
 
