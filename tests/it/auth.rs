@@ -515,3 +515,46 @@ async fn a_client_certificate_is_shown_to_who_asks_for_it() {
     assert!(error.starts_with("failed to connect to https://127.0.0.1"), "{error}");
     serving.abort();
 }
+
+/// The server replaced the refresh token, and the poll gave up before it knew: the only key that was left was lost.
+#[tokio::test]
+async fn a_poll_that_gives_up_does_not_lose_the_new_refresh_token() {
+    let api = Api::start(|request, before| match request.path.as_str() {
+        "/token" if form(request)["refresh_token"] == format!("refresh-{before}") => Answer::json(
+            json!({ "access_token": "t", "expires_in": 3600, "refresh_token": format!("refresh-{}", before + 1) })
+                .to_string(),
+        )
+        .after(Duration::from_millis(if before == 0 { 600 } else { 0 })),
+        "/token" => Answer::new(400, r#"{"error":"invalid_grant"}"#),
+        _ => items(),
+    })
+    .await;
+    let auth = r#"source.http.deadline = "200ms"
+source.http.auth.oauth2 = { token-url = "API/token", client-id = "b", grant = "refresh-token", refresh-token = { value = "refresh-0" } }"#;
+    let mut world = api.world(auth).await;
+    let error = world.fail().await;
+    assert!(error.ends_with("(`deadline`)"), "{error}");
+    crate::support::server::eventually("it goes on with the new one", async || world.rig.poll().await.result.is_ok())
+        .await;
+    assert_eq!(form(&api.asked("/token")[1])["refresh_token"], "refresh-1");
+}
+
+/// A token endpoint that answers a bare string, and a login that quotes the password: both ended up in the log.
+#[tokio::test]
+async fn what_a_login_says_tells_no_secret() {
+    let api = Api::start(|request, _| match request.path.as_str() {
+        "/token" => Answer::json(r#""eyJhbGciOi-a-token""#),
+        "/login" => Answer::new(400, "wrong password \"hunter22-secret\""),
+        _ => items(),
+    })
+    .await;
+    let session = r#"source.http.auth.session = { request = { url = "API/login", json = { p = { value = "hunter22-secret" } } }, token = ".t", inject.query = "t" }"#;
+    for (auth, told) in
+        [(CLIENT, "it is no token response (RFC 6749, section 5.1)"), (session, "wrong password \"***\"")]
+    {
+        let mut world = api.world(auth).await;
+        assert!(world.rig.poll().await.result.is_err());
+        let error = world.rig.polled().progress.last_error.clone().expect("an error");
+        assert!(error.ends_with(told), "{error}");
+    }
+}

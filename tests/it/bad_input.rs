@@ -1,6 +1,8 @@
 //! Answers that are no answers: each gives a clear error, changes nothing, and the next good answer brings exactly
 //! what it would have brought without them.
 
+use std::time::Duration;
+
 use std::io::Write;
 
 use bellpull::poller::Polling;
@@ -143,15 +145,45 @@ async fn a_walk_that_takes_too_long() {
 
 #[tokio::test]
 async fn a_compression_bomb() {
-    let bomb = gzip(&vec![b' '; 24 << 20]);
-    assert!(bomb.len() < 64 << 10);
-    let answer = Answer::json(bomb).header("content-encoding", "gzip");
-    bad(
-        "",
-        vec![answer.into()],
-        &["the answer of ORIGIN grows more than 200 times by decompression: a compression bomb"],
-    )
-    .await;
+    use async_compression::tokio::write::{BrotliEncoder, ZlibEncoder, ZstdEncoder};
+    use tokio::io::AsyncWriteExt;
+
+    let spaces = vec![b' '; 24 << 20];
+    let mut bombs = vec![("gzip", gzip(&spaces))];
+    macro_rules! bomb {
+        ($name:literal, $encoder:ident) => {
+            let mut encoder = $encoder::new(Vec::new());
+            encoder.write_all(&spaces).await.expect("compressed");
+            encoder.shutdown().await.expect("compressed");
+            bombs.push(($name, encoder.into_inner()));
+        };
+    }
+    bomb!("br", BrotliEncoder);
+    bomb!("zstd", ZstdEncoder);
+    bomb!("deflate", ZlibEncoder);
+    for (encoding, bomb) in bombs {
+        assert!(bomb.len() < 64 << 10, "{encoding}: {}", bomb.len());
+        let answer = Answer::json(bomb).header("content-encoding", encoding);
+        let words = ["the answer of ORIGIN grows more than 200 times by decompression: a compression bomb"];
+        bad("", vec![answer.into()], &words).await;
+    }
+}
+
+/// A byte a second: each of them would do for a timeout that begins anew with every byte.
+#[tokio::test]
+async fn a_body_that_trickles() {
+    let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000000\r\n\r\n".to_vec();
+    let trickle = Reply::Trickle { head, every: Duration::from_secs(1) };
+    bad("source.http.timeout = \"2500ms\"", vec![trickle], &["ORIGIN did not answer within 2s"]).await;
+}
+
+/// Ten gigabytes are announced and sent: no more than the limit is taken.
+#[tokio::test]
+async fn a_body_of_ten_gigabytes() {
+    let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 10737418240\r\n\r\n".to_vec();
+    let endless = Reply::Endless { head, chunk: vec![b' '; 64 << 10], times: 163_840 };
+    let words = ["the answer of ORIGIN is larger than 33554432 bytes after decompression (`size-max`)"];
+    bad("", vec![endless], &words).await;
 }
 
 #[tokio::test]

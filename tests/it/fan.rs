@@ -141,3 +141,47 @@ async fn members_follow_the_records_of_another_bridge() {
     handle.apply(world.rig.config.bridges.clone(), world.rig.poller.clone()).await;
     assert_eq!(names().await, ["issues/a", "issues/b", "issues/c", "repos"]);
 }
+
+/// A member's item became another file's name: the validators of the one were sent to the other, whose 304 froze the member.
+#[tokio::test]
+async fn a_member_with_another_item_asks_without_the_old_validators() {
+    let (shelf, server) = Shelf::start(&[
+        ("/list", r#"[{"id":1,"file":"a"}]"#),
+        ("/repos/a?state=open", "[]"),
+        ("/repos/b?state=open", r#"[{"id":7}]"#),
+    ])
+    .await;
+    let list = "[bridge.repos]\nevery = \"100ms\"\nitems = \".[]\"\nkey = \".id\"\nto = [\"me\"]\non = [\"deleted\"]\n\
+                source.http.url = \"SERVER/list\"\n";
+    let text = format!("{ISSUES}{list}")
+        .replace("EACH", "guard.definition = 1\neach = { bridge = \"repos\", item = \".file\" }");
+    let mut world = World::start(&text.replace("SERVER", &server.origin())).await;
+    let handle = world.rig.run().await;
+    eventually("its baseline", async || handle.status().await.get("issues/1").is_some_and(|s| s.state == "ok")).await;
+    shelf.put("/list", r#"[{"id":1,"file":"b"}]"#);
+    eventually("it is polled with its new item", async || {
+        handle.status().await.get("issues/1").is_some_and(|s| s.records == 1)
+    })
+    .await;
+    assert_eq!(arrived(&world), ["issues.created issues/1 b #1"]);
+}
+
+/// The list lost most of its records and was held; after `accept` its members went on as before.
+#[tokio::test]
+async fn an_accepted_list_changes_its_members() {
+    let (shelf, server) = Shelf::start(&[]).await;
+    let all: Vec<String> = (0..12).map(|n| format!(r#"{{"name":"m{n}"}}"#)).collect();
+    shelf.put("/list", &format!("[{}]", all.join(",")));
+    for n in 0..12 {
+        shelf.put(&format!("/repos/m{n}?state=open"), "[]");
+    }
+    let list = "[bridge.repos]\nevery = \"100ms\"\nitems = \".[]\"\nkey = \".name\"\nto = [\"me\"]\nsource.http.url = \"SERVER/list\"\n";
+    let text = format!("{ISSUES}{list}").replace("EACH", "each = { bridge = \"repos\", item = \".name\" }");
+    let mut world = World::start(&text.replace("SERVER", &server.origin())).await;
+    let handle = world.rig.run().await;
+    eventually("all members", async || handle.status().await.len() == 13).await;
+    shelf.put("/list", r#"[{"name":"m0"}]"#);
+    eventually("it is held", async || handle.status().await["repos"].state == "held").await;
+    handle.accept("repos".into(), None).await.expect("accepted");
+    eventually("one member", async || handle.status().await.len() == 2).await;
+}

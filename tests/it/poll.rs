@@ -800,3 +800,23 @@ async fn a_key_that_a_next_link_echoes_is_sent_once_and_not_stored() {
     assert_eq!(world.upstream.last().target.matches("key=").count(), 1);
     assert!(!world.rig.export().await.contains("s3cr3t-key"));
 }
+
+/// A record goes while the pages are walked: those behind it move up, and one is on no page. It is not gone.
+#[tokio::test]
+async fn a_list_that_shrinks_in_the_middle_of_a_walk_loses_nobody() {
+    let mut world = World::start(&list("source.http.pages.link = {}\nguard.deletes = 1")).await;
+    world.upstream.paging(Paging::Link(2));
+    world.upstream.fill(5);
+    world.poll().await;
+    // 1, 2 | and without 1: 4, 5.
+    world
+        .upstream
+        .next(Answer::json(r#"[{"id":1,"v":0},{"id":2,"v":0}]"#).header("link", "</items?page=2>; rel=\"next\""));
+    world.upstream.remove("1");
+    world.poll().await;
+    assert_eq!(world.rig.lines().await, [""; 0], "3 was on neither page");
+    world.poll().await;
+    world.poll().await;
+    assert_eq!(world.rig.lines().await, ["orders.deleted 1 #1"]);
+    assert_eq!(world.rig.snapshot().await.len(), 4);
+}

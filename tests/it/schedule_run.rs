@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::support::{
-    rig::{LIST, World, sled},
-    server::{Answer, eventually},
+    rig::{LIST, World, load, sled},
+    server::{Answer, Reply, eventually},
 };
 
 #[tokio::test]
@@ -249,4 +249,27 @@ async fn nothing_is_sent_of_a_commit_that_failed() {
         assert_eq!(world.receiver.wait_taken("/me", 1).await[0].sequence(), 1, "{fault:?}");
         assert_eq!(world.rig.lines().await, ["orders.updated 1 #1"], "{fault:?}");
     }
+}
+
+/// Bridges that waited for their turn at an origin were never polled again when an edit took them to another one.
+#[tokio::test]
+async fn bridges_that_wait_at_an_origin_are_not_stranded_by_an_edit() {
+    let bridge = |n: usize| LIST.replace("bridge.orders", &format!("bridge.b{n}"));
+    let text: String = (0..20).map(bridge).collect();
+    let mut world = World::start(&text).await;
+    world.upstream.fill(1);
+    world.upstream.always(Some(Reply::Hang));
+    let handle = world.rig.run().await;
+    eventually("the origin is full", async || world.upstream.count() >= 8).await;
+    // The same server under another name is another origin.
+    let moved = world.rig.text().replace("127.0.0.1", "localhost");
+    let (_dir, config) = load(&moved);
+    world.upstream.always(None);
+    let mut poller = world.rig.poller.clone();
+    poller.endpoints = std::sync::Arc::new(config.endpoints.clone());
+    handle.apply(config.bridges, poller).await;
+    eventually("all that were waiting are polled", async || {
+        handle.status().await.values().filter(|s| s.state == "ok").count() >= 12
+    })
+    .await;
 }

@@ -103,7 +103,7 @@ pub struct Rig {
     running: Vec<JoinHandle<Result<(), store::Error>>>,
     /// The runner writes where bridges stand; the rig's own are older.
     ran: bool,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Drop for Rig {
@@ -153,7 +153,7 @@ impl Rig {
         for (name, bridge) in &config.bridges {
             bridges.insert(name.clone(), stored(&poller, bridge).await);
         }
-        Self { config, engine, store, poller, bridges, deliveries: handle, shutdown, running, ran: false, _dir: dir }
+        Self { config, engine, store, poller, bridges, deliveries: handle, shutdown, running, ran: false, dir }
     }
 
     /// As a stop of the daemon: what is under way ends, and where bridges stand is written.
@@ -170,6 +170,11 @@ impl Rig {
         for running in self.running.drain(..) {
             running.await.expect("no panic").expect("no store error");
         }
+    }
+
+    /// The configuration as it stands in its file.
+    pub fn text(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("bridges.toml")).expect("the file")
     }
 
     /// What the runner writes every 30 s.

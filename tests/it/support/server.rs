@@ -50,6 +50,11 @@ pub enum Reply {
         chunk: Vec<u8>,
         times: usize,
     },
+    /// The head, then a byte from time to time, for ever.
+    Trickle {
+        head: Vec<u8>,
+        every: Duration,
+    },
     /// These bytes, and then nothing more, ever.
     Part(Vec<u8>),
     /// Nothing, ever.
@@ -159,6 +164,14 @@ async fn serve(stream: TcpStream, handler: Arc<impl Handler>) -> std::io::Result
                     stream.get_mut().write_all(&chunk).await?;
                 }
                 return stream.get_mut().shutdown().await;
+            }
+            Reply::Trickle { head, every } => {
+                stream.get_mut().write_all(&head).await?;
+                loop {
+                    stream.get_mut().write_all(b" ").await?;
+                    stream.get_mut().flush().await?;
+                    tokio::time::sleep(every).await;
+                }
             }
             Reply::Part(bytes) => {
                 stream.get_mut().write_all(&bytes).await?;
