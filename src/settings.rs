@@ -137,6 +137,12 @@ impl<'a> Table<'a> {
         self.entries.get(key).map(|(place, _)| place.clone())
     }
 
+    /// Where a key is written, when it is there and no default of a table further up.
+    pub fn own_key_place(&self, key: &str) -> Option<Place> {
+        let own = join(&self.path, key);
+        self.entries.get(key).filter(|(_, item)| item.path == own).map(|(place, _)| place.clone())
+    }
+
     pub fn has(&self, key: &str) -> bool {
         self.entries.contains_key(key)
     }
@@ -346,6 +352,10 @@ impl<'a> Item<'a> {
 
     pub fn is_table(&self) -> bool {
         matches!(self.value, DeValue::Table(_))
+    }
+
+    pub fn is_list(&self) -> bool {
+        matches!(self.value, DeValue::Array(_))
     }
 
     pub fn is_string(&self) -> bool {

@@ -132,7 +132,7 @@ impl Bridge {
             }
             read_statuses(&i)
         });
-        if let Some(place) = table.key_place("guard").filter(|_| source.as_ref().is_some_and(Source::is_stream)) {
+        if let Some(place) = table.own_key_place("guard").filter(|_| source.as_ref().is_some_and(Source::is_stream)) {
             let message = format!("`guard` in {} holds answers, but a message comes once", table.title());
             table.error_at(place, message).help("leave it out".into()).report();
         }

@@ -74,8 +74,10 @@ impl Poller {
             // What the new definition lacks goes as silently as all else.
             (deleted, missing) = (found.diff.missing.clone(), Vec::new());
         }
-        // An empty list is suspicious however silent its commit would be.
-        if !silent || counts.complete && counts.present == 0 && counts.known > 0 {
+        // A message comes once: held, it would be lost with the next one. An empty list is suspicious however silent its
+        // commit would be.
+        let is_stream = polled.bridge.source.is_stream();
+        if !is_stream && !silent || counts.complete && counts.present == 0 && counts.known > 0 {
             match polled.bridge.guard.judge(counts) {
                 Verdict::Commit => {}
                 Verdict::Error(message) => return Err(Failure::Answer(message)),

@@ -330,3 +330,18 @@ async fn a_server_that_hangs_up_after_each_subscription_is_told_as_failing() {
     assert_eq!(world.rig.alerts().await, ["bellpull.bridge.failing"]);
     rude.abort();
 }
+
+/// A held batch would be lost with the next one: `guard`, also one of `[defaults.bridge]`, says nothing of a stream.
+#[tokio::test]
+async fn a_guard_holds_no_messages() {
+    let feed = Feed::start("").await;
+    let all: Vec<String> = (0..20).map(|id| format!("{{\"id\":{id},\"v\":0}}")).collect();
+    let defaults = "\n[defaults.bridge]\nguard.changes = 0.1\n";
+    let mut world = feed.world(defaults).await;
+    world.poll().await;
+    for v in 0..2 {
+        feed.text(&format!("{{\"data\":[{}]}}", all.join(",").replace("\"v\":0", &format!("\"v\":{v}"))));
+        assert!(matches!(until_changed(&mut world).await, Polling::Changed { .. }));
+    }
+    assert_eq!(world.rig.lines().await.len(), 40);
+}

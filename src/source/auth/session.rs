@@ -236,6 +236,14 @@ fn read_request(item: &Item<'_>) -> Option<Asked> {
 
 /// A JSON body in which a table such as `{ env = "PASSWORD" }` stands for its secret.
 fn json_with_secrets(item: &Item<'_>, secrets: &mut Vec<Secret>) -> Option<Json> {
+    if item.is_list() {
+        return item
+            .items()?
+            .iter()
+            .map(|item| json_with_secrets(item, secrets))
+            .collect::<Option<_>>()
+            .map(Json::Array);
+    }
     if !item.is_table() {
         return item.json();
     }

@@ -8,7 +8,7 @@ use std::{
     fmt::Write as _,
     fs,
     io::Write as _,
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
@@ -34,7 +34,7 @@ pub struct Vault {
     logins: Arc<Mutex<BTreeMap<Hash, Arc<tokio::sync::Mutex<Login>>>>>,
     /// Every token in use, so that no message tells one.
     tokens: Arc<Mutex<BTreeMap<Hash, Secret>>>,
-    /// Where replaced refresh tokens are kept; `None`: nowhere, for tests and dry runs.
+    /// Where replaced refresh tokens are kept; `None`: nowhere, for tests.
     dir: Option<Arc<Path>>,
 }
 
@@ -158,7 +158,7 @@ impl Vault {
 
 /// A new file in the place of the old one, both durable or neither.
 fn write(dir: &Path, id: Hash, refresh: &Secret) -> std::io::Result<()> {
-    fs::create_dir_all(dir)?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     let (path, new) = (dir.join(id.to_string()), dir.join(format!("{id}.new")));
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     file.write_all(refresh.expose().as_bytes())?;
