@@ -7,7 +7,6 @@ use std::{process::Stdio, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use rustix::process::{Pid, Signal, kill_process_group};
-use serde_json::json;
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     process::{Child, Command},
@@ -18,7 +17,7 @@ use super::{Answer, Ask, Error, ErrorKind, Fetched, transport::redact};
 use crate::{
     decode::{self, Page},
     http::budget::Share,
-    model::{Hash, Validators},
+    model::Hash,
     settings::{Item, Table, value::Value},
 };
 
@@ -110,14 +109,7 @@ impl Source {
             return Err(wrong(if told.is_empty() { status.to_string() } else { format!("{status}: {told}") }));
         }
         let page = Page { url: program, content_type: None, hash: Hash::of(&body), body };
-        let meta = json!({ "status": 0, "at": ask.clock.now().to_string() });
-        Ok(Fetched::Pages(Answer {
-            pages: vec![page],
-            validators: Validators::default(),
-            hint: None,
-            date: None,
-            meta,
-        }))
+        Ok(Fetched::Pages(Answer::document(page, ask.clock.now())))
     }
 
     /// The program's name and the command, ready to start.

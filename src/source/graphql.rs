@@ -1,14 +1,13 @@
 //! `source.graphql`: a query over HTTP, as POST with a JSON body (graphql.org, "Serving over HTTP"). Pages are cursors in a
 //! variable, and `errors` in a 200 say that it failed, also beside `data`: half an answer is no snapshot.
 
-use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 
 use super::{
     http::{Body, Source},
     page::Pages,
-    transport::{HTTP, Over, Transport, fixed_origin, read_url},
+    transport::{HTTP, Over, Transport, read_url},
 };
 use crate::{
     decode, expr,
@@ -42,23 +41,11 @@ pub fn read(mut table: Table<'_>) -> Option<Source> {
     let fail = table.take("fail").map(|i| i.expr());
     let transport = Transport::read(&mut table, "headers", Over::Http);
     table.finish();
-    let url = url?;
-    Some(Source {
-        origin: fixed_origin(&url),
-        url,
-        method: Method::POST,
-        query: Vec::new(),
-        body: Body::Graphql(Query { text: query?.to_owned(), variables: variables? }),
-        pages: pages.map_or(Some(None), |p| p.map(Some))?,
-        decode: decode.map_or(Some(None), |d| d.map(Some))?,
-        accept: vec![200],
-        fail: fail.map_or(Some(None), |f| f.map(Some))?,
-        retry: None,
-        // The answer to a POST has no validator (RFC 9110, section 13.1).
-        conditional: false,
-        job: None,
-        transport: transport?,
-    })
+    let body = Body::Graphql(Query { text: query?.to_owned(), variables: variables? });
+    let decode = decode.map_or(Some(None), |d| d.map(Some))?;
+    let fail = fail.map_or(Some(None), |f| f.map(Some))?;
+    let pages = pages.map_or(Some(None), |p| p.map(Some))?;
+    Some(Source { pages, ..Source::post(url?, body, decode, fail, transport?) })
 }
 
 fn read_variables(item: &Item<'_>) -> Option<Vec<(String, Variable)>> {

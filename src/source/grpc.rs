@@ -27,7 +27,7 @@ use super::{
 use crate::{
     decode::Page,
     http::{self, Client, Request, identity::Version, origin},
-    model::{Hash, Validators},
+    model::Hash,
     settings::{
         Item, Table,
         value::{JsonBody, Value},
@@ -190,14 +190,7 @@ impl Source {
         ask.memo.described = Some(described);
         let url = format!("{from}/{}/{}", self.service, self.method);
         let page = Page { url, content_type: Some("application/json".into()), hash: Hash::of(&body), body };
-        let meta = json!({ "status": 0, "at": ask.clock.now().to_string() });
-        Ok(Fetched::Pages(Answer {
-            pages: vec![page],
-            validators: Validators::default(),
-            hint: None,
-            date: None,
-            meta,
-        }))
+        Ok(Fetched::Pages(Answer::document(page, ask.clock.now())))
     }
 
     /// Metadata and credentials, and what was used for them.

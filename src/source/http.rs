@@ -20,7 +20,7 @@ use super::{
     transport::{HTTP, Over, Transport, fixed_origin, read_url},
 };
 use crate::{
-    decode,
+    decode::{self, Decoder},
     expr::Expr,
     http::origin,
     settings::{
@@ -48,7 +48,7 @@ pub struct Source {
     pub(super) query: Vec<(String, Value)>,
     pub(super) body: Body,
     pub(super) pages: Option<Pages>,
-    pub decode: Option<decode::Decoder>,
+    pub decode: Option<Decoder>,
     pub(super) accept: Vec<u16>,
     pub(super) fail: Option<Expr>,
     pub(super) retry: Option<Expr>,
@@ -115,6 +115,31 @@ impl Source {
             job: job.map_or(Some(None), |j| j.map(Some))?,
             transport: transport?,
         })
+    }
+
+    /// A POST of which nothing but the body and the answer's decoder is special. The answer to a POST has no validator.
+    pub(super) fn post(
+        url: Value,
+        body: Body,
+        decode: Option<Decoder>,
+        fail: Option<Expr>,
+        transport: Transport,
+    ) -> Self {
+        Self {
+            origin: fixed_origin(&url),
+            url,
+            method: Method::POST,
+            query: Vec::new(),
+            body,
+            pages: None,
+            decode,
+            accept: vec![200],
+            fail,
+            retry: None,
+            conditional: false,
+            job: None,
+            transport,
+        }
     }
 
     /// What the snapshot depends on. Secrets, limits and timeouts are not part of it.

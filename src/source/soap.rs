@@ -4,15 +4,12 @@
 use std::collections::BTreeSet;
 
 use quick_xml::{Reader, events::Event};
-use reqwest::{
-    Method,
-    header::{HeaderMap, HeaderName, HeaderValue},
-};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value as Json;
 
 use super::{
     http::{Body, Source},
-    transport::{HTTP, Over, Transport, fixed_origin, read_url},
+    transport::{HTTP, Over, Transport, read_url},
 };
 use crate::{
     decode::{self, Decoder},
@@ -69,22 +66,10 @@ pub fn read(mut table: Table<'_>) -> Option<Source> {
     }
     let transport = Transport::read(&mut table, "headers", Over::Http);
     table.finish();
-    let url = url?;
-    Some(Source {
-        origin: fixed_origin(&url),
-        url,
-        method: Method::POST,
-        query: Vec::new(),
-        body: Body::Soap(Envelope { version: version?, action: action?.to_owned(), body: body? }),
-        pages: None,
-        decode: decode.unwrap_or_else(|| lists.map(Decoder::xml)).map(Some)?,
-        accept: vec![200],
-        fail: fail.map_or(Some(None), |f| f.map(Some))?,
-        retry: None,
-        conditional: false,
-        job: None,
-        transport: transport?,
-    })
+    let body = Body::Soap(Envelope { version: version?, action: action?.to_owned(), body: body? });
+    let decode = decode.unwrap_or_else(|| lists.map(Decoder::xml))?;
+    let fail = fail.map_or(Some(None), |f| f.map(Some))?;
+    Some(Source::post(url?, body, Some(decode), fail, transport?))
 }
 
 impl Envelope {
