@@ -7,6 +7,7 @@ mod alert;
 mod by_hand;
 mod commit;
 mod fan;
+mod handle;
 mod hold;
 mod job;
 mod known;
@@ -36,8 +37,9 @@ use crate::{
 };
 pub use by_hand::Found;
 use commit::Detected;
+pub use handle::{Handle, Status};
 pub use job::Refused;
-pub use run::{Handle, Runner, Status};
+pub use run::Runner;
 
 /// What the first answer of a bridge is expected to take.
 const EXPECTED_BYTES_FIRST: u64 = 64 << 10;

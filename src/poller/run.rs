@@ -10,10 +10,8 @@ use std::{
     time::Duration,
 };
 
-use serde::Serialize;
-use serde_json::Value as Json;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     task::{Id, JoinSet},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
@@ -22,12 +20,12 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Failure, Held, Outcome, Polled, Poller, Polling,
     fan::{Fan, Members, Unfolded},
-    job::{Answer, Job, Refused, refuse, run_job},
+    handle::{Handle, Request, Status},
+    job::{Job, refuse, run_job},
 };
 use crate::{
     config::Bridge,
-    decode::Page,
-    model::{Hash, Name, Timestamp},
+    model::{Name, Timestamp},
     schedule::HINT_MAX,
     store::{self, Op, Progress},
 };
@@ -42,85 +40,6 @@ const HINT_SAVED_FROM: Duration = Duration::from_secs(60);
 const SAVE_AT_ONCE: usize = 1000;
 /// Jobs that may wait for one bridge.
 const JOBS_MAX: usize = 16;
-
-/// How a bridge stands, as `status` shows it.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Status {
-    /// `ok`, `new`, `failing`, `held`, `disabled`.
-    pub state: &'static str,
-    pub records: u64,
-    pub sequence: u64,
-    pub version: u64,
-    pub last_poll: Option<String>,
-    pub next_poll: Option<String>,
-    pub failures: u32,
-    /// How often the answer that is held, or rejected, came again.
-    pub held_again: u64,
-    pub last_error: Option<String>,
-    pub polling: bool,
-    pub source: String,
-}
-
-enum Request {
-    Job(Name, Job),
-    Status(oneshot::Sender<BTreeMap<Name, Status>>),
-    Apply(BTreeMap<Name, Arc<Bridge>>, Box<Poller>, oneshot::Sender<()>),
-}
-
-/// The door; cheap to clone.
-#[derive(Clone)]
-pub struct Handle {
-    requests: mpsc::Sender<Request>,
-}
-
-impl Handle {
-    async fn job(&self, bridge: Name, job: impl FnOnce(Answer) -> Job) -> Result<Json, Refused> {
-        let gone = || Refused("the daemon is stopping".into());
-        let (answer, result) = oneshot::channel();
-        self.requests.send(Request::Job(bridge, job(answer))).await.map_err(|_| gone())?;
-        result.await.map_err(|_| gone())?
-    }
-
-    /// One poll now.
-    pub async fn poll(&self, bridge: Name) -> Result<Json, Refused> {
-        self.job(bridge, Job::Poll).await
-    }
-
-    /// What a poll would do.
-    pub async fn dry_run(&self, bridge: Name, saved: Option<Page>) -> Result<Json, Refused> {
-        self.job(bridge, |answer| Job::DryRun(saved, answer)).await
-    }
-
-    pub async fn accept(&self, bridge: Name, hash: Option<Hash>) -> Result<Json, Refused> {
-        self.job(bridge, |answer| Job::Accept(hash, answer)).await
-    }
-
-    pub async fn reject(&self, bridge: Name, hash: Option<Hash>) -> Result<Json, Refused> {
-        self.job(bridge, |answer| Job::Reject(hash, answer)).await
-    }
-
-    pub async fn resend(&self, bridge: Name, endpoint: Name) -> Result<Json, Refused> {
-        self.job(bridge, |answer| Job::Resend(endpoint, answer)).await
-    }
-
-    /// How every bridge stands.
-    pub async fn status(&self) -> BTreeMap<Name, Status> {
-        let (answer, result) = oneshot::channel();
-        if self.requests.send(Request::Status(answer)).await.is_err() {
-            return BTreeMap::new();
-        }
-        result.await.unwrap_or_default()
-    }
-
-    /// Takes the bridges of another configuration; unchanged ones keep their timing.
-    pub async fn apply(&self, bridges: BTreeMap<Name, Arc<Bridge>>, poller: Poller) {
-        let (answer, result) = oneshot::channel();
-        if self.requests.send(Request::Apply(bridges, Box::new(poller), answer)).await.is_ok() {
-            // An error ends the run, which says so itself.
-            let _ = result.await;
-        }
-    }
-}
 
 pub(super) struct Slot {
     bridge: Arc<Bridge>,

@@ -1,0 +1,96 @@
+//! The door to the runner: what may be asked of it, and how bridges stand as it tells.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::Serialize;
+use serde_json::Value as Json;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    Poller,
+    job::{Answer, Job, Refused},
+};
+use crate::{
+    config::Bridge,
+    decode::Page,
+    model::{Hash, Name},
+};
+
+/// How a bridge stands, as `status` shows it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Status {
+    /// `ok`, `new`, `failing`, `held`, `disabled`.
+    pub state: &'static str,
+    pub records: u64,
+    pub sequence: u64,
+    pub version: u64,
+    pub last_poll: Option<String>,
+    pub next_poll: Option<String>,
+    pub failures: u32,
+    /// How often the answer that is held, or rejected, came again.
+    pub held_again: u64,
+    pub last_error: Option<String>,
+    pub polling: bool,
+    pub source: String,
+}
+
+pub(super) enum Request {
+    Job(Name, Job),
+    Status(oneshot::Sender<BTreeMap<Name, Status>>),
+    Apply(BTreeMap<Name, Arc<Bridge>>, Box<Poller>, oneshot::Sender<()>),
+}
+
+/// The door; cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    pub(super) requests: mpsc::Sender<Request>,
+}
+
+impl Handle {
+    async fn job(&self, bridge: Name, job: impl FnOnce(Answer) -> Job) -> Result<Json, Refused> {
+        let gone = || Refused("the daemon is stopping".into());
+        let (answer, result) = oneshot::channel();
+        self.requests.send(Request::Job(bridge, job(answer))).await.map_err(|_| gone())?;
+        result.await.map_err(|_| gone())?
+    }
+
+    /// One poll now.
+    pub async fn poll(&self, bridge: Name) -> Result<Json, Refused> {
+        self.job(bridge, Job::Poll).await
+    }
+
+    /// What a poll would do.
+    pub async fn dry_run(&self, bridge: Name, saved: Option<Page>) -> Result<Json, Refused> {
+        self.job(bridge, |answer| Job::DryRun(saved, answer)).await
+    }
+
+    pub async fn accept(&self, bridge: Name, hash: Option<Hash>) -> Result<Json, Refused> {
+        self.job(bridge, |answer| Job::Accept(hash, answer)).await
+    }
+
+    pub async fn reject(&self, bridge: Name, hash: Option<Hash>) -> Result<Json, Refused> {
+        self.job(bridge, |answer| Job::Reject(hash, answer)).await
+    }
+
+    pub async fn resend(&self, bridge: Name, endpoint: Name) -> Result<Json, Refused> {
+        self.job(bridge, |answer| Job::Resend(endpoint, answer)).await
+    }
+
+    /// How every bridge stands.
+    pub async fn status(&self) -> BTreeMap<Name, Status> {
+        let (answer, result) = oneshot::channel();
+        if self.requests.send(Request::Status(answer)).await.is_err() {
+            return BTreeMap::new();
+        }
+        result.await.unwrap_or_default()
+    }
+
+    /// Takes the bridges of another configuration; unchanged ones keep their timing.
+    pub async fn apply(&self, bridges: BTreeMap<Name, Arc<Bridge>>, poller: Poller) {
+        let (answer, result) = oneshot::channel();
+        if self.requests.send(Request::Apply(bridges, Box::new(poller), answer)).await.is_ok() {
+            // An error ends the run, which says so itself.
+            let _ = result.await;
+        }
+    }
+}
