@@ -72,6 +72,7 @@ impl Runner {
             Ok(read) => read?,
             Err(error) => {
                 tracing::error!(%error, "the members of a bridge could not be read: they stay as they are");
+                self.fans.values_mut().for_each(|fan| fan.reading = false);
                 return Ok(());
             }
         };

@@ -202,11 +202,15 @@ impl Source {
     /// and not where jq makes each request another one.
     fn is_conditional(&self) -> bool {
         /// What jq sees that differs from poll to poll.
-        const CHANGING: [&str; 3] = ["now", "previous", "mark"];
+        const CHANGING: [&str; 4] = [".now", "$now", ".previous", ".mark"];
+        let stands = |text: &str, word: &str| {
+            let is_whole = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
+            text.split(word).skip(1).any(is_whole)
+        };
         let made = self.query.iter().map(|(_, value)| value).chain([&self.url]);
         let mut made = made.chain(self.transport.headers.iter().map(|(_, value)| value));
         let changes = |value: &Value| match value {
-            Value::Jq(expr) => CHANGING.iter().any(|word| expr.text().contains(word)),
+            Value::Jq(expr) => CHANGING.iter().any(|word| stands(expr.text(), word)),
             _ => false,
         };
         self.conditional && matches!(self.method, Method::GET | Method::HEAD) && !made.any(changes)

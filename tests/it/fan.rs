@@ -163,6 +163,7 @@ async fn a_member_with_another_item_asks_without_the_old_validators() {
         handle.status().await.get("issues/1").is_some_and(|s| s.records == 1)
     })
     .await;
+    world.receiver.wait_taken("/me", 1).await;
     assert_eq!(arrived(&world), ["issues.created issues/1 b #1"]);
 }
 

@@ -87,9 +87,10 @@ async fn a_rate_is_shared_by_all_bridges_of_an_origin_and_the_slowest_counts() {
         }
     }
     assert_eq!(world.upstream.count(), 6);
-    for gap in gaps(&world) {
-        assert!(gap >= Duration::from_millis(195), "{:?}", gaps(&world));
-    }
+    let gaps = gaps(&world);
+    // Of arrivals: one may be late, and the next one then seems early. Together they cannot be.
+    assert!(gaps.iter().all(|gap| *gap >= Duration::from_millis(100)), "{gaps:?}");
+    assert!(gaps.iter().sum::<Duration>() >= Duration::from_millis(900), "{gaps:?}");
 }
 
 #[tokio::test]
@@ -212,18 +213,18 @@ async fn a_job_on_another_origin_is_not_followed() {
 #[tokio::test]
 async fn who_gives_up_waiting_takes_no_turn_with_him() {
     let mut world = World::start(
-        &list("source.http = { url = \"UPSTREAM/items\", rate = \"1/s\", deadline = \"200ms\" }")
+        &list("source.http = { url = \"UPSTREAM/items\", rate = \"20/m\", deadline = \"500ms\" }")
             .replace("source.http.url = \"UPSTREAM/items\"\n", ""),
     )
     .await;
     world.poll().await;
     for _ in 0..4 {
         let error = world.fail().await;
-        assert!(error.ends_with("did not come within 200ms (`deadline`)"), "{error}");
+        assert!(error.ends_with("did not come within 500ms (`deadline`)"), "{error}");
     }
     let began = Instant::now();
     while world.rig.poll().await.result.is_err() {
-        assert!(began.elapsed() < Duration::from_secs(3), "its turn never comes");
+        assert!(began.elapsed() < Duration::from_secs(6), "its turn never comes");
     }
 }
 

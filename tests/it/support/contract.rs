@@ -184,10 +184,20 @@ impl Contract {
                     return Err(Refusal::new(400, format!("the parameter {name} is missing")));
                 }
                 None => {}
+                Some(value) if !self.knows_keys(&parameter["schema"], &value) => {
+                    return Err(Refusal::new(400, format!("the parameter {name} has an unknown key: {value}")));
+                }
                 Some(value) => self
                     .fits(&parameter["schema"], &value)
                     .map_err(|why| Refusal::new(400, format!("the parameter {name}: {why}")))?,
             }
+        }
+        let pairs = request.target.split_once('?').map_or("", |(_, query)| query);
+        let names: Vec<String> =
+            url::form_urlencoded::parse(pairs.as_bytes()).map(|(name, _)| name.into_owned()).collect();
+        let twice = names.iter().find(|name| !name.ends_with("[]") && names.iter().filter(|n| n == name).count() > 1);
+        if let Some(name) = twice {
+            return Err(Refusal::new(400, format!("the parameter {name} stands twice")));
         }
         match request.query.keys().find(|name| !taken.contains(name.as_str())) {
             Some(unknown) => Err(Refusal::new(400, format!("the parameter {unknown} is unknown"))),
@@ -217,6 +227,16 @@ impl Contract {
             (None, false, false) => Some(Json::Object(object)),
         };
         (keys, whole)
+    }
+
+    /// Whether an object has no keys but those that its schema, or one of its alternatives, names.
+    fn knows_keys(&self, schema: &Json, value: &Json) -> bool {
+        let Json::Object(given) = value else { return true };
+        let schema = self.resolved(schema);
+        let alternatives = schema["anyOf"].as_array().into_iter().flatten().map(|one| self.resolved(one));
+        let named: Vec<&Map<String, Json>> =
+            alternatives.chain([schema]).filter_map(|one| one["properties"].as_object()).collect();
+        named.is_empty() || given.keys().all(|key| named.iter().any(|properties| properties.contains_key(key)))
     }
 
     /// A parameter's text as the value that its schema means. What cannot be that stays a text, and does not fit.

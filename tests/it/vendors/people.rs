@@ -48,7 +48,9 @@ pub static SLACK: Vendor =
 
 /// docs.slack.dev/reference/methods/conversations.history: newest first, `response_metadata.next_cursor`.
 fn slack(call: &Call<'_>) -> Answer {
-    let all = call.newest();
+    let oldest: f64 = call.query("oldest").map_or(0.0, |at| at.parse().expect("the contract says so"));
+    let since = |item: &&Item| f64::from(u32::try_from(item.born).expect("a time of today")) >= oldest;
+    let all: Vec<&Item> = call.newest().into_iter().filter(since).collect();
     let ts = |item: &Item| format!("{}.{:06}", item.born, item.id);
     let cursor = |item: &Item| format!("bmV4dF90czo{}=", item.id);
     let (page, more) = cut(&all, behind(&all, call.query("cursor"), cursor), call.size("limit"));
