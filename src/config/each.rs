@@ -1,7 +1,10 @@
 //! `each`: one bridge over a list. Every member is polled as a bridge of its own, `NAME/MEMBER`, with its own snapshot and
 //! sequence; what the file says of the bridge holds for all of them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde_json::Value as Json;
 
@@ -43,7 +46,7 @@ impl Each {
                 if all.is_empty() {
                     list.error(format!("`{}` is empty: nothing would be polled", list.path)).report();
                 }
-                let names: BTreeMap<String, ()> = all.iter().map(|item| (member(&text(item)), ())).collect();
+                let names: BTreeSet<String> = all.iter().map(|item| member(&text(item))).collect();
                 if names.len() < all.len() {
                     list.error(format!("`{}` names a member twice", list.path)).report();
                 }

@@ -8,7 +8,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde_json::Value as Json;
 use tokio::task::JoinError;
 
-use super::{Poller, known::value_of, run::Runner};
+use super::{
+    Poller,
+    known::{SLICE, value_of},
+    run::Runner,
+};
 use crate::{
     compute::compute,
     config::{Bridge, Each, MEMBERS_MAX},
@@ -16,9 +20,6 @@ use crate::{
     model::{Name, Record},
     store,
 };
-
-/// Records that are read at once.
-const SLICE: usize = 1000;
 
 /// Bridges by name.
 pub(super) type Members = BTreeMap<Name, Arc<Bridge>>;
@@ -103,11 +104,7 @@ async fn members(poller: &Poller, fan: &Arc<Bridge>) -> Result<Members, store::E
     };
     let mut members = Members::new();
     let mut after = None;
-    loop {
-        let (name, from) = (parent.clone(), after);
-        let slice = poller.store.read(move |engine| engine.scan(&name, from, SLICE)).await?;
-        let Some(last) = slice.last() else { return Ok(members) };
-        after = Some(last.entry.key);
+    while let Some(slice) = poller.slice(&parent, &mut after, SLICE).await? {
         let (fan, item) = (fan.clone(), item.clone());
         let found =
             compute(move || slice.iter().filter_map(|record| one(&fan, &item, record)).collect::<Vec<_>>()).await;
@@ -118,6 +115,7 @@ async fn members(poller: &Poller, fan: &Arc<Bridge>) -> Result<Members, store::E
             return Ok(members);
         }
     }
+    Ok(members)
 }
 
 /// The member that a record stands for, if it does.

@@ -12,10 +12,11 @@ use crate::{
     diff::{self, Diff},
     model::{Entry, Hash, Name, Record, Timestamp},
     source::{self, ErrorKind},
+    store,
 };
 
 /// Records that are read at once in a walk over all of a bridge's.
-const SLICE: usize = 1000;
+pub(super) const SLICE: usize = 1000;
 
 impl Poller {
     /// The list of a complete walk as it is stored.
@@ -101,7 +102,7 @@ impl Poller {
         bridge: &Name,
         after: &mut Option<Hash>,
         limit: usize,
-    ) -> Result<Option<Vec<Record>>, Failure> {
+    ) -> Result<Option<Vec<Record>>, store::Error> {
         let (bridge, from) = (bridge.clone(), *after);
         let slice = self.store.read(move |engine| engine.scan(&bridge, from, limit)).await?;
         *after = slice.last().map(|record| record.entry.key);

@@ -89,14 +89,14 @@ pub struct Used {
     choice: usize,
 }
 
-/// What an answer says of the credentials.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What an answer says of the credentials, the weightiest last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Learned {
     Nothing,
-    /// The same request may fare better now: a token that was refused is forgotten, a challenge is known.
-    Again,
     /// The budget that the answer tells is of a credential that is not used next.
     Spare,
+    /// The same request may fare better now: a token that was refused is forgotten, a challenge is known.
+    Again,
 }
 
 /// Why no credentials could be put on a request. Holds no secret.
@@ -217,7 +217,7 @@ impl Auth {
     }
 
     /// Puts the credentials on a request.
-    pub async fn apply(&self, request: &mut Request, with: &mut With<'_>) -> Result<Used, Error> {
+    async fn apply(&self, request: &mut Request, with: &mut With<'_>) -> Result<Used, Error> {
         let now = with.clock.now();
         match self {
             Self::Basic { pair, .. } => {
@@ -270,14 +270,7 @@ impl Auth {
     }
 
     /// Looks at what an answer says of the credentials. `tries` counts the requests before this one.
-    pub async fn learn(
-        &self,
-        sent: &Request,
-        used: &Used,
-        answer: &Answer,
-        tries: usize,
-        with: &mut With<'_>,
-    ) -> Learned {
+    async fn learn(&self, sent: &Request, used: &Used, answer: &Answer, tries: usize, with: &mut With<'_>) -> Learned {
         let again = |yes| if yes { Learned::Again } else { Learned::Nothing };
         let login = match self {
             Self::Basic { .. } | Self::Bearer { .. } | Self::Header { .. } | Self::Headers(_) | Self::Query(_) => None,
@@ -301,7 +294,16 @@ impl Auth {
     }
 }
 
-/// What an answer says of all the credentials of its request: whether the same request may fare better now.
+/// Puts all credentials on a request, in their order.
+pub async fn apply(all: &[Auth], request: &mut Request, with: &mut With<'_>) -> Result<Vec<Used>, Error> {
+    let mut used = Vec::with_capacity(all.len());
+    for auth in all {
+        used.push(auth.apply(request, with).await?);
+    }
+    Ok(used)
+}
+
+/// What an answer says of all the credentials of its request: the most that it says of one.
 pub async fn learn(
     all: &[Auth],
     used: &[Used],
@@ -309,12 +311,12 @@ pub async fn learn(
     answer: &Answer,
     tries: usize,
     with: &mut With<'_>,
-) -> bool {
-    let mut again = false;
+) -> Learned {
+    let mut learned = Learned::Nothing;
     for (auth, used) in all.iter().zip(used) {
-        again |= auth.learn(sent, used, answer, tries, with).await == Learned::Again;
+        learned = learned.max(auth.learn(sent, used, answer, tries, with).await);
     }
-    again
+    learned
 }
 
 impl From<Secret> for Used {

@@ -13,7 +13,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Answer, Ask, Error, ErrorKind, Fetched, transport::redact};
+use super::{Answer, Ask, Error, ErrorKind, Fetched, http::excerpt, transport::redact};
 use crate::{
     decode::{self, Page},
     http::budget::Share,
@@ -25,7 +25,6 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const SIZE_MAX: u64 = 32 << 20;
 /// Of what it says went wrong, for the message; the rest is read and forgotten.
 const STDERR_BYTES: usize = 4096;
-const EXCERPT_CHARS: usize = 200;
 const CHUNK_BYTES: usize = 16 << 10;
 /// What a program needs of the daemon's environment to find others and to know where it is.
 const INHERITED: [&str; 5] = ["PATH", "HOME", "LANG", "LC_ALL", "TZ"];
@@ -104,8 +103,7 @@ impl Source {
         let body = body.map_err(&wrong)?;
         let status = status.map_err(|e| wrong(e.to_string()))?;
         if !status.success() {
-            let told: String =
-                told.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(EXCERPT_CHARS).collect();
+            let told = excerpt(&told);
             return Err(wrong(if told.is_empty() { status.to_string() } else { format!("{status}: {told}") }));
         }
         let page = Page { url: program, content_type: None, hash: Hash::of(&body), body };

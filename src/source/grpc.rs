@@ -21,7 +21,7 @@ use url::Url;
 
 use super::{
     Answer, Ask, Error, ErrorKind, Fetched,
-    auth::{self, Used, With},
+    auth::{self, Learned, Used, With},
     transport::{HTTP, Over, Transport, fixed_origin, read_url},
 };
 use crate::{
@@ -166,7 +166,7 @@ impl Source {
         let answer =
             http::Answer { status: 401, headers: HeaderMap::new(), body: Bytes::new(), url: request.url.clone() };
         let mut with = With { client: ask.client, clock: ask.clock, vault: ask.vault };
-        if !auth::learn(&self.transport.auth, &used, &request, &answer, 0, &mut with).await {
+        if auth::learn(&self.transport.auth, &used, &request, &answer, 0, &mut with).await != Learned::Again {
             return first;
         }
         let (request, _) = self.head(ask, input, target).await?;
@@ -200,10 +200,7 @@ impl Source {
         let mut request = Request { method: Method::POST, url: target, headers, body: None };
         let client = self.client(ask)?;
         let mut with = With { client: &client, clock: ask.clock, vault: ask.vault };
-        let mut used = Vec::new();
-        for auth in &self.transport.auth {
-            used.push(auth.apply(&mut request, &mut with).await?);
-        }
+        let used = auth::apply(&self.transport.auth, &mut request, &mut with).await?;
         Ok((request, used))
     }
 

@@ -35,7 +35,7 @@ use url::Url;
 
 use super::{
     Answer, Ask, Error, ErrorKind, Fetched,
-    auth::{self, With},
+    auth::{self, Learned, With},
     transport::{Over, Transport, read_url},
 };
 use crate::{
@@ -258,10 +258,8 @@ impl Source {
         let mut with = With { client: &client, clock: ask.clock, vault: ask.vault };
         let mut tries = 0;
         let (headers, upgraded) = loop {
-            let (mut sent, mut used) = (request.clone(), Vec::new());
-            for auth in &transport.auth {
-                used.push(auth.apply(&mut sent, &mut with).await?);
-            }
+            let mut sent = request.clone();
+            let used = auth::apply(&transport.auth, &mut sent, &mut with).await?;
             let turn = client.turn(&sent.url, transport.rate).await;
             let switched = client.upgrade(&turn, sent.clone(), transport.timeout).await.map_err(ErrorKind::Http)?;
             let answer = match switched {
@@ -269,7 +267,7 @@ impl Source {
                 Err(answer) => answer,
             };
             drop(turn);
-            if !auth::learn(&transport.auth, &used, &sent, &answer, tries, &mut with).await {
+            if auth::learn(&transport.auth, &used, &sent, &answer, tries, &mut with).await != Learned::Again {
                 let excerpt = Some(self.redact(String::from_utf8_lossy(&answer.body).trim().to_owned()));
                 let excerpt = excerpt.filter(|text| !text.is_empty());
                 return Err(ErrorKind::Status { origin: from, status: answer.status, excerpt }.into());

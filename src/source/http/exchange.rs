@@ -18,7 +18,7 @@ use crate::{
     model::{Hash, Validators},
     source::{
         Ask, Error, ErrorKind,
-        auth::{Learned, With},
+        auth::{self, Learned, With},
     },
 };
 
@@ -90,9 +90,7 @@ impl Walk {
                     sent.headers.entry(CONTENT_TYPE).or_insert(kind);
                 }
                 let mut with = With { client: &self.client, clock: ask.clock, vault: ask.vault };
-                for auth in &transport.auth {
-                    used.push(auth.apply(&mut sent, &mut with).await?);
-                }
+                used = auth::apply(&transport.auth, &mut sent, &mut with).await?;
             } else {
                 // What the file sends to its own origin stays there.
                 sent.headers = public(&sent.headers);
@@ -104,17 +102,14 @@ impl Walk {
             drop(turn);
             // Later steps and messages see the URL without the credentials of `auth.query`.
             answer.url = request.url.clone();
-            let mut again = false;
             let mut with = With { client: &self.client, clock: ask.clock, vault: ask.vault };
-            for (auth, used) in transport.auth.iter().zip(&used) {
-                match auth.learn(&sent, used, &answer, tries, &mut with).await {
-                    Learned::Nothing => {}
-                    Learned::Again => again = true,
-                    Learned::Spare => hint::forget_budget(&mut answer.headers),
+            match auth::learn(&transport.auth, &used, &sent, &answer, tries, &mut with).await {
+                Learned::Nothing => return Ok(answer),
+                Learned::Spare => {
+                    hint::forget_budget(&mut answer.headers);
+                    return Ok(answer);
                 }
-            }
-            if !again {
-                return Ok(answer);
+                Learned::Again => {}
             }
             tries += 1;
         }
