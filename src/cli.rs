@@ -23,6 +23,7 @@ use crate::{
     receiver::Receiver,
     recipe,
     settings::units,
+    sign::Ed25519Key,
     store::{self, DeliveryState},
     telemetry,
 };
@@ -143,7 +144,11 @@ enum Command {
     /// Ready-made bridges for known systems: the list, or one as TOML
     Recipe { name: Option<String> },
     /// Make a signing secret
-    Secret,
+    Secret {
+        /// A key pair: the first line signs, the second verifies
+        #[arg(long)]
+        ed25519: bool,
+    },
     /// Sign a file: prints the three headers
     Sign(sign::SignArgs),
     /// Verify a captured request: headers, an empty line, the body
@@ -236,7 +241,7 @@ impl Cli {
             }
             Command::Listen { port, secret, status } => listen(port, secret, status).await,
             Command::Recipe { name } => recipe(name.as_deref(), self.json),
-            Command::Secret => print(&format!("{}\n", crate::sign::make_secret())),
+            Command::Secret { ed25519 } => secret(ed25519),
             Command::Sign(args) => sign::sign(&args),
             Command::Verify(args) => sign::verify(&args),
             command => {
@@ -253,6 +258,15 @@ impl Cli {
             if here.exists() || !Path::new(LAST).exists() { here } else { LAST.into() }
         })
     }
+}
+
+fn secret(ed25519: bool) -> Done {
+    if !ed25519 {
+        return print(&format!("{}\n", crate::sign::make_secret()));
+    }
+    let key = crate::sign::make_key();
+    let pair = Ed25519Key::parse(&key).map_err(|e| Failure::new(FAILED, e))?;
+    print(&format!("{key}\n{}\n", pair.public()))
 }
 
 /// Lists the recipes, or prints one.
@@ -432,7 +446,5 @@ fn when(text: &str) -> Result<Timestamp, Failure> {
         let ms = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
         return Ok(crate::clock::Clock::system().now().plus_ms(-ms));
     }
-    text.parse()
-        .map(Timestamp::from_utc)
-        .map_err(|_| Failure::new(USAGE, format!("{text:?} is no time: an RFC 3339 time, or a duration such as 2h")))
+    Timestamp::parse(text).map_err(|e| Failure::new(USAGE, format!("{e}, nor a duration such as 2h")))
 }

@@ -41,6 +41,12 @@ impl Timestamp {
         DateTime::from_timestamp_millis(self.0).unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
+    /// From RFC 3339.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let parsed = DateTime::parse_from_rfc3339(text);
+        parsed.map(|at| Self(at.timestamp_millis())).map_err(|_| format!("{text:?} is no RFC 3339 time"))
+    }
+
     /// From a calendar time.
     pub fn from_utc(at: DateTime<Utc>) -> Self {
         Self(at.timestamp_millis())

@@ -143,6 +143,11 @@ impl<'a> Table<'a> {
         self.entries.get(key).filter(|(_, item)| item.path == own).map(|(place, _)| place.clone())
     }
 
+    /// Whether nothing is left.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     pub fn has(&self, key: &str) -> bool {
         self.entries.contains_key(key)
     }

@@ -1,212 +1,293 @@
-//! Signatures of Standard Webhooks 1.0.0: `webhook-id`, `webhook-timestamp`, `webhook-signature`. Pure.
+//! Signatures of what is sent, in the shapes that receivers already verify. Pure.
+//!
+//! Several kinds stand side by side in one request; each has its own headers, and `standard` and `ed25519` share
+//! `webhook-signature`. It never decides what is signed: `deliver` hands it the bytes as they go out.
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use hmac::{Hmac, KeyInit, Mac};
-use secrecy::{ExposeSecret, SecretSlice};
-use sha2::Sha256;
+mod ed25519;
+mod standard;
+mod vendor;
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
-    model::{EventId, Timestamp},
-    settings::{Item, secret::Secret},
+    model::Timestamp,
+    settings::{Item, Table, secret::Secret},
 };
+pub use ed25519::{Key as Ed25519Key, make_key};
+pub use standard::{Key, Refusal, TOLERANCE_SECONDS, make_secret};
 
-/// Kinds of later versions, refused by name.
-const NOT_YET: &[&str] = &["ed25519", "github", "stripe", "shopify", "slack", "hmac"];
-/// The length of a secret in bytes (EVENTS).
-const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
-/// How far a timestamp may be from now before a signature is refused.
-pub const TOLERANCE_SECONDS: i64 = 300;
+/// In the order of the headers.
+const KINDS: [&str; 7] = ["standard", "ed25519", "github", "stripe", "shopify", "slack", "hmac"];
 
-/// Signs with each of its secrets, the first first.
-#[derive(Debug, Clone, PartialEq)]
+/// What is signed.
+#[derive(Debug, Clone, Copy)]
+pub struct Message<'a> {
+    /// `webhook-id`.
+    pub id: &'a str,
+    /// Of this attempt.
+    pub at: Timestamp,
+    /// The event's type.
+    pub kind: &'a str,
+    pub body: &'a [u8],
+}
+
+/// `sign` of an endpoint: every kind that it names.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Signer {
-    keys: Vec<Key>,
+    schemes: Vec<Scheme>,
 }
 
-/// A decoded secret.
-#[derive(Clone)]
-pub struct Key(SecretSlice<u8>);
+#[derive(Debug, Clone, PartialEq)]
+enum Scheme {
+    Standard(Keys<Key>),
+    Ed25519(Keys<Ed25519Key>),
+    Github(Keys<Secret>),
+    Stripe(Keys<Secret>),
+    Shopify(Keys<Secret>),
+    Slack(Keys<Secret>),
+    Hmac(Keys<Secret>, vendor::Own),
+}
 
-impl std::fmt::Debug for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
+/// Keys in the order of the file. One at least never expires.
+#[derive(Debug, Clone, PartialEq)]
+struct Keys<K>(Vec<Dated<K>>);
+
+#[derive(Debug, Clone, PartialEq)]
+struct Dated<K> {
+    key: K,
+    /// From then on it does not sign.
+    until: Option<Timestamp>,
+}
+
+impl<K> Keys<K> {
+    /// Those that sign at a time.
+    fn valid(&self, at: Timestamp) -> impl Iterator<Item = &K> {
+        self.0.iter().filter(move |dated| dated.until.is_none_or(|until| at < until)).map(|dated| &dated.key)
     }
-}
 
-impl PartialEq for Key {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.expose_secret() == other.0.expose_secret()
+    /// The one that signs where there is room for one signature.
+    fn first(&self, at: Timestamp) -> &K {
+        self.valid(at).next().expect("one key at least never expires")
     }
-}
 
-/// Why a request does not verify.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    #[error("the header `{0}` is missing")]
-    Missing(&'static str),
-    #[error("`webhook-timestamp` is no number")]
-    Timestamp,
-    #[error("`webhook-timestamp` is more than five minutes from now")]
-    Time,
-    #[error("no signature matches: another secret, or a changed body")]
-    Signature,
-}
-
-impl Key {
-    /// From `whsec_` and base64, or base64 alone.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let encoded = text.strip_prefix("whsec_").unwrap_or(text);
-        let bytes = STANDARD
-            .decode(encoded)
-            .map_err(|_| "a signing secret is `whsec_` and base64; `bellpull secret` makes one".to_owned())?;
-        if !SECRET_BYTES.contains(&bytes.len()) {
-            return Err(format!(
-                "a signing secret has 24 to 64 bytes, this one {}; `bellpull secret` makes one",
-                bytes.len()
-            ));
+    /// Reads a list of keys. `parse` checks a text once it is known; `unresolved` stands for it until then.
+    fn read(
+        table: &mut Table<'_>,
+        name: &'static str,
+        parse: impl Fn(&str) -> Result<K, String>,
+        unresolved: impl Fn() -> K,
+    ) -> Option<Self> {
+        let list = table.require(name, &format!("{name} = [{{ env = \"SECRET\" }}]"))?;
+        let all = list.items()?;
+        if all.is_empty() {
+            list.error(format!("`{}` is empty", list.path)).help("`bellpull secret` makes one".into()).report();
+            return None;
         }
-        Ok(Self(bytes.into()))
-    }
-
-    fn mac(&self, id: &str, timestamp: &str, body: &[u8]) -> Hmac<Sha256> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.expose_secret()).expect("HMAC takes keys of any length");
-        mac.update(id.as_bytes());
-        mac.update(b".");
-        mac.update(timestamp.as_bytes());
-        mac.update(b".");
-        mac.update(body);
-        mac
+        let dated: Vec<Option<Dated<K>>> = all.iter().map(|item| Dated::read(item, &parse, &unresolved)).collect();
+        let dated: Vec<Dated<K>> = dated.into_iter().collect::<Option<_>>()?;
+        if dated.iter().all(|dated| dated.until.is_some()) {
+            list.error(format!(
+                "every secret of `{}` has an `until`: after the last one nothing would be signed",
+                list.path
+            ))
+            .help("leave `until` out of the one that stays".into())
+            .report();
+            return None;
+        }
+        Some(Self(dated))
     }
 }
 
-/// A fresh secret: `whsec_` and 32 random bytes.
-pub fn make_secret() -> String {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).expect("the operating system has a random generator");
-    format!("whsec_{}", STANDARD.encode(bytes))
+impl<K> Dated<K> {
+    fn read(item: &Item<'_>, parse: &impl Fn(&str) -> Result<K, String>, unresolved: &impl Fn() -> K) -> Option<Self> {
+        let (secret, until) = item.secret_until()?;
+        let until = match until {
+            None => None,
+            Some(until) => Some(until.parse_text(Timestamp::parse, "a time such as \"2026-12-31T00:00:00Z\"")?),
+        };
+        let key = if item.resolved(&secret) { parse(secret.expose()) } else { Ok(unresolved()) };
+        key.map(|key| Self { key, until }).map_err(|e| item.error(format!("`{}`: {e}", item.path)).report()).ok()
+    }
 }
 
 impl Signer {
+    /// Signs with these secrets of Standard Webhooks, the first first.
     pub fn new(keys: Vec<Key>) -> Self {
-        Self { keys }
+        let keys = keys.into_iter().map(|key| Dated { key, until: None }).collect();
+        Self { schemes: vec![Scheme::Standard(Keys(keys))] }
     }
 
-    /// Reads `sign.KIND`.
+    /// Reads `sign.KIND`, any number of them.
     pub fn read(item: &Item<'_>) -> Option<Self> {
         let mut table = item.table()?;
-        table.not_yet(NOT_YET);
-        let found = table.take_kind(&["standard"]);
+        let mut schemes = Vec::new();
+        for kind in KINDS {
+            if let Some(item) = table.take(kind) {
+                schemes.push(item.table().and_then(|table| Scheme::read(kind, table)));
+            }
+        }
+        if schemes.is_empty() && table.is_empty() {
+            let list = KINDS.map(|kind| format!("`{kind}`")).join(", ");
+            table.error(format!("{} names no kind", table.title())).help(format!("one of {list}")).report();
+        }
         table.finish();
-        let mut standard = found?.1.table()?;
-        let secrets = standard.require("secrets", "secrets = [{ env = \"SECRET\" }]");
-        standard.finish();
-        let secrets = secrets?;
-        let all = secrets.items()?;
-        if all.is_empty() {
-            secrets.error(format!("`{}` is empty", secrets.path)).help("`bellpull secret` makes one".into()).report();
-            return None;
+        let schemes: Vec<Scheme> = schemes.into_iter().collect::<Option<_>>()?;
+        Some(Self { schemes })
+    }
+
+    /// The headers of one attempt, beside `webhook-id` and `webhook-timestamp`.
+    pub fn sign(&self, message: &Message<'_>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let mut standard = Vec::new();
+        let mut set = |name: HeaderName, value: String| {
+            // A type or an id holds nothing that a header cannot; what does is left out.
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                headers.insert(name, value);
+            }
+        };
+        let (id, at, body) = (message.id, message.at, message.body);
+        for scheme in &self.schemes {
+            match scheme {
+                Scheme::Standard(keys) => standard.extend(keys.valid(at).map(|key| key.sign(id, at.seconds(), body))),
+                Scheme::Ed25519(keys) => standard.extend(keys.valid(at).map(|key| key.sign(id, at.seconds(), body))),
+                Scheme::Github(keys) => {
+                    set(HeaderName::from_static("x-hub-signature-256"), vendor::github(keys.first(at), message));
+                    set(HeaderName::from_static("x-github-event"), message.kind.to_owned());
+                    set(HeaderName::from_static("x-github-delivery"), id.to_owned());
+                }
+                Scheme::Stripe(keys) => {
+                    set(HeaderName::from_static("stripe-signature"), vendor::stripe(keys.valid(at), message));
+                }
+                Scheme::Shopify(keys) => {
+                    set(HeaderName::from_static("x-shopify-hmac-sha256"), vendor::shopify(keys.first(at), message));
+                }
+                Scheme::Slack(keys) => {
+                    set(HeaderName::from_static("x-slack-signature"), vendor::slack(keys.first(at), message));
+                    set(HeaderName::from_static("x-slack-request-timestamp"), at.seconds().to_string());
+                }
+                Scheme::Hmac(keys, own) => set(own.header().clone(), own.sign(keys.first(at), message)),
+            }
         }
-        let keys: Vec<Option<Key>> = all.iter().map(read_key).collect();
-        keys.into_iter().collect::<Option<Vec<Key>>>().map(Self::new)
-    }
-
-    /// The value of `webhook-signature`: one token for each secret, joined by a space.
-    pub fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
-        let timestamp = timestamp.to_string();
-        let token =
-            |key: &Key| format!("v1,{}", STANDARD.encode(key.mac(id, &timestamp, body).finalize().into_bytes()));
-        self.keys.iter().map(token).collect::<Vec<_>>().join(" ")
-    }
-
-    /// The three headers of one attempt.
-    pub fn headers(&self, id: EventId, now: Timestamp, body: &[u8]) -> [(&'static str, String); 3] {
-        let id = id.to_string();
-        let signature = self.sign(&id, now.seconds(), body);
-        [("webhook-id", id), ("webhook-timestamp", now.seconds().to_string()), ("webhook-signature", signature)]
-    }
-
-    /// Checks a received request; any of the secrets will do.
-    pub fn verify<'h>(
-        &self,
-        header: impl Fn(&str) -> Option<&'h str>,
-        body: &[u8],
-        now: Timestamp,
-    ) -> Result<(), Refusal> {
-        let get = |name: &'static str| header(name).ok_or(Refusal::Missing(name));
-        let (id, timestamp, signatures) = (get("webhook-id")?, get("webhook-timestamp")?, get("webhook-signature")?);
-        let at: i64 = timestamp.parse().map_err(|_| Refusal::Timestamp)?;
-        if now.seconds().abs_diff(at) > TOLERANCE_SECONDS.unsigned_abs() {
-            return Err(Refusal::Time);
+        if !standard.is_empty() {
+            set(HeaderName::from_static("webhook-signature"), standard.join(" "));
         }
-        let given: Vec<Vec<u8>> = signatures
-            .split(' ')
-            .filter_map(|token| token.strip_prefix("v1,"))
-            .filter_map(|encoded| STANDARD.decode(encoded).ok())
-            .collect();
-        let matches = |key: &Key| given.iter().any(|g| key.mac(id, timestamp, body).verify_slice(g).is_ok());
-        if self.keys.iter().any(matches) { Ok(()) } else { Err(Refusal::Signature) }
+        headers
     }
 }
 
-/// One secret, checked when its text is known.
-fn read_key(item: &Item<'_>) -> Option<Key> {
-    if item.is_table() && item.table().is_some_and(|t| t.has("until")) {
-        item.error(format!("`{}.until` is not yet supported by this version", item.path)).report();
-        return None;
-    }
-    let secret: Secret = item.secret()?;
-    if !item.resolved(&secret) {
-        return Some(Key(vec![0; 32].into()));
-    }
-    match Key::parse(secret.expose()) {
-        Ok(key) => Some(key),
-        Err(error) => {
-            item.error(format!("`{}`: {error}", item.path)).report();
-            None
-        }
+impl Scheme {
+    fn read(kind: &str, mut table: Table<'_>) -> Option<Self> {
+        let secrets = |table: &mut Table<'_>| {
+            Keys::read(table, "secrets", |text| Ok(Secret::new(text.to_owned())), || Secret::new("unresolved".into()))
+        };
+        let scheme = match kind {
+            "standard" => Keys::read(&mut table, "secrets", Key::parse, Key::unresolved).map(Self::Standard),
+            "ed25519" => Keys::read(&mut table, "keys", Ed25519Key::parse, Ed25519Key::unresolved).map(Self::Ed25519),
+            "github" => secrets(&mut table).map(Self::Github),
+            "stripe" => secrets(&mut table).map(Self::Stripe),
+            "shopify" => secrets(&mut table).map(Self::Shopify),
+            "slack" => secrets(&mut table).map(Self::Slack),
+            _ => {
+                let (keys, own) = (secrets(&mut table), vendor::Own::read(&mut table));
+                keys.zip(own).map(|(keys, own)| Self::Hmac(keys, own))
+            }
+        };
+        table.finish();
+        scheme
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::{Context, diagnostic::Place};
 
-    /// Vectors of the Standard Webhooks libraries.
+    fn read(text: &str) -> Result<Signer, Vec<String>> {
+        let (table, _) = toml::de::DeTable::parse_recoverable(text);
+        let context = Context::new(true);
+        let mut table = Table::new(&context, String::new(), Place { file: 0, span: 0..0 }, table.get_ref());
+        let signer = table.take("sign").and_then(|item| Signer::read(&item));
+        let found = context.into_diagnostics();
+        let errors = found.into_iter().filter(|d| d.severity == crate::settings::diagnostic::Severity::Error);
+        let errors: Vec<String> = errors.map(|d| d.message).collect();
+        signer.ok_or(errors)
+    }
+
+    fn header<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
+        headers.get(name).map_or("", |value| value.to_str().expect("ASCII"))
+    }
+
+    /// Vectors that were made, or checked, with the vendors' own libraries.
     #[test]
     fn vectors() {
         let text = include_str!("../tests/data/signatures.json");
         let vectors: Vec<serde_json::Value> = serde_json::from_str(text).expect("JSON");
-        let mut checked = 0;
-        for vector in vectors.iter().filter(|v| v["kind"] == "standard") {
-            let text = |key: &str| vector[key].as_str().expect("a string");
-            let signer = Signer::new(vec![Key::parse(text("secret")).expect("a secret")]);
-            let timestamp = vector["timestamp"].as_i64().expect("a number");
-            assert_eq!(signer.sign(text("id"), timestamp, text("body").as_bytes()), text("value"));
-            checked += 1;
+        for vector in &vectors {
+            let text = |key: &str| vector[key].as_str().unwrap_or_default();
+            let (kind, secret) = (text("kind"), text("secret"));
+            let list = if kind == "ed25519" { "keys" } else { "secrets" };
+            let signer = read(&format!("sign.{kind}.{list} = [{{ value = {secret:?} }}]")).expect(kind);
+            let at = Timestamp(vector["timestamp"].as_i64().unwrap_or_default() * 1000);
+            let message = Message { id: text("id"), at, kind: "a.created", body: text("body").as_bytes() };
+            assert_eq!(header(&signer.sign(&message), text("header")), text("value"), "{kind}");
+            if kind == "ed25519" {
+                assert_eq!(Ed25519Key::parse(secret).expect("a key").public(), text("public"));
+            }
         }
-        assert_eq!(checked, 2);
+        assert_eq!(vectors.len(), 8);
     }
 
     #[test]
-    fn rotation_and_refusals() {
-        let (old, new) = (make_secret(), make_secret());
-        let key = |text: &str| Key::parse(text).expect("a secret");
-        let signer = Signer::new(vec![key(&new), key(&old)]);
-        let now = Timestamp(1_700_000_000_000);
-        let headers = signer.headers(EventId([7; 16]), now, b"{}");
-        let get = |name: &str| headers.iter().find(|(n, _)| *n == name).map(|(_, v)| v.as_str());
-        assert_eq!(get("webhook-signature").expect("signed").split(' ').count(), 2);
-        for secret in [&old, &new] {
-            assert_eq!(Signer::new(vec![key(secret)]).verify(get, b"{}", now), Ok(()));
-        }
-        let other = Signer::new(vec![key(&make_secret())]);
-        assert_eq!(other.verify(get, b"{}", now), Err(Refusal::Signature));
-        assert_eq!(signer.verify(get, b"{]", now), Err(Refusal::Signature));
-        assert_eq!(signer.verify(get, b"{}", now.plus_ms(301_000)), Err(Refusal::Time));
-        assert_eq!(signer.verify(get, b"{}", now.plus_ms(-301_000)), Err(Refusal::Time));
-        assert_eq!(signer.verify(|_| None, b"{}", now), Err(Refusal::Missing("webhook-id")));
-        for bad in ["whsec_", "whsec_!!", "whsec_AAAA", ""] {
-            assert!(Key::parse(bad).is_err(), "{bad}");
-        }
+    fn kinds_stand_side_by_side_and_tokens_of_standard_come_first() {
+        let (secret, key) = (make_secret(), make_key());
+        let text = format!(
+            "[sign]\ned25519.keys = [{{ value = {key:?} }}]\nstandard.secrets = [{{ value = {secret:?} }}]\n\
+             github.secrets = [{{ value = \"g\" }}]\nslack.secrets = [{{ value = \"s\" }}]"
+        );
+        let message = Message { id: "evt_1", at: Timestamp(5_000), kind: "orders.created", body: b"{}" };
+        let headers = read(&text).expect("it is right").sign(&message);
+        let tokens: Vec<&str> = header(&headers, "webhook-signature").split(' ').collect();
+        assert_eq!(
+            tokens.iter().map(|t| t.split_once(',').map(|(v, _)| v)).collect::<Vec<_>>(),
+            [Some("v1"), Some("v1a")]
+        );
+        assert_eq!(header(&headers, "x-github-event"), "orders.created");
+        assert_eq!(header(&headers, "x-github-delivery"), "evt_1");
+        assert_eq!(header(&headers, "x-slack-request-timestamp"), "5");
+        assert_eq!(headers.len(), 6);
+    }
+
+    /// The expected values are of `openssl dgst -sha256 -hmac topsecret`.
+    #[test]
+    fn hmac_signs_over_what_it_is_told() {
+        let signer = read(
+            "sign.hmac = { secrets = [{ value = \"topsecret\" }], header = \"X-Sig\", prefix = \"sha256=\", over = \"{id}:{timestamp}:{body}!\" }",
+        );
+        let message =
+            Message { id: "evt_1", at: Timestamp(1_614_265_330_000), kind: "", body: b"{\"test\": 2432232314}" };
+        let headers = signer.expect("it is right").sign(&message);
+        assert_eq!(
+            header(&headers, "x-sig"),
+            "sha256=345f9b632cbcae47265e5456f3d49f2619d66c880018f6a71489268673c2790f"
+        );
+        let signer =
+            read("sign.hmac = { secrets = [{ value = \"topsecret\" }], header = \"X-Sig\", encoding = \"base64\" }");
+        assert_eq!(
+            header(&signer.expect("it is right").sign(&message), "x-sig"),
+            "ZwHtiROeSCCU+hshBti8hpqQvcbVbLTiD1DmFV082vU="
+        );
+    }
+
+    #[test]
+    fn a_secret_ends_at_its_time_and_one_stays() {
+        let text = "sign.stripe.secrets = [{ value = \"old\", until = \"1970-01-01T00:00:10Z\" }, { value = \"new\" }]\n\
+                    sign.github.secrets = [{ value = \"old\", until = \"1970-01-01T00:00:10Z\" }, { value = \"new\" }]";
+        let signer = read(text).expect("it is right");
+        let at = |ms| signer.sign(&Message { id: "evt_1", at: Timestamp(ms), kind: "", body: b"{}" });
+        assert_eq!(header(&at(9_999), "stripe-signature").matches("v1=").count(), 2);
+        assert_eq!(header(&at(10_000), "stripe-signature").matches("v1=").count(), 1);
+        assert_ne!(header(&at(9_999), "x-hub-signature-256"), header(&at(10_000), "x-hub-signature-256"));
+        let ending = read("sign.slack.secrets = [{ value = \"old\", until = \"2026-12-31T00:00:00Z\" }]");
+        assert!(ending.expect_err("none stays")[0].contains("nothing would be signed"));
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     clock::Clock,
     model::{EventId, Timestamp},
     settings::units,
-    sign::{Key, Signer, TOLERANCE_SECONDS},
+    sign::{Key, TOLERANCE_SECONDS},
 };
 
 #[derive(Debug, Args)]
@@ -44,15 +44,15 @@ fn read(path: &PathBuf) -> Result<Vec<u8>, Failure> {
     std::fs::read(path).map_err(failed)
 }
 
-fn signer(secret: &str) -> Result<Signer, Failure> {
-    Ok(Signer::new(vec![Key::parse(secret).map_err(|e| Failure::new(USAGE, e))?]))
+fn key(secret: &str) -> Result<Key, Failure> {
+    Key::parse(secret).map_err(|e| Failure::new(USAGE, e))
 }
 
 pub(super) fn sign(args: &SignArgs) -> Done {
     let body = read(&args.file)?;
     let id = args.id.clone().unwrap_or_else(|| EventId::random().to_string());
     let timestamp = args.timestamp.unwrap_or_else(|| Clock::system().now().seconds());
-    let signature = signer(&args.secret)?.sign(&id, timestamp, &body);
+    let signature = key(&args.secret)?.sign(&id, timestamp, &body);
     print(&format!("webhook-id: {id}\nwebhook-timestamp: {timestamp}\nwebhook-signature: {signature}\n"))
 }
 
@@ -63,7 +63,7 @@ pub(super) fn verify(args: &VerifyArgs) -> Done {
     let at = headers.get("webhook-timestamp").and_then(|t| t.parse::<i64>().ok());
     // A captured request is old: its signature is judged for its own time, and its age is told.
     let then = Timestamp(at.unwrap_or_default().saturating_mul(1000));
-    let verdict = signer(&args.secret)?.verify(|name| headers.get(name).map(String::as_str), body, then);
+    let verdict = key(&args.secret)?.verify(|name| headers.get(name).map(String::as_str), body, then);
     verdict.map_err(|refusal| Failure::new(FAILED, format!("refused: {refusal}")))?;
     let age = Clock::system().now().seconds() - then.seconds();
     let note = if age.abs() > TOLERANCE_SECONDS {

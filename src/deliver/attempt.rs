@@ -14,6 +14,7 @@ use crate::{
     config::Endpoint,
     http::{self, BodyLimit, Request, client::Turn, retry_after},
     settings::value::Value,
+    sign::Message,
     store::Attempt,
 };
 
@@ -92,9 +93,8 @@ impl Sender {
         if job.waiting.replay {
             set("bellpull-replay", "true");
         }
-        for (name, value) in self.endpoint.sign.iter().flat_map(|signer| signer.headers(outgoing.id, now, &body)) {
-            set(name, &value);
-        }
+        let message = Message { id: &record.event, at: now, kind: &outgoing.kind, body: &body };
+        headers.extend(self.endpoint.sign.iter().flat_map(|signer| signer.sign(&message)));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Err(error) = own_headers(&self.endpoint, &mut headers) {
             return Answered::Refused { error, retry_after: None };

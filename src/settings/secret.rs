@@ -4,7 +4,7 @@ use std::{fmt, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::Item;
+use super::{Item, Table};
 
 /// A secret's text. It has no way into a log, a message or a stored row.
 #[derive(Clone)]
@@ -50,16 +50,33 @@ impl Item<'_> {
 
     /// A secret. `None` after an error; a placeholder while secrets are not read.
     pub fn secret(&self) -> Option<Secret> {
+        let mut table = self.secret_table()?;
+        let secret = self.read_secret(&mut table);
+        table.finish();
+        secret
+    }
+
+    /// A secret of a list, and the value of its `until`.
+    pub fn secret_until(&self) -> Option<(Secret, Option<Item<'_>>)> {
+        let mut table = self.secret_table()?;
+        let until = table.take("until");
+        let secret = self.read_secret(&mut table);
+        table.finish();
+        secret.map(|secret| (secret, until))
+    }
+
+    fn secret_table(&self) -> Option<Table<'_>> {
         if self.is_string() {
             self.error(format!("`{}` must be a secret, not a plain string", self.path))
                 .help("{ credential = \"name\" }, { file = \"/path\" } or { env = \"NAME\" }".into())
                 .report();
             return None;
         }
-        let mut table = self.table()?;
-        let found = table.take_kind(&["credential", "file", "env", "value"]);
-        table.finish();
-        let (kind, item) = found?;
+        self.table()
+    }
+
+    fn read_secret(&self, table: &mut Table<'_>) -> Option<Secret> {
+        let (kind, item) = table.take_kind(&["credential", "file", "env", "value"])?;
         let text = item.string()?;
         if kind == "value" {
             self.warn(

@@ -7,10 +7,7 @@ use std::{
     process::Stdio,
 };
 
-use bellpull::{
-    model::Timestamp,
-    sign::{Key, Signer},
-};
+use bellpull::{model::Timestamp, sign::Key};
 
 use crate::support::daemon::{bellpull, run};
 
@@ -90,9 +87,9 @@ fn the_shown_webhook_verifies_and_its_patch_applies() {
     let headers: BTreeMap<&str, &str> = head.lines().filter_map(|line| line.split_once(": ")).collect();
     let body = body.replace('\n', "");
     let secret = text.split('`').find(|word| word.starts_with("whsec_")).expect("the secret is named");
-    let signer = Signer::new(vec![Key::parse(secret).expect("a secret")]);
+    let key = Key::parse(secret).expect("a secret");
     let at: i64 = headers["webhook-timestamp"].parse().expect("seconds");
-    let verdict = signer.verify(|name| headers.get(name).copied(), body.as_bytes(), Timestamp(at * 1000));
+    let verdict = key.verify(|name| headers.get(name).copied(), body.as_bytes(), Timestamp(at * 1000));
     assert_eq!(verdict, Ok(()));
     let event: serde_json::Value = serde_json::from_str(&body).expect("JSON");
     let data = &event["data"];
