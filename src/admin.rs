@@ -16,8 +16,7 @@ use serde_json::{Value as Json, json};
 use crate::{
     config::Config,
     decode::Page,
-    deliver,
-    event::Maker,
+    deliver, event,
     model::{Content, EventId, Hash, Name, Timestamp},
     poller,
     store::{self, DeliveryState, EventFilter, Op, Requeued, Store, StoredEvent, Written},
@@ -26,7 +25,7 @@ pub use server::{bind, serve};
 
 /// How often old events are looked for.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
-/// How long delivered events and attempts are kept.
+/// How long delivered events are kept of endpoints that do not say.
 const KEEP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Events that one sweep drops.
 const SWEEP_AT_ONCE: usize = 1000;
@@ -271,6 +270,14 @@ impl Admin {
         Ok(json!({ "endpoint": endpoint, "enabled": enable }))
     }
 
+    /// Sends a test event at once, and tells what came of it.
+    pub async fn test(&self, endpoint: &str) -> Result<Json, Error> {
+        let deliveries = self.deliveries.as_ref().ok_or_else(|| Error::Refused("the daemon is not running".into()))?;
+        let attempt = deliveries.test(endpoint.into()).await;
+        let attempt = attempt.ok_or_else(|| Error::Refused(format!("there is no endpoint {endpoint:?}")))?;
+        serde_json::to_value(attempt).map_err(|e| Error::Refused(e.to_string()))
+    }
+
     /// Newest first.
     pub async fn events(&self, query: EventQuery) -> Result<Json, Error> {
         let filter = EventFilter {
@@ -393,23 +400,20 @@ impl Admin {
     }
 
     fn remake(&self, config: &Config, stored: &StoredEvent, endpoint: &Name) -> Option<Content> {
-        let maker = Maker {
-            bridge: config.bridge(&stored.event.bridge)?.clone(),
-            endpoints: Arc::new(config.endpoints.clone()),
-            stream: self.store.stream().clone(),
-            now: stored.event.at,
-        };
-        maker.remake(endpoint, &stored.event.body)
+        let bridge = config.bridge(&stored.event.bridge)?;
+        Some(event::remake(bridge, config.endpoints.get(endpoint)?, &stored.event.body))
     }
 
     /// Drops a slice of what was delivered long enough ago.
     pub async fn sweep(&self, now: Timestamp) -> Result<(), store::Error> {
-        let before = now.plus_ms(-i64::try_from(KEEP.as_millis()).unwrap_or(i64::MAX));
-        let sweep = Op::Sweep { before: Vec::new(), default_before: before, limit: SWEEP_AT_ONCE };
+        let ago = |keep: Duration| now.plus_ms(-i64::try_from(keep.as_millis()).unwrap_or(i64::MAX));
+        let config = self.config();
+        let before = config.endpoints.iter().map(|(name, endpoint)| (name.clone(), ago(endpoint.keep))).collect();
+        let sweep = Op::Sweep { before, default_before: ago(KEEP), limit: SWEEP_AT_ONCE };
         if let Written::Swept(count @ 1..) = self.store.write(sweep).await? {
             tracing::debug!(count, "dropped delivered events");
         }
-        Ok(())
+        deliver::roster::forget(&self.store, now).await
     }
 }
 

@@ -126,7 +126,7 @@ enum Command {
         #[arg(long)]
         hash: Option<Hash>,
     },
-    /// Enable or disable an endpoint by hand
+    /// Enable, disable or test an endpoint by hand
     Endpoint {
         #[command(subcommand)]
         order: EndpointOrder,
@@ -157,8 +157,16 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum EndpointOrder {
-    Enable { name: String },
-    Disable { name: String },
+    Enable {
+        name: String,
+    },
+    Disable {
+        name: String,
+    },
+    /// Send a signed bellpull.test event now, and show the answer
+    Test {
+        name: String,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -424,6 +432,7 @@ async fn ask(path: &Path, config: Config, command: Command, json: bool) -> Done 
         Command::Endpoint { order: EndpointOrder::Enable { name } } => {
             (client.enable(&name, true).await?, show::Kind::Value)
         }
+        Command::Endpoint { order: EndpointOrder::Test { name } } => (client.test(&name).await?, show::Kind::Value),
         Command::Endpoint { order: EndpointOrder::Disable { name } } => {
             (client.enable(&name, false).await?, show::Kind::Value)
         }

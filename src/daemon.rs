@@ -174,8 +174,13 @@ impl Daemon {
         let config = self.config.clone();
         let client = Client::new(&config.network).map_err(Error::Client)?;
         let budget = Budget::new(config.daemon.memory);
-        let (deliveries, deliveries_handle) =
-            Deliveries::new(store.clone(), client.clone(), self.clock.clone(), config.daemon.deliveries_in_flight);
+        let (deliveries, deliveries_handle) = Deliveries::new(
+            store.clone(),
+            client.clone(),
+            self.vault.clone(),
+            self.clock.clone(),
+            config.daemon.deliveries_in_flight,
+        );
         let poller = Poller {
             store: store.clone(),
             client: client.clone(),
@@ -292,7 +297,7 @@ impl Daemon {
 }
 
 fn endpoints(config: &Config) -> deliver::Endpoints {
-    deliver::Endpoints { all: config.endpoints.clone(), alerts: config.alerted() }
+    deliver::Endpoints { all: config.endpoints.clone(), alerts: config.alerted(), bridges: config.bridges.clone() }
 }
 
 /// Loads a configuration on a blocking thread.

@@ -5,24 +5,33 @@
 
 mod attempt;
 mod dispatcher;
+mod handshake;
+mod pace;
 pub mod queue;
+pub mod roster;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+};
 
 use serde::Serialize;
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{OnceCell, Semaphore, mpsc, oneshot, watch},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
-    config::Endpoint,
+    config::{Bridge, Endpoint},
+    event,
     http::Client,
     model::Name,
-    store::{self, Store, Waiting},
+    source::auth::vault::Vault,
+    store::{self, Attempt, Store, Waiting},
 };
+use attempt::Sender;
 pub use attempt::random;
 use dispatcher::{Dispatcher, Message};
 
@@ -34,9 +43,12 @@ const REQUESTS_MAX: usize = 1024;
 struct Shared {
     store: Store,
     client: Client,
+    vault: Vault,
     clock: Clock,
     /// `deliveries-in-flight`.
     in_flight: Arc<Semaphore>,
+    /// As they are now: what was coalesced is made anew by their routes.
+    bridges: watch::Receiver<Arc<BTreeMap<Name, Arc<Bridge>>>>,
     /// Who is told of an endpoint that is disabled.
     alerts: Arc<Vec<Name>>,
     deliveries: Handle,
@@ -63,11 +75,28 @@ pub struct Endpoints {
     pub all: BTreeMap<Name, Arc<Endpoint>>,
     /// Those that `alert.to` of some bridge names: they are told of an endpoint that is disabled.
     pub alerts: Vec<Name>,
+    pub bridges: BTreeMap<Name, Arc<Bridge>>,
+}
+
+/// Endpoints whose queue is full, and that want no more of it (`queue-full = "pause"`).
+#[derive(Debug, Clone, Default)]
+struct Full(Arc<Mutex<BTreeSet<Name>>>);
+
+impl Full {
+    fn set(&self, endpoint: &Name, full: bool) {
+        let mut all = self.0.lock().expect("no thread panics with it");
+        if full {
+            all.insert(endpoint.clone());
+        } else {
+            all.remove(endpoint);
+        }
+    }
 }
 
 enum Request {
     Queued(Vec<(Name, Waiting)>),
     Enable(Name, bool, oneshot::Sender<Result<(), store::Error>>),
+    Test(Name, oneshot::Sender<Attempt>),
     Status(oneshot::Sender<BTreeMap<Name, Status>>),
     Apply(Endpoints, Client, oneshot::Sender<()>),
 }
@@ -76,6 +105,7 @@ enum Request {
 #[derive(Clone)]
 pub struct Handle {
     requests: mpsc::Sender<Request>,
+    full: Full,
 }
 
 impl Handle {
@@ -97,6 +127,19 @@ impl Handle {
         let (answer, result) = oneshot::channel();
         self.requests.send(Request::Enable(endpoint, enable, answer)).await.map_err(|_| gone())?;
         result.await.map_err(|_| gone())?
+    }
+
+    /// Sends a `bellpull.test` event at once, whatever the endpoint's state; `None` when there is no such endpoint.
+    pub async fn test(&self, endpoint: Name) -> Option<Attempt> {
+        let (answer, result) = oneshot::channel();
+        self.requests.send(Request::Test(endpoint, answer)).await.ok()?;
+        result.await.ok()
+    }
+
+    /// The first of these endpoints whose queue is full and asks for a pause.
+    pub fn full<'n>(&self, mut endpoints: impl Iterator<Item = &'n Name>) -> Option<&'n Name> {
+        let full = self.full.0.lock().expect("no thread panics with it");
+        if full.is_empty() { None } else { endpoints.find(|name| full.contains(*name)) }
     }
 
     /// How every endpoint stands.
@@ -124,6 +167,7 @@ pub struct Deliveries {
     requests: mpsc::Receiver<Request>,
     running: BTreeMap<Name, Running>,
     ended: JoinSet<Result<(), store::Error>>,
+    bridges: watch::Sender<Arc<BTreeMap<Name, Arc<Bridge>>>>,
 }
 
 struct Running {
@@ -135,18 +179,21 @@ struct Running {
 }
 
 impl Deliveries {
-    pub fn new(store: Store, client: Client, clock: Clock, in_flight: usize) -> (Self, Handle) {
+    pub fn new(store: Store, client: Client, vault: Vault, clock: Clock, in_flight: usize) -> (Self, Handle) {
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
-        let handle = Handle { requests: sender };
+        let handle = Handle { requests: sender, full: Full::default() };
+        let (bridges, current) = watch::channel(Arc::default());
         let shared = Shared {
             store,
             client,
+            vault,
             clock,
             in_flight: Arc::new(Semaphore::new(in_flight)),
+            bridges: current,
             alerts: Arc::default(),
             deliveries: handle.clone(),
         };
-        (Self { shared, requests, running: BTreeMap::new(), ended: JoinSet::new() }, handle)
+        (Self { shared, requests, running: BTreeMap::new(), ended: JoinSet::new(), bridges }, handle)
     }
 
     /// Runs until shutdown, or until the store fails.
@@ -194,6 +241,19 @@ impl Deliveries {
                     let _ = answer.send(Err(store::Error::Io(format!("there is no endpoint {endpoint:?}"))));
                 }
             },
+            Request::Test(endpoint, answer) => {
+                if let Some(running) = self.running.get(&endpoint) {
+                    let (shared, endpoint) = (self.shared.clone(), running.endpoint.clone());
+                    let sender = Sender { shared, endpoint, allowed: Arc::new(OnceCell::new()) };
+                    // Bounded by the endpoint's timeout; the one who asked waits for it.
+                    tokio::spawn(async move {
+                        let data = serde_json::json!({ "endpoint": &*sender.endpoint.name });
+                        let event =
+                            event::operational("test", &sender.endpoint.name, data, &[], sender.shared.clock.now());
+                        let _ = answer.send(sender.trial(event).await);
+                    });
+                }
+            }
             Request::Status(answer) => {
                 let mut all = BTreeMap::new();
                 for (name, running) in &self.running {
@@ -219,6 +279,7 @@ impl Deliveries {
         let same_client = self.shared.client.is_same(&client);
         self.shared.client = client;
         self.shared.alerts = Arc::new(endpoints.alerts);
+        self.bridges.send_replace(Arc::new(endpoints.bridges));
         let endpoints = endpoints.all;
         let keep = |name: &Name, running: &Running| {
             same_client && endpoints.get(name).is_some_and(|endpoint| **endpoint == *running.endpoint)
@@ -230,12 +291,16 @@ impl Deliveries {
         for running in stopped {
             // Its attempts in flight are recorded before another dispatcher reads the queue.
             running.done.cancelled().await;
+            self.shared.deliveries.full.set(&running.endpoint.name, false);
         }
+        let mut states = roster::settle(&self.shared.store, &endpoints, self.shared.clock.now()).await?;
         for (name, endpoint) in endpoints {
             if self.running.contains_key(&name) {
                 continue;
             }
-            let (dispatcher, messages) = Dispatcher::new(self.shared.clone(), endpoint.clone()).await?;
+            let (dispatcher, messages) =
+                Dispatcher::new(self.shared.clone(), endpoint.clone(), states.remove(&name).unwrap_or_default())
+                    .await?;
             let stop = CancellationToken::new();
             let done = CancellationToken::new();
             let (token, guard) = (stop.clone(), done.clone().drop_guard());

@@ -1,14 +1,15 @@
 //! From a change to an event: its id, its body, its patch, and what each endpoint is sent. Pure but for the random id.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cell::OnceCell, collections::BTreeMap, sync::Arc};
 
 use serde::Serialize;
 use serde_json::Value as Json;
 
 use crate::{
-    config::{Bridge, Endpoint, Route, type_name},
+    config::{Bridge, Endpoint, Format, Route, type_name},
     expr::Expr,
     model::{ChangeKind, Content, Delivery, Event, EventId, Name, Timestamp},
+    shape,
 };
 
 /// One record's change. A value is absent where the record is.
@@ -64,41 +65,50 @@ struct Data<'a> {
 impl Maker {
     /// The event of a change, with every endpoint that a route leads to.
     pub fn event(&self, sequence: u64, change: &Change) -> Event {
-        let kind = format!("{}.{}", self.bridge.type_name(), change.kind.as_str());
-        let body = Body {
-            r#type: &kind,
-            timestamp: self.now.to_string(),
-            data: Data {
-                bridge: &self.bridge.name,
-                key: &change.key,
-                stream: &self.stream,
-                sequence,
-                item: self.bridge.item.as_ref(),
-                before: change.before.as_ref(),
-                after: change.after.as_ref(),
-                patch: Some(patch(change.before.as_ref(), change.after.as_ref())),
-            },
-        };
-        let value = || serde_json::to_value(&body).expect("JSON values and strings serialize");
-        let deliveries = self.deliveries(change.kind, &value);
-        let body = body.bytes();
+        let kind = change.kind;
+        let patch = Some(patch(change.before.as_ref(), change.after.as_ref()));
+        let (before, after) = (change.before.as_ref(), change.after.as_ref());
+        self.make(kind.as_str(), sequence, &change.key, (before, after, patch), |body| self.deliveries(kind, body))
+    }
+
+    /// A record as it is, for `resend`: `<bridge>.present`.
+    pub fn present(&self, endpoint: &str, sequence: u64, key: &str, record: &Json) -> Event {
+        self.make("present", sequence, key, (None, Some(record), None), |body| {
+            let route = self.bridge.routes.iter().find(|route| &*route.endpoint == endpoint);
+            let known = self.endpoints.get(endpoint);
+            let content = known.map_or(Content::Shared, |endpoint| content(route, endpoint, &Told::new(body)));
+            vec![Delivery { endpoint: endpoint.into(), content }]
+        })
+    }
+
+    fn make(
+        &self,
+        kind: &str,
+        sequence: u64,
+        key: &str,
+        (before, after, patch): (Option<&Json>, Option<&Json>, Option<json_patch::Patch>),
+        deliveries: impl FnOnce(&[u8]) -> Vec<Delivery>,
+    ) -> Event {
+        let kind = format!("{}.{kind}", self.bridge.type_name());
+        let (bridge, stream, item) = (&self.bridge.name, &self.stream, self.bridge.item.as_ref());
+        let data = Data { bridge, key, stream, sequence, item, before, after, patch };
+        let body = Body { r#type: &kind, timestamp: self.now.to_string(), data }.bytes();
         Event {
             id: EventId::random(),
-            bridge: self.bridge.name.clone(),
+            bridge: bridge.clone(),
             sequence,
-            kind,
-            key: change.key.clone(),
+            key: key.to_owned(),
             at: self.now,
+            deliveries: deliveries(&body),
+            kind,
             body,
-            deliveries,
         }
     }
 
     /// Per endpoint the first route whose filters hold.
-    fn deliveries(&self, kind: ChangeKind, value: &dyn Fn() -> Json) -> Vec<Delivery> {
-        // Made only when an expression asks for it.
-        let made = std::cell::OnceCell::new();
-        let event = || made.get_or_init(value).clone();
+    fn deliveries(&self, kind: ChangeKind, body: &[u8]) -> Vec<Delivery> {
+        let told = Told::new(body);
+        let event = || told.event().clone();
         let whole = self.bridge.filters.hold(kind, &event);
         if whole == Ok(false) {
             return Vec::new();
@@ -115,71 +125,71 @@ impl Maker {
                 .and_then(|holds| Ok(holds && endpoint.filters.hold(kind, &event)?));
             let content = match holds {
                 Ok(false) => continue,
-                Ok(true) => content(Some(route), endpoint, &event),
+                Ok(true) => content(Some(route), endpoint, &told),
                 Err(error) => Content::Dead(format!("`when`: {error}")),
             };
             chosen.insert(route.endpoint.clone(), content);
         }
         chosen.into_iter().map(|(endpoint, content)| Delivery { endpoint, content }).collect()
     }
+}
 
-    /// What an endpoint would be sent of an event's standard body today, for `replay --remake`.
-    pub fn remake(&self, endpoint: &str, body: &[u8]) -> Option<Content> {
-        let event: Json = serde_json::from_slice(body).ok()?;
-        let made = || event.clone();
-        let kind = event.get("type")?.as_str()?.rsplit('.').next()?;
-        let kinds = [ChangeKind::Created, ChangeKind::Updated, ChangeKind::Deleted];
-        let kind = kinds.into_iter().find(|known| known.as_str() == kind);
-        let chosen = self
-            .bridge
-            .routes
-            .iter()
-            .filter(|route| &*route.endpoint == endpoint)
-            .find(|route| kind.is_none_or(|kind| route.filters.hold(kind, &made).unwrap_or(false)));
-        Some(content(chosen, self.endpoints.get(endpoint)?, &made))
+/// What an endpoint would be sent of an event's standard body today: for `replay --remake`, and for what was coalesced.
+pub fn remake(bridge: &Bridge, endpoint: &Endpoint, body: &[u8]) -> Content {
+    let told = Told::new(body);
+    let kind = told.event().get("type").and_then(Json::as_str).and_then(|kind| kind.rsplit('.').next());
+    let kinds = [ChangeKind::Created, ChangeKind::Updated, ChangeKind::Deleted];
+    let kind = kinds.into_iter().find(|known| Some(known.as_str()) == kind);
+    let event = || told.event().clone();
+    let mut routes = bridge.routes.iter().filter(|route| route.endpoint == endpoint.name);
+    let route = routes.find(|route| kind.is_none_or(|kind| route.filters.hold(kind, &event).unwrap_or(false)));
+    content(route, endpoint, &told)
+}
+
+/// An event's standard body, and the JSON that it is: made only when an expression asks for it.
+struct Told<'a> {
+    body: &'a [u8],
+    event: OnceCell<Json>,
+}
+
+impl<'a> Told<'a> {
+    fn new(body: &'a [u8]) -> Self {
+        Self { body, event: OnceCell::new() }
     }
 
-    /// A record as it is, for `resend`: `<bridge>.present`.
-    pub fn present(&self, endpoint: &str, sequence: u64, key: &str, record: &Json) -> Event {
-        let kind = format!("{}.present", self.bridge.type_name());
-        let data = Data {
-            bridge: &self.bridge.name,
-            key,
-            stream: &self.stream,
-            sequence,
-            item: self.bridge.item.as_ref(),
-            before: None,
-            after: Some(record),
-            patch: None,
-        };
-        let body = Body { r#type: &kind, timestamp: self.now.to_string(), data };
-        let value = || serde_json::to_value(&body).expect("JSON values and strings serialize");
-        let route = self.bridge.routes.iter().find(|route| &*route.endpoint == endpoint);
-        let content = match self.endpoints.get(endpoint) {
-            Some(endpoint) => content(route, endpoint, &value),
-            None => Content::Shared,
-        };
-        let body = body.bytes();
-        Event {
-            id: EventId::random(),
-            bridge: self.bridge.name.clone(),
-            sequence,
-            kind,
-            key: key.to_owned(),
-            at: self.now,
-            body,
-            deliveries: vec![Delivery { endpoint: endpoint.into(), content }],
-        }
+    fn event(&self) -> &Json {
+        self.event.get_or_init(|| serde_json::from_slice(self.body).expect("a body is JSON"))
     }
 }
 
-fn content(route: Option<&Route>, endpoint: &Endpoint, event: &dyn Fn() -> Json) -> Content {
+/// Which of an event's contents an endpoint is sent. What is too large goes thin, and `payload` sees it thin.
+fn content(route: Option<&Route>, endpoint: &Endpoint, told: &Told<'_>) -> Content {
+    let too_large = |body: &[u8]| u64::try_from(body.len()).is_ok_and(|length| length > endpoint.body_max);
+    let thin = endpoint.thin || too_large(told.body);
     let payload: Option<&Expr> = route.and_then(|route| route.payload.as_ref()).or(endpoint.payload.as_ref());
-    let Some(payload) = payload else { return Content::Shared };
-    match payload.first(&event()) {
-        Ok(Some(value)) => Content::Own(value.to_string().into_bytes()),
-        Ok(None) => Content::Dead("`payload` gives nothing".into()),
-        Err(error) => Content::Dead(format!("`payload`: {error}")),
+    let Some(payload) = payload else { return if thin { Content::Thin } else { Content::Shared } };
+    let run = |event: &Json| match payload.first(event) {
+        Ok(Some(value)) if endpoint.format == Format::Form && !value.is_object() => {
+            Err("`payload` gives no object, whose fields `format = \"form\"` would send".to_owned())
+        }
+        Ok(Some(value)) => Ok(value.to_string().into_bytes()),
+        Ok(None) => Err("`payload` gives nothing".into()),
+        Err(error) => Err(format!("`payload`: {error}")),
+    };
+    let of_thin = || run(&serde_json::from_slice(&shape::thin(told.body)).expect("a body is JSON"));
+    let made = if thin { of_thin() } else { run(told.event()) };
+    let made = match made {
+        Ok(body) if too_large(&body) && !thin => of_thin(),
+        made => made,
+    };
+    match made {
+        Ok(body) if too_large(&body) => Content::Dead(format!(
+            "`payload` gives {} bytes, `body-max` is {}, and of the thin event it is no smaller",
+            body.len(),
+            endpoint.body_max
+        )),
+        Ok(body) => Content::Own(body),
+        Err(error) => Content::Dead(error),
     }
 }
 

@@ -21,6 +21,7 @@ pub mod config;
 // A change's way.
 pub mod diff;
 pub mod mark;
+pub mod shape;
 pub mod event;
 pub mod store;
 pub mod deliver;

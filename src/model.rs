@@ -264,6 +264,8 @@ pub struct Delivery {
 pub enum Content {
     /// The event's standard body.
     Shared,
+    /// The event without its values: where the endpoint wants it so, or where its body is too large.
+    Thin,
     /// The result of the endpoint's or route's `payload`.
     Own(Vec<u8>),
     /// `payload` or `when` failed: a dead letter from the start, with the error.

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Entry, Event, EventId, Hash, Name, Record, Timestamp, Validators};
+use crate::model::{Content, Entry, Event, EventId, Hash, Name, Record, Timestamp, Validators};
 
 pub use writer::{Counters, Store};
 
@@ -157,6 +157,12 @@ pub enum Op {
     /// Of several endpoints' times the earliest counts. It looks at what was stored before its group; events of one
     /// commit may stay together while one of them has to, and go together beyond the limit.
     Sweep { before: Vec<(Name, Timestamp)>, default_before: Timestamp, limit: usize },
+    /// Moves the deliveries of an endpoint to another name, those of at most `limit` packs; when none is left, its health
+    /// too. Where an event goes to both, the new name's delivery stays. To be repeated until nothing moves.
+    Rename { from: Name, to: Name, limit: usize },
+    /// Drops the deliveries of an endpoint, those of at most `limit` packs, whatever their state; when none is left, its
+    /// health too. To be repeated until nothing goes.
+    Forget { endpoint: Name, limit: usize },
 }
 
 /// An event's place: packs in the order of commits, events within a pack.
@@ -192,7 +198,7 @@ pub enum Outcome {
 pub struct Requeued {
     pub position: Position,
     /// The body made anew (`--remake`); else the stored one.
-    pub content: Option<crate::model::Content>,
+    pub content: Option<Content>,
 }
 
 /// One attempt, as `deliveries` and `event` show it.
@@ -239,11 +245,10 @@ pub struct Waiting {
 /// What is sent to one endpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outgoing {
-    pub id: EventId,
-    pub body: Vec<u8>,
-    pub bridge: Name,
-    pub key: String,
-    pub kind: String,
+    /// Without its deliveries.
+    pub event: Event,
+    /// Never `Dead`.
+    pub content: Content,
 }
 
 /// An endpoint's health, durable.
@@ -257,6 +262,9 @@ pub struct EndpointState {
     pub step: u16,
     pub next_attempt: Option<Timestamp>,
     pub last_error: Option<String>,
+    /// Since when the file has no endpoint of this name; its queue is kept for a while.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed: Option<Timestamp>,
 }
 
 /// An event with where its deliveries stand.
@@ -304,7 +312,7 @@ pub struct Loaded {
 pub enum Written {
     /// Of a commit: the waiting deliveries it made, by endpoint; and of a `Requeue` likewise.
     Queued(Vec<(Name, Waiting)>),
-    /// Of a sweep: how many events went.
+    /// Of a sweep: how many events went; of a `Rename` or `Forget`, how many packs' deliveries.
     Swept(usize),
     Done,
 }
@@ -339,12 +347,17 @@ impl Error {
     }
 }
 
-/// The lane that orders events of one record: a hash of the bridge's name and the key.
+/// The lane that orders events of one record. Its upper half is the bridge's, so that it orders a whole bridge too; two
+/// that share a lane by chance only wait for each other.
 pub fn lane(bridge: &str, key: &str) -> u64 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(bridge.as_bytes()).update(&[0]).update(key.as_bytes());
-    Hash::from_blake3(&hasher.finalize()).low64()
+    let of_record = Hash::from_blake3(&hasher.finalize()).low64();
+    Hash::of(bridge.as_bytes()).low64() & LANE_OF_BRIDGE | of_record & !LANE_OF_BRIDGE
 }
+
+/// The half of a lane that all records of a bridge share.
+pub const LANE_OF_BRIDGE: u64 = !0 << 32;
 
 /// A blocking store. Reads may come from many threads at once; writes come from the one writer thread.
 pub trait Engine: Send + Sync + 'static {
@@ -363,6 +376,8 @@ pub trait Engine: Send + Sync + 'static {
     fn scan(&self, bridge: &str, after: Option<Hash>, limit: usize) -> Result<Vec<Record>, Error>;
     fn hold(&self, bridge: &str) -> Result<Option<Hold>, Error>;
     fn endpoints(&self) -> Result<Vec<(Name, EndpointState)>, Error>;
+    /// Every endpoint that has deliveries, in any state.
+    fn queues(&self) -> Result<Vec<Name>, Error>;
     /// An endpoint's whole queue in order, at start.
     fn waiting(&self, endpoint: &str) -> Result<Vec<Waiting>, Error>;
     /// How many deliveries of an endpoint are dead.

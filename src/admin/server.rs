@@ -152,6 +152,10 @@ fn router(admin: Admin) -> Router {
             post(|State(a): Admins, At(name): At<String>| async move { answer(a.enable(&name, false).await) }),
         )
         .route(
+            "/api/endpoints/{name}/test",
+            post(|State(a): Admins, At(name): At<String>| async move { answer(a.test(&name).await) }),
+        )
+        .route(
             "/api/events",
             get(|State(a): Admins, Query(query): Query<EventQuery>| async move { answer(a.events(query).await) }),
         )

@@ -134,6 +134,10 @@ impl Client {
         self.post(&format!("bridges/{}/reject{}", segment(name), hash_query(hash)), &()).await
     }
 
+    pub(super) async fn test(&self, name: &str) -> Answer {
+        self.post(&format!("endpoints/{name}/test"), &()).await
+    }
+
     pub(super) async fn enable(&self, name: &str, enable: bool) -> Answer {
         self.post(&format!("endpoints/{name}/{}", if enable { "enable" } else { "disable" }), &()).await
     }
@@ -235,13 +239,14 @@ async fn alone(path: &Path, store: Store, work: impl AsyncFnOnce(&Admin) -> Resu
     let mut read = super::load(path, Secrets::Read).await?;
     let client = crate::http::Client::new(&read.network).map_err(|e| Failure::new(super::CONFIG, e))?;
     let clock = Clock::system();
-    let (_deliveries, handle) = Deliveries::new(store.clone(), client.clone(), clock.clone(), 1);
+    let vault = Vault::new(read.daemon.state_dir.join(crate::daemon::TOKENS));
+    let (_deliveries, handle) = Deliveries::new(store.clone(), client.clone(), vault.clone(), clock.clone(), 1);
     let poller = Poller {
         store: store.clone(),
         client,
         clock,
         budget: Budget::new(read.daemon.memory),
-        vault: Vault::new(read.daemon.state_dir.join(crate::daemon::TOKENS)),
+        vault,
         endpoints: Arc::new(read.endpoints.clone()),
         deliveries: handle,
     };

@@ -8,10 +8,19 @@ use url::Url;
 use super::bridge::Filters;
 use crate::{
     expr::Expr,
+    http::identity::Identity,
     model::Name,
-    settings::{Item, Table, value::Value},
+    settings::{
+        Item, Table,
+        secret::Secret,
+        units::{self, Rate},
+        value::Value,
+    },
     sign::Signer,
-    source::transport::{HTTP, check_url, read_headers},
+    source::{
+        auth::Auth,
+        transport::{self, HTTP, read_headers},
+    },
 };
 
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -24,121 +33,204 @@ pub const RETRY_SCHEDULE: [Duration; 9] = {
     [s(5), s(300), s(1800), s(7200), s(18_000), s(36_000), s(50_400), s(72_000), s(86_400)]
 };
 
-/// Keys of later versions, refused by name.
-const NOT_YET: &[&str] = &[
-    "was",
-    "format",
-    "body",
-    "body-max",
-    "batch",
-    "coalesce",
-    "auth",
-    "tls",
-    "proxy",
-    "order",
-    "in-flight",
-    "rate",
-    "keep",
-    "queue-max",
-    "queue-full",
-];
+const BODY_MAX: u64 = 1 << 20;
+const IN_FLIGHT: u64 = 8;
+const KEEP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+const QUEUE_MAX: u64 = 1_000_000;
+/// Events of one batch, at the most: each leaves an attempt in the store.
+const BATCH_MAX: u64 = 1000;
+const BATCH_WAIT: Duration = Duration::from_secs(1);
 
 /// An endpoint that cannot be wrong.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Endpoint {
     pub name: Name,
-    pub url: Url,
+    /// The old name, whose queue it takes over.
+    pub was: Option<Name>,
+    pub url: Value,
+    pub query: Vec<(String, Value)>,
     pub enabled: bool,
     pub sign: Option<Signer>,
+    pub format: Format,
     pub payload: Option<Expr>,
+    /// `body = "thin"`.
+    pub thin: bool,
+    /// Bytes; a larger body goes thin.
+    pub body_max: u64,
+    pub batch: Option<Batch>,
+    pub coalesce: bool,
     pub method: Method,
     pub headers: Vec<(HeaderName, Value)>,
+    pub auth: Vec<Auth>,
+    pub identity: Identity,
     pub filters: Filters,
+    pub order: DeliveryOrder,
+    pub in_flight: usize,
+    pub rate: Option<Rate>,
     pub timeout: Duration,
     pub schedule: Vec<Duration>,
     pub disable_after: Duration,
+    pub keep: Duration,
+    pub queue_max: usize,
+    pub queue_full: QueueFull,
+}
+
+/// How a body is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    Standard,
+    /// CloudEvents 1.0, structured.
+    CloudEvents,
+    /// CloudEvents 1.0, attributes as headers.
+    CloudEventsBinary,
+    Form,
+}
+
+/// Several events in one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Batch {
+    pub max: usize,
+    /// How long the first one waits for more.
+    pub wait: Duration,
+}
+
+/// What arrives in the order in which it happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeliveryOrder {
+    /// The events of one record.
+    Key,
+    /// The events of one bridge.
+    Bridge,
+    None,
+}
+
+/// What happens beyond `queue-max`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueueFull {
+    /// Further events become dead letters.
+    Dead,
+    /// The bridges that feed it stop polling.
+    Pause,
 }
 
 impl Endpoint {
     pub fn read(name: &str, mut table: Table<'_>) -> Option<Self> {
-        table.not_yet(NOT_YET);
+        let was = table.take("was").map(|i| i.string().map(Name::from));
         let url = table.require("url", "url = \"https://example.com/hooks\"").and_then(|i| read_url(&i));
-        let enabled = table.take("enabled").and_then(|i| i.boolean()).unwrap_or(true);
-        let sign = match table.take("sign") {
-            Some(item) => Signer::read(&item).map(Some),
-            None => {
-                let place = table.place.clone();
-                table.warn_at(
-                    place,
-                    format!("[{}] has no `sign`: its receiver cannot tell who sent an event", table.path),
-                    "sign.standard.secrets = [{ env = \"SECRET\" }]; `bellpull secret` makes one",
-                );
-                Some(None)
-            }
-        };
-        let payload = table.take("payload").map(|i| i.expr());
-        let method = table.take("method").map_or(Some(Method::POST), |i| {
-            i.word(&[("POST", 0u8), ("PUT", 1), ("PATCH", 2)]).map(|n| match n {
-                0 => Method::POST,
-                1 => Method::PUT,
-                _ => Method::PATCH,
-            })
-        });
-        let headers = table.take("headers").and_then(|i| read_headers(&i)).unwrap_or_default();
-        for (header, value) in &headers {
-            if !value.is_constant() {
-                table
-                    .error(format!("header `{header}` in {} as jq is not yet supported by this version", table.title()))
-                    .report();
-            }
-        }
         let query = table.take("query").and_then(|i| i.value_map()).unwrap_or_default();
-        if query.iter().any(|(_, value)| !value.is_constant()) {
-            table.error(format!("`query` in {} as jq is not yet supported by this version", table.title())).report();
-        }
+        let enabled = table.take("enabled").and_then(|i| i.boolean()).unwrap_or(true);
+        let sign = table.take("sign").map(|i| Signer::read(&i));
+        let formats = [
+            ("standard", Format::Standard),
+            ("cloudevents", Format::CloudEvents),
+            ("cloudevents-binary", Format::CloudEventsBinary),
+            ("form", Format::Form),
+        ];
+        let format = table.take("format").map_or(Some(Format::Standard), |i| i.word(&formats));
+        let payload = table.take("payload").map(|i| i.expr());
+        let thin = table.take("body").and_then(|i| i.word(&[("full", false), ("thin", true)])).unwrap_or(false);
+        let body_max = table.take("body-max").and_then(|i| i.size()).unwrap_or(BODY_MAX);
+        let batch = table.take("batch").map(|i| read_batch(&i, format));
+        let coalesce = table.take("coalesce").and_then(|i| i.boolean()).unwrap_or(false);
+        let methods = [("POST", 0u8), ("PUT", 1), ("PATCH", 2)];
+        let method = table.take("method").map_or(Some(0), |i| i.word(&methods));
+        let headers = table.take("headers").and_then(|i| read_headers(&i)).unwrap_or_default();
+        let auth = table.take("auth").map_or(Some(Vec::new()), |i| Auth::read_all(&i));
+        let identity = Identity::read(&mut table, false);
         let filters = Filters::read(&mut table);
+        let orders = [("key", DeliveryOrder::Key), ("bridge", DeliveryOrder::Bridge), ("none", DeliveryOrder::None)];
+        let order = table.take("order").and_then(|i| i.word(&orders)).unwrap_or(DeliveryOrder::Key);
+        let in_flight = table.take("in-flight").and_then(|i| i.integer(1..=1000)).unwrap_or(IN_FLIGHT);
+        let rate = table.take("rate").and_then(|i| i.parse_text(units::rate, "a rate such as \"10/s\""));
         let timeout = table.take("timeout").and_then(|i| i.some_duration()).unwrap_or(TIMEOUT);
         let retry = table.take("retry").map_or(Some((RETRY_SCHEDULE.to_vec(), DISABLE_AFTER)), |i| read_retry(&i));
-        table.finish();
-        let mut url = url?;
-        for (name, value) in &query {
-            let texts = value.resolve(&serde_json::Value::Null).unwrap_or_default();
-            url.query_pairs_mut().extend_pairs(texts.iter().map(|text| (name, text)));
+        let keep = table.take("keep").and_then(|i| i.some_duration()).unwrap_or(KEEP);
+        let queue_max = table.take("queue-max").and_then(|i| i.integer(1..=100_000_000)).unwrap_or(QUEUE_MAX);
+        let fulls = [("dead", QueueFull::Dead), ("pause", QueueFull::Pause)];
+        let queue_full = table.take("queue-full").and_then(|i| i.word(&fulls)).unwrap_or(QueueFull::Dead);
+        // A receiver that looks at a credential can tell too, and so can one whose URL is a secret.
+        let values = headers.iter().map(|(_, value)| value).chain(query.iter().map(|(_, value)| value)).chain(&url);
+        let told = auth.as_ref().is_none_or(|auth| !auth.is_empty()) || values.into_iter().any(Value::is_secret);
+        if sign.is_none() && !told {
+            let message = format!("[{}] has no `sign`: its receiver cannot tell who sent an event", table.path);
+            let help = "sign.standard.secrets = [{ env = \"SECRET\" }]; `bellpull secret` makes one";
+            table.warn_at(table.place.clone(), message, help);
         }
+        table.finish();
         let (schedule, disable_after) = retry?;
         Some(Self {
             name: name.into(),
-            url,
+            was: was.map_or(Some(None), |was| was.map(Some))?,
+            url: url?,
+            query,
             enabled,
-            sign: sign?,
+            sign: sign.map_or(Some(None), |s| s.map(Some))?,
+            format: format?,
             payload: payload.map_or(Some(None), |p| p.map(Some))?,
-            method: method?,
+            thin,
+            body_max,
+            batch: batch.map_or(Some(None), |b| b.map(Some))?,
+            coalesce,
+            method: match method? {
+                0 => Method::POST,
+                1 => Method::PUT,
+                _ => Method::PATCH,
+            },
             headers,
+            auth: auth?,
+            identity: identity?,
             filters,
+            order,
+            in_flight: usize::try_from(in_flight).ok()?,
+            rate,
             timeout,
             schedule,
             disable_after,
+            keep,
+            queue_max: usize::try_from(queue_max).ok()?,
+            queue_full,
         })
+    }
+
+    /// Texts that no message may hold.
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        let values = self.headers.iter().map(|(_, value)| value).chain(self.query.iter().map(|(_, value)| value));
+        values.chain([&self.url]).filter_map(Value::as_secret).chain(self.auth.iter().flat_map(Auth::secrets))
     }
 }
 
-/// A literal URL or a secret one. While secrets are not read, a stand-in.
-fn read_url(item: &Item<'_>) -> Option<Url> {
-    match item.value()? {
-        Value::Literal(text) => check_url(item, &text, HTTP),
-        Value::Secret(secret) if item.resolved(&secret) => match secret.expose().parse::<Url>() {
-            Ok(url) if matches!(url.scheme(), "http" | "https") => Some(url),
+/// A URL, a secret one, or jq that makes one.
+fn read_url(item: &Item<'_>) -> Option<Value> {
+    let value = transport::read_url(item, HTTP)?;
+    match &value {
+        Value::Secret(secret) if item.resolved(secret) => match secret.expose().parse::<Url>() {
+            Ok(url) if HTTP.contains(&url.scheme()) => {}
             _ => {
                 item.error(format!("`{}`: the secret is no http or https URL", item.path)).report();
-                None
+                return None;
             }
         },
-        Value::Secret(_) => "https://unresolved.invalid/".parse().ok(),
-        Value::List(_) | Value::Jq(_) => {
-            item.error(format!("`{}` must be a URL or a secret", item.path)).report();
-            None
+        Value::List(_) => {
+            item.error(format!("`{}` must be a URL, a secret or jq", item.path)).report();
+            return None;
         }
+        _ => {}
     }
+    Some(value)
+}
+
+fn read_batch(item: &Item<'_>, format: Option<Format>) -> Option<Batch> {
+    let mut table = item.table()?;
+    let max = table.require("max", "batch = { max = 100, wait = \"1s\" }").and_then(|i| i.integer(1..=BATCH_MAX));
+    let wait = table.take("wait").map_or(Some(BATCH_WAIT), |i| i.duration());
+    table.finish();
+    if matches!(format, Some(Format::Form | Format::CloudEventsBinary)) {
+        item.error(format!("`{}`: a request of this `format` holds one event", item.path))
+            .help("batches are for \"standard\" and \"cloudevents\"".into())
+            .report();
+        return None;
+    }
+    Some(Batch { max: usize::try_from(max?).ok()?, wait: wait? })
 }
 
 fn read_retry(item: &Item<'_>) -> Option<(Vec<Duration>, Duration)> {

@@ -3,8 +3,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{AcquireError, OnceCell, OwnedSemaphorePermit, mpsc, oneshot},
     task::{JoinError, JoinSet},
     time::{Instant, sleep_until},
 };
@@ -13,10 +14,11 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Shared, Status,
     attempt::{Attempted, Sender},
-    queue::{BY_HAND, Job, Queue},
+    pace::Pace,
+    queue::{BY_HAND, Job, Queue, Rules},
 };
 use crate::{
-    config::Endpoint,
+    config::{Endpoint, Format, QueueFull},
     event,
     model::{Name, Timestamp},
     store::{self, Commit, EndpointState, Op, Position, Settlement, Waiting, Written},
@@ -24,10 +26,6 @@ use crate::{
 
 /// Messages that may wait for a dispatcher; the one who hands over waits beyond it.
 const MESSAGES_MAX: usize = 256;
-/// Attempts in flight to one endpoint.
-const IN_FLIGHT: usize = 8;
-/// Waiting events of one endpoint; further ones become dead letters at once.
-const QUEUE_MAX: usize = 1_000_000;
 /// A dispatcher looks again at least so often: a wall clock that jumps moves what is due.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
@@ -47,6 +45,12 @@ pub(super) struct Dispatcher {
     queue: Queue,
     messages: mpsc::Receiver<Message>,
     flights: JoinSet<(Job, Attempted)>,
+    pace: Pace,
+    sender: Sender,
+    /// In line for a place among all deliveries in flight.
+    asked: Option<BoxFuture<'static, Result<OwnedSemaphorePermit, AcquireError>>>,
+    /// It was told that the queue is full, and it was not told otherwise since.
+    full: bool,
 }
 
 impl Dispatcher {
@@ -54,21 +58,35 @@ impl Dispatcher {
     pub(super) async fn new(
         shared: Shared,
         endpoint: Arc<Endpoint>,
+        state: EndpointState,
     ) -> Result<(Self, mpsc::Sender<Message>), store::Error> {
         let name = endpoint.name.clone();
-        let (waiting, state) = shared
-            .store
-            .read(move |engine| {
-                let state = engine.endpoints()?.into_iter().find(|(n, _)| *n == name).map(|(_, s)| s);
-                Ok((engine.waiting(&name)?, state.unwrap_or_default()))
-            })
-            .await?;
-        let mut queue = Queue::new(endpoint.schedule.clone(), endpoint.disable_after, IN_FLIGHT, state);
+        let waiting = shared.store.read(move |engine| engine.waiting(&name)).await?;
+        let rules = Rules {
+            schedule: endpoint.schedule.clone(),
+            disable_after: endpoint.disable_after,
+            in_flight_max: endpoint.in_flight,
+            order: endpoint.order,
+            batch: endpoint.batch,
+            coalesce: endpoint.coalesce,
+        };
+        let mut queue = Queue::new(rules, state);
         let now = shared.clock.now();
         queue.clamp(now);
         waiting.into_iter().for_each(|waiting| queue.push(waiting, now));
         let (sender, messages) = mpsc::channel(MESSAGES_MAX);
-        Ok((Self { shared, endpoint, queue, messages, flights: JoinSet::new() }, sender))
+        let dispatcher = Self {
+            pace: Pace::new(endpoint.rate),
+            sender: Sender { shared: shared.clone(), endpoint: endpoint.clone(), allowed: Arc::new(OnceCell::new()) },
+            shared,
+            endpoint,
+            queue,
+            messages,
+            flights: JoinSet::new(),
+            asked: None,
+            full: false,
+        };
+        Ok((dispatcher, sender))
     }
 
     /// Runs until shutdown; attempts in flight are finished and recorded first.
@@ -81,10 +99,8 @@ impl Dispatcher {
                 self.queue.shift(jump);
             }
             (wall, monotonic) = (self.shared.clock.now(), Instant::now());
-            self.send_due();
-            let wake = self.queue.wake(self.shared.clock.now()).filter(|_| self.endpoint.enabled);
-            // Looks again at least once a minute: a wall clock that jumps moves what is due.
-            let wait = wake.map_or(LOOK_AGAIN, |at| self.shared.clock.now().until(at).min(LOOK_AGAIN));
+            self.tell_full();
+            let wait = self.send_due();
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(done) = self.flights.join_next() => self.settle(done).await?,
@@ -92,31 +108,70 @@ impl Dispatcher {
                     Some(message) => self.message(message).await?,
                     None => break,
                 },
+                place = async { self.asked.as_mut().expect("the condition says so").await }, if self.asked.is_some() => {
+                    self.asked = None;
+                    self.start(place.expect("the ceiling is never closed"));
+                }
                 () = sleep_until(Instant::now() + wait) => {}
             }
         }
+        self.asked = None;
         while let Some(done) = self.flights.join_next().await {
             self.settle(done).await?;
         }
         Ok(())
     }
 
-    fn send_due(&mut self) {
-        if !self.endpoint.enabled {
-            return;
+    /// Starts what is due and has a place; how long to wait before looking again. Events are read when they have a place:
+    /// what waits holds nothing.
+    fn send_due(&mut self) -> Duration {
+        while let Some(at) = self.due() {
+            let wait =
+                self.shared.clock.now().until(at).max(self.pace.free().saturating_duration_since(Instant::now()));
+            if !wait.is_zero() {
+                self.asked = None;
+                // Looks again at least once a minute: a wall clock that jumps moves what is due.
+                return wait.min(LOOK_AGAIN);
+            }
+            if self.asked.is_some() {
+                return LOOK_AGAIN;
+            }
+            match self.shared.in_flight.clone().try_acquire_owned() {
+                Ok(place) => self.start(place),
+                Err(_) => self.asked = Some(Box::pin(self.shared.in_flight.clone().acquire_owned())),
+            }
         }
-        while let Some(job) = self.queue.next(self.shared.clock.now()) {
-            let sender = Sender { shared: self.shared.clone(), endpoint: self.endpoint.clone() };
-            self.flights.spawn(async move {
-                let attempted = sender.attempt(&job).await;
-                (job, attempted)
-            });
+        self.asked = None;
+        LOOK_AGAIN
+    }
+
+    /// When the next attempt may begin, if there is one.
+    fn due(&self) -> Option<Timestamp> {
+        // Until the target has said how fast it wants them, one goes alone.
+        let asks = matches!(self.endpoint.format, Format::CloudEvents | Format::CloudEventsBinary);
+        if !self.endpoint.enabled || (asks && !self.sender.allowed.initialized() && !self.flights.is_empty()) {
+            return None;
         }
+        self.queue.wake(self.shared.clock.now())
+    }
+
+    /// Begins the next attempt. While it waited for its place there may have come a reason not to.
+    fn start(&mut self, place: OwnedSemaphorePermit) {
+        let Some(mut job) = self.queue.next(self.shared.clock.now()) else { return };
+        // Where places are scarce a connection that stays would be one more than that.
+        job.last |= self.shared.in_flight.available_permits() == 0;
+        self.pace.take();
+        let sender = self.sender.clone();
+        self.flights.spawn(async move {
+            let attempted = sender.attempt(&job).await;
+            drop(place);
+            (job, attempted)
+        });
     }
 
     /// Records what attempts led to, all that are done in one write, and only then lets their lanes go on.
     async fn settle(&mut self, first: Result<(Job, Attempted), JoinError>) -> Result<(), store::Error> {
-        let mut settlements: Vec<Settlement> = Vec::new();
+        let (mut settlements, mut jobs): (Vec<Settlement>, Vec<Job>) = Default::default();
         let mut next = Some(first);
         let before = self.queue.state().clone();
         while let Some(done) = next {
@@ -128,21 +183,25 @@ impl Dispatcher {
                     return Err(store::Error::Io(format!("an attempt panicked: {error}")));
                 }
             };
-            let now = self.shared.clock.now();
-            let outcome = self.queue.settle(&job, &attempted.result, now, attempted.random);
-            self.log(&attempted, outcome);
-            settlements.push(Settlement { position: job.waiting.position, outcome, attempt: attempted.record });
+            let (now, sent) = (self.shared.clock.now(), attempted.records.len());
+            let outcomes = self.queue.settle(&job, sent, &attempted.result, now, attempted.random);
+            for ((attempt, outcome), waiting) in attempted.records.into_iter().zip(outcomes).zip(&job.events) {
+                self.log(&attempt, outcome);
+                settlements.push(Settlement { position: waiting.position, outcome, attempt });
+            }
+            jobs.push(job);
             next = self.flights.try_join_next();
         }
-        let positions: Vec<Position> = settlements.iter().map(|s| s.position).collect();
         self.shared.store.write(Op::Settle(self.endpoint.name.clone(), settlements)).await?;
-        self.queue.recorded(&positions);
+        jobs.iter().for_each(|job| self.queue.recorded(job));
+        if let Some(Some(rate)) = self.sender.allowed.get() {
+            self.pace.slow_down(*rate);
+        }
         self.save_state(&before).await
     }
 
-    fn log(&self, attempted: &Attempted, outcome: store::Outcome) {
+    fn log(&self, record: &store::Attempt, outcome: store::Outcome) {
         let endpoint = &self.endpoint.name;
-        let record = &attempted.record;
         match outcome {
             store::Outcome::Delivered => {
                 tracing::debug!(%endpoint, event = record.event, attempt = record.number, "delivered");
@@ -162,7 +221,7 @@ impl Dispatcher {
         if state == *before {
             return Ok(());
         }
-        let endpoint = &self.endpoint.name;
+        let endpoint = &self.endpoint.name.clone();
         if before.failing_since.is_none() && state.failing_since.is_some() {
             tracing::warn!(%endpoint, error = state.last_error, "the endpoint fails");
         } else if before.failing_since.is_some() && state.failing_since.is_none() {
@@ -172,19 +231,37 @@ impl Dispatcher {
         let disabled = state.disabled.as_ref().filter(|why| *why != BY_HAND);
         if let (None, Some(why)) = (&before.disabled, disabled) {
             tracing::error!(%endpoint, why, "the endpoint is disabled; its events are kept until `bellpull endpoint enable`");
-            let to: Vec<Name> = self.shared.alerts.iter().filter(|name| *name != endpoint).cloned().collect();
-            let data = serde_json::json!({ "endpoint": &**endpoint, "reason": why, "waiting": self.queue.len() });
-            let event = event::operational("endpoint.disabled", endpoint, data, &to, self.shared.clock.now());
-            let commit = Commit { events: vec![event], ..Commit::default() };
-            if let Written::Queued(queued) = self.shared.store.write(Op::Commit(Box::new(commit))).await? {
-                // Not awaited: the one who hands it over may be waiting for this dispatcher. What finds no room is
-                // durable and goes out after the next start.
-                let _ = self.shared.deliveries.try_queued(queued);
-            }
+            self.alert("endpoint.disabled", why).await?;
         }
         // After the alert: a crash between the two tells it again instead of never.
         self.shared.store.write(Op::Endpoint(endpoint.clone(), state)).await?;
         Ok(())
+    }
+
+    /// Tells the other endpoints of `alert.to`.
+    async fn alert(&mut self, kind: &str, why: &str) -> Result<(), store::Error> {
+        let endpoint = &self.endpoint.name;
+        let to: Vec<Name> = self.shared.alerts.iter().filter(|name| *name != endpoint).cloned().collect();
+        let data = serde_json::json!({ "endpoint": &**endpoint, "reason": why, "waiting": self.queue.len() });
+        let event = event::operational(kind, endpoint, data, &to, self.shared.clock.now());
+        let commit = Commit { events: vec![event], ..Commit::default() };
+        if let Written::Queued(queued) = self.shared.store.write(Op::Commit(Box::new(commit))).await? {
+            // Not awaited: the one who hands it over may be waiting for this dispatcher. What finds no room is durable and
+            // goes out after the next start.
+            let _ = self.shared.deliveries.try_queued(queued);
+        }
+        Ok(())
+    }
+
+    /// Whether the bridges that feed it have to stop, as it is now.
+    fn tell_full(&mut self) {
+        if self.endpoint.queue_full == QueueFull::Pause {
+            self.shared.deliveries.full.set(&self.endpoint.name, self.queue.len() >= self.endpoint.queue_max);
+        }
+        if self.full && self.queue.len() < self.endpoint.queue_max {
+            self.full = false;
+            tracing::info!(endpoint = %self.endpoint.name, "the queue has room again");
+        }
     }
 
     async fn message(&mut self, message: Message) -> Result<(), store::Error> {
@@ -192,7 +269,7 @@ impl Dispatcher {
             Message::Queued(waiting) => {
                 let mut over = Vec::new();
                 for waiting in waiting {
-                    if self.queue.len() < QUEUE_MAX {
+                    if self.queue.len() < self.endpoint.queue_max || self.endpoint.queue_full == QueueFull::Pause {
                         self.queue.push(waiting, self.shared.clock.now());
                     } else {
                         over.push(waiting);
@@ -217,25 +294,42 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Beyond the queue's cap: dead letters, which can be replayed.
-    async fn refuse(&self, over: Vec<Waiting>) -> Result<(), store::Error> {
-        tracing::error!(endpoint = %self.endpoint.name, events = over.len(), "the queue is full: dead letters");
-        let dead = |waiting: Waiting| Settlement {
+    /// Beyond the queue's cap: dead letters, which can be replayed. The others are told once, until there is room again.
+    async fn refuse(&mut self, over: Vec<Waiting>) -> Result<(), store::Error> {
+        let (endpoint, max) = (self.endpoint.name.clone(), self.endpoint.queue_max);
+        let error = format!("the queue holds {max} events (`queue-max`)");
+        let at = self.shared.clock.now();
+        let positions: Vec<Position> = over.iter().map(|waiting| waiting.position).collect();
+        let ids = self.shared.store.read({
+            let endpoint = endpoint.clone();
+            move |engine| {
+                let id =
+                    |position: &Position| Ok(engine.outgoing(&endpoint, *position)?.map(|o| o.event.id.to_string()));
+                positions.iter().map(id).collect::<Result<Vec<_>, store::Error>>()
+            }
+        });
+        let dead = |(waiting, id): (Waiting, Option<String>)| Settlement {
             position: waiting.position,
             outcome: store::Outcome::Dead,
             attempt: store::Attempt {
-                event: String::new(),
-                endpoint: self.endpoint.name.to_string(),
+                event: id.unwrap_or_default(),
+                endpoint: endpoint.to_string(),
                 number: 0,
-                at: self.shared.clock.now(),
+                at,
                 duration_ms: 0,
                 status: None,
                 answer: String::new(),
-                error: Some(format!("the queue holds {QUEUE_MAX} events")),
+                error: Some(error.clone()),
             },
         };
-        let settlements = over.into_iter().map(dead).collect();
-        self.shared.store.write(Op::Settle(self.endpoint.name.clone(), settlements)).await.map(|_: Written| ())
+        let settlements: Vec<Settlement> = over.into_iter().zip(ids.await?).map(dead).collect();
+        let count = settlements.len();
+        self.shared.store.write(Op::Settle(endpoint.clone(), settlements)).await?;
+        if !std::mem::replace(&mut self.full, true) {
+            tracing::error!(%endpoint, events = count, "the queue is full: further events become dead letters");
+            self.alert("endpoint.full", &error).await?;
+        }
+        Ok(())
     }
 
     fn status(&self) -> Status {

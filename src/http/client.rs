@@ -90,7 +90,7 @@ struct Origin {
 /// A place among the requests in flight to one origin (`network.per-host`), given back when dropped.
 #[derive(Debug)]
 pub struct Turn {
-    _permit: OwnedSemaphorePermit,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Client {
@@ -143,7 +143,13 @@ impl Client {
             sleep_until(*free).await;
             *free = Instant::now() + rate.spacing();
         }
-        Turn { _permit: permit }
+        Turn { _permit: Some(permit) }
+    }
+
+    /// For one who has limits of its own: an endpoint has `in-flight` and `rate`, and must not wait for another that is
+    /// slow behind the same origin.
+    pub fn own_turn() -> Turn {
+        Turn { _permit: None }
     }
 
     /// Sends one request and reads its answer, both within `within`.

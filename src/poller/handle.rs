@@ -19,7 +19,7 @@ use crate::{
 /// How a bridge stands, as `status` shows it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Status {
-    /// `ok`, `new`, `failing`, `held`, `disabled`.
+    /// `ok`, `new`, `failing`, `held`, `disabled`, `paused`.
     pub state: &'static str,
     pub records: u64,
     pub sequence: u64,

@@ -40,6 +40,8 @@ const HINT_SAVED_FROM: Duration = Duration::from_secs(60);
 const SAVE_AT_ONCE: usize = 1000;
 /// Jobs that may wait for one bridge.
 const JOBS_MAX: usize = 16;
+/// How soon a bridge looks again whether the queue that stopped it has room.
+const PAUSED_LOOK: Duration = Duration::from_secs(1);
 
 pub(super) struct Slot {
     bridge: Arc<Bridge>,
@@ -61,6 +63,11 @@ impl Slot {
     /// Nothing works on it, and it may be polled.
     fn can_start(&self) -> bool {
         self.polled.is_some() && self.bridge.enabled
+    }
+
+    /// The endpoint whose full queue stops this bridge (`queue-full = "pause"`).
+    fn pausing(&self, poller: &Poller) -> Option<&Name> {
+        poller.deliveries.full(self.bridge.routes.iter().map(|route| &route.endpoint))
     }
 }
 
@@ -178,6 +185,13 @@ impl Runner {
             slot.queued = false;
             // While something else works on it, it is due again when that is done.
             if !slot.can_start() {
+                continue;
+            }
+            if let Some(endpoint) = slot.pausing(&self.poller) {
+                tracing::debug!(bridge = %name, %endpoint, "not polled: the endpoint's queue is full");
+                let now = self.poller.clock.now();
+                slot.due = now.plus(PAUSED_LOOK);
+                self.arm(&name, now);
                 continue;
             }
             // Polls that would only wait for their turn at an origin leave their places to others.
@@ -320,7 +334,14 @@ impl Runner {
                 }
             },
             Request::Status(answer) => {
-                let all = self.slots.iter().map(|(name, slot)| (name.clone(), status(slot))).collect();
+                let stands = |slot: &Slot| match slot.pausing(&self.poller).filter(|_| slot.bridge.enabled) {
+                    Some(endpoint) => {
+                        let why = format!("not polled while the queue of {endpoint:?} is full (`queue-max`)");
+                        Status { state: "paused", last_error: Some(why), ..status(slot) }
+                    }
+                    None => status(slot),
+                };
+                let all = self.slots.iter().map(|(name, slot)| (name.clone(), stands(slot))).collect();
                 // The one who asked may have gone.
                 let _ = answer.send(all);
             }

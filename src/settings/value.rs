@@ -21,6 +21,17 @@ impl Value {
         !matches!(self, Self::Jq(_))
     }
 
+    pub fn as_secret(&self) -> Option<&Secret> {
+        match self {
+            Self::Secret(secret) => Some(secret),
+            _ => None,
+        }
+    }
+
+    pub fn is_secret(&self) -> bool {
+        self.as_secret().is_some()
+    }
+
     /// The texts it stands for; `null` and no output stand for none.
     pub fn resolve(&self, input: &Json) -> Result<Vec<String>, expr::Error> {
         Ok(match self {

@@ -102,10 +102,7 @@ impl Transport {
 
     /// A message without the secrets of the credentials, of the headers and of `values`.
     pub fn redact<'v>(&'v self, message: String, values: impl Iterator<Item = &'v Value>) -> String {
-        let values = self.headers.iter().map(|(_, value)| value).chain(values).filter_map(|value| match value {
-            Value::Secret(secret) => Some(secret),
-            _ => None,
-        });
+        let values = self.headers.iter().map(|(_, value)| value).chain(values).filter_map(Value::as_secret);
         redact(message, self.auth.iter().flat_map(Auth::secrets).chain(values))
     }
 }

@@ -14,7 +14,7 @@ mod rows;
 
 pub use bytes::{chunk_count, join, split};
 pub use list::{ListChunk, cut, decode_entries, decode_manifest, encode_manifest};
-pub use pack::{Pack, PackHeader, decode_pack, decode_pack_header, pack};
+pub use pack::{Pack, PackHeader, decode_pack, decode_pack_header, pack, repack};
 pub use rows::{
     Counters, QueueEntry, Remade, State, decode_attempt, decode_content, decode_counters, decode_json, decode_number,
     decode_queue, decode_record, decode_state, decode_state_version, encode_attempt, encode_content, encode_counters,

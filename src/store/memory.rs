@@ -133,6 +133,8 @@ impl Inner {
                 let before: BTreeMap<Name, Timestamp> = before.into_iter().collect();
                 return Ok(Written::Swept(self.sweep(&before, default_before, limit)));
             }
+            Op::Rename { from, to, .. } => return Ok(Written::Swept(self.rename(&from, &to))),
+            Op::Forget { endpoint, .. } => return Ok(Written::Swept(self.forget(&endpoint))),
         }
         Ok(Written::Done)
     }
@@ -218,6 +220,25 @@ impl Inner {
         (!dead).then(|| (endpoint.clone(), kept.waiting(requeued.position, standing)))
     }
 
+    /// All at once.
+    fn rename(&mut self, from: &Name, to: &Name) -> usize {
+        let moved = self.events.values_mut().map(|kept| usize::from(kept.rename(from, to))).sum();
+        if moved == 0
+            && let Some(state) = self.endpoints.remove(from)
+        {
+            self.endpoints.insert(to.clone(), state);
+        }
+        moved
+    }
+
+    fn forget(&mut self, endpoint: &Name) -> usize {
+        let gone = self.events.values_mut().map(|kept| usize::from(kept.drop_delivery(endpoint))).sum();
+        if gone == 0 {
+            self.endpoints.remove(endpoint);
+        }
+        gone
+    }
+
     /// The events of one commit go together.
     fn sweep(&mut self, before: &BTreeMap<Name, Timestamp>, default_before: Timestamp, limit: usize) -> usize {
         let mut swept = 0;
@@ -252,6 +273,21 @@ impl Kept {
     fn get_mut(&mut self, endpoint: &str) -> Option<&mut Standing> {
         let index = self.event.deliveries.iter().position(|d| &*d.endpoint == endpoint)?;
         self.deliveries.get_mut(index)
+    }
+
+    fn rename(&mut self, from: &Name, to: &Name) -> bool {
+        if self.get(to).is_some() {
+            return self.drop_delivery(from);
+        }
+        let found = self.event.deliveries.iter_mut().find(|delivery| delivery.endpoint == *from);
+        found.map(|delivery| delivery.endpoint = to.clone()).is_some()
+    }
+
+    fn drop_delivery(&mut self, endpoint: &Name) -> bool {
+        let Some(index) = self.event.deliveries.iter().position(|d| d.endpoint == *endpoint) else { return false };
+        self.event.deliveries.remove(index);
+        self.deliveries.remove(index);
+        true
     }
 
     fn waiting(&self, position: Position, standing: &Standing) -> Waiting {
@@ -335,6 +371,13 @@ impl Engine for MemoryEngine {
         Ok(self.read()?.endpoints.iter().map(|(name, state)| (name.clone(), state.clone())).collect())
     }
 
+    fn queues(&self) -> Result<Vec<Name>, Error> {
+        let inner = self.read()?;
+        let all: BTreeSet<Name> =
+            inner.events.values().flat_map(|kept| kept.each().map(|(name, _)| name.clone())).collect();
+        Ok(all.into_iter().collect())
+    }
+
     fn waiting(&self, endpoint: &str) -> Result<Vec<Waiting>, Error> {
         let inner = self.read()?;
         let waiting = inner.events.iter().filter_map(|(position, kept)| {
@@ -355,14 +398,10 @@ impl Engine for MemoryEngine {
         let Some(kept) = inner.events.get(&position) else {
             return Ok(None);
         };
-        let event = &kept.event;
-        let body = match kept.get(endpoint).map(|standing| &standing.content) {
-            Some(Content::Shared) => event.body.clone(),
-            Some(Content::Own(body)) => body.clone(),
-            Some(Content::Dead(_)) | None => return Ok(None),
-        };
-        let (key, kind) = (event.key.clone(), event.kind.clone());
-        Ok(Some(Outgoing { id: event.id, body, bridge: event.bridge.clone(), key, kind }))
+        let content = kept.get(endpoint).map(|standing| standing.content.clone());
+        let sent = content.filter(|content| !matches!(content, Content::Dead(_)));
+        let event = Event { deliveries: Vec::new(), ..kept.event.clone() };
+        Ok(sent.map(|content| Outgoing { event, content }))
     }
 
     fn events(&self, filter: &EventFilter) -> Result<Vec<StoredEvent>, Error> {

@@ -7,6 +7,7 @@
 //! Beside the database lie `owner`, which is locked while the store is open, and `mark`, the number of the last group
 //! that was acknowledged: sled cuts a damaged file back to what it can read and says nothing, and only the mark tells.
 
+mod endpoints;
 mod export;
 mod group;
 mod open;
@@ -233,6 +234,11 @@ impl Engine for SledEngine {
 
     fn endpoints(&self) -> Result<Vec<(Name, EndpointState)>, Error> {
         self.read_endpoints()
+    }
+
+    fn queues(&self) -> Result<Vec<Name>, Error> {
+        let _gate = self.reading()?;
+        self.queue_endpoints()
     }
 
     fn waiting(&self, endpoint: &str) -> Result<Vec<Waiting>, Error> {

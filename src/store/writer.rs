@@ -172,6 +172,8 @@ impl Size {
     fn add(&mut self, op: &Op) {
         /// A row's key and overhead.
         const ROW_BYTES: usize = 64;
+        /// A pack's.
+        const ROW_BYTES_MAX: usize = 8 << 10;
         let (rows, bytes) = match op {
             Op::Commit(commit) => {
                 let list = commit.list.as_ref().map_or(0, Vec::len);
@@ -186,7 +188,9 @@ impl Size {
             Op::Settle(_, rows) => (2 * rows.len(), rows.iter().map(|s| s.attempt.answer.len()).sum()),
             Op::Requeue(_, rows) => (rows.len(), 0),
             Op::Endpoint(..) => (1, 0),
-            Op::Sweep { limit, .. } => (*limit, 0),
+            Op::Sweep { limit, .. } | Op::Forget { limit, .. } => (*limit, 0),
+            // Packs are written again.
+            Op::Rename { limit, .. } => (3 * limit, limit * ROW_BYTES_MAX),
         };
         self.rows += rows;
         self.bytes += bytes + rows * ROW_BYTES;

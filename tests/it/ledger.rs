@@ -587,6 +587,9 @@ impl Engine for Hasty {
     fn endpoints(&self) -> Result<Vec<(Name, EndpointState)>, Error> {
         self.engine().endpoints()
     }
+    fn queues(&self) -> Result<Vec<Name>, Error> {
+        self.engine().queues()
+    }
     fn waiting(&self, endpoint: &str) -> Result<Vec<Waiting>, Error> {
         self.engine().waiting(endpoint)
     }

@@ -40,27 +40,26 @@ pub fn pack(events: &[Event]) -> Vec<Pack> {
     let mut packs = Vec::new();
     let mut open = Open::default();
     for event in events {
-        let mut next = Encoded::of(event, &open.header.endpoints);
+        let next = Encoded::of(event, &open.header.endpoints);
         let full = open.size + next.size > PACK_BYTES_MAX || event.bridge != open.header.bridge;
         if full && !open.header.ids.is_empty() {
             packs.push(std::mem::take(&mut open).close());
-            next = Encoded::of(event, &[]);
         }
-        if open.header.ids.is_empty() {
-            open.header.bridge = event.bridge.clone();
-            open.header.at = event.at;
-            open.size = event.bridge.len() + OVERHEAD;
-        }
-        open.size += next.size;
-        open.header.at = open.header.at.max(event.at);
-        open.header.endpoints.extend(next.endpoints);
-        open.header.ids.push(event.id);
-        open.events.extend_from_slice(&next.bytes);
+        open.add(event);
     }
     if !open.header.ids.is_empty() {
         packs.push(open.close());
     }
     packs
+}
+
+/// One pack of all these events, however large it becomes: those of a pack that is written again.
+pub fn repack(events: &[Event]) -> Vec<u8> {
+    let mut open = Open::default();
+    for event in events {
+        open.add(event);
+    }
+    open.close().value
 }
 
 #[derive(Default)]
@@ -77,6 +76,20 @@ impl Default for PackHeader {
 }
 
 impl Open {
+    fn add(&mut self, event: &Event) {
+        let next = Encoded::of(event, &self.header.endpoints);
+        if self.header.ids.is_empty() {
+            self.header.bridge = event.bridge.clone();
+            self.header.at = event.at;
+            self.size = event.bridge.len() + OVERHEAD;
+        }
+        self.size += next.size;
+        self.header.at = self.header.at.max(event.at);
+        self.header.endpoints.extend(next.endpoints);
+        self.header.ids.push(event.id);
+        self.events.extend_from_slice(&next.bytes);
+    }
+
     fn close(self) -> Pack {
         let header = &self.header;
         let mut value = Vec::with_capacity(self.size);
@@ -141,6 +154,7 @@ fn encode(event: &Event, known: &[Name], more: &[Name]) -> Vec<u8> {
                 out.push(2);
                 put_bytes(&mut out, reason.as_bytes());
             }
+            Content::Thin => out.push(3),
         }
     }
     out
@@ -185,6 +199,7 @@ pub fn decode_pack(value: &[u8]) -> Result<Vec<Event>, Error> {
                 0 => Content::Shared,
                 1 => Content::Own(bytes.bytes()?.to_vec()),
                 2 => Content::Dead(bytes.text()?.to_owned()),
+                3 => Content::Thin,
                 _ => return Err(damaged("an unknown content")),
             };
             deliveries.push(Delivery { endpoint, content });

@@ -188,6 +188,7 @@ pub fn encode_content(content: &Content) -> Vec<u8> {
         Content::Shared => (0, &[][..]),
         Content::Own(body) => (1, body.as_slice()),
         Content::Dead(reason) => (2, reason.as_bytes()),
+        Content::Thin => (3, &[][..]),
     };
     let mut out = vec![tag];
     put_folded(&mut out, bytes, FOLD_OVER);
@@ -202,6 +203,7 @@ pub fn decode_content(value: &[u8]) -> Result<Content, Error> {
         0 => Ok(Content::Shared),
         1 => Ok(Content::Own(body)),
         2 => String::from_utf8(body).map(Content::Dead).map_err(|_| damaged("a reason is not UTF-8")),
+        3 => Ok(Content::Thin),
         _ => Err(damaged("an unknown content")),
     }
 }
@@ -306,6 +308,7 @@ mod tests {
         fn contents_round_trip(text: String, tag in 0..3) {
             let content = match tag {
                 0 => Content::Shared,
+                3 => Content::Thin,
                 1 => Content::Own(text.into_bytes()),
                 _ => Content::Dead(text),
             };

@@ -189,6 +189,7 @@ fn event_lines(key: &[u8], value: &[u8], out: &mut dyn Write) -> Result<(), Erro
 #[serde(rename_all = "lowercase")]
 enum Contents<'a> {
     Shared,
+    Thin,
     Own(Body<'a>),
     Dead(&'a str),
 }
@@ -197,6 +198,7 @@ impl<'a> Contents<'a> {
     fn of(content: &'a Content) -> Self {
         match content {
             Content::Shared => Self::Shared,
+            Content::Thin => Self::Thin,
             Content::Own(body) => Self::Own(Body::of(body)),
             Content::Dead(reason) => Self::Dead(reason),
         }

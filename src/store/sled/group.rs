@@ -73,6 +73,8 @@ impl<'a> Group<'a> {
                 Ok(Written::Done)
             }
             Op::Sweep { before, default_before, limit } => self.sweep(&before, default_before, limit),
+            Op::Rename { from, to, limit } => self.rename(&from, &to, limit),
+            Op::Forget { endpoint, limit } => self.forget_endpoint(&endpoint, limit),
         }
     }
 

@@ -186,7 +186,7 @@ impl Group<'_> {
         Ok(Written::Queued(queued))
     }
 
-    fn count_dead(&mut self, endpoint: &Name, more: i64) {
+    pub(super) fn count_dead(&mut self, endpoint: &Name, more: i64) {
         *self.dead.entry(endpoint.clone()).or_default() += more;
     }
 
@@ -287,7 +287,7 @@ impl Queues {
     }
 }
 
-fn state_byte(entries: &[QueueEntry]) -> u8 {
+pub(super) fn state_byte(entries: &[QueueEntry]) -> u8 {
     let any = |state| entries.iter().any(|entry| entry.state == state);
     if any(DeliveryState::Waiting) {
         WAITING

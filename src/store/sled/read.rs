@@ -148,7 +148,7 @@ impl SledEngine {
         let Some(events) = self.pack(position.pack)? else {
             return Ok(None);
         };
-        let Some(event) = events.into_iter().nth(position.index.into()) else {
+        let Some(mut event) = events.into_iter().nth(position.index.into()) else {
             return Ok(None);
         };
         let Some((_, entries)) = self.tables.queue_row(endpoint, position.pack, ANY_STATE)? else {
@@ -159,20 +159,16 @@ impl SledEngine {
         };
         let content = match entry.remade {
             Remade::No | Remade::NoDead => {
-                event.deliveries.into_iter().find(|d| &*d.endpoint == endpoint).map(|d| d.content)
+                event.deliveries.iter().find(|d| &*d.endpoint == endpoint).map(|d| d.content.clone())
             }
             Remade::Yes | Remade::YesDead => {
                 let value = self.tables.value(Table::Queue, &key::remade(endpoint, position))?;
                 value.map(|v| codec::decode_content(&v)).transpose()?
             }
         };
-        let body = match content {
-            Some(Content::Shared) => event.body,
-            Some(Content::Own(body)) => body,
-            Some(Content::Dead(_)) | None => return Ok(None),
-        };
-        let Event { id, bridge, key, kind, .. } = event;
-        Ok(Some(Outgoing { id, body, bridge, key, kind }))
+        event.deliveries.clear();
+        let sent = content.filter(|content| !matches!(content, Content::Dead(_)));
+        Ok(sent.map(|content| Outgoing { event, content }))
     }
 
     pub(super) fn read_events(&self, filter: &EventFilter) -> Result<Vec<StoredEvent>, Error> {
@@ -227,7 +223,7 @@ impl SledEngine {
     }
 
     /// Every endpoint with a queue, by one seek each.
-    fn queue_endpoints(&self) -> Result<Vec<Name>, Error> {
+    pub(super) fn queue_endpoints(&self) -> Result<Vec<Name>, Error> {
         let mut endpoints = Vec::new();
         let mut from = Vec::new();
         while let Some(row) = self.tables.get(Table::Queue).range(from..).keys().next() {

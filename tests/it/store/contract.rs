@@ -46,6 +46,8 @@ for_both! {
     events_are_filtered
     a_sweep_takes_only_what_is_settled_and_old
     a_sweep_goes_on_where_it_stopped
+    an_endpoint_under_another_name_keeps_its_deliveries
+    a_forgotten_endpoint_leaves_its_events
     large_values_come_back
     the_epoch_grows
 }
@@ -81,8 +83,8 @@ fn a_commit_is_read_back(engine: &dyn Engine) {
     assert_eq!(engine.records("sho", &keys), Ok(vec![None, None, None]));
     assert_eq!(engine.waiting("app"), Ok(vec![*to_app]));
     let outgoing = |endpoint| engine.outgoing(endpoint, to_app.position).expect("read");
-    assert_eq!(outgoing("app").map(|o| (o.id, o.body)), Some((sent.id, sent.body.clone())));
-    assert_eq!(outgoing("crm").map(|o| o.body), Some(b"own".to_vec()));
+    assert_eq!(outgoing("app").map(|o| (o.event.id, o.event.body)), Some((sent.id, sent.body.clone())));
+    assert_eq!(outgoing("crm").map(|o| o.content), Some(Content::Own(b"own".to_vec())));
     assert_eq!(outgoing("other"), None);
     let stored = engine.event(sent.id).expect("read").expect("there");
     assert_eq!(stored.event, sent);
@@ -272,11 +274,11 @@ fn waiting_is_in_the_order_of_commits(engine: &dyn Engine) {
     let waiting = engine.waiting("app").expect("read");
     assert_eq!(waiting, queued.into_iter().map(|(_, waiting)| waiting).collect::<Vec<_>>());
     assert!(waiting.is_sorted_by_key(|w| w.position));
-    let sent = waiting.iter().map(|w| engine.outgoing("app", w.position).expect("read").expect("there").id);
+    let sent = waiting.iter().map(|w| engine.outgoing("app", w.position).expect("read").expect("there").event.id);
     assert!(sent.eq((0..300u128).map(|n| EventId(n.to_be_bytes()))));
     assert!(waiting.iter().all(|w| {
         let outgoing = engine.outgoing("app", w.position).expect("read").expect("there");
-        w.lane == bellpull::store::lane("shop", &outgoing.key)
+        w.lane == bellpull::store::lane("shop", &outgoing.event.key)
     }));
 }
 
@@ -353,12 +355,18 @@ fn dead_from_the_start_until_remade(engine: &dyn Engine) {
     assert_eq!(engine.dead("app"), Ok(1));
     assert_eq!(requeue(Some(Content::Own(b"remade".to_vec()))).len(), 1);
     assert_eq!((engine.dead("app"), engine.waiting("app").map(|w| w.len())), (Ok(0), Ok(1)));
-    assert_eq!(engine.outgoing("app", position).expect("read").map(|o| o.body), Some(b"remade".to_vec()));
+    assert_eq!(
+        engine.outgoing("app", position).expect("read").map(|o| o.content),
+        Some(Content::Own(b"remade".to_vec()))
+    );
     let stored = engine.event(sent.id).expect("read").expect("there");
     assert_eq!(stored.event, sent, "as committed");
     writer.settle("app", position, Outcome::Delivered);
     assert_eq!(requeue(Some(Content::Shared)).len(), 1);
-    assert_eq!(engine.outgoing("app", position).expect("read").map(|o| o.body), Some(sent.body));
+    assert_eq!(
+        engine.outgoing("app", position).expect("read").map(|o| (o.content, o.event.body)),
+        Some((Content::Shared, sent.body))
+    );
 }
 
 fn requeued_events_are_replays(engine: &dyn Engine) {
@@ -423,6 +431,76 @@ fn events_are_filtered(engine: &dyn Engine) {
     assert_eq!(found(state(DeliveryState::Waiting, None)), (0..8).rev().collect::<Vec<_>>());
     assert_eq!(found(state(DeliveryState::Delivered, None)), [0u64; 0]);
     assert_eq!(engine.event(EventId([9; 16])), Ok(None));
+}
+
+/// Repeats until nothing is left, as its contract says.
+fn repeat(writer: &Writer<'_>, op: &Op) {
+    for _ in 0..100 {
+        if writer.one(op.clone()) == Written::Swept(0) {
+            return;
+        }
+    }
+    panic!("it never ends: {op:?}");
+}
+
+fn an_endpoint_under_another_name_keeps_its_deliveries(engine: &dyn Engine) {
+    let writer = Writer::of(engine);
+    let to = [("old", Content::Shared), ("other", Content::Own(b"1".to_vec()))];
+    let queued = writer.queued(events((0..40).map(|n| event("shop", n, &to)).collect()));
+    let old: Vec<_> = queued.iter().filter(|(name, _)| &**name == "old").map(|(_, waiting)| *waiting).collect();
+    // One delivered, one dead, one dead and made anew, one that the new name has too.
+    writer.settle("old", old[0].position, Outcome::Delivered);
+    writer.settle("old", old[1].position, Outcome::Dead);
+    writer.settle("old", old[2].position, Outcome::Dead);
+    let content = Some(Content::Own(b"anew".to_vec()));
+    writer.queued(Op::Requeue("old".into(), vec![Requeued { position: old[2].position, content }]));
+    let both = [("old", Content::Shared), ("new", Content::Own(b"its own".to_vec()))];
+    let shared = writer.queued(events(vec![event("shop", 40, &both)]));
+    let state = EndpointState { step: 3, ..EndpointState::default() };
+    writer.one(Op::Endpoint("old".into(), state.clone()));
+    let before = engine.waiting("old").expect("read");
+    assert_eq!(before.len(), 39);
+    repeat(&writer, &Op::Rename { from: "old".into(), to: "new".into(), limit: 1 });
+    assert_eq!((engine.waiting("old").expect("read").len(), engine.dead("old")), (0, Ok(0)));
+    let after = engine.waiting("new").expect("read");
+    assert_eq!(
+        after.iter().map(|w| w.position).collect::<Vec<_>>(),
+        before.iter().map(|w| w.position).collect::<Vec<_>>()
+    );
+    assert_eq!(engine.dead("new"), Ok(1));
+    let content = |position| engine.outgoing("new", position).expect("read").expect("there").content;
+    assert_eq!(content(old[2].position), Content::Own(b"anew".to_vec()));
+    assert_eq!(content(old[3].position), Content::Shared);
+    assert_eq!(content(shared[0].1.position), Content::Own(b"its own".to_vec()), "its own stays");
+    let states: Vec<_> = engine.endpoints().expect("read");
+    assert_eq!(states, [("new".into(), state)]);
+    assert_eq!(engine.queues(), Ok(vec!["new".into(), "other".into()]));
+    let names = |n| engine.event(EventId(u128::to_be_bytes(n))).expect("read").expect("there").deliveries;
+    assert_eq!(
+        names(0).iter().map(|d| (&*d.endpoint, d.state)).collect::<Vec<_>>().first(),
+        Some(&("new", DeliveryState::Delivered))
+    );
+    assert_eq!(names(40).len(), 1);
+    assert_eq!(engine.waiting("other").expect("read").len(), 40, "others are left alone");
+}
+
+fn a_forgotten_endpoint_leaves_its_events(engine: &dyn Engine) {
+    let writer = Writer::of(engine);
+    let to = [("gone", Content::Shared), ("stays", Content::Shared)];
+    let queued = writer.queued(events((0..30).map(|n| event("shop", n, &to)).collect()));
+    let (_, first) = queued.iter().find(|(name, _)| &**name == "gone").expect("one");
+    writer.settle("gone", first.position, Outcome::Dead);
+    writer.one(Op::Endpoint("gone".into(), EndpointState::default()));
+    repeat(&writer, &Op::Forget { endpoint: "gone".into(), limit: 2 });
+    assert_eq!((engine.waiting("gone").expect("read").len(), engine.dead("gone")), (0, Ok(0)));
+    assert_eq!(engine.waiting("stays").expect("read").len(), 30);
+    assert_eq!(engine.endpoints(), Ok(vec![]));
+    assert_eq!(all(engine).len(), 30, "the events are the other endpoint's too");
+    for waiting in engine.waiting("stays").expect("read") {
+        writer.settle("stays", waiting.position, Outcome::Delivered);
+    }
+    writer.one(Op::Sweep { before: Vec::new(), default_before: Timestamp(1 << 50), limit: ALL });
+    assert_eq!(all(engine).len(), 0, "and go with it");
 }
 
 fn a_sweep_takes_only_what_is_settled_and_old(engine: &dyn Engine) {

@@ -134,11 +134,23 @@ impl Rig {
         let store = Store::start(engine.clone()).expect("the store starts");
         let client = Client::new(&config.network).expect("a client");
         let shutdown = CancellationToken::new();
-        let (deliveries, handle) =
-            Deliveries::new(store.clone(), client.clone(), clock.clone(), config.daemon.deliveries_in_flight);
+        let (deliveries, handle) = Deliveries::new(
+            store.clone(),
+            client.clone(),
+            Vault::default(),
+            clock.clone(),
+            config.daemon.deliveries_in_flight,
+        );
         let running = vec![tokio::spawn(deliveries.run(shutdown.clone()))];
         handle
-            .apply(deliver::Endpoints { all: config.endpoints.clone(), alerts: config.alerted() }, client.clone())
+            .apply(
+                deliver::Endpoints {
+                    all: config.endpoints.clone(),
+                    alerts: config.alerted(),
+                    bridges: config.bridges.clone(),
+                },
+                client.clone(),
+            )
             .await;
         let poller = Poller {
             store: store.clone(),

@@ -1,0 +1,320 @@
+//! What a queue does with each answer, over time.
+
+use super::*;
+
+const S: fn(u64) -> Duration = Duration::from_secs;
+
+fn rules() -> Rules {
+    Rules {
+        schedule: vec![S(5), S(300), S(1800)],
+        disable_after: S(5 * 86_400),
+        in_flight_max: 8,
+        order: DeliveryOrder::Key,
+        batch: None,
+        coalesce: false,
+    }
+}
+
+fn queue() -> Queue {
+    Queue::new(rules(), EndpointState::default())
+}
+
+fn waiting(lane: u64, pack: u64) -> Waiting {
+    let position = Position { pack, index: 0 };
+    Waiting { position, lane, due: Timestamp(0), attempts: 0, refusals: 0, replay: false }
+}
+
+fn filled(events: &[(u64, u64)]) -> Queue {
+    let mut queue = queue();
+    events.iter().for_each(|(lane, pack)| queue.push(waiting(*lane, *pack), Timestamp(0)));
+    queue
+}
+
+fn take(queue: &mut Queue, now: i64) -> Vec<(u64, u64, Job)> {
+    std::iter::from_fn(|| queue.next(Timestamp(now)))
+        .map(|j| (j.events[0].lane, j.events[0].position.pack, j))
+        .collect()
+}
+
+fn end(queue: &mut Queue, job: &Job, answered: Answered, now: i64) -> Outcome {
+    let outcomes = queue.settle(job, 1, &answered, Timestamp(now), 0.0);
+    queue.recorded(job);
+    outcomes[0]
+}
+
+fn down() -> Answered {
+    Answered::Down { error: "503".into(), retry_after: None }
+}
+
+fn refused() -> Answered {
+    Answered::Refused { error: "400".into(), retry_after: None }
+}
+
+#[test]
+fn a_lane_has_one_in_flight_and_others_overtake() {
+    let mut queue = filled(&[(1, 1), (1, 2), (2, 3), (1, 4)]);
+    let first = take(&mut queue, 0);
+    assert_eq!(first.iter().map(|(l, p, _)| (*l, *p)).collect::<Vec<_>>(), [(1, 1), (2, 3)]);
+    queue.settle(&first[0].2, 1, &Answered::Taken, Timestamp(1), 0.0);
+    assert!(take(&mut queue, 1).is_empty(), "not before the attempt is recorded");
+    queue.recorded(&first[0].2);
+    assert_eq!(take(&mut queue, 1).iter().map(|(l, p, _)| (*l, *p)).collect::<Vec<_>>(), [(1, 2)]);
+}
+
+#[test]
+fn a_refused_event_goes_through_its_schedule_and_dies_alone() {
+    let mut queue = filled(&[(1, 1), (1, 2), (2, 3)]);
+    let mut now = 0;
+    let mut waits = Vec::new();
+    loop {
+        let jobs = take(&mut queue, now);
+        let mut dead = false;
+        for (lane, pack, job) in jobs {
+            if (lane, pack) == (1, 1) {
+                match end(&mut queue, &job, refused(), now) {
+                    Outcome::Retry { due, .. } => waits.push(due.0 - now),
+                    outcome => {
+                        assert_eq!(outcome, Outcome::Dead);
+                        dead = true;
+                    }
+                }
+            } else {
+                assert_eq!(end(&mut queue, &job, Answered::Taken, now), Outcome::Delivered);
+            }
+        }
+        if dead {
+            break;
+        }
+        now = queue.wake(Timestamp(now)).expect("it is tried again").0;
+    }
+    assert_eq!(waits, [5_000, 300_000, 1_800_000]);
+    assert_eq!(
+        take(&mut queue, now).iter().map(|(l, p, _)| (*l, *p)).collect::<Vec<_>>(),
+        [(1, 2)],
+        "its lane goes on"
+    );
+}
+
+#[test]
+fn an_endpoint_that_is_down_gets_one_probe_that_rotates() {
+    let mut queue = filled(&[(1, 1), (2, 2), (3, 3)]);
+    let jobs = take(&mut queue, 0);
+    assert_eq!(jobs.len(), 3);
+    for (.., job) in &jobs {
+        assert!(matches!(end(&mut queue, job, down(), 10), Outcome::Retry { .. }));
+    }
+    assert_eq!(queue.state().step, 1, "what was under way together is one failure");
+    let mut probes = Vec::new();
+    let mut now = 10;
+    for _ in 0..5 {
+        now = queue.wake(Timestamp(now)).expect("a probe is due").0;
+        let probe = take(&mut queue, now);
+        assert_eq!(probe.len(), 1, "one probe");
+        assert_eq!(queue.wake(Timestamp(now)), None, "and nothing beside it");
+        probes.push((now, probe[0].0));
+        end(&mut queue, &probe[0].2, down(), now);
+    }
+    assert_eq!(
+        probes,
+        [(5_010, 1), (305_010, 2), (2_105_010, 3), (3_905_010, 1), (5_705_010, 2)],
+        "the last step repeats"
+    );
+    now = queue.wake(Timestamp(now)).expect("a probe is due").0;
+    let probe = take(&mut queue, now);
+    assert_eq!(end(&mut queue, &probe[0].2, Answered::Taken, now), Outcome::Delivered);
+    assert_eq!(take(&mut queue, now).len(), 2, "all that waits goes at once");
+}
+
+/// A receiver that fails with 503 on one event took the endpoint down each time that event's turn came.
+#[test]
+fn a_poison_event_does_not_hold_the_endpoint_down() {
+    let mut queue = filled(&[(1, 1)]);
+    (0..400).for_each(|n| queue.push(waiting(100 + n, 10 + n), Timestamp(0)));
+    let (mut now, mut delivered, mut last) = (0, 0, 0);
+    while delivered < 400 && now < 3_600_000 {
+        for (lane, _, job) in take(&mut queue, now) {
+            match lane {
+                1 => drop(end(&mut queue, &job, down(), now)),
+                _ => {
+                    (delivered, last) = (delivered + 1, now);
+                    end(&mut queue, &job, Answered::Taken, now);
+                }
+            }
+        }
+        now = queue.wake(Timestamp(now)).map_or(now, |at| at.0.max(now + 1));
+    }
+    assert_eq!(delivered, 400);
+    assert!(last < 10_000, "{last} ms");
+    assert_eq!(queue.len(), 1, "it is still tried");
+}
+
+#[test]
+fn retry_after_is_obeyed_in_full_and_jitter_only_adds() {
+    let mut queue = filled(&[(1, 1)]);
+    let job = queue.next(Timestamp(0)).expect("due");
+    let answered = Answered::Down { error: "429".into(), retry_after: Some(S(3600)) };
+    queue.settle(&job, 1, &answered, Timestamp(0), 1.0);
+    assert_eq!(queue.state().next_attempt, Some(Timestamp(3_600_000)));
+    assert_eq!(queue.wait(0, None, 1.0), S(6));
+    assert_eq!(queue.wait(0, None, 0.0), S(5));
+}
+
+/// A clock that was an hour ahead at the commit held the event, and its lane, for that hour; one that jumps forward
+/// made "five days" of a minute.
+#[test]
+fn clocks_that_jump_hold_nothing_and_disable_nothing() {
+    const HOUR: i64 = 3_600_000;
+    let mut queue = queue();
+    queue.push(Waiting { due: Timestamp(HOUR), ..waiting(1, 1) }, Timestamp(0));
+    let job = queue.next(Timestamp(0)).expect("due at once");
+    end(&mut queue, &job, down(), 0);
+    assert_eq!(queue.wake(Timestamp(0)), Some(Timestamp(5_000)));
+    queue.shift(24 * 365 * HOUR);
+    let now = 24 * 365 * HOUR + 5_000;
+    assert_eq!(queue.wake(Timestamp(now)), Some(Timestamp(now)));
+    let job = queue.next(Timestamp(now)).expect("a probe");
+    end(&mut queue, &job, down(), now);
+    assert_eq!(queue.state().disabled, None);
+}
+
+/// A probe took an event that had been refused before its own time, and used up its schedule.
+#[test]
+fn a_probe_leaves_refused_events_their_own_time() {
+    let mut queue = filled(&[(2, 2)]);
+    queue.push(Waiting { refusals: 1, ..waiting(1, 1) }, Timestamp(0));
+    let jobs = take(&mut queue, 0);
+    end(&mut queue, &jobs[0].2, refused(), 0);
+    end(&mut queue, &jobs[1].2, down(), 0);
+    let mut probed = Vec::new();
+    let mut now = 0;
+    while now < 5_500 {
+        now = queue.wake(Timestamp(now)).expect("something is due").0;
+        for (lane, _, job) in take(&mut queue, now) {
+            probed.push((now, lane));
+            end(&mut queue, &job, down(), now);
+        }
+    }
+    assert_eq!(probed.first(), Some(&(5_000, 2)), "{probed:?}");
+}
+
+/// An endpoint that had nothing to send for days was disabled by one hiccup: the failure of its last, dead event
+/// still counted.
+#[test]
+fn a_failure_ends_with_the_last_event() {
+    let mut queue = filled(&[(1, 1)]);
+    let mut now = 0;
+    while !queue.is_empty() {
+        let job = queue.next(Timestamp(now)).expect("due");
+        end(&mut queue, &job, refused(), now);
+        now = queue.wake(Timestamp(now)).map_or(now, |at| at.0);
+    }
+    assert_eq!(queue.state().failing_since, None);
+}
+
+#[test]
+fn gone_disables_and_keeps_and_enable_sends() {
+    let mut queue = filled(&[(1, 1), (2, 2)]);
+    let jobs = take(&mut queue, 0);
+    for (.., job) in &jobs {
+        end(&mut queue, job, Answered::Gone { error: "410".into(), taken: false }, 0);
+    }
+    assert_eq!((queue.len(), queue.wake(Timestamp(9)), take(&mut queue, i64::MAX).len()), (2, None, 0));
+    queue.enable(true, Timestamp(10));
+    assert_eq!(take(&mut queue, 10).len(), 2);
+}
+
+#[test]
+fn five_days_without_a_delivery_disable() {
+    let mut queue = filled(&[(1, 1)]);
+    let mut now = 0;
+    while queue.state().disabled.is_none() {
+        let job = queue.next(Timestamp(now)).expect("a probe");
+        assert!(matches!(end(&mut queue, &job, down(), now), Outcome::Retry { .. }), "no event dies of it");
+        assert!(now <= 6 * 86_400_000, "it ends");
+        now = queue.wake(Timestamp(now)).map_or(now, |at| at.0);
+    }
+    assert!(now >= 5 * 86_400_000);
+    assert_eq!(queue.len(), 1, "its events are kept");
+}
+
+fn batched(max: usize) -> Queue {
+    Queue::new(Rules { batch: Some(Batch { max, wait: S(2) }), ..rules() }, EndpointState::default())
+}
+
+fn packs(job: &Job) -> Vec<u64> {
+    job.events.iter().map(|waiting| waiting.position.pack).collect()
+}
+
+#[test]
+fn a_batch_goes_when_it_is_full_or_its_first_event_has_waited() {
+    let mut queue = batched(3);
+    for (lane, pack) in [(7, 1), (3, 2)] {
+        queue.push(waiting(lane, pack), Timestamp(0));
+    }
+    assert_eq!(queue.wake(Timestamp(0)), Some(Timestamp(2_000)));
+    assert_eq!(queue.next(Timestamp(1_999)), None);
+    queue.push(waiting(3, 3), Timestamp(0));
+    queue.push(waiting(9, 4), Timestamp(0));
+    let full = queue.next(Timestamp(1)).expect("three wait");
+    assert_eq!(packs(&full), [1, 2, 3], "in the order of the commits");
+    assert_eq!(queue.next(Timestamp(1_999)), None);
+    let late = queue.next(Timestamp(2_000)).expect("it has waited");
+    assert_eq!(packs(&late), [4]);
+}
+
+#[test]
+fn what_does_not_fit_in_a_batch_goes_in_the_next_and_a_refused_event_goes_alone() {
+    let mut queue = batched(10);
+    (1..=4).for_each(|pack| queue.push(waiting(pack % 2, pack), Timestamp(0)));
+    let job = queue.next(Timestamp(2_000)).expect("it has waited");
+    assert_eq!(packs(&job), [1, 2, 3, 4]);
+    let outcomes = queue.settle(&job, 2, &refused(), Timestamp(2_000), 0.0);
+    assert_eq!(outcomes.len(), 2);
+    queue.recorded(&job);
+    assert_eq!(queue.wake(Timestamp(2_000)), Some(Timestamp(7_000)), "their lanes wait for them");
+    // 3 is free when 1 has gone, 4 when 2 has.
+    for expected in [1, 3, 2, 4] {
+        let alone = queue.next(Timestamp(7_000)).expect("due");
+        assert_eq!(packs(&alone), [expected], "what was refused may be what is wrong");
+        end(&mut queue, &alone, Answered::Taken, 7_000);
+    }
+}
+
+#[test]
+fn orders() {
+    let in_flight = |order| {
+        let mut queue = Queue::new(Rules { order, ..rules() }, EndpointState::default());
+        for (bridge, key, pack) in [("a", "1", 1), ("a", "1", 2), ("a", "2", 3), ("b", "1", 4)] {
+            queue.push(waiting(crate::store::lane(bridge, key), pack), Timestamp(0));
+        }
+        let mut packs: Vec<u64> = take(&mut queue, 0).into_iter().map(|(_, pack, _)| pack).collect();
+        packs.sort_unstable();
+        packs
+    };
+    assert_eq!(in_flight(DeliveryOrder::Key), [1, 3, 4]);
+    assert_eq!(in_flight(DeliveryOrder::Bridge), [1, 4]);
+    assert_eq!(in_flight(DeliveryOrder::None), [1, 2, 3, 4]);
+}
+
+#[test]
+fn a_coalescing_queue_hands_out_a_lane() {
+    let mut queue = Queue::new(Rules { coalesce: true, ..rules() }, EndpointState::default());
+    for (lane, pack) in [(1, 1), (2, 2), (1, 3), (1, 4)] {
+        queue.push(waiting(lane, pack), Timestamp(0));
+    }
+    let jobs = take(&mut queue, 0);
+    assert_eq!(jobs.iter().map(|(.., job)| packs(job)).collect::<Vec<_>>(), [vec![1, 3, 4], vec![2]]);
+    // Two of them could become one; the third is taken up again.
+    assert_eq!(queue.settle(&jobs[0].2, 2, &Answered::Taken, Timestamp(1), 0.0), [Outcome::Delivered; 2]);
+    queue.recorded(&jobs[0].2);
+    let rest = queue.next(Timestamp(1)).expect("due");
+    assert_eq!(packs(&rest), [4]);
+    end(&mut queue, &rest, Answered::Taken, 1);
+    // A probe that finds nothing to say leaves the endpoint as it was.
+    queue.settle(&jobs[1].2, 1, &down(), Timestamp(1), 0.0);
+    queue.recorded(&jobs[1].2);
+    let before = queue.state().clone();
+    let probe = queue.next(Timestamp(10_000)).expect("a probe");
+    assert_eq!(queue.settle(&probe, 1, &Answered::Idle, Timestamp(10_000), 0.0), [Outcome::Delivered]);
+    assert_eq!(*queue.state(), before);
+}

@@ -1,0 +1,70 @@
+//! Which endpoints there are, compared with those that the store knows: one under a new name takes its queue along, and
+//! one that is gone keeps it for a while.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use crate::{
+    config::Endpoint,
+    model::{Name, Timestamp},
+    store::{self, EndpointState, Op, Store, Written},
+};
+
+/// How long the queue of an endpoint is kept that left the file.
+pub const REMOVED_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Packs of one write, so that polls and deliveries get their turn.
+const SLICE: usize = 200;
+
+/// The health of every endpoint that the store knows, after those of the file have their queues.
+pub(super) async fn settle(
+    store: &Store,
+    endpoints: &BTreeMap<Name, Arc<Endpoint>>,
+    now: Timestamp,
+) -> Result<BTreeMap<Name, EndpointState>, store::Error> {
+    let known = |engine: &dyn store::Engine| Ok((engine.endpoints()?, engine.queues()?));
+    let (states, queues) = store.read(known).await?;
+    let mut states: BTreeMap<Name, EndpointState> = states.into_iter().collect();
+    for endpoint in endpoints.values() {
+        let Some(was) = endpoint.was.as_ref().filter(|was| !endpoints.contains_key(*was)) else { continue };
+        if !queues.contains(was) && !states.contains_key(was) {
+            continue;
+        }
+        tracing::info!(endpoint = %endpoint.name, %was, "the queue moves to the new name");
+        let rename = Op::Rename { from: was.clone(), to: endpoint.name.clone(), limit: SLICE };
+        until_nothing_is_left(store, rename).await?;
+        if let Some(state) = states.remove(was) {
+            states.insert(endpoint.name.clone(), state);
+        }
+    }
+    // What moved has no rows under its old name.
+    let moved: Vec<&Name> = endpoints.values().filter_map(|endpoint| endpoint.was.as_ref()).collect();
+    for name in queues.into_iter().filter(|name| endpoints.contains_key(name) || !moved.contains(&name)) {
+        states.entry(name).or_default();
+    }
+    for (name, state) in &mut states {
+        let removed = match (endpoints.contains_key(name), state.removed) {
+            (true, Some(_)) => None,
+            (false, None) => Some(now),
+            _ => continue,
+        };
+        state.removed = removed;
+        store.write(Op::Endpoint(name.clone(), state.clone())).await?;
+    }
+    Ok(states)
+}
+
+/// Forgets the endpoints that have been gone for long enough, a slice of each.
+pub async fn forget(store: &Store, now: Timestamp) -> Result<(), store::Error> {
+    let states = store.read(|engine| engine.endpoints()).await?;
+    for (endpoint, state) in states {
+        if state.removed.is_some_and(|removed| removed.plus(REMOVED_KEPT) <= now) {
+            tracing::warn!(%endpoint, "left the file 30 days ago: its queue is dropped");
+            until_nothing_is_left(store, Op::Forget { endpoint, limit: SLICE }).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn until_nothing_is_left(store: &Store, op: Op) -> Result<(), store::Error> {
+    while let Written::Swept(1..) = store.write(op.clone()).await? {}
+    Ok(())
+}

@@ -1,0 +1,430 @@
+//! What a request carries: the stored bodies of events in the format of their endpoint. Pure, and the same bytes at
+//! every attempt.
+//!
+//! It decides how an event looks; which events go together, and when, is for `deliver` to say.
+
+use std::borrow::Cow;
+
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Value as Json, value::RawValue};
+use url::form_urlencoded;
+
+use crate::{
+    config::Format,
+    model::{Content, Event, EventId, Hash},
+};
+
+/// Changed paths of a thin event; more of them are told as the record as a whole.
+const CHANGED_MAX: usize = 1000;
+
+/// An event of a bridge as it is stored. Values keep the bytes that they have.
+#[derive(Serialize, Deserialize)]
+struct Stored<'a> {
+    #[serde(borrow)]
+    r#type: Cow<'a, str>,
+    #[serde(borrow)]
+    timestamp: Cow<'a, str>,
+    #[serde(borrow)]
+    data: Data<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Data<'a> {
+    #[serde(borrow)]
+    bridge: Cow<'a, str>,
+    #[serde(borrow)]
+    key: Cow<'a, str>,
+    #[serde(borrow)]
+    stream: Cow<'a, str>,
+    sequence: u64,
+    #[serde(borrow, default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    item: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    before: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    after: Option<&'a RawValue>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    patch: Option<Json>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    thin: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    changed: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    coalesced: Option<Range>,
+}
+
+/// Sequence numbers, both of events that are in it.
+#[derive(Serialize, Deserialize)]
+struct Range {
+    first: u64,
+    last: u64,
+}
+
+/// A value that is there, even when it is `null`.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    Deserialize::deserialize(deserializer).map(Some)
+}
+
+/// A standard body without its values, with the paths that changed; one of an operational event as it is.
+pub fn thin(body: &[u8]) -> Vec<u8> {
+    let Ok(mut event) = serde_json::from_slice::<Stored<'_>>(body) else { return body.to_vec() };
+    let data = &mut event.data;
+    let patch = data.patch.take();
+    let paths = patch.iter().filter_map(Json::as_array).flatten().filter_map(|op| op.get("path")?.as_str());
+    let mut changed: Vec<String> = paths.map(str::to_owned).collect();
+    if changed.len() > CHANGED_MAX {
+        changed = vec![String::new()];
+    }
+    (data.before, data.after, data.thin, data.changed) = (None, None, Some(true), Some(changed));
+    serde_json::to_vec(&event).expect("JSON values and strings serialize")
+}
+
+/// One update instead of several of the same record: from the first one's `before` to the last one's `after`. `None` when
+/// nothing has changed between them, or when one is no event of a bridge.
+pub fn coalesce(first: &[u8], last: &[u8]) -> Option<Vec<u8>> {
+    let first: Stored<'_> = serde_json::from_slice(first).ok()?;
+    let mut event: Stored<'_> = serde_json::from_slice(last).ok()?;
+    let (before, after) = (first.data.before?, event.data.after?);
+    let value = |raw: &RawValue| serde_json::from_str::<Json>(raw.get()).ok();
+    let patch = json_patch::diff(&value(before)?, &value(after)?);
+    if patch.0.is_empty() {
+        return None;
+    }
+    let range = Range { first: first.data.sequence, last: event.data.sequence };
+    event.data.before = Some(before);
+    event.data.patch = serde_json::to_value(patch).ok();
+    event.data.coalesced = Some(range);
+    serde_json::to_vec(&event).ok()
+}
+
+/// One event as it is to be sent.
+pub struct Piece {
+    pub event: Event,
+    body: Vec<u8>,
+    /// The body is the result of a `payload`.
+    own: bool,
+}
+
+impl Piece {
+    pub fn new(event: Event, content: Content) -> Self {
+        let (body, own) = match content {
+            Content::Own(body) => (body, true),
+            Content::Thin => (thin(&event.body), false),
+            Content::Shared | Content::Dead(_) => (event.body.clone(), false),
+        };
+        Self { event, body, own }
+    }
+
+    /// Bytes of its body.
+    pub fn length(&self) -> usize {
+        self.body.len()
+    }
+
+    fn raw(&self) -> Result<&RawValue, String> {
+        serde_json::from_slice(&self.body).map_err(|e| format!("its body is no JSON: {e}"))
+    }
+
+    /// A payload's result, or what is new in the event.
+    fn data(&self) -> Result<&RawValue, String> {
+        #[derive(Deserialize)]
+        struct Envelope<'a> {
+            #[serde(borrow)]
+            data: &'a RawValue,
+        }
+        if self.own {
+            return self.raw();
+        }
+        let envelope: Result<Envelope<'_>, _> = serde_json::from_slice(&self.body);
+        envelope.map(|envelope| envelope.data).map_err(|e| format!("its body is no event: {e}"))
+    }
+
+    fn source(&self) -> String {
+        let bridge = &self.event.bridge;
+        if bridge.is_empty() { "/bellpull".into() } else { format!("/bridges/{bridge}") }
+    }
+}
+
+/// A body, and the headers that say what it is.
+#[derive(Debug)]
+pub struct Carried {
+    /// `webhook-id`.
+    pub id: EventId,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+}
+
+/// One event in a format.
+pub fn one(format: Format, piece: &Piece) -> Result<Carried, String> {
+    let mut headers = HeaderMap::new();
+    let (kind, body) = match format {
+        Format::Standard => ("application/json", piece.body.clone()),
+        Format::CloudEvents => ("application/cloudevents+json", bytes(&cloud_event(piece)?)),
+        Format::CloudEventsBinary => {
+            attributes(piece, &mut headers)?;
+            ("application/json", piece.data()?.get().as_bytes().to_vec())
+        }
+        Format::Form => ("application/x-www-form-urlencoded", form(piece)?.into_bytes()),
+    };
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    Ok(Carried { id: piece.event.id, headers, body })
+}
+
+/// Several events as an array, under an id that is made from theirs.
+pub fn batch(format: Format, pieces: &[Piece]) -> Result<Carried, String> {
+    let (kind, body) = match format {
+        Format::CloudEvents => {
+            let all: Result<Vec<_>, String> = pieces.iter().map(cloud_event).collect();
+            ("application/cloudevents-batch+json", bytes(&all?))
+        }
+        _ => {
+            let all: Result<Vec<_>, String> = pieces.iter().map(element).collect();
+            ("application/json", bytes(&all?))
+        }
+    };
+    let ids: Vec<u8> = pieces.iter().flat_map(|piece| piece.event.id.0).collect();
+    let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
+    Ok(Carried { id: EventId(Hash::of(&ids).0), headers, body })
+}
+
+fn bytes(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("JSON values and strings serialize")
+}
+
+/// An element of a batch.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Element<'a> {
+    /// The standard event with its own id.
+    Event {
+        id: String,
+        r#type: &'a str,
+        timestamp: String,
+        data: &'a RawValue,
+    },
+    Own(&'a RawValue),
+}
+
+fn element(piece: &Piece) -> Result<Element<'_>, String> {
+    if piece.own {
+        return piece.raw().map(Element::Own);
+    }
+    let event = &piece.event;
+    Ok(Element::Event {
+        id: event.id.to_string(),
+        r#type: &event.kind,
+        timestamp: event.at.to_string(),
+        data: piece.data()?,
+    })
+}
+
+/// CloudEvents 1.0.2, JSON format.
+#[derive(Serialize)]
+struct CloudEvent<'a> {
+    specversion: &'static str,
+    id: String,
+    source: String,
+    r#type: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    subject: &'a str,
+    time: String,
+    datacontenttype: &'static str,
+    data: &'a RawValue,
+}
+
+fn cloud_event(piece: &Piece) -> Result<CloudEvent<'_>, String> {
+    Ok(CloudEvent {
+        specversion: "1.0",
+        id: piece.event.id.to_string(),
+        source: piece.source(),
+        r#type: &piece.event.kind,
+        subject: &piece.event.key,
+        time: piece.event.at.to_string(),
+        datacontenttype: "application/json",
+        data: piece.data()?,
+    })
+}
+
+/// CloudEvents 1.0.2, HTTP protocol binding, section 3.1.3.
+fn attributes(piece: &Piece, headers: &mut HeaderMap) -> Result<(), String> {
+    let event = &piece.event;
+    let pairs = [
+        ("ce-specversion", "1.0".to_owned()),
+        ("ce-id", event.id.to_string()),
+        ("ce-source", piece.source()),
+        ("ce-type", event.kind.clone()),
+        ("ce-subject", event.key.clone()),
+        ("ce-time", event.at.to_string()),
+    ];
+    for (name, value) in pairs.into_iter().filter(|(_, value)| !value.is_empty()) {
+        let value = HeaderValue::from_str(&percent(&value)).map_err(|_| format!("{name} is no header value"))?;
+        headers.insert(HeaderName::from_static(name), value);
+    }
+    Ok(())
+}
+
+/// Spaces, quotes, percent signs and all but printable ASCII, percent-encoded as UTF-8.
+fn percent(text: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'"' | b'%' => format!("%{byte:02X}"),
+        0x21..=0x7e => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encode).collect()
+}
+
+/// The fields of an object, as a browser sends them: `null` is left out, a list is repeated.
+fn form(piece: &Piece) -> Result<String, String> {
+    let Ok(Json::Object(fields)) = serde_json::from_slice(&piece.body) else {
+        return Err("its body is no object, whose fields `format = \"form\"` would send".into());
+    };
+    let mut out = form_urlencoded::Serializer::new(String::new());
+    for (name, value) in &fields {
+        let values = match value {
+            Json::Array(list) => list.iter().collect(),
+            one => vec![one],
+        };
+        for value in values.into_iter().filter(|value| !value.is_null()) {
+            match value.as_str() {
+                Some(text) => out.append_pair(name, text),
+                None => out.append_pair(name, &value.to_string()),
+            };
+        }
+    }
+    Ok(out.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+    use crate::model::Timestamp;
+
+    const UPDATED: &str = r#"{"type":"a.updated","timestamp":"1970-01-01T00:00:00.000Z","data":{"bridge":"a","key":"k 1","stream":"s","sequence":7,"before":{"n":1.10,"o":1},"after":{"n":12345678901234567890,"o":1},"patch":[{"op":"replace","path":"/n","value":12345678901234567890}]}}"#;
+
+    fn piece(content: Content) -> Piece {
+        let event = Event {
+            id: EventId([1; 16]),
+            bridge: "a".into(),
+            sequence: 7,
+            kind: "a.updated".into(),
+            key: "k ä".into(),
+            at: Timestamp(0),
+            body: UPDATED.into(),
+            deliveries: Vec::new(),
+        };
+        Piece::new(event, content)
+    }
+
+    fn check(carried: Result<Carried, String>, expected: Expect) {
+        let text = match carried {
+            Err(error) => format!("error: {error}"),
+            Ok(carried) => {
+                let mut lines: Vec<String> =
+                    carried.headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().expect("ASCII"))).collect();
+                lines.sort();
+                format!("{}\n{}\n{}", carried.id, lines.join("\n"), String::from_utf8_lossy(&carried.body))
+            }
+        };
+        expected.assert_eq(&text);
+    }
+
+    #[test]
+    fn a_thin_event_names_what_changed() {
+        let thin = String::from_utf8(thin(UPDATED.as_bytes())).expect("UTF-8");
+        expect![[r#"{"type":"a.updated","timestamp":"1970-01-01T00:00:00.000Z","data":{"bridge":"a","key":"k 1","stream":"s","sequence":7,"thin":true,"changed":["/n"]}}"#]].assert_eq(&thin);
+        let ops: Vec<String> = (0..1001).map(|n| format!(r#"{{"op":"remove","path":"/{n}"}}"#)).collect();
+        let many = UPDATED
+            .replace(r#"[{"op":"replace","path":"/n","value":12345678901234567890}]"#, &format!("[{}]", ops.join(",")));
+        assert!(String::from_utf8(super::thin(many.as_bytes())).expect("UTF-8").ends_with(r#""changed":[""]}}"#));
+        let told = br#"{"type":"bellpull.test","timestamp":"x","data":{"endpoint":"me"}}"#;
+        assert_eq!(super::thin(told), told);
+    }
+
+    #[test]
+    fn updates_become_one_and_nothing_stays_nothing() {
+        let later = UPDATED
+            .replace("\"sequence\":7", "\"sequence\":9")
+            .replace(r#""before":{"n":1.10,"o":1}"#, r#""before":{"n":12345678901234567890,"o":1}"#)
+            .replace(r#""after":{"n":12345678901234567890,"o":1}"#, r#""after":{"n":null,"o":2}"#);
+        let one = coalesce(UPDATED.as_bytes(), later.as_bytes()).expect("a change");
+        expect![[r#"{"type":"a.updated","timestamp":"1970-01-01T00:00:00.000Z","data":{"bridge":"a","key":"k 1","stream":"s","sequence":9,"before":{"n":1.10,"o":1},"after":{"n":null,"o":2},"patch":[{"op":"replace","path":"/n","value":null},{"op":"replace","path":"/o","value":2}],"coalesced":{"first":7,"last":9}}}"#]].assert_eq(&String::from_utf8(one).expect("UTF-8"));
+        let back = UPDATED.replace(r#""after":{"n":12345678901234567890,"o":1}"#, r#""after":{"n":1.10,"o":1}"#);
+        assert_eq!(coalesce(UPDATED.as_bytes(), back.as_bytes()), None);
+    }
+
+    #[test]
+    fn formats() {
+        let (whole, own) = (
+            piece(Content::Shared),
+            piece(Content::Own(br#"{"To":"+49","n":[1,null,"x y"],"z":null,"o":{"a":1}}"#.to_vec())),
+        );
+        check(
+            one(Format::CloudEvents, &whole),
+            expect![[r#"
+            evt_01tRy6czI6jAOLpZvq3hw1
+            content-type: application/cloudevents+json
+            {"specversion":"1.0","id":"evt_01tRy6czI6jAOLpZvq3hw1","source":"/bridges/a","type":"a.updated","subject":"k ä","time":"1970-01-01T00:00:00.000Z","datacontenttype":"application/json","data":{"bridge":"a","key":"k 1","stream":"s","sequence":7,"before":{"n":1.10,"o":1},"after":{"n":12345678901234567890,"o":1},"patch":[{"op":"replace","path":"/n","value":12345678901234567890}]}}"#]],
+        );
+        check(
+            one(Format::CloudEventsBinary, &whole),
+            expect![[r#"
+            evt_01tRy6czI6jAOLpZvq3hw1
+            ce-id: evt_01tRy6czI6jAOLpZvq3hw1
+            ce-source: /bridges/a
+            ce-specversion: 1.0
+            ce-subject: k%20%C3%A4
+            ce-time: 1970-01-01T00:00:00.000Z
+            ce-type: a.updated
+            content-type: application/json
+            {"bridge":"a","key":"k 1","stream":"s","sequence":7,"before":{"n":1.10,"o":1},"after":{"n":12345678901234567890,"o":1},"patch":[{"op":"replace","path":"/n","value":12345678901234567890}]}"#]],
+        );
+        check(
+            one(Format::CloudEvents, &own),
+            expect![[r#"
+            evt_01tRy6czI6jAOLpZvq3hw1
+            content-type: application/cloudevents+json
+            {"specversion":"1.0","id":"evt_01tRy6czI6jAOLpZvq3hw1","source":"/bridges/a","type":"a.updated","subject":"k ä","time":"1970-01-01T00:00:00.000Z","datacontenttype":"application/json","data":{"To":"+49","n":[1,null,"x y"],"z":null,"o":{"a":1}}}"#]],
+        );
+        check(
+            one(Format::Form, &own),
+            expect![[r#"
+            evt_01tRy6czI6jAOLpZvq3hw1
+            content-type: application/x-www-form-urlencoded
+            To=%2B49&n=1&n=x+y&o=%7B%22a%22%3A1%7D"#]],
+        );
+        check(
+            one(Format::Form, &whole),
+            expect![[r#"
+            evt_01tRy6czI6jAOLpZvq3hw1
+            content-type: application/x-www-form-urlencoded
+            data=%7B%22after%22%3A%7B%22n%22%3A12345678901234567890%2C%22o%22%3A1%7D%2C%22before%22%3A%7B%22n%22%3A1.10%2C%22o%22%3A1%7D%2C%22bridge%22%3A%22a%22%2C%22key%22%3A%22k+1%22%2C%22patch%22%3A%5B%7B%22op%22%3A%22replace%22%2C%22path%22%3A%22%2Fn%22%2C%22value%22%3A12345678901234567890%7D%5D%2C%22sequence%22%3A7%2C%22stream%22%3A%22s%22%7D&timestamp=1970-01-01T00%3A00%3A00.000Z&type=a.updated"#]],
+        );
+        check(
+            one(Format::Form, &piece(Content::Own(b"7".to_vec()))),
+            expect![[r#"error: its body is no object, whose fields `format = "form"` would send"#]],
+        );
+        check(
+            one(Format::Standard, &piece(Content::Thin)),
+            expect![[r#"
+            evt_01tRy6czI6jAOLpZvq3hw1
+            content-type: application/json
+            {"type":"a.updated","timestamp":"1970-01-01T00:00:00.000Z","data":{"bridge":"a","key":"k 1","stream":"s","sequence":7,"thin":true,"changed":["/n"]}}"#]],
+        );
+        check(
+            batch(Format::Standard, &[piece(Content::Thin), own]),
+            expect![[r#"
+            evt_4XJSdWgcz4sj80Cqsn8LML
+            content-type: application/json
+            [{"id":"evt_01tRy6czI6jAOLpZvq3hw1","type":"a.updated","timestamp":"1970-01-01T00:00:00.000Z","data":{"bridge":"a","key":"k 1","stream":"s","sequence":7,"thin":true,"changed":["/n"]}},{"To":"+49","n":[1,null,"x y"],"z":null,"o":{"a":1}}]"#]],
+        );
+        check(
+            batch(Format::CloudEvents, &[whole]),
+            expect![[r#"
+            evt_2K8mQSzbQpiBc36MNIfL7f
+            content-type: application/cloudevents-batch+json
+            [{"specversion":"1.0","id":"evt_01tRy6czI6jAOLpZvq3hw1","source":"/bridges/a","type":"a.updated","subject":"k ä","time":"1970-01-01T00:00:00.000Z","datacontenttype":"application/json","data":{"bridge":"a","key":"k 1","stream":"s","sequence":7,"before":{"n":1.10,"o":1},"after":{"n":12345678901234567890,"o":1},"patch":[{"op":"replace","path":"/n","value":12345678901234567890}]}}]"#]],
+        );
+    }
+}
