@@ -12,6 +12,7 @@ mod support {
     pub mod contract;
     pub mod daemon;
     pub mod receiver;
+    pub mod recorder;
     pub mod rig;
     pub mod server;
     pub mod soap;
@@ -39,6 +40,7 @@ mod vendors;
 mod bad_input;
 mod decode;
 mod deliver;
+mod shapes;
 mod hold;
 mod schedule_run;
 mod unchanged;
