@@ -182,6 +182,7 @@ impl Admin {
         }
         .map_err(|e| Error::Refused(e.to_string()))?;
         if let Some(all) = endpoints.as_object_mut() {
+            all.extend(self.removed().await?);
             let names: Vec<String> = all.keys().cloned().collect();
             let dead = self.store.read(move |engine| {
                 names.into_iter().map(|n| Ok((engine.dead(&n)?, n))).collect::<Result<Vec<_>, store::Error>>()
@@ -208,6 +209,21 @@ impl Admin {
             (b.name, status)
         };
         Ok(all.into_iter().map(show).collect())
+    }
+
+    /// Endpoints that left the file, while their queue is kept.
+    async fn removed(&self) -> Result<Vec<(String, Json)>, Error> {
+        let config = self.config();
+        let read = self.store.read(move |engine| {
+            let gone = engine.endpoints()?.into_iter().filter(|(name, _)| !config.endpoints.contains_key(name));
+            gone.map(|(name, state)| Ok((engine.waiting(&name)?.len(), name, state.removed)))
+                .collect::<Result<Vec<_>, store::Error>>()
+        });
+        let show = |(waiting, name, since): (usize, Name, Option<Timestamp>)| {
+            let until = since.map(|since| since.plus(deliver::roster::REMOVED_KEPT).to_string());
+            (name.to_string(), json!({ "state": "removed", "waiting": waiting, "kept_until": until }))
+        };
+        Ok(read.await?.into_iter().map(show).collect())
     }
 
     async fn stored_endpoints(&self) -> Result<BTreeMap<Name, Json>, Error> {

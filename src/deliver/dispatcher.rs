@@ -269,7 +269,9 @@ impl Dispatcher {
             Message::Queued(waiting) => {
                 let mut over = Vec::new();
                 for waiting in waiting {
-                    if self.queue.len() < self.endpoint.queue_max || self.endpoint.queue_full == QueueFull::Pause {
+                    // What an admin replays is bounded by the replay.
+                    let pauses = self.endpoint.queue_full == QueueFull::Pause;
+                    if self.queue.len() < self.endpoint.queue_max || pauses || waiting.replay {
                         self.queue.push(waiting, self.shared.clock.now());
                     } else {
                         over.push(waiting);

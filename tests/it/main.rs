@@ -16,6 +16,7 @@ mod support {
     pub mod rig;
     pub mod server;
     pub mod soap;
+    pub mod stopped;
     pub mod upstream;
 }
 
@@ -41,6 +42,7 @@ mod bad_input;
 mod decode;
 mod deliver;
 mod shapes;
+mod health;
 mod hold;
 mod schedule_run;
 mod unchanged;

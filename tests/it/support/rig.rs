@@ -54,8 +54,13 @@ impl World {
 
     /// As `start`, on a store of its own.
     pub async fn on(engine: SharedEngine, text: &str) -> Self {
+        Self::at(engine, Clock::system(), text).await
+    }
+
+    /// As `on`, under a clock of its own.
+    pub async fn at(engine: SharedEngine, clock: Clock, text: &str) -> Self {
         let (upstream, receiver) = (Upstream::start().await, Receiver::start().await);
-        let rig = Rig::start(engine, &filled(text, &upstream, &receiver)).await;
+        let rig = Rig::at(engine, clock, &filled(text, &upstream, &receiver)).await;
         Self { upstream, receiver, rig }
     }
 
@@ -129,8 +134,11 @@ pub fn sled(dir: &std::path::Path) -> SharedEngine {
 
 impl Rig {
     pub async fn start(engine: SharedEngine, text: &str) -> Self {
+        Self::at(engine, Clock::system(), text).await
+    }
+
+    async fn at(engine: SharedEngine, clock: Clock, text: &str) -> Self {
         let (dir, config) = load(text);
-        let clock = Clock::system();
         let store = Store::start(engine.clone()).expect("the store starts");
         let client = Client::new(&config.network).expect("a client");
         let shutdown = CancellationToken::new();
