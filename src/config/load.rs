@@ -182,9 +182,7 @@ fn read_files(sources: &Sources, context: &Context, syntax: &mut Vec<Place>) -> 
     let store = read_store(store);
     let network = read_network(network);
     let defaults = Defaults::read(defaults);
-    let endpoints = read_named(endpoints, |name, item| {
-        Endpoint::read(name, item.table()?.with_defaults(defaults.endpoint.as_ref()))
-    });
+    let endpoints = read_endpoints(endpoints, &defaults);
     let bridges = read_bridges(bridges, &defaults, &endpoints);
     let config = Config {
         daemon: daemon?,
@@ -236,6 +234,27 @@ fn read_named<'a, T>(all: Named<'a>, read: impl Fn(&str, &Item<'a>) -> Option<T>
         out.insert(Name::from(name), read(name, &item));
     }
     out
+}
+
+fn read_endpoints<'a>(all: Named<'a>, defaults: &Defaults<'a>) -> BTreeMap<Name, Option<Endpoint>> {
+    let items: BTreeMap<String, Item<'_>> =
+        all.iter().map(|(name, _, item)| ((*name).to_owned(), item.clone())).collect();
+    let endpoints =
+        read_named(all, |name, item| Endpoint::read(name, item.table()?.with_defaults(defaults.endpoint.as_ref())));
+    let mut heirs: BTreeMap<&Name, &Name> = BTreeMap::new();
+    for endpoint in endpoints.values().flatten() {
+        let (Some(was), Some(item)) = (&endpoint.was, items.get(&*endpoint.name)) else { continue };
+        let place = item.table().and_then(|mut t| t.take("was")).map_or_else(|| item.place.clone(), |i| i.place);
+        let why = match heirs.insert(was, &endpoint.name) {
+            Some(other) => format!("[endpoint.{other}] takes over {was:?} already"),
+            None if endpoints.contains_key(was) => format!("[endpoint.{was}] is still defined"),
+            None => continue,
+        };
+        item.error_at(place, format!("`was` of [{}]: {why}", item.path))
+            .help("`was` is the old name of an endpoint that has left the file".into())
+            .report();
+    }
+    endpoints
 }
 
 fn read_bridges<'a>(

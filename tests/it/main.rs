@@ -23,6 +23,7 @@ mod support {
 mod cli;
 mod dst;
 mod config;
+mod fleet;
 mod footprint;
 mod layers;
 mod readme;
