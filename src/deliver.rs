@@ -12,7 +12,10 @@ pub mod roster;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use serde::Serialize;
@@ -47,6 +50,8 @@ struct Shared {
     clock: Clock,
     /// `deliveries-in-flight`.
     in_flight: Arc<Semaphore>,
+    /// All endpoints together could have more in flight than that: then connections are not kept for later.
+    crowded: Arc<AtomicBool>,
     /// As they are now: what was coalesced is made anew by their routes.
     bridges: watch::Receiver<Arc<BTreeMap<Name, Arc<Bridge>>>>,
     /// Who is told of an endpoint that is disabled.
@@ -168,6 +173,8 @@ pub struct Deliveries {
     running: BTreeMap<Name, Running>,
     ended: JoinSet<Result<(), store::Error>>,
     bridges: watch::Sender<Arc<BTreeMap<Name, Arc<Bridge>>>>,
+    /// `deliveries-in-flight`.
+    places: usize,
 }
 
 struct Running {
@@ -189,11 +196,13 @@ impl Deliveries {
             vault,
             clock,
             in_flight: Arc::new(Semaphore::new(in_flight)),
+            crowded: Arc::default(),
             bridges: current,
             alerts: Arc::default(),
             deliveries: handle.clone(),
         };
-        (Self { shared, requests, running: BTreeMap::new(), ended: JoinSet::new(), bridges }, handle)
+        let (running, ended) = (BTreeMap::new(), JoinSet::new());
+        (Self { shared, requests, running, ended, bridges, places: in_flight }, handle)
     }
 
     /// Runs until shutdown, or until the store fails.
@@ -281,6 +290,8 @@ impl Deliveries {
         self.shared.alerts = Arc::new(endpoints.alerts);
         self.bridges.send_replace(Arc::new(endpoints.bridges));
         let endpoints = endpoints.all;
+        let wanted: usize = endpoints.values().map(|endpoint| endpoint.in_flight).sum();
+        self.shared.crowded.store(wanted > self.places, Ordering::Relaxed);
         let keep = |name: &Name, running: &Running| {
             same_client && endpoints.get(name).is_some_and(|endpoint| **endpoint == *running.endpoint)
         };

@@ -1,7 +1,10 @@
 //! Sends to one endpoint: owns its queue in memory, a mirror of the one on disk, and records every attempt before it
 //! lets the attempt's lane go on.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use tokio::{
@@ -160,6 +163,7 @@ impl Dispatcher {
         let Some(mut job) = self.queue.next(self.shared.clock.now()) else { return };
         // Where places are scarce a connection that stays would be one more than that.
         job.last |= self.shared.in_flight.available_permits() == 0;
+        job.last &= self.shared.crowded.load(Ordering::Relaxed);
         self.pace.take();
         let sender = self.sender.clone();
         self.flights.spawn(async move {
