@@ -10,8 +10,8 @@
 #
 # Installs json-server, @octokit/fixtures-server and standardwebhooks from npm, and standardwebhooks and jsonpatch from PyPI, into a temporary
 # directory (or $INTEROP_CACHE, which is kept), and for the sources what servers/package.json and servers/requirements.txt name, and Debian's
-# prometheus and prometheus-alertmanager, unpacked there. The sinks need what sinks/ and node-red/ name, crates for receivers/receive.rs, and
-# Debian's Go and jq where there are none. Then it runs drive.py. Everything listens on 127.0.0.1, on free ports. All is `skipped` only when
+# prometheus and prometheus-alertmanager, unpacked there. The sinks need what sinks/ and node-red/ name, the crates of receivers/Cargo.lock, and
+# Debian's Go where there is none. Then it runs drive.py. Everything listens on 127.0.0.1, on free ports. All is `skipped` only when
 # npm or pip is absent, and a source or a sink only when its packages cannot be had; it exits 1 when a check fails, or when it takes over three
 # minutes (with sources or sinks, ten; with both, twenty).
 set -euo pipefail
@@ -194,7 +194,14 @@ debian_go() {
     debian_packages "$1" "golang-${version#go-}-go" "golang-${version#go-}-src"
     ln -s "$version" "$1/usr/lib/go"
 }
-export -f npm_packages pip_packages debian_packages debian_servers debian_go
+crates() {
+    if ! command -v cargo; then
+        echo "error: cargo is absent"
+        return 1
+    fi
+    cargo fetch --locked --manifest-path "$1"
+}
+export -f npm_packages pip_packages debian_packages debian_servers debian_go crates
 
 mkdir -p "$packages/servers"
 if wants soap11 soap12 grpc-unary grpc-stream rss atom xml csv html alerts; then
@@ -225,6 +232,8 @@ if wants receivers; then
     if ! command -v go >/dev/null; then
         optional Debian-go "$(cat /etc/debian_version 2>/dev/null || echo none)" bash -c 'debian_go "$1"' bash "$packages/go"
     fi
+    # Built by samples.py, so that a sample that does not compile is a failure; here it is only fetched.
+    optional crates "$(sha256sum <"$here/receivers/Cargo.lock")" bash -c 'crates "$1"' bash "$here/receivers/Cargo.toml"
 fi
 
 export PYTHONPATH="$packages/python:$packages/servers/python" PYTHONDONTWRITEBYTECODE=1
