@@ -24,7 +24,8 @@ id=${header[webhook-id]:-} timestamp=${header[webhook-timestamp]:-}
 age=$(($(date +%s) - timestamp))
 ((age <= 300 && age >= -300)) || answer '401 Unauthorized'
 key=$(openssl base64 -d -A <<<"${SECRET#whsec_}" | od -An -vtx1 | tr -d ' \n')
-signature=$({ printf '%s.%s.' "$id" "$timestamp" && cat "$work/body"; } | openssl dgst -sha256 -mac HMAC -macopt "hexkey:$key" -binary | openssl base64 -A)
+content() { printf '%s.%s.' "$id" "$timestamp" && cat "$work/body"; }
+signature=$(content | openssl dgst -sha256 -mac HMAC -macopt "hexkey:$key" -binary | openssl base64 -A)
 # There is one token for each secret, with a space between them.
 [[ " ${header[webhook-signature]:-} " == *" v1,$signature "* ]] || answer '401 Unauthorized'
 
