@@ -233,7 +233,7 @@ if wants receivers; then
         optional Debian-go "$(cat /etc/debian_version 2>/dev/null || echo none)" bash -c 'debian_go "$1"' bash "$packages/go"
     fi
     # Built by samples.py, so that a sample that does not compile is a failure; here it is only fetched.
-    optional crates "$(sha256sum <"$here/receivers/Cargo.lock")" bash -c 'crates "$1"' bash "$here/receivers/Cargo.toml"
+    optional crates.io "$(sha256sum <"$here/receivers/Cargo.lock")" bash -c 'crates "$1"' bash "$here/receivers/Cargo.toml"
 fi
 
 export PYTHONPATH="$packages/python:$packages/servers/python" PYTHONDONTWRITEBYTECODE=1

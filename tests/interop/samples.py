@@ -87,7 +87,7 @@ def go(directory):
 
 
 def rust(_):
-    not_installed("crates")
+    not_installed("crates.io")
     target = PACKAGES / "receive-rs"
     build(["cargo", "build", "--quiet", "--locked", "--offline", "--manifest-path", str(SAMPLES / "Cargo.toml")], {"CARGO_TARGET_DIR": str(target)})
     return [target / "debug/receive"]
@@ -297,10 +297,15 @@ def run(directory):
         for endpoint, wanted in ((sample.name, range(200, 300)), (f"{sample.name}-wrong", range(401, 402))):
             def statuses():
                 answer = bellpull(config, "--json", "deliveries", "--endpoint", endpoint)
-                return {attempt["status"] for attempt in json.loads(answer.stdout)}
+                return {attempt["status"] or attempt["error"] for attempt in json.loads(answer.stdout)}
 
             seen = wait_for(f"{endpoint} has attempts", statuses)
             check(f"{who}: answered the daemon's requests to {endpoint} with {seen}", all(status in wanted for status in seen), seen)
+        before = sample.applied()
+        for endpoint, status in ((sample.name, 204), (f"{sample.name}-wrong", 401)):
+            tested = bellpull(config, "--json", "endpoint", "test", endpoint)
+            right = json.loads(tested.stdout or "{}").get("status") == status and sample.applied() == before
+            check(f"{who}: bellpull endpoint test {endpoint}: {status}, no effect", right, tested.stdout + tested.stderr)
     check_stop(daemon, config, "orders")
     # After the daemon, so that nothing but what is sent here has an effect.
     for sample in samples:
