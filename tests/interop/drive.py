@@ -2,7 +2,7 @@
 
 Usage: python3 drive.py BELLPULL PACKAGES WORK_DIR PART...      (run.sh calls it, with the installed packages on PYTHONPATH)
 
-PART is A or B (lists.py), or the name of a row of the table in sources.py. The last line reads `N passed, F failed, S skipped`, and the exit
+PART is A or B (lists.py), the name of a row of the table in sources.py, signatures, node-red or receivers (samples.py). The last line reads `N passed, F failed, S skipped`, and the exit
 code is 1 unless F is 0.
 """
 
@@ -17,6 +17,9 @@ from importlib import metadata
 from standardwebhooks.webhooks import Webhook
 
 import lists
+import node_red
+import samples
+import signatures
 import sources
 from harness import (
     BELLPULL,
@@ -38,7 +41,11 @@ from harness import (
 PARTS = {
     "A": ("A: json-server 0.17, a list of 25 on three pages that changes", lists.part_a, ()),
     "B": ("B: @octokit/fixtures-server, recorded GitHub issues on five pages", lists.part_b, ()),
-} | {source.name: (f"{source.name}: {source.title}", source.run, source.needs) for source in sources.SOURCES}
+} | {source.name: (f"{source.name}: {source.title}", source.run, source.needs) for source in sources.SOURCES} | {
+    "signatures": ("signatures: every kind of sign, verified by its vendor's libraries", signatures.run, ("PyPI-sinks", "npm-sinks")),
+    "node-red": ("node-red: a thousand events to a flow that is restarted", node_red.run, ("npm-node-red",)),
+    "receivers": ("receivers: the samples of README.md", samples.run, ()),
+}
 
 
 def versions():
@@ -63,7 +70,7 @@ def versions():
         "jsonpatch (PyPI)": metadata.version("jsonpatch"),
     }
     print("versions")
-    for name, version in (rows | sources.versions()).items():
+    for name, version in (rows | sources.versions() | signatures.versions() | node_red.versions() | samples.versions()).items():
         print(f"  {name:32}{version}")
 
 

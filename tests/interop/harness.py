@@ -16,11 +16,13 @@ import secrets
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections import Counter
 from datetime import datetime, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import jsonpatch
@@ -130,6 +132,45 @@ def bellpull(config, *arguments):
         return subprocess.CompletedProcess(argv, 124, "", f"no answer within {CALL_LIMIT_S} s")
 
 
+# ---------------------------------------------------------------- a list to poll
+
+class Upstream:
+    """A list of records as JSON on a free port, from Python's http.server, in this process. `asked` counts the answers."""
+
+    def __init__(self, records):
+        self.put(records)
+        self.asked = 0
+        upstream = self
+
+        class Answer(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                body = upstream.body
+                self.send_response(200)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+                upstream.asked += 1
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}/records"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def put(self, records):
+        """Replaces the list whole, so that a poll sees all of a change or none."""
+        self.body = json.dumps(records).encode()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
 # ---------------------------------------------------------------- receivers
 
 def new_secret():
@@ -141,6 +182,14 @@ def write_secret(directory, name, secret):
     path.touch(mode=0o600)
     path.write_text(secret + "\n")
     return path
+
+
+def lines_of(ledger):
+    """The JSON lines that a receiver wrote so far."""
+    if not ledger.exists():
+        return []
+    # Not splitlines(): it also splits at U+2028, which JSON lets stand inside a string. The last piece is empty or half written.
+    return [json.loads(line) for line in ledger.read_text(encoding="utf-8").split("\n")[:-1]]
 
 
 class Receiver:
@@ -160,11 +209,7 @@ class Receiver:
         self.url = f"http://127.0.0.1:{port_from(self.process, port_file)}/hook"
 
     def lines(self):
-        if not self.ledger.exists():
-            return []
-        text = self.ledger.read_text()
-        # Not splitlines(): it also splits at U+2028, which JSON lets stand inside a string. The last piece is empty or half written.
-        return [json.loads(line) for line in text.split("\n")[:-1]]
+        return lines_of(self.ledger)
 
     def toml(self):
         files = ", ".join(f'{{ file = "{path}" }}' for path in self.signing)
