@@ -432,7 +432,7 @@ async fn ask(path: &Path, config: Config, command: Command, json: bool) -> Done 
         Command::Endpoint { order: EndpointOrder::Enable { name } } => {
             (client.enable(&name, true).await?, show::Kind::Value)
         }
-        Command::Endpoint { order: EndpointOrder::Test { name } } => (client.test(&name).await?, show::Kind::Value),
+        Command::Endpoint { order: EndpointOrder::Test { name } } => return tested(&client.test(&name).await?, json),
         Command::Endpoint { order: EndpointOrder::Disable { name } } => {
             (client.enable(&name, false).await?, show::Kind::Value)
         }
@@ -450,6 +450,13 @@ fn read(path: &Path) -> Result<String, Failure> {
 }
 
 /// An RFC 3339 time, or a duration before now.
+/// What came of `endpoint test`; a receiver that did not take it is a failure.
+fn tested(attempt: &Json, json: bool) -> Done {
+    let shown = if json { format!("{attempt}\n") } else { show::attempt(attempt) };
+    print(&shown)?;
+    if attempt["error"].is_null() { Ok(()) } else { Err(Failure::new(FAILED, "")) }
+}
+
 fn when(text: &str) -> Result<Timestamp, Failure> {
     if let Ok(ago) = units::duration(text) {
         let ms = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);

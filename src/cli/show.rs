@@ -31,6 +31,22 @@ pub(super) fn human(value: &Json, kind: Kind, colour: bool) -> String {
     }
 }
 
+/// One attempt by itself, such as that of `endpoint test`.
+pub(super) fn attempt(attempt: &Json) -> String {
+    let said = match text(attempt, "answer") {
+        answer if answer.is_empty() => String::new(),
+        answer => format!("\n{}", answer.trim_end()),
+    };
+    let status = if attempt["error"].is_null() { "taken".into() } else { text(attempt, "error") };
+    format!(
+        "{} {}: {status} ({}) after {} ms{said}\n",
+        text(attempt, "endpoint"),
+        text(attempt, "event"),
+        text(attempt, "status"),
+        text(attempt, "duration_ms")
+    )
+}
+
 fn text(value: &Json, key: &str) -> String {
     match value.get(key) {
         None | Some(Json::Null) => "-".into(),

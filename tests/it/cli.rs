@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::support::{
     daemon::{Place, Ran, bellpull, run},
     receiver::{Receiver, SECRET},
-    server::eventually,
+    server::{Answer, eventually},
     upstream::Upstream,
 };
 
@@ -396,4 +396,32 @@ fn recipes_are_listed_printed_and_right() {
     assert_eq!((ran.code, ran.err.trim()), (64, "there is no recipe \"strip\": did you mean \"stripe\"?"));
     let json: serde_json::Value = serde_json::from_str(&run(&["--json", "recipe", "x"]).out).expect("JSON");
     assert!(json["text"].as_str().expect("text").starts_with(&format!("# {}", json["about"].as_str().expect("about"))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoint_test_tells_what_the_receiver_said() {
+    let receiver = Receiver::start().await;
+    let toml = format!(
+        "[bridge.a]\nevery = \"1h\"\nto = [\"me\"]\nsource.http.url = \"http://127.0.0.1:9/\"\n[endpoint.me]\nurl = \"{}/me\"\n\
+         sign.standard.secrets = [{{ value = {SECRET:?} }}]\n",
+        receiver.origin()
+    );
+    let ran = tokio::task::spawn_blocking(move || {
+        let place = Place::new(&toml);
+        let daemon = place.start();
+        let taken = place.run(&["endpoint", "test", "me"]);
+        receiver.answers("/me", |_| Answer::new(422, "no such hook").into());
+        let refused = place.run(&["endpoint", "test", "me"]);
+        let unknown = place.run(&["endpoint", "test", "you"]);
+        drop(daemon);
+        [taken, refused, unknown]
+    });
+    let [taken, refused, unknown] = ran.await.expect("it runs");
+    assert_eq!((taken.code, taken.out.contains("taken (200)")), (0, true), "{taken:?}");
+    assert_eq!(
+        (refused.code, refused.out.contains("answered 422 (422)") && refused.out.contains("no such hook")),
+        (1, true),
+        "{refused:?}"
+    );
+    assert_eq!((unknown.code, unknown.err.contains("no endpoint \"you\"")), (1, true), "{unknown:?}");
 }
