@@ -22,6 +22,7 @@ use sha2::{Digest, Sha256};
 use crate::support::{
     rig::{World, list},
     server::{Answer, Request, Server},
+    tls::Mutual,
 };
 
 /// A server whose answers a test decides, and all that it was asked.
@@ -437,83 +438,19 @@ async fn a_429_passes_to_the_next_credential() {
 /// A server that wants a certificate of its own authority, and one that the machine does not trust.
 #[tokio::test]
 async fn a_client_certificate_is_shown_to_who_asks_for_it() {
-    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut authority = CertificateParams::new(Vec::new()).expect("parameters");
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority_key = KeyPair::generate().expect("a key");
-    let root = authority.self_signed(&authority_key).expect("signed");
-    let issuer = Issuer::new(authority, authority_key);
-    let issue = |name: &str| {
-        let key = KeyPair::generate().expect("a key");
-        (
-            CertificateParams::new(vec![name.to_owned()])
-                .expect("parameters")
-                .signed_by(&key, &issuer)
-                .expect("signed"),
-            key,
-        )
-    };
-    let (server_cert, server_key) = issue("127.0.0.1");
-    let (client_cert, client_key) = issue("bellpull");
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(root.der().clone()).expect("a root");
-    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
-        .build()
-        .expect("one");
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(
-            vec![server_cert.der().clone()],
-            rustls::pki_types::PrivateKeyDer::try_from(server_key.serialize_der()).expect("a key"),
-        )
-        .expect("a certificate");
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let addr = listener.local_addr().expect("an address");
-    let serving = tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                let mut stream = acceptor.accept(stream).await?;
-                let mut head = [0; 4096];
-                let _ = stream.read(&mut head).await?;
-                stream
-                    .write_all(b"HTTP/1.1 200 x\r\nconnection: close\r\ncontent-length: 10\r\n\r\n[{\"id\":1}]")
-                    .await?;
-                stream.shutdown().await
-            });
-        }
-    });
-    let dir = tempfile::tempdir().expect("a directory");
-    let write = |name: &str, text: String| {
-        let path = dir.path().join(name);
-        std::fs::write(&path, text).expect("written");
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("set");
-        path.display().to_string()
-    };
-    let (ca, cert, key) = (
-        write("ca.pem", root.pem()),
-        write("cert.pem", client_cert.pem()),
-        write("key.pem", client_key.serialize_pem()),
-    );
+    let server = Mutual::start("[{\"id\":1}]").await;
+    let (addr, ca, own) = (server.addr, server.ca(), server.own());
     let text =
         |tls: &str| list(&format!("source.http.tls = {{ {tls} }}")).replace("UPSTREAM", &format!("https://{addr}"));
-    let own = format!("cert = \"{cert}\", key = {{ file = \"{key}\" }}");
-    let mut world = World::start(&text(&format!("ca = \"{ca}\", {own}"))).await;
+    let mut world = World::start(&text(&format!("{ca}, {own}"))).await;
     assert_eq!(world.poll().await, Polling::Baseline { records: 1 });
     // Without either there is no connection.
-    let mut world = World::start(&text(&format!("ca = \"{ca}\""))).await;
+    let mut world = World::start(&text(&ca)).await;
     let error = world.fail().await;
     assert!(error.contains(&addr.to_string()), "{error}");
     let mut world = World::start(&text(&own)).await;
     let error = world.fail().await;
     assert!(error.starts_with("failed to connect to https://127.0.0.1"), "{error}");
-    serving.abort();
 }
 
 /// The server replaced the refresh token, and the poll gave up before it knew: the only key that was left was lost.

@@ -17,6 +17,7 @@ mod support {
     pub mod server;
     pub mod soap;
     pub mod stopped;
+    pub mod tls;
     pub mod upstream;
 }
 

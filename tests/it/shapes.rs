@@ -9,6 +9,7 @@ use crate::support::{
     recorder::Recorder,
     rig::{World, check_patch, list},
     server::{Answer, Reply, Request, eventually},
+    tls::Mutual,
 };
 
 /// One bridge and the endpoint `me`, a recorder, with these lines.
@@ -328,6 +329,29 @@ async fn credentials_and_a_token_that_is_refused_once() {
     assert_eq!(paths, ["/token", "/hook", "/token", "/hook"], "one new token, and the same event at once");
     let shown = world.rig.export().await;
     assert!(!shown.contains("token-number") && !shown.contains("secret-of-mine"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_receiver_that_wants_a_certificate_and_one_behind_a_proxy() {
+    let server = Mutual::start("").await;
+    for (tls, arrives) in [(format!("{}, {}", server.ca(), server.own()), true), (server.ca(), false)] {
+        let lines = format!("url = \"https://{}/hook\"\ntls = {{ {tls} }}\nretry.schedule = [\"1h\"]", server.addr);
+        let mut world = World::start(&format!("{}\n[endpoint.me]\n{lines}\n", list(""))).await;
+        world.poll().await;
+        world.upstream.fill(1);
+        world.poll().await;
+        let state = async || world.rig.deliveries.status().await["me"].clone();
+        let end = if arrives { ("ok", 0) } else { ("down", 1) };
+        eventually(&format!("it is {end:?}"), async || (state().await.state, state().await.waiting) == end).await;
+    }
+    // The proxy resolves the name.
+    let proxy = Recorder::start().await;
+    let lines = format!("url = \"http://hooks.internal/a\"\nproxy = \"{}\"", proxy.origin());
+    let mut world = World::start(&format!("{}\n[endpoint.me]\n{lines}\n", list(""))).await;
+    world.poll().await;
+    world.upstream.fill(1);
+    world.poll().await;
+    assert_eq!(proxy.wait(1).await[0].target, "http://hooks.internal/a");
 }
 
 #[tokio::test]
