@@ -10,6 +10,7 @@ mod load;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -26,7 +27,8 @@ use crate::{
     expr,
     http::client,
     model::{ChangeKind, Name},
-    settings::diagnostic::Rendered,
+    settings::{diagnostic::Rendered, secret::Secret},
+    telemetry,
 };
 
 /// All that the files say.
@@ -35,6 +37,7 @@ pub struct Config {
     pub daemon: Daemon,
     pub store: Store,
     pub network: client::Config,
+    pub log: Log,
     pub bridges: BTreeMap<Name, Arc<Bridge>>,
     pub endpoints: BTreeMap<Name, Arc<Endpoint>>,
     pub warnings: Vec<Rendered>,
@@ -59,11 +62,32 @@ impl Config {
 pub struct Daemon {
     pub state_dir: PathBuf,
     pub socket: PathBuf,
+    /// Where HTTP is answered; `None` is `"off"`.
+    pub listen: Option<SocketAddr>,
+    /// `Host` names that are accepted beside the loopback ones.
+    pub hosts: Vec<String>,
+    /// The bearer token of HTTP; else that of `state-dir/token`.
+    pub token: Option<Secret>,
+    pub heartbeat: Option<Heartbeat>,
     pub shutdown_grace: Duration,
     pub polls_in_flight: usize,
     pub deliveries_in_flight: usize,
     /// Bytes of answers in flight.
     pub memory: u64,
+}
+
+/// An event that comes from time to time, so that its absence is noticed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Heartbeat {
+    pub to: Vec<Name>,
+    pub every: Duration,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Log {
+    pub level: Option<&'static str>,
+    pub format: Option<telemetry::Format>,
 }
 
 /// `[store.sled]`.

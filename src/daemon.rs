@@ -21,6 +21,7 @@ use crate::{
     http::{Client, budget::Budget},
     notify, poller,
     poller::{Poller, Runner},
+    pulse::Pulse,
     source::auth::vault::Vault,
     store::{self, Store, sled::SledEngine},
 };
@@ -58,7 +59,7 @@ pub async fn open_store(config: &Config) -> Result<Store, store::Error> {
 /// Runs until `shutdown`, or SIGTERM and SIGINT. `path` is read again on SIGHUP.
 pub async fn run(path: PathBuf, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let vault = Vault::new(config.daemon.state_dir.join(TOKENS));
-    let mut daemon = Daemon { path, config: Arc::new(config), clock: Clock::system(), vault };
+    let mut daemon = Daemon { path, config: Arc::new(config), clock: Clock::system(), vault, pulse: Pulse::new() };
     let signals = tokio::spawn(stop_on_signals(shutdown.clone()));
     let result = daemon.run(&shutdown).await;
     signals.abort();
@@ -90,6 +91,7 @@ struct Daemon {
     config: Arc<Config>,
     clock: Clock,
     vault: Vault,
+    pulse: Pulse,
 }
 
 /// The parts that live as long as one opened store.
@@ -178,6 +180,7 @@ impl Daemon {
             store.clone(),
             client.clone(),
             self.vault.clone(),
+            self.pulse.clone(),
             self.clock.clone(),
             config.daemon.deliveries_in_flight,
         );
@@ -187,6 +190,7 @@ impl Daemon {
             clock: self.clock.clone(),
             budget: budget.clone(),
             vault: self.vault.clone(),
+            pulse: self.pulse.clone(),
             endpoints: Arc::new(config.endpoints.clone()),
             deliveries: deliveries_handle.clone(),
         };
@@ -282,6 +286,7 @@ impl Daemon {
             clock: self.clock.clone(),
             budget: parts.budget.clone(),
             vault: self.vault.clone(),
+            pulse: self.pulse.clone(),
             endpoints: Arc::new(config.endpoints.clone()),
             deliveries: parts.deliveries.clone(),
         };

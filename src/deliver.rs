@@ -31,6 +31,7 @@ use crate::{
     event,
     http::Client,
     model::Name,
+    pulse::Pulse,
     source::auth::vault::Vault,
     store::{self, Attempt, Store, Waiting},
 };
@@ -47,6 +48,7 @@ struct Shared {
     store: Store,
     client: Client,
     vault: Vault,
+    pulse: Pulse,
     clock: Clock,
     /// `deliveries-in-flight`.
     in_flight: Arc<Semaphore>,
@@ -186,7 +188,14 @@ struct Running {
 }
 
 impl Deliveries {
-    pub fn new(store: Store, client: Client, vault: Vault, clock: Clock, in_flight: usize) -> (Self, Handle) {
+    pub fn new(
+        store: Store,
+        client: Client,
+        vault: Vault,
+        pulse: Pulse,
+        clock: Clock,
+        in_flight: usize,
+    ) -> (Self, Handle) {
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
         let handle = Handle { requests: sender, full: Full::default() };
         let (bridges, current) = watch::channel(Arc::default());
@@ -194,6 +203,7 @@ impl Deliveries {
             store,
             client,
             vault,
+            pulse,
             clock,
             in_flight: Arc::new(Semaphore::new(in_flight)),
             crowded: Arc::default(),

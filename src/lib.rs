@@ -9,6 +9,8 @@ pub mod clock;
 pub mod compute;
 pub mod expr;
 pub mod settings;
+pub mod telemetry;
+pub mod pulse;
 // What a bridge is made of.
 pub mod schedule;
 pub mod http;
@@ -27,7 +29,6 @@ pub mod store;
 pub mod deliver;
 pub mod poller;
 // Around it.
-pub mod telemetry;
 pub mod notify;
 pub mod admin;
 pub mod daemon;

@@ -16,6 +16,7 @@ mod run;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
+use tokio::time::Instant;
 
 use crate::{
     clock::Clock,
@@ -31,6 +32,7 @@ use crate::{
     },
     mark,
     model::{Hash, Name, Timestamp, Validators},
+    pulse::{self, PollEnd, Pulse},
     schedule::FailureKind,
     source::{self, Answer, Ask, Fetched, Memo, auth::vault::Vault},
     store::{self, BridgeState, Hold, Loaded, Op, Progress, Store},
@@ -44,6 +46,9 @@ pub use run::Runner;
 /// What the first answer of a bridge is expected to take.
 const EXPECTED_BYTES_FIRST: u64 = 64 << 10;
 
+/// The shortest time without an accepted poll that is told, where the file says none.
+const STALE_AFTER_MIN: Duration = Duration::from_secs(5 * 60);
+
 /// What all polls share.
 #[derive(Clone)]
 pub struct Poller {
@@ -52,6 +57,7 @@ pub struct Poller {
     pub clock: Clock,
     pub budget: Budget,
     pub vault: Vault,
+    pub pulse: Pulse,
     pub endpoints: Arc<BTreeMap<Name, Arc<Endpoint>>>,
     pub deliveries: deliver::Handle,
 }
@@ -69,6 +75,8 @@ pub struct Polled {
     pub pace: Duration,
     /// `progress` has something that is not stored yet.
     pub dirty: bool,
+    /// From its due time to the start of the poll, where it was due.
+    pub lag: Option<Duration>,
 }
 
 /// How a poll ended, for the log, `status` and the next due time.
@@ -141,10 +149,15 @@ impl Polled {
         let mut progress = progress.unwrap_or_default();
         if progress.version != state.version {
             // Of another snapshot: only the timing still means something.
-            let Progress { due, hinted, last_poll, failures, alerted, last_error, .. } = progress;
-            let version = state.version;
-            progress =
-                Progress { due, hinted, last_poll, failures, alerted, last_error, version, ..Progress::default() };
+            progress = Progress {
+                version: state.version,
+                answer: None,
+                validators: None,
+                pages: None,
+                held_again: 0,
+                missing: Vec::new(),
+                ..progress
+            };
         }
         Self {
             pace: bridge.schedule.pace(),
@@ -156,6 +169,7 @@ impl Polled {
             memo: Memo::default(),
             expected_bytes: EXPECTED_BYTES_FIRST,
             dirty: false,
+            lag: None,
         }
     }
 
@@ -192,6 +206,7 @@ impl Polled {
 impl Poller {
     /// One poll. Updates where the bridge stands; what is durable is durable on return.
     pub async fn poll_once(&self, polled: &mut Polled) -> Outcome {
+        let started = Instant::now();
         // Held to the end: what is read of the answer takes memory until it is committed.
         let mut share = self.budget.share(polled.expected_bytes).await;
         let (hint, result) = match self.fetch(polled, &mut share).await {
@@ -205,8 +220,27 @@ impl Poller {
             Ok(_) => self.succeeded(polled).await,
             Err(failure) => self.failed(polled, failure).await,
         }
+        self.judge_age(polled, matches!(&result, Ok(polling) if *polling != Polling::Held)).await;
         polled.dirty = true;
+        self.tell(polled, &result, share.used_bytes(), started.elapsed());
         Outcome { result, hint }
+    }
+
+    /// Tells what came of a poll to those who watch.
+    fn tell(&self, polled: &mut Polled, result: &Result<Polling, Failure>, bytes: u64, took: Duration) {
+        let (outcome, [created, updated, deleted]) = match result {
+            Ok(Polling::Unchanged) => (PollEnd::Unchanged, [0; 3]),
+            Ok(Polling::Same) => (PollEnd::Same, [0; 3]),
+            Ok(Polling::Baseline { .. }) => (PollEnd::Baseline, [0; 3]),
+            Ok(Polling::Changed { created, updated, deleted }) => (PollEnd::Changed, [*created, *updated, *deleted]),
+            Ok(Polling::Held) => (PollEnd::Held, [0; 3]),
+            Err(_) => (PollEnd::Failed, [0; 3]),
+        };
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let error = polled.progress.last_error.clone();
+        let bridge = polled.bridge.name.clone();
+        let poll = pulse::Poll { bridge, outcome, created, updated, deleted, bytes, took_ms, error };
+        self.pulse.polled(poll, polled.lag.take(), self.clock.now());
     }
 
     /// A failure as it may be shown: without the secrets of the bridge's source, and without a token that a login brought.
@@ -323,6 +357,7 @@ impl Poller {
     async fn succeeded(&self, polled: &mut Polled) {
         let failures = std::mem::take(&mut polled.progress.failures);
         polled.progress.last_error = None;
+        polled.progress.alerted_at = None;
         if std::mem::take(&mut polled.progress.alerted) {
             let data = serde_json::json!({ "bridge": &*polled.bridge.name, "failures": failures });
             self.alert(&polled.bridge, "bridge.recovered", data).await;
@@ -341,10 +376,32 @@ impl Poller {
             tracing::debug!(bridge = %bridge.name, failures, error, "the poll failed again");
         }
         polled.progress.last_error = Some(error.clone());
-        if failures >= bridge.alert.after && !polled.progress.alerted {
-            polled.progress.alerted = true;
+        let now = self.clock.now();
+        let again = polled.progress.alerted_at.is_none_or(|at| at.plus(bridge.alert.repeat) <= now);
+        if failures >= bridge.alert.after && (!polled.progress.alerted || again) {
+            (polled.progress.alerted, polled.progress.alerted_at) = (true, Some(now));
             let data = serde_json::json!({ "bridge": &*bridge.name, "failures": failures, "error": error });
             self.alert(&polled.bridge, "bridge.failing", data).await;
+            self.save(polled).await;
+        }
+    }
+
+    /// A bridge without an accepted poll for long is told once, whether its polls fail or are held.
+    async fn judge_age(&self, polled: &mut Polled, accepted: bool) {
+        let now = self.clock.now();
+        if accepted {
+            (polled.progress.accepted_at, polled.progress.stale) = (Some(now), false);
+            return;
+        }
+        // The first poll that is not accepted starts the time of one that never was.
+        let since = *polled.progress.accepted_at.get_or_insert(now);
+        let bridge = &polled.bridge;
+        let default = || (3 * bridge.schedule.gap(now)).max(STALE_AFTER_MIN);
+        let after = bridge.alert.stale_after.unwrap_or_else(default);
+        if since.plus(after) <= now && !polled.progress.stale {
+            polled.progress.stale = true;
+            let data = serde_json::json!({ "bridge": &*polled.bridge.name, "since": since.to_string() });
+            self.alert(&polled.bridge, "bridge.stale", data).await;
             self.save(polled).await;
         }
     }

@@ -180,6 +180,18 @@ impl Schedule {
             Timing::Cron(cron) => cron.next(now).map_or(HINT_MAX, |next| now.until(next)),
         }
     }
+
+    /// From one poll to the next, at the longest; of a cron expression between its next two times.
+    pub fn gap(&self, now: Timestamp) -> Duration {
+        match &self.timing {
+            Timing::Cron(cron) => {
+                let next = cron.next(now);
+                let after = next.and_then(|next| Some(next.until(cron.next(next)?)));
+                after.unwrap_or(HINT_MAX)
+            }
+            _ => self.interval(now),
+        }
+    }
 }
 
 /// An interval that is no busy loop.

@@ -73,6 +73,15 @@ pub struct Progress {
     pub failures: u32,
     /// A `failing` event was sent and no `recovered` yet.
     pub alerted: bool,
+    /// When the last `failing` was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alerted_at: Option<Timestamp>,
+    /// When a poll was last accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted_at: Option<Timestamp>,
+    /// A `stale` event was sent, and no poll was accepted since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
     pub last_error: Option<String>,
     /// As in the state, from a later answer that brought no change.
     pub answer: Option<Hash>,

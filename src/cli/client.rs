@@ -16,6 +16,7 @@ use crate::{
     http::budget::Budget,
     model::Hash,
     poller::{Poller, Runner},
+    pulse::Pulse,
     source::auth::vault::Vault,
     store::{Store, memory::MemoryEngine},
 };
@@ -240,13 +241,15 @@ async fn alone(path: &Path, store: Store, work: impl AsyncFnOnce(&Admin) -> Resu
     let client = crate::http::Client::new(&read.network).map_err(|e| Failure::new(super::CONFIG, e))?;
     let clock = Clock::system();
     let vault = Vault::new(read.daemon.state_dir.join(crate::daemon::TOKENS));
-    let (_deliveries, handle) = Deliveries::new(store.clone(), client.clone(), vault.clone(), clock.clone(), 1);
+    let (_deliveries, handle) =
+        Deliveries::new(store.clone(), client.clone(), vault.clone(), Pulse::new(), clock.clone(), 1);
     let poller = Poller {
         store: store.clone(),
         client,
         clock,
         budget: Budget::new(read.daemon.memory),
         vault,
+        pulse: Pulse::new(),
         endpoints: Arc::new(read.endpoints.clone()),
         deliveries: handle,
     };

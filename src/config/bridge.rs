@@ -18,7 +18,9 @@ use crate::{
 /// How long a record that left a window stays known.
 const FORGET: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// Failed polls in a row before one `failing`.
-const ALERT_AFTER: u64 = 5;
+const ALERT_AFTER: u32 = 5;
+/// How often a failure that lasts is told again.
+const ALERT_REPEAT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Keys of later versions, refused by name.
 const NOT_YET: &[&str] = &["was"];
@@ -87,6 +89,10 @@ pub struct Route {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Alert {
     pub after: u32,
+    /// While it fails on, it is told again.
+    pub repeat: Duration,
+    /// No accepted poll for so long is told; else three intervals.
+    pub stale_after: Option<Duration>,
     /// Endpoints; empty: those of `to`.
     pub to: Vec<Name>,
 }
@@ -146,7 +152,7 @@ impl Bridge {
         }
         let filters = Filters::read(&mut table);
         let routes = table.require("to", "to = [\"me\"]").and_then(|i| read_routes(&i));
-        let alert = table.take("alert").map_or(Some(Alert { after: 5, to: Vec::new() }), |i| read_alert(&i));
+        let alert = read_alert(table.take("alert"));
         let definition_changed = table
             .take("definition-changed")
             .and_then(|i| i.word(&[("diff", DefinitionChanged::Diff), ("rebaseline", DefinitionChanged::Rebaseline)]))
@@ -251,14 +257,20 @@ fn read_routes(item: &Item<'_>) -> Option<Vec<Route>> {
     routes.into_iter().collect()
 }
 
-fn read_alert(item: &Item<'_>) -> Option<Alert> {
+fn read_alert(item: Option<Item<'_>>) -> Option<Alert> {
+    let mut alert = Alert { after: ALERT_AFTER, repeat: ALERT_REPEAT, stale_after: None, to: Vec::new() };
+    let Some(item) = item else { return Some(alert) };
     let mut table = item.table()?;
-    table.not_yet(&["repeat", "stale-after"]);
-    let after = table.take("after").map_or(Some(ALERT_AFTER), |i| i.integer(1..=1_000_000));
+    let after = table.take("after").map_or(Some(u64::from(ALERT_AFTER)), |i| i.integer(1..=1_000_000));
+    let repeat = table.take("repeat").map_or(Some(ALERT_REPEAT), |i| i.some_duration());
+    let stale_after = table.take("stale-after").map(|i| i.some_duration());
     let to =
         table.take("to").map_or(Some(Vec::new()), |i| i.items()?.iter().map(|i| i.string().map(Name::from)).collect());
     table.finish();
-    Some(Alert { after: u32::try_from(after?).unwrap_or(u32::MAX), to: to? })
+    alert.after = u32::try_from(after?).unwrap_or(u32::MAX);
+    (alert.repeat, alert.to) = (repeat?, to?);
+    alert.stale_after = stale_after.map_or(Some(None), |after| after.map(Some))?;
+    Some(alert)
 }
 
 impl Since {

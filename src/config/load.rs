@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -10,7 +11,7 @@ use std::{
 
 use toml::de::DeTable;
 
-use super::{Bridge, Config, Daemon, Each, Endpoint, Store, bridge::type_name};
+use super::{Bridge, Config, Daemon, Each, Endpoint, Heartbeat, Log, Store, bridge::type_name};
 use crate::{
     http::{
         client,
@@ -21,10 +22,14 @@ use crate::{
         Context, DefaultTable, Item, Table,
         diagnostic::{Diagnostic, Place, Rendered, Severity, Sources},
         nearest,
+        secret::Secret,
         units::Rate,
     },
+    telemetry,
 };
 
+/// Loopback: who is on the machine, and has the token.
+const LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8642));
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(20);
 const IN_FLIGHT: u64 = 256;
 const MEMORY: u64 = 512 << 20;
@@ -160,7 +165,7 @@ fn read_files(sources: &Sources, context: &Context, syntax: &mut Vec<Place>) -> 
     let store = main.take("store").and_then(|i| i.table());
     let network = main.take("network").and_then(|i| i.table());
     let defaults = main.take("defaults").and_then(|i| i.table());
-    main.not_yet(&["log"]);
+    let log = main.take("log").and_then(|i| i.table());
     let mut bridges = Vec::new();
     let mut endpoints = Vec::new();
     for table in std::iter::once(main).chain(included) {
@@ -178,15 +183,17 @@ fn read_files(sources: &Sources, context: &Context, syntax: &mut Vec<Place>) -> 
         }
         table.finish();
     }
-    let daemon = read_daemon(daemon);
     let store = read_store(store);
+    let log = read_log(log);
     let network = read_network(network);
     let defaults = Defaults::read(defaults);
     let endpoints = read_endpoints(endpoints, &defaults);
+    let daemon = read_daemon(daemon, &endpoints);
     let bridges = read_bridges(bridges, &defaults, &endpoints);
     let config = Config {
         daemon: daemon?,
         store: store?,
+        log,
         network: client::Config { rates: rates(bridges.values().flatten()), ..network? },
         bridges: bridges.into_iter().filter_map(|(name, bridge)| Some((name, Arc::new(bridge?)))).collect(),
         endpoints: endpoints.into_iter().filter_map(|(name, endpoint)| Some((name, Arc::new(endpoint?)))).collect(),
@@ -356,12 +363,16 @@ impl<'a> Defaults<'a> {
     }
 }
 
-fn read_daemon(table: Option<Table<'_>>) -> Option<Daemon> {
+fn read_daemon(table: Option<Table<'_>>, endpoints: &BTreeMap<Name, Option<Endpoint>>) -> Option<Daemon> {
     let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let state_default = variable("STATE_DIRECTORY").unwrap_or_else(|| PathBuf::from("state"));
     let mut daemon = Daemon {
         socket: PathBuf::new(),
         state_dir: state_default,
+        listen: Some(LISTEN),
+        hosts: Vec::new(),
+        token: None,
+        heartbeat: None,
         shutdown_grace: SHUTDOWN_GRACE,
         polls_in_flight: usize::try_from(IN_FLIGHT).ok()?,
         deliveries_in_flight: usize::try_from(IN_FLIGHT).ok()?,
@@ -369,7 +380,18 @@ fn read_daemon(table: Option<Table<'_>>) -> Option<Daemon> {
     };
     let mut socket = None;
     if let Some(mut table) = table {
-        table.not_yet(&["listen", "hosts", "token", "heartbeat"]);
+        if let Some(item) = table.take("listen") {
+            let address = |text: &str| match text {
+                "off" => Ok(None),
+                text => text.parse().map(Some).map_err(|_| format!("{text:?} is no address and port")),
+            };
+            daemon.listen = item.parse_text(address, "\"127.0.0.1:8642\" or \"off\"").flatten();
+        }
+        if let Some(hosts) = table.take("hosts").and_then(|i| i.items()) {
+            daemon.hosts = hosts.iter().filter_map(|i| i.string()).map(str::to_ascii_lowercase).collect();
+        }
+        daemon.token = table.take("token").and_then(|i| read_token(&i));
+        daemon.heartbeat = table.take("heartbeat").and_then(|i| read_heartbeat(&i, endpoints));
         if let Some(dir) = table.take("state-dir").and_then(|i| i.string()) {
             daemon.state_dir = dir.into();
         }
@@ -389,6 +411,52 @@ fn read_daemon(table: Option<Table<'_>>) -> Option<Daemon> {
         .or_else(|| variable("RUNTIME_DIRECTORY").map(|dir| dir.join("admin.sock")))
         .unwrap_or_else(|| daemon.state_dir.join("admin.sock"));
     Some(daemon)
+}
+
+/// A bearer token of one's own, long enough not to be guessed.
+fn read_token(item: &Item<'_>) -> Option<Secret> {
+    const CHARS_MIN: usize = 16;
+    let token = item.secret()?;
+    if item.resolved(&token) && token.expose().len() < CHARS_MIN {
+        item.error(format!("`{}` has under {CHARS_MIN} characters", item.path))
+            .help("`openssl rand -hex 32` makes one".into())
+            .report();
+        return None;
+    }
+    Some(token)
+}
+
+fn read_heartbeat(item: &Item<'_>, endpoints: &BTreeMap<Name, Option<Endpoint>>) -> Option<Heartbeat> {
+    let mut table = item.table()?;
+    let to = table.require("to", "heartbeat = { to = [\"ops\"], every = \"1h\" }");
+    let every =
+        table.require("every", "heartbeat = { to = [\"ops\"], every = \"1h\" }").and_then(|i| i.some_duration());
+    table.finish();
+    let to = to?;
+    let names = if to.is_list() { to.items()? } else { vec![to] };
+    let known = |item: &Item<'_>| {
+        let name = item.string()?;
+        if !endpoints.contains_key(name) {
+            let report = item.error(format!("`{}` names the endpoint {name:?}, which is not defined", item.path));
+            match nearest(name, endpoints.keys().map(|name| &**name)) {
+                Some(near) => report.help(format!("did you mean {near:?}?")).report(),
+                None => report.report(),
+            }
+        }
+        Some(Name::from(name))
+    };
+    let to: Option<Vec<Name>> = names.iter().map(known).collect();
+    Some(Heartbeat { to: to?, every: every? })
+}
+
+fn read_log(table: Option<Table<'_>>) -> Log {
+    let Some(mut table) = table else { return Log::default() };
+    let levels = ["error", "warn", "info", "debug", "trace"].map(|level| (level, level));
+    let level = table.take("level").and_then(|i| i.word(&levels));
+    let formats = [("text", telemetry::Format::Text), ("json", telemetry::Format::Json)];
+    let format = table.take("format").and_then(|i| i.word(&formats));
+    table.finish();
+    Log { level, format }
 }
 
 fn read_store(table: Option<Table<'_>>) -> Option<Store> {

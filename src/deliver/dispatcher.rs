@@ -18,12 +18,13 @@ use super::{
     Shared, Status,
     attempt::{Attempted, Sender},
     pace::Pace,
-    queue::{BY_HAND, Job, Queue, Rules},
+    queue::{Answered, BY_HAND, Job, Queue, Rules},
 };
 use crate::{
     config::{Endpoint, Format, QueueFull},
     event,
     model::{Name, Timestamp},
+    pulse,
     store::{self, Commit, EndpointState, Op, Position, Settlement, Waiting, Written},
 };
 
@@ -188,6 +189,7 @@ impl Dispatcher {
                 }
             };
             let (now, sent) = (self.shared.clock.now(), attempted.records.len());
+            self.tell(&job, &attempted, now);
             let outcomes = self.queue.settle(&job, sent, &attempted.result, now, attempted.random);
             for ((attempt, outcome), waiting) in attempted.records.into_iter().zip(outcomes).zip(&job.events) {
                 self.log(&attempt, outcome);
@@ -202,6 +204,31 @@ impl Dispatcher {
             self.pace.slow_down(*rate);
         }
         self.save_state(&before).await
+    }
+
+    /// Tells what came of an attempt to those who watch.
+    fn tell(&self, job: &Job, attempted: &Attempted, now: Timestamp) {
+        let class = match attempted.result {
+            Answered::Taken => "taken",
+            Answered::Down { .. } => "down",
+            Answered::Refused { .. } => "refused",
+            Answered::Gone { .. } => "gone",
+            Answered::Lost => "lost",
+            Answered::Idle => "idle",
+        };
+        for (record, waiting) in attempted.records.iter().zip(&job.events) {
+            // A replay, and an event whose due time was moved by a refusal, no longer know when it was seen.
+            let fresh = attempted.result == Answered::Taken && !waiting.replay && waiting.refusals == 0;
+            self.shared.pulse.attempted(pulse::Delivery {
+                endpoint: self.endpoint.name.clone(),
+                event: record.event.clone(),
+                class,
+                status: record.status,
+                took_ms: record.duration_ms.into(),
+                since_observed: fresh.then(|| waiting.due.until(now)),
+                error: record.error.clone(),
+            });
+        }
     }
 
     fn log(&self, record: &store::Attempt, outcome: store::Outcome) {

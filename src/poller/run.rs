@@ -238,7 +238,10 @@ impl Runner {
         }
         let Some(job) = slot.jobs.pop_front() else { return };
         slot.last = status(slot);
-        let Some(polled) = slot.polled.take() else { return };
+        let Some(mut polled) = slot.polled.take() else { return };
+        if matches!(job, Job::Due) {
+            polled.lag = Some(slot.due.until(self.poller.clock.now()));
+        }
         let poller = self.poller.clone();
         let origin = polled.bridge.source.origin().map(str::to_owned);
         if let Some(origin) = &origin {

@@ -10,6 +10,7 @@ use bellpull::{
     http::{Client, budget::Budget},
     model::Name,
     poller::{self, Outcome, Polled, Poller, Polling, Runner},
+    pulse::Pulse,
     source::auth::vault::Vault,
     store::{self, EventFilter, SharedEngine, Store, memory::MemoryEngine, sled::SledEngine},
 };
@@ -146,6 +147,7 @@ impl Rig {
             store.clone(),
             client.clone(),
             Vault::default(),
+            Pulse::new(),
             clock.clone(),
             config.daemon.deliveries_in_flight,
         );
@@ -166,6 +168,7 @@ impl Rig {
             clock,
             budget: Budget::new(config.daemon.memory),
             vault: Vault::default(),
+            pulse: Pulse::new(),
             endpoints: Arc::new(config.endpoints.clone()),
             deliveries: handle.clone(),
         };

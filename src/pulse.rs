@@ -1,0 +1,435 @@
+//! What goes on, told once by those who do it: counters for `/metrics`, the last 24 hours for the dashboard's pictures, and
+//! a live feed for `watch` and the dashboard.
+//!
+//! It decides nothing, nothing waits for it, and losing it loses no event. No label is a bridge's name: they may be a
+//! hundred thousand.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+use serde::Serialize;
+use tokio::sync::broadcast;
+
+use crate::model::{Name, Timestamp};
+
+/// Notices that a slow reader may be behind, before it misses some.
+const FEED_MAX: usize = 1024;
+/// The strips' buckets: an hour of one bridge, a quarter of an hour of all.
+const HOUR_MS: i64 = 3_600_000;
+const QUARTER_MS: i64 = HOUR_MS / 4;
+pub const HOURS: usize = 24;
+pub const QUARTERS: usize = 96;
+
+/// How a poll ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PollEnd {
+    Unchanged,
+    Same,
+    Baseline,
+    Changed,
+    Held,
+    Failed,
+}
+
+/// One poll.
+#[derive(Debug, Clone, Serialize)]
+pub struct Poll {
+    pub bridge: Name,
+    pub outcome: PollEnd,
+    pub created: u64,
+    pub updated: u64,
+    pub deleted: u64,
+    /// Of the answer after decompression.
+    pub bytes: u64,
+    pub took_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// One attempt.
+#[derive(Debug, Clone, Serialize)]
+pub struct Delivery {
+    pub endpoint: Name,
+    pub event: String,
+    /// `taken`, `down`, `refused`, `gone`, `lost`, `idle`.
+    pub class: &'static str,
+    pub status: Option<u16>,
+    pub took_ms: u64,
+    /// From the commit of the event to the receiver's 2xx, for those that were not replayed.
+    #[serde(skip)]
+    pub since_observed: Option<Duration>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What the feed carries.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Notice {
+    Poll(Poll),
+    Delivery(Delivery),
+}
+
+/// Polls and what came of them, within some time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Bucket {
+    pub polls: u32,
+    pub failed: u32,
+    pub changes: u32,
+}
+
+/// A ring of buckets; those of another day are void.
+#[derive(Debug, Clone)]
+struct Ring<const N: usize> {
+    buckets: [Bucket; N],
+    /// The number since the epoch of the bucket that was written last.
+    last: i64,
+}
+
+impl<const N: usize> Default for Ring<N> {
+    fn default() -> Self {
+        Self { buckets: [Bucket::default(); N], last: 0 }
+    }
+}
+
+impl<const N: usize> Ring<N> {
+    /// The bucket of a time, after those that were passed over were emptied.
+    fn at(&mut self, number: i64) -> Option<&mut Bucket> {
+        let length = i64::try_from(N).ok()?;
+        for passed in (self.last + 1).max(number - length + 1)..=number {
+            if let Some(bucket) = self.slot(passed) {
+                *bucket = Bucket::default();
+            }
+        }
+        self.last = self.last.max(number);
+        self.slot(number)
+    }
+
+    fn slot(&mut self, number: i64) -> Option<&mut Bucket> {
+        let index = number.rem_euclid(i64::try_from(N).ok()?);
+        self.buckets.get_mut(usize::try_from(index).ok()?)
+    }
+
+    /// The last of them, the oldest first.
+    fn until(&self, number: i64) -> Vec<Bucket> {
+        let mut copy = self.clone();
+        copy.at(number);
+        let length = i64::try_from(N).unwrap_or_default();
+        (number - length + 1..=number).filter_map(|n| copy.slot(n).copied()).collect()
+    }
+}
+
+#[derive(Debug, Default)]
+struct History {
+    all: Ring<QUARTERS>,
+    bridges: BTreeMap<Name, Box<Ring<HOURS>>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ChangeLabel {
+    change: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClassLabel {
+    class: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StateLabel {
+    pub state: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct EndpointLabel {
+    pub endpoint: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VersionLabel {
+    version: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+/// Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Pulse(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    registry: Registry,
+    polls: Family<OutcomeLabel, Counter>,
+    bytes: Counter,
+    changes: Family<ChangeLabel, Counter>,
+    poll_duration: Histogram,
+    poll_lag: Histogram,
+    attempts: Family<ClassLabel, Counter>,
+    attempt_duration: Histogram,
+    latency: Histogram,
+    reloads: Family<ResultLabel, Counter>,
+    reload_ok: Gauge,
+    open_seconds: Gauge<f64, std::sync::atomic::AtomicU64>,
+    gauges: Gauges,
+    history: Mutex<History>,
+    feed: broadcast::Sender<Arc<Notice>>,
+}
+
+/// What is read anew for each scrape.
+#[derive(Debug, Default)]
+pub struct Gauges {
+    pub bridges: Family<StateLabel, Gauge>,
+    pub records: Gauge,
+    pub endpoints: Family<StateLabel, Gauge>,
+    pub waiting: Family<EndpointLabel, Gauge>,
+    pub oldest_seconds: Family<EndpointLabel, Gauge>,
+    pub dead: Family<EndpointLabel, Gauge>,
+    pub store_bytes: Gauge,
+    pub store_commits: Gauge,
+    pub store_groups: Gauge,
+    pub store_syncs: Gauge,
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Pulse {
+    pub fn new() -> Self {
+        // From a millisecond to about nine minutes.
+        let seconds = || Histogram::new(exponential_buckets(0.001, 3.0, 13));
+        let mut inner = Inner {
+            registry: Registry::with_prefix("bellpull"),
+            polls: Family::default(),
+            bytes: Counter::default(),
+            changes: Family::default(),
+            poll_duration: seconds(),
+            poll_lag: seconds(),
+            attempts: Family::default(),
+            attempt_duration: seconds(),
+            latency: seconds(),
+            reloads: Family::default(),
+            reload_ok: Gauge::default(),
+            open_seconds: Gauge::default(),
+            gauges: Gauges::default(),
+            history: Mutex::default(),
+            feed: broadcast::channel(FEED_MAX).0,
+        };
+        inner.reload_ok.set(1);
+        inner.register();
+        Self(Arc::new(inner))
+    }
+
+    /// A poll has ended. `lag` is from its due time to its start.
+    pub fn polled(&self, poll: Poll, lag: Option<Duration>, now: Timestamp) {
+        let inner = &self.0;
+        let outcome = match poll.outcome {
+            PollEnd::Unchanged => "unchanged",
+            PollEnd::Same => "same",
+            PollEnd::Baseline => "baseline",
+            PollEnd::Changed => "changed",
+            PollEnd::Held => "held",
+            PollEnd::Failed => "failed",
+        };
+        inner.polls.get_or_create(&OutcomeLabel { outcome }).inc();
+        inner.bytes.inc_by(poll.bytes);
+        for (change, count) in [("created", poll.created), ("updated", poll.updated), ("deleted", poll.deleted)] {
+            inner.changes.get_or_create(&ChangeLabel { change }).inc_by(count);
+        }
+        inner.poll_duration.observe(Duration::from_millis(poll.took_ms).as_secs_f64());
+        if let Some(lag) = lag {
+            inner.poll_lag.observe(lag.as_secs_f64());
+        }
+        let changes = u32::try_from(poll.created + poll.updated + poll.deleted).unwrap_or(u32::MAX);
+        let count = |bucket: &mut Bucket| {
+            bucket.polls = bucket.polls.saturating_add(1);
+            bucket.failed = bucket.failed.saturating_add(u32::from(poll.outcome == PollEnd::Failed));
+            bucket.changes = bucket.changes.saturating_add(changes);
+        };
+        {
+            let mut history = inner.history.lock().expect("no thread panics with it");
+            history.all.at(now.0.div_euclid(QUARTER_MS)).map(count);
+            let ring = history.bridges.entry(poll.bridge.clone()).or_default();
+            ring.at(now.0.div_euclid(HOUR_MS)).map(count);
+        }
+        self.tell(Notice::Poll(poll));
+    }
+
+    /// An attempt has ended.
+    pub fn attempted(&self, delivery: Delivery) {
+        let inner = &self.0;
+        inner.attempts.get_or_create(&ClassLabel { class: delivery.class }).inc();
+        inner.attempt_duration.observe(Duration::from_millis(delivery.took_ms).as_secs_f64());
+        if let Some(since) = delivery.since_observed {
+            inner.latency.observe(since.as_secs_f64());
+        }
+        self.tell(Notice::Delivery(delivery));
+    }
+
+    /// A reload has ended.
+    pub fn reloaded(&self, ok: bool) {
+        self.0.reloads.get_or_create(&ResultLabel { result: if ok { "ok" } else { "refused" } }).inc();
+        self.0.reload_ok.set(i64::from(ok));
+    }
+
+    /// The store was opened.
+    pub fn opened(&self, took: Duration) {
+        self.0.open_seconds.set(took.as_secs_f64());
+    }
+
+    fn tell(&self, notice: Notice) {
+        // Nobody may be listening.
+        let _ = self.0.feed.send(Arc::new(notice));
+    }
+
+    pub fn feed(&self) -> broadcast::Receiver<Arc<Notice>> {
+        self.0.feed.subscribe()
+    }
+
+    /// The last 24 hours: by the hour of one bridge, by the quarter of an hour of all.
+    pub fn history(&self, bridge: Option<&str>, now: Timestamp) -> Vec<Bucket> {
+        let history = self.0.history.lock().expect("no thread panics with it");
+        match bridge {
+            None => history.all.until(now.0.div_euclid(QUARTER_MS)),
+            Some(name) => history
+                .bridges
+                .get(name)
+                .map_or_else(|| vec![Bucket::default(); HOURS], |ring| ring.until(now.0.div_euclid(HOUR_MS))),
+        }
+    }
+
+    /// Forgets bridges that are no more.
+    pub fn retain(&self, keep: impl Fn(&str) -> bool) {
+        self.0.history.lock().expect("no thread panics with it").bridges.retain(|name, _| keep(name));
+    }
+
+    /// All of it as OpenMetrics text, after `gauges` were set.
+    pub fn scrape(&self, set: impl FnOnce(&Gauges)) -> String {
+        set(&self.0.gauges);
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.0.registry);
+        text
+    }
+}
+
+impl Inner {
+    fn register(&mut self) {
+        let info: Family<VersionLabel, Gauge> = Family::default();
+        info.get_or_create(&VersionLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
+        let r = &mut self.registry;
+        r.register("build_info", "Which version runs; always 1", info);
+        r.register("polls", "Polls by outcome", self.polls.clone());
+        r.register_with_unit("answer", "Bytes of answers after decompression", Unit::Bytes, self.bytes.clone());
+        r.register("changes", "Changes that were committed", self.changes.clone());
+        r.register_with_unit(
+            "poll_duration",
+            "From the start of a poll to its commit",
+            Unit::Seconds,
+            self.poll_duration.clone(),
+        );
+        r.register_with_unit(
+            "poll_lag",
+            "From the due time of a poll to its start",
+            Unit::Seconds,
+            self.poll_lag.clone(),
+        );
+        r.register("attempts", "Attempts at deliveries by what came of them", self.attempts.clone());
+        r.register_with_unit("attempt_duration", "Of one attempt", Unit::Seconds, self.attempt_duration.clone());
+        r.register_with_unit(
+            "delivery_latency",
+            "From the answer that shows a change to the receiver's 2xx",
+            Unit::Seconds,
+            self.latency.clone(),
+        );
+        r.register("reloads", "Reloads of the configuration by result", self.reloads.clone());
+        r.register("config_ok", "Whether the last reload was taken", self.reload_ok.clone());
+        r.register_with_unit("store_open", "How long the store took to open", Unit::Seconds, self.open_seconds.clone());
+        let g = &self.gauges;
+        r.register("bridges", "Bridges by state", g.bridges.clone());
+        r.register("records", "Records that are known", g.records.clone());
+        r.register("endpoints", "Endpoints by state", g.endpoints.clone());
+        r.register("outbox_events", "Events that wait for an endpoint", g.waiting.clone());
+        r.register_with_unit(
+            "outbox_oldest",
+            "Age of the oldest event that waits",
+            Unit::Seconds,
+            g.oldest_seconds.clone(),
+        );
+        r.register("dead_letters", "Events that an endpoint refused for good", g.dead.clone());
+        r.register_with_unit("store_size", "Of the database on the disk", Unit::Bytes, g.store_bytes.clone());
+        r.register("store_commits", "Commits since the store was opened", g.store_commits.clone());
+        r.register("store_groups", "Groups of writes since the store was opened", g.store_groups.clone());
+        r.register("store_syncs", "Syncs of the disk since the store was opened", g.store_syncs.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn poll(bridge: &str, outcome: PollEnd, created: u64) -> Poll {
+        Poll { bridge: bridge.into(), outcome, created, updated: 0, deleted: 0, bytes: 10, took_ms: 5, error: None }
+    }
+
+    #[test]
+    fn a_day_is_kept_by_the_hour_and_older_hours_are_void() {
+        let pulse = Pulse::new();
+        let at = |hours: i64| Timestamp(hours * HOUR_MS + 1);
+        pulse.polled(poll("a", PollEnd::Changed, 3), None, at(100));
+        pulse.polled(poll("a", PollEnd::Failed, 0), None, at(101));
+        let day = pulse.history(Some("a"), at(101));
+        assert_eq!(day.len(), HOURS);
+        assert_eq!(day.last(), Some(&Bucket { polls: 1, failed: 1, changes: 0 }));
+        assert_eq!(day.get(HOURS - 2), Some(&Bucket { polls: 1, failed: 0, changes: 3 }));
+        let later = pulse.history(Some("a"), at(124));
+        assert_eq!(later.iter().map(|b| b.polls).sum::<u32>(), 1, "the first hour is over a day old");
+        assert_eq!(pulse.history(None, at(101)).iter().map(|b| b.polls).sum::<u32>(), 2);
+        pulse.retain(|name| name != "a");
+        assert_eq!(pulse.history(Some("a"), at(101)), vec![Bucket::default(); HOURS]);
+    }
+
+    #[test]
+    fn what_is_told_is_counted_and_fed() {
+        let pulse = Pulse::new();
+        let mut feed = pulse.feed();
+        pulse.polled(poll("a", PollEnd::Changed, 3), Some(Duration::from_millis(20)), Timestamp(0));
+        let text = pulse.scrape(|gauges| {
+            gauges.store_bytes.set(7);
+        });
+        for line in [
+            "bellpull_polls_total{outcome=\"changed\"} 1",
+            "bellpull_changes_total{change=\"created\"} 3",
+            "bellpull_store_size_bytes 7",
+            "# EOF",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+        let notice = serde_json::to_value(&*feed.try_recv().expect("one")).expect("JSON");
+        assert_eq!(notice["poll"]["bridge"], "a");
+    }
+}
