@@ -22,6 +22,7 @@ use crate::{
     model::{Hash, Timestamp},
     receiver::Receiver,
     recipe,
+    schema::Schema,
     settings::units,
     sign::Ed25519Key,
     store::{self, DeliveryState},
@@ -143,6 +144,8 @@ enum Command {
     },
     /// Ready-made bridges for known systems: the list, or one as TOML
     Recipe { name: Option<String> },
+    /// JSON Schema of what a receiver gets
+    Schema { of: Schema },
     /// Make a signing secret
     Secret {
         /// A key pair: the first line signs, the second verifies
@@ -249,6 +252,7 @@ impl Cli {
             }
             Command::Listen { port, secret, status } => listen(port, secret, status).await,
             Command::Recipe { name } => recipe(name.as_deref(), self.json),
+            Command::Schema { of } => print(of.text()),
             Command::Secret { ed25519 } => secret(ed25519),
             Command::Sign(args) => sign::sign(&args),
             Command::Verify(args) => sign::verify(&args),

@@ -34,6 +34,7 @@ pub mod daemon;
 pub mod receiver;
 pub mod demo;
 pub mod recipe;
+pub mod schema;
 pub mod cli;
 
 /// README's Rust samples compile.

@@ -39,6 +39,7 @@ mod grpc;
 mod soap;
 mod auth;
 mod recipe;
+mod schema;
 mod vendors;
 mod bad_input;
 mod decode;
