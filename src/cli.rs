@@ -1,12 +1,12 @@
 //! The command line: arguments, exit codes, and what is printed.
 
 mod client;
+mod listen;
 mod show;
 mod sign;
 
 use std::{
     io::{IsTerminal, Write},
-    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -20,7 +20,6 @@ use crate::{
     config::{Config, Secrets},
     daemon, demo,
     model::{Hash, Timestamp},
-    receiver::Receiver,
     recipe,
     schema::Schema,
     settings::units,
@@ -133,15 +132,7 @@ enum Command {
         order: EndpointOrder,
     },
     /// A receiver for trying things: verifies, prints, answers as told
-    Listen {
-        #[arg(long, default_value_t = 9000)]
-        port: u16,
-        #[arg(long)]
-        secret: Option<String>,
-        /// The status to answer with
-        #[arg(long, default_value_t = 200)]
-        status: u16,
-    },
+    Listen(listen::ListenArgs),
     /// Ready-made bridges for known systems: the list, or one as TOML
     Recipe { name: Option<String> },
     /// JSON Schema of what a receiver gets
@@ -250,7 +241,7 @@ impl Cli {
                 telemetry::init(Some(telemetry::Format::Text));
                 demo::run(once, &mut std::io::stdout()).await.map_err(|e| Failure::new(FAILED, e))
             }
-            Command::Listen { port, secret, status } => listen(port, secret, status).await,
+            Command::Listen(args) => listen::listen(args).await,
             Command::Recipe { name } => recipe(name.as_deref(), self.json),
             Command::Schema { of } => print(of.text()),
             Command::Secret { ed25519 } => secret(ed25519),
@@ -370,30 +361,6 @@ async fn check(path: &Path, resolve: bool, json: bool) -> Done {
         None if json => Err(Failure::new(CONFIG, "")),
         None => Err(Failure::new(CONFIG, format!("{errors} error{}", if errors == 1 { "" } else { "s" }))),
     }
-}
-
-async fn listen(port: u16, secret: Option<String>, status: u16) -> Done {
-    let status =
-        axum::http::StatusCode::from_u16(status).map_err(|_| Failure::new(USAGE, format!("{status} is no status")))?;
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let bound = Receiver::bind(address, secret.as_deref(), status).await;
-    let (receiver, mut received) = bound.map_err(|e| Failure::new(IO, e))?;
-    let address = receiver.address().map_err(|e| Failure::new(IO, e))?;
-    print(&format!("# listening on http://{address}/\n"))?;
-    let shutdown = CancellationToken::new();
-    let serving = tokio::spawn(receiver.run(shutdown.clone()));
-    loop {
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => break,
-            webhook = received.recv() => match webhook {
-                Some(webhook) => print(&format!("{webhook}\n"))?,
-                None => break,
-            },
-        }
-    }
-    received.close();
-    shutdown.cancel();
-    serving.await.map_err(|e| Failure::new(IO, e.to_string()))?.map_err(|e| Failure::new(IO, e))
 }
 
 /// Commands that ask the daemon, or read the store when none runs.

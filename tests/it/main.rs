@@ -40,6 +40,7 @@ mod soap;
 mod auth;
 mod recipe;
 mod schema;
+mod listen;
 mod vendors;
 mod bad_input;
 mod decode;
