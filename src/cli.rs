@@ -20,7 +20,7 @@ use crate::{
     config::{Config, Secrets},
     daemon, demo,
     model::{Hash, Timestamp},
-    recipe,
+    recipe::{self, Recipe},
     schema::Schema,
     settings::units,
     sign::Ed25519Key,
@@ -133,7 +133,7 @@ enum Command {
     },
     /// A receiver for trying things: verifies, prints, answers as told
     Listen(listen::ListenArgs),
-    /// Ready-made bridges for known systems: the list, or one as TOML
+    /// Ready-made bridges and endpoints for known systems: the list, or one as TOML
     Recipe { name: Option<String> },
     /// JSON Schema of what a receiver gets
     Schema { of: Schema },
@@ -276,17 +276,20 @@ fn secret(ed25519: bool) -> Done {
 fn recipe(name: Option<&str>, json: bool) -> Done {
     let Some(name) = name else {
         if json {
-            let all: Vec<_> =
-                recipe::all().iter().map(|r| serde_json::json!({ "name": r.name, "about": r.about() })).collect();
-            return print(&format!("{}\n", serde_json::Value::from(all)));
+            let show = |r: &Recipe| serde_json::json!({ "name": r.name, "kind": r.kind, "about": r.about() });
+            return print(&format!("{}\n", recipe::all().iter().map(show).collect::<Json>()));
         }
         let width = recipe::all().iter().map(|r| r.name.len()).max().unwrap_or_default();
-        let lines = recipe::all().iter().map(|r| format!("{:width$}  {}\n", r.name, r.about()));
-        return print(&lines.collect::<String>());
+        let list = |kind: recipe::Kind| -> String {
+            let recipes = recipe::all().iter().filter(|r| r.kind == kind);
+            recipes.map(|r| format!("{:width$}  {}\n", r.name, r.about())).collect()
+        };
+        let (sources, sinks) = (list(recipe::Kind::Source), list(recipe::Kind::Sink));
+        return print(&format!("# What is polled\n{sources}\n# Where changes are sent\n{sinks}"));
     };
     match recipe::find(name) {
         Some(recipe) if json => {
-            let found = serde_json::json!({ "name": recipe.name, "about": recipe.about(), "text": recipe.text });
+            let found = serde_json::json!({ "name": recipe.name, "kind": recipe.kind, "about": recipe.about(), "text": recipe.text });
             print(&format!("{found}\n"))
         }
         Some(recipe) => print(recipe.text),

@@ -42,6 +42,7 @@ mod recipe;
 mod schema;
 mod listen;
 mod vendors;
+mod sinks;
 mod bad_input;
 mod decode;
 mod deliver;
