@@ -423,7 +423,6 @@ fn read(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|e| Failure::new(IO, format!("failed to read {}: {e}", path.display())))
 }
 
-/// An RFC 3339 time, or a duration before now.
 /// What came of `endpoint test`; a receiver that did not take it is a failure.
 fn tested(attempt: &Json, json: bool) -> Done {
     let shown = if json { format!("{attempt}\n") } else { show::attempt(attempt) };
@@ -431,6 +430,7 @@ fn tested(attempt: &Json, json: bool) -> Done {
     if attempt["error"].is_null() { Ok(()) } else { Err(Failure::new(FAILED, "")) }
 }
 
+/// An RFC 3339 time, or a duration before now.
 fn when(text: &str) -> Result<Timestamp, Failure> {
     if let Ok(ago) = units::duration(text) {
         let ms = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);

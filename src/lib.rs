@@ -36,8 +36,3 @@ pub mod demo;
 pub mod recipe;
 pub mod schema;
 pub mod cli;
-
-/// README's Rust samples compile.
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
