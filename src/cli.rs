@@ -1,12 +1,12 @@
 //! The command line: arguments, exit codes, and what is printed.
 
 mod client;
+mod listen;
 mod show;
 mod sign;
 
 use std::{
     io::{IsTerminal, Write},
-    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -20,8 +20,8 @@ use crate::{
     config::{Config, Secrets},
     daemon, demo,
     model::{Hash, Timestamp},
-    receiver::Receiver,
-    recipe,
+    recipe::{self, Recipe},
+    schema::Schema,
     settings::units,
     sign::Ed25519Key,
     store::{self, DeliveryState},
@@ -132,17 +132,11 @@ enum Command {
         order: EndpointOrder,
     },
     /// A receiver for trying things: verifies, prints, answers as told
-    Listen {
-        #[arg(long, default_value_t = 9000)]
-        port: u16,
-        #[arg(long)]
-        secret: Option<String>,
-        /// The status to answer with
-        #[arg(long, default_value_t = 200)]
-        status: u16,
-    },
-    /// Ready-made bridges for known systems: the list, or one as TOML
+    Listen(listen::ListenArgs),
+    /// Ready-made bridges and endpoints for known systems: the list, or one as TOML
     Recipe { name: Option<String> },
+    /// JSON Schema of what a receiver gets
+    Schema { of: Schema },
     /// Make a signing secret
     Secret {
         /// A key pair: the first line signs, the second verifies
@@ -247,8 +241,9 @@ impl Cli {
                 telemetry::init(Some(telemetry::Format::Text));
                 demo::run(once, &mut std::io::stdout()).await.map_err(|e| Failure::new(FAILED, e))
             }
-            Command::Listen { port, secret, status } => listen(port, secret, status).await,
+            Command::Listen(args) => listen::listen(args).await,
             Command::Recipe { name } => recipe(name.as_deref(), self.json),
+            Command::Schema { of } => print(of.text()),
             Command::Secret { ed25519 } => secret(ed25519),
             Command::Sign(args) => sign::sign(&args),
             Command::Verify(args) => sign::verify(&args),
@@ -281,17 +276,20 @@ fn secret(ed25519: bool) -> Done {
 fn recipe(name: Option<&str>, json: bool) -> Done {
     let Some(name) = name else {
         if json {
-            let all: Vec<_> =
-                recipe::all().iter().map(|r| serde_json::json!({ "name": r.name, "about": r.about() })).collect();
-            return print(&format!("{}\n", serde_json::Value::from(all)));
+            let show = |r: &Recipe| serde_json::json!({ "name": r.name, "kind": r.kind, "about": r.about() });
+            return print(&format!("{}\n", recipe::all().iter().map(show).collect::<Json>()));
         }
         let width = recipe::all().iter().map(|r| r.name.len()).max().unwrap_or_default();
-        let lines = recipe::all().iter().map(|r| format!("{:width$}  {}\n", r.name, r.about()));
-        return print(&lines.collect::<String>());
+        let list = |kind: recipe::Kind| -> String {
+            let recipes = recipe::all().iter().filter(|r| r.kind == kind);
+            recipes.map(|r| format!("{:width$}  {}\n", r.name, r.about())).collect()
+        };
+        let (sources, sinks) = (list(recipe::Kind::Source), list(recipe::Kind::Sink));
+        return print(&format!("# What is polled\n{sources}\n# Where changes are sent\n{sinks}"));
     };
     match recipe::find(name) {
         Some(recipe) if json => {
-            let found = serde_json::json!({ "name": recipe.name, "about": recipe.about(), "text": recipe.text });
+            let found = serde_json::json!({ "name": recipe.name, "kind": recipe.kind, "about": recipe.about(), "text": recipe.text });
             print(&format!("{found}\n"))
         }
         Some(recipe) => print(recipe.text),
@@ -368,30 +366,6 @@ async fn check(path: &Path, resolve: bool, json: bool) -> Done {
     }
 }
 
-async fn listen(port: u16, secret: Option<String>, status: u16) -> Done {
-    let status =
-        axum::http::StatusCode::from_u16(status).map_err(|_| Failure::new(USAGE, format!("{status} is no status")))?;
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let bound = Receiver::bind(address, secret.as_deref(), status).await;
-    let (receiver, mut received) = bound.map_err(|e| Failure::new(IO, e))?;
-    let address = receiver.address().map_err(|e| Failure::new(IO, e))?;
-    print(&format!("# listening on http://{address}/\n"))?;
-    let shutdown = CancellationToken::new();
-    let serving = tokio::spawn(receiver.run(shutdown.clone()));
-    loop {
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => break,
-            webhook = received.recv() => match webhook {
-                Some(webhook) => print(&format!("{webhook}\n"))?,
-                None => break,
-            },
-        }
-    }
-    received.close();
-    shutdown.cancel();
-    serving.await.map_err(|e| Failure::new(IO, e.to_string()))?.map_err(|e| Failure::new(IO, e))
-}
-
 /// Commands that ask the daemon, or read the store when none runs.
 async fn ask(path: &Path, config: Config, command: Command, json: bool) -> Done {
     let client = Client::connect(path, config).await?;
@@ -449,7 +423,6 @@ fn read(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|e| Failure::new(IO, format!("failed to read {}: {e}", path.display())))
 }
 
-/// An RFC 3339 time, or a duration before now.
 /// What came of `endpoint test`; a receiver that did not take it is a failure.
 fn tested(attempt: &Json, json: bool) -> Done {
     let shown = if json { format!("{attempt}\n") } else { show::attempt(attempt) };
@@ -457,6 +430,7 @@ fn tested(attempt: &Json, json: bool) -> Done {
     if attempt["error"].is_null() { Ok(()) } else { Err(Failure::new(FAILED, "")) }
 }
 
+/// An RFC 3339 time, or a duration before now.
 fn when(text: &str) -> Result<Timestamp, Failure> {
     if let Ok(ago) = units::duration(text) {
         let ms = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);

@@ -3,7 +3,10 @@
 //! It follows tokio's clock from the moment it was made: paused time moves it too. Waiting is done with
 //! `tokio::time` on the monotonic clock; what is stored is a [`Timestamp`] of this one.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
 
 use tokio::time::Instant;
 
@@ -18,7 +21,7 @@ enum Source {
     System,
     /// `start` plus what tokio's (paused) clock has moved since `origin`.
     Manual {
-        start: Timestamp,
+        start: AtomicI64,
         origin: Instant,
     },
 }
@@ -31,7 +34,15 @@ impl Clock {
 
     /// Starts at `start` and moves with tokio's clock. For tests on paused time.
     pub fn starting_at(start: Timestamp) -> Self {
-        Self(Arc::new(Source::Manual { start, origin: Instant::now() }))
+        Self(Arc::new(Source::Manual { start: AtomicI64::new(start.0), origin: Instant::now() }))
+    }
+
+    /// Sets a clock that was started so, as an admin or NTP sets the machine's.
+    pub fn set(&self, now: Timestamp) {
+        if let Source::Manual { start, origin } = &*self.0 {
+            let moved = Timestamp(0).plus(origin.elapsed());
+            start.store(now.0.saturating_sub(moved.0), Ordering::Relaxed);
+        }
     }
 
     /// Now.
@@ -42,7 +53,7 @@ impl Clock {
                 let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
                 Timestamp(0).plus(since.unwrap_or_default())
             }
-            Source::Manual { start, origin } => start.plus(origin.elapsed()),
+            Source::Manual { start, origin } => Timestamp(start.load(Ordering::Relaxed)).plus(origin.elapsed()),
         }
     }
 }

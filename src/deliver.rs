@@ -33,7 +33,7 @@ use crate::{
     model::Name,
     pulse::Pulse,
     source::auth::vault::Vault,
-    store::{self, Attempt, Store, Waiting},
+    store::{self, Attempt, EndpointState, Store, Waiting},
 };
 use attempt::Sender;
 pub use attempt::random;
@@ -54,11 +54,17 @@ struct Shared {
     in_flight: Arc<Semaphore>,
     /// All endpoints together could have more in flight than that: then connections are not kept for later.
     crowded: Arc<AtomicBool>,
-    /// As they are now: what was coalesced is made anew by their routes.
-    bridges: watch::Receiver<Arc<BTreeMap<Name, Arc<Bridge>>>>,
-    /// Who is told of an endpoint that is disabled.
-    alerts: Arc<Vec<Name>>,
+    others: watch::Receiver<Arc<Others>>,
     deliveries: Handle,
+}
+
+/// What a dispatcher needs of the rest of the file, as it is now.
+#[derive(Debug, Default)]
+struct Others {
+    /// What was coalesced is made anew by their routes.
+    bridges: BTreeMap<Name, Arc<Bridge>>,
+    /// Who is told of an endpoint that is disabled or full.
+    alerts: Vec<Name>,
 }
 
 /// How an endpoint stands.
@@ -124,10 +130,6 @@ impl Handle {
         }
     }
 
-    fn try_queued(&self, queued: Vec<(Name, Waiting)>) -> bool {
-        self.requests.try_send(Request::Queued(queued)).is_ok()
-    }
-
     /// Enables or disables an endpoint by hand; durable on return.
     pub async fn enable(&self, endpoint: Name, enable: bool) -> Result<(), store::Error> {
         let gone = || store::Error::Io("the deliveries have ended".into());
@@ -174,7 +176,7 @@ pub struct Deliveries {
     requests: mpsc::Receiver<Request>,
     running: BTreeMap<Name, Running>,
     ended: JoinSet<Result<(), store::Error>>,
-    bridges: watch::Sender<Arc<BTreeMap<Name, Arc<Bridge>>>>,
+    others: watch::Sender<Arc<Others>>,
     /// `deliveries-in-flight`.
     places: usize,
 }
@@ -198,7 +200,7 @@ impl Deliveries {
     ) -> (Self, Handle) {
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
         let handle = Handle { requests: sender, full: Full::default() };
-        let (bridges, current) = watch::channel(Arc::default());
+        let (others, current) = watch::channel(Arc::default());
         let shared = Shared {
             store,
             client,
@@ -207,12 +209,11 @@ impl Deliveries {
             clock,
             in_flight: Arc::new(Semaphore::new(in_flight)),
             crowded: Arc::default(),
-            bridges: current,
-            alerts: Arc::default(),
+            others: current,
             deliveries: handle.clone(),
         };
         let (running, ended) = (BTreeMap::new(), JoinSet::new());
-        (Self { shared, requests, running, ended, bridges, places: in_flight }, handle)
+        (Self { shared, requests, running, ended, others, places: in_flight }, handle)
     }
 
     /// Runs until shutdown, or until the store fails.
@@ -246,9 +247,11 @@ impl Deliveries {
                     by_endpoint.entry(endpoint).or_default().push(waiting);
                 }
                 for (endpoint, waiting) in by_endpoint {
-                    if let Some(running) = self.running.get(&endpoint) {
+                    match self.running.get(&endpoint) {
                         // One that has ended has failed: its error ends the run.
-                        let _ = running.messages.send(Message::Queued(waiting)).await;
+                        Some(running) => drop(running.messages.send(Message::Queued(waiting)).await),
+                        // A poll that began before a reload still knew the old name.
+                        None => self.inherit(&endpoint).await?,
                     }
                 }
             }
@@ -297,41 +300,67 @@ impl Deliveries {
     async fn apply(&mut self, endpoints: Endpoints, client: Client) -> Result<(), store::Error> {
         let same_client = self.shared.client.is_same(&client);
         self.shared.client = client;
-        self.shared.alerts = Arc::new(endpoints.alerts);
-        self.bridges.send_replace(Arc::new(endpoints.bridges));
+        self.others.send_replace(Arc::new(Others { bridges: endpoints.bridges, alerts: endpoints.alerts }));
         let endpoints = endpoints.all;
         let wanted: usize = endpoints.values().map(|endpoint| endpoint.in_flight).sum();
         self.shared.crowded.store(wanted > self.places, Ordering::Relaxed);
-        let keep = |name: &Name, running: &Running| {
-            same_client && endpoints.get(name).is_some_and(|endpoint| **endpoint == *running.endpoint)
+        // Who takes over a queue reads it anew.
+        let queues = self.shared.store.read(|engine| engine.queues()).await?;
+        let inherits = |endpoint: &Endpoint| {
+            let was = endpoint.was.as_ref().filter(|was| !endpoints.contains_key(*was));
+            was.is_some_and(|was| queues.contains(was))
         };
-        let stop: Vec<Name> =
-            self.running.iter().filter(|(name, running)| !keep(name, running)).map(|(n, _)| n.clone()).collect();
-        let stopped: Vec<Running> = stop.iter().filter_map(|name| self.running.remove(name)).collect();
+        let keep = |name: &Name, running: &Running| {
+            let same = endpoints.get(name).is_some_and(|endpoint| **endpoint == *running.endpoint);
+            same_client && same && !inherits(&running.endpoint)
+        };
+        let stop = self.running.iter().filter(|(name, running)| !keep(name, running)).map(|(name, _)| name.clone());
+        self.stop(stop.collect()).await;
+        let mut states = roster::settle(&self.shared.store, &endpoints, self.shared.clock.now()).await?;
+        for (name, endpoint) in endpoints {
+            if !self.running.contains_key(&name) {
+                self.start(endpoint, states.remove(&name).unwrap_or_default()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Events were committed under the old name of an endpoint: it takes them over now.
+    async fn inherit(&mut self, was: &Name) -> Result<(), store::Error> {
+        let mut all = self.running.values().map(|running| &running.endpoint);
+        let Some(heir) = all.find(|endpoint| endpoint.was.as_ref() == Some(was)).cloned() else {
+            tracing::debug!(endpoint = %was, "events were committed for an endpoint that left the file");
+            return Ok(());
+        };
+        self.stop(vec![heir.name.clone()]).await;
+        roster::rename(&self.shared.store, was, &heir.name).await?;
+        let name = heir.name.clone();
+        let states = self.shared.store.read(|engine| engine.endpoints()).await?;
+        let state = states.into_iter().find(|(known, _)| *known == name).map(|(_, state)| state);
+        self.start(heir, state.unwrap_or_default()).await
+    }
+
+    /// Their attempts in flight are recorded before this returns.
+    async fn stop(&mut self, names: Vec<Name>) {
+        let stopped: Vec<Running> = names.iter().filter_map(|name| self.running.remove(name)).collect();
         stopped.iter().for_each(|running| running.stop.cancel());
         for running in stopped {
-            // Its attempts in flight are recorded before another dispatcher reads the queue.
             running.done.cancelled().await;
             self.shared.deliveries.full.set(&running.endpoint.name, false);
         }
-        let mut states = roster::settle(&self.shared.store, &endpoints, self.shared.clock.now()).await?;
-        for (name, endpoint) in endpoints {
-            if self.running.contains_key(&name) {
-                continue;
-            }
-            let (dispatcher, messages) =
-                Dispatcher::new(self.shared.clone(), endpoint.clone(), states.remove(&name).unwrap_or_default())
-                    .await?;
-            let stop = CancellationToken::new();
-            let done = CancellationToken::new();
-            let (token, guard) = (stop.clone(), done.clone().drop_guard());
-            self.ended.spawn(async move {
-                let result = dispatcher.run(token).await;
-                drop(guard);
-                result
-            });
-            self.running.insert(name, Running { endpoint, messages, stop, done });
-        }
+    }
+
+    async fn start(&mut self, endpoint: Arc<Endpoint>, state: EndpointState) -> Result<(), store::Error> {
+        let (dispatcher, messages) = Dispatcher::new(self.shared.clone(), endpoint.clone(), state).await?;
+        let stop = CancellationToken::new();
+        let done = CancellationToken::new();
+        let (token, guard) = (stop.clone(), done.clone().drop_guard());
+        self.ended.spawn(async move {
+            let result = dispatcher.run(token).await;
+            drop(guard);
+            result
+        });
+        self.running.insert(endpoint.name.clone(), Running { endpoint, messages, stop, done });
         Ok(())
     }
 }

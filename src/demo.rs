@@ -27,7 +27,7 @@ use crate::{
     config::Secrets,
     daemon,
     model::{EventId, Hash},
-    receiver::Receiver,
+    receiver::{Receiver, Told},
     sign,
 };
 
@@ -54,7 +54,8 @@ pub async fn run(once: bool, out: &mut (dyn Write + Send)) -> Result<(), String>
     let upstream = TcpListener::bind(loopback).await.map_err(|e| format!("failed to listen: {e}"))?;
     let api = upstream.local_addr().map_err(|e| e.to_string())?;
     let secret = sign::make_secret();
-    let (receiver, mut received) = Receiver::bind(loopback, Some(&secret), StatusCode::OK).await?;
+    let told = Told { secret: Some(&secret), statuses: Vec::new(), recorder: None };
+    let (receiver, mut received) = Receiver::bind(loopback, told).await?;
     let hook = receiver.address()?;
     let file = dir.0.join("bridges.toml");
     let toml = configuration(api, hook, &secret, &dir.0);

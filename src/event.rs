@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 use crate::{
-    config::{Bridge, Endpoint, Format, Route, type_name},
+    config::{Bridge, Endpoint, Filters, Format, Route, type_name},
     expr::Expr,
     model::{ChangeKind, Content, Delivery, Event, EventId, Name, Timestamp},
     shape,
@@ -108,8 +108,7 @@ impl Maker {
     /// Per endpoint the first route whose filters hold.
     fn deliveries(&self, kind: ChangeKind, body: &[u8]) -> Vec<Delivery> {
         let told = Told::new(body);
-        let event = || told.event().clone();
-        let whole = self.bridge.filters.hold(kind, &event);
+        let whole = told.pass(&self.bridge.filters, kind);
         if whole == Ok(false) {
             return Vec::new();
         }
@@ -121,8 +120,8 @@ impl Maker {
             };
             let holds = whole
                 .clone()
-                .and_then(|_| route.filters.hold(kind, &event))
-                .and_then(|holds| Ok(holds && endpoint.filters.hold(kind, &event)?));
+                .and_then(|_| told.pass(&route.filters, kind))
+                .and_then(|holds| Ok(holds && told.pass(&endpoint.filters, kind)?));
             let content = match holds {
                 Ok(false) => continue,
                 Ok(true) => content(Some(route), endpoint, &told),
@@ -135,21 +134,22 @@ impl Maker {
 }
 
 /// What an endpoint would be sent of an event's standard body today: for `replay --remake`, and for what was coalesced.
-pub fn remake(bridge: &Bridge, endpoint: &Endpoint, body: &[u8]) -> Content {
+/// `None` where no route leads there.
+pub fn remake(bridge: &Bridge, endpoint: &Endpoint, body: &[u8]) -> Option<Content> {
     let told = Told::new(body);
-    let kind = told.event().get("type").and_then(Json::as_str).and_then(|kind| kind.rsplit('.').next());
+    let event = told.event().ok();
+    let kind = event.and_then(|event| event.get("type")?.as_str()?.rsplit('.').next());
     let kinds = [ChangeKind::Created, ChangeKind::Updated, ChangeKind::Deleted];
     let kind = kinds.into_iter().find(|known| Some(known.as_str()) == kind);
-    let event = || told.event().clone();
     let mut routes = bridge.routes.iter().filter(|route| route.endpoint == endpoint.name);
-    let route = routes.find(|route| kind.is_none_or(|kind| route.filters.hold(kind, &event).unwrap_or(false)));
-    content(route, endpoint, &told)
+    let route = routes.find(|route| kind.is_none_or(|kind| told.pass(&route.filters, kind).unwrap_or(false)))?;
+    Some(content(Some(route), endpoint, &told))
 }
 
 /// An event's standard body, and the JSON that it is: made only when an expression asks for it.
 struct Told<'a> {
     body: &'a [u8],
-    event: OnceCell<Json>,
+    event: OnceCell<Result<Json, String>>,
 }
 
 impl<'a> Told<'a> {
@@ -157,8 +157,18 @@ impl<'a> Told<'a> {
         Self { body, event: OnceCell::new() }
     }
 
-    fn event(&self) -> &Json {
-        self.event.get_or_init(|| serde_json::from_slice(self.body).expect("a body is JSON"))
+    /// An error for a record that is nested too deep to be read with an event around it.
+    fn event(&self) -> Result<&Json, String> {
+        let read = || serde_json::from_slice(self.body).map_err(|e| format!("the event cannot be read: {e}"));
+        self.event.get_or_init(read).as_ref().map_err(Clone::clone)
+    }
+
+    fn pass(&self, filters: &Filters, kind: ChangeKind) -> Result<bool, String> {
+        if filters.when.is_none() {
+            return filters.hold(kind, &|| Json::Null).map_err(|e| e.to_string());
+        }
+        let event = self.event()?;
+        filters.hold(kind, &|| event.clone()).map_err(|e| e.to_string())
     }
 }
 
@@ -176,8 +186,8 @@ fn content(route: Option<&Route>, endpoint: &Endpoint, told: &Told<'_>) -> Conte
         Ok(None) => Err("`payload` gives nothing".into()),
         Err(error) => Err(format!("`payload`: {error}")),
     };
-    let of_thin = || run(&serde_json::from_slice(&shape::thin(told.body)).expect("a body is JSON"));
-    let made = if thin { of_thin() } else { run(told.event()) };
+    let of_thin = || Told::new(&shape::thin(told.body)).event().and_then(run);
+    let made = if thin { of_thin() } else { told.event().and_then(run) };
     let made = match made {
         Ok(body) if too_large(&body) && !thin => of_thin(),
         made => made,

@@ -35,9 +35,5 @@ pub mod daemon;
 pub mod receiver;
 pub mod demo;
 pub mod recipe;
+pub mod schema;
 pub mod cli;
-
-/// README's Rust samples compile.
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;

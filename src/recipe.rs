@@ -1,4 +1,5 @@
-//! Ready-made bridges for known systems. A recipe is a whole `bridges.toml`, in `src/recipes/`, that its user edits.
+//! Ready-made bridges and endpoints for known systems. A recipe is a whole `bridges.toml`, in `src/recipes/`, that its user
+//! edits: a source polls its system and sends to an endpoint of the user's, a sink sends what an example polls to its system.
 //!
 //! This is the list and the search by name. It reads no file and decides nothing about a configuration.
 
@@ -8,39 +9,65 @@ use crate::settings::nearest;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recipe {
     pub name: &'static str,
+    pub kind: Kind,
     /// TOML, as it is printed.
     pub text: &'static str,
 }
 
+/// At which end of bellpull its system is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// It is polled.
+    Source,
+    /// It is sent to.
+    Sink,
+}
+
 macro_rules! recipes {
-    ($($name:literal),* $(,)?) => {
-        &[$(Recipe { name: $name, text: include_str!(concat!("recipes/", $name, ".toml")) }),*]
+    ($($name:literal $kind:ident),* $(,)?) => {
+        &[$(Recipe { name: $name, kind: Kind::$kind, text: include_str!(concat!("recipes/", $name, ".toml")) }),*]
     };
 }
 
 /// By name.
 const ALL: &[Recipe] = recipes![
-    "amadeus",
-    "datadog",
-    "discord",
-    "github",
-    "google-maps",
-    "instagram",
-    "openai",
-    "paypal",
-    "sabre",
-    "shopify",
-    "shopify-graphql",
-    "slack",
-    "soap-bank",
-    "stability",
-    "stripe",
-    "supertokens",
-    "travelport",
-    "trello",
-    "twilio",
-    "weather",
-    "x",
+    "amadeus" Source,
+    "datadog" Source,
+    "discord" Source,
+    "discord-webhook" Sink,
+    "github" Source,
+    "github-dispatch" Sink,
+    "github-issue" Sink,
+    "google-maps" Source,
+    "home-assistant" Sink,
+    "instagram" Source,
+    "n8n" Sink,
+    "node-red" Sink,
+    "ntfy" Sink,
+    "openai" Source,
+    "pagerduty" Sink,
+    "paypal" Source,
+    "sabre" Source,
+    "shopify" Source,
+    "shopify-graphql" Source,
+    "slack" Source,
+    "slack-message" Sink,
+    "slack-webhook" Sink,
+    "soap-bank" Source,
+    "stability" Source,
+    "stripe" Source,
+    "supertokens" Source,
+    "teams" Sink,
+    "telegram" Sink,
+    "travelport" Source,
+    "trello" Source,
+    "trello-card" Sink,
+    "twilio" Source,
+    "twilio-sms" Sink,
+    "weather" Source,
+    "x" Source,
+    "zapier" Sink,
 ];
 
 impl Recipe {
@@ -72,6 +99,7 @@ mod tests {
     #[test]
     fn names_stand_in_order_and_are_found() {
         assert!(ALL.is_sorted_by(|a, b| a.name < b.name));
+        assert!(ALL.iter().any(|recipe| recipe.kind == Kind::Sink));
         for recipe in ALL {
             assert_eq!(find(recipe.name), Some(recipe));
         }

@@ -44,8 +44,8 @@ struct Data<'a> {
     before: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     after: Option<&'a RawValue>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    patch: Option<Json>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    patch: Option<&'a RawValue>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     thin: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,10 +69,16 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
 /// A standard body without its values, with the paths that changed; one of an operational event as it is.
 pub fn thin(body: &[u8]) -> Vec<u8> {
     let Ok(mut event) = serde_json::from_slice::<Stored<'_>>(body) else { return body.to_vec() };
+    #[derive(Deserialize)]
+    struct Operation<'a> {
+        #[serde(borrow)]
+        path: Cow<'a, str>,
+    }
     let data = &mut event.data;
-    let patch = data.patch.take();
-    let paths = patch.iter().filter_map(Json::as_array).flatten().filter_map(|op| op.get("path")?.as_str());
-    let mut changed: Vec<String> = paths.map(str::to_owned).collect();
+    // What a record is resent as has no patch: it is told as a whole.
+    let patch = data.patch.take().and_then(|patch| serde_json::from_str::<Vec<Operation<'_>>>(patch.get()).ok());
+    let mut changed =
+        patch.map_or_else(|| vec![String::new()], |ops| ops.into_iter().map(|op| op.path.into()).collect());
     if changed.len() > CHANGED_MAX {
         changed = vec![String::new()];
     }
@@ -81,21 +87,26 @@ pub fn thin(body: &[u8]) -> Vec<u8> {
 }
 
 /// One update instead of several of the same record: from the first one's `before` to the last one's `after`. `None` when
-/// nothing has changed between them, or when one is no event of a bridge.
-pub fn coalesce(first: &[u8], last: &[u8]) -> Option<Vec<u8>> {
-    let first: Stored<'_> = serde_json::from_slice(first).ok()?;
-    let mut event: Stored<'_> = serde_json::from_slice(last).ok()?;
-    let (before, after) = (first.data.before?, event.data.after?);
-    let value = |raw: &RawValue| serde_json::from_str::<Json>(raw.get()).ok();
-    let patch = json_patch::diff(&value(before)?, &value(after)?);
-    if patch.0.is_empty() {
-        return None;
+/// nothing that `counts` has changed between them; an error when they are no updates.
+pub fn coalesce(
+    first: &[u8],
+    last: &[u8],
+    counts: impl Fn(&Json, &Json) -> bool,
+) -> Result<Option<Vec<u8>>, serde_json::Error> {
+    let first: Stored<'_> = serde_json::from_slice(first)?;
+    let mut event: Stored<'_> = serde_json::from_slice(last)?;
+    let (Some(before), Some(after)) = (first.data.before, event.data.after) else { return Ok(None) };
+    let (from, to): (Json, Json) = (serde_json::from_str(before.get())?, serde_json::from_str(after.get())?);
+    let patch = json_patch::diff(&from, &to);
+    if patch.0.is_empty() || !counts(&from, &to) {
+        return Ok(None);
     }
+    let patch = serde_json::value::to_raw_value(&patch)?;
     let range = Range { first: first.data.sequence, last: event.data.sequence };
     event.data.before = Some(before);
-    event.data.patch = serde_json::to_value(patch).ok();
+    event.data.patch = Some(&patch);
     event.data.coalesced = Some(range);
-    serde_json::to_vec(&event).ok()
+    serde_json::to_vec(&event).map(Some)
 }
 
 /// One event as it is to be sent.
@@ -141,7 +152,16 @@ impl Piece {
 
     fn source(&self) -> String {
         let bridge = &self.event.bridge;
-        if bridge.is_empty() { "/bellpull".into() } else { format!("/bridges/{bridge}") }
+        if bridge.is_empty() {
+            return "/bellpull".into();
+        }
+        // A member's name may hold what a URI cannot.
+        let encode = |byte: u8| match byte {
+            b'/' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+            _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        };
+        format!("/bridges/{}", bridge.bytes().map(encode).collect::<String>())
     }
 }
 
@@ -348,10 +368,14 @@ mod tests {
             .replace("\"sequence\":7", "\"sequence\":9")
             .replace(r#""before":{"n":1.10,"o":1}"#, r#""before":{"n":12345678901234567890,"o":1}"#)
             .replace(r#""after":{"n":12345678901234567890,"o":1}"#, r#""after":{"n":null,"o":2}"#);
-        let one = coalesce(UPDATED.as_bytes(), later.as_bytes()).expect("a change");
+        let one = coalesce(UPDATED.as_bytes(), later.as_bytes(), |_, _| true).expect("updates").expect("a change");
         expect![[r#"{"type":"a.updated","timestamp":"1970-01-01T00:00:00.000Z","data":{"bridge":"a","key":"k 1","stream":"s","sequence":9,"before":{"n":1.10,"o":1},"after":{"n":null,"o":2},"patch":[{"op":"replace","path":"/n","value":null},{"op":"replace","path":"/o","value":2}],"coalesced":{"first":7,"last":9}}}"#]].assert_eq(&String::from_utf8(one).expect("UTF-8"));
         let back = UPDATED.replace(r#""after":{"n":12345678901234567890,"o":1}"#, r#""after":{"n":1.10,"o":1}"#);
-        assert_eq!(coalesce(UPDATED.as_bytes(), back.as_bytes()), None);
+        assert!(matches!(coalesce(UPDATED.as_bytes(), back.as_bytes(), |_, _| true), Ok(None)));
+        assert!(
+            matches!(coalesce(UPDATED.as_bytes(), later.as_bytes(), |_, _| false), Ok(None)),
+            "only what is ignored"
+        );
     }
 
     #[test]

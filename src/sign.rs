@@ -111,12 +111,6 @@ impl<K> Dated<K> {
 }
 
 impl Signer {
-    /// Signs with these secrets of Standard Webhooks, the first first.
-    pub fn new(keys: Vec<Key>) -> Self {
-        let keys = keys.into_iter().map(|key| Dated { key, until: None }).collect();
-        Self { schemes: vec![Scheme::Standard(Keys(keys))] }
-    }
-
     /// Reads `sign.KIND`, any number of them.
     pub fn read(item: &Item<'_>) -> Option<Self> {
         let mut table = item.table()?;

@@ -39,6 +39,7 @@ const KEEP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const QUEUE_MAX: u64 = 1_000_000;
 /// Events of one batch, at the most: each leaves an attempt in the store.
 const BATCH_MAX: u64 = 1000;
+const BATCH_WAIT_MAX: Duration = Duration::from_secs(60 * 60);
 const BATCH_WAIT: Duration = Duration::from_secs(1);
 
 /// An endpoint that cannot be wrong.
@@ -73,6 +74,8 @@ pub struct Endpoint {
     pub keep: Duration,
     pub queue_max: usize,
     pub queue_full: QueueFull,
+    /// The telling parts of a URL that is a secret.
+    hidden: Vec<Secret>,
 }
 
 /// How a body is written.
@@ -140,6 +143,17 @@ impl Endpoint {
         let filters = Filters::read(&mut table);
         let orders = [("key", DeliveryOrder::Key), ("bridge", DeliveryOrder::Bridge), ("none", DeliveryOrder::None)];
         let order = table.take("order").and_then(|i| i.word(&orders)).unwrap_or(DeliveryOrder::Key);
+        for (header, _) in headers.iter().filter(|(name, _)| name.as_str().starts_with("webhook-")) {
+            let message = format!("`{header}` in {} is bellpull's own: it says who sent what, and when", table.title());
+            table.error(message).help("take another name".into()).report();
+        }
+        if coalesce && order == DeliveryOrder::None {
+            let message = format!(
+                "`coalesce` in {} needs an order: without one updates do not wait for each other",
+                table.title()
+            );
+            table.error(message).help("leave out order = \"none\"".into()).report();
+        }
         let in_flight = table.take("in-flight").and_then(|i| i.integer(1..=1000)).unwrap_or(IN_FLIGHT);
         let rate = table.take("rate").and_then(|i| i.parse_text(units::rate, "a rate such as \"10/s\""));
         let timeout = table.take("timeout").and_then(|i| i.some_duration()).unwrap_or(TIMEOUT);
@@ -158,6 +172,7 @@ impl Endpoint {
         }
         table.finish();
         let (schedule, disable_after) = retry?;
+        let hidden = url.as_ref().map_or(Vec::new(), hidden_parts);
         Some(Self {
             name: name.into(),
             was: was.map_or(Some(None), |was| was.map(Some))?,
@@ -189,13 +204,15 @@ impl Endpoint {
             keep,
             queue_max: usize::try_from(queue_max).ok()?,
             queue_full,
+            hidden,
         })
     }
 
     /// Texts that no message may hold.
     pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
         let values = self.headers.iter().map(|(_, value)| value).chain(self.query.iter().map(|(_, value)| value));
-        values.chain([&self.url]).filter_map(Value::as_secret).chain(self.auth.iter().flat_map(Auth::secrets))
+        let values = values.chain([&self.url]).filter_map(Value::as_secret);
+        values.chain(&self.hidden).chain(self.auth.iter().flat_map(Auth::secrets))
     }
 }
 
@@ -204,6 +221,12 @@ fn read_url(item: &Item<'_>) -> Option<Value> {
     let value = transport::read_url(item, HTTP)?;
     match &value {
         Value::Secret(secret) if item.resolved(secret) => match secret.expose().parse::<Url>() {
+            Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+                item.error(format!("`{}`: the secret holds a user or password", item.path))
+                    .help("use `auth.basic`".into())
+                    .report();
+                return None;
+            }
             Ok(url) if HTTP.contains(&url.scheme()) => {}
             _ => {
                 item.error(format!("`{}`: the secret is no http or https URL", item.path)).report();
@@ -219,10 +242,28 @@ fn read_url(item: &Item<'_>) -> Option<Value> {
     Some(value)
 }
 
+/// Of a URL that is a secret a receiver's answer may quote the path, the query, or a part of them.
+fn hidden_parts(url: &Value) -> Vec<Secret> {
+    let Some(url) = url.as_secret().and_then(|secret| secret.expose().parse::<Url>().ok()) else {
+        return Vec::new();
+    };
+    let whole = [url.path().to_owned(), url.query().unwrap_or_default().to_owned()];
+    let segments = url.path_segments().into_iter().flatten().map(str::to_owned);
+    let values = url.query_pairs().map(|(_, value)| value.into_owned());
+    whole.into_iter().chain(segments).chain(values).map(Secret::new).collect()
+}
+
 fn read_batch(item: &Item<'_>, format: Option<Format>) -> Option<Batch> {
     let mut table = item.table()?;
     let max = table.require("max", "batch = { max = 100, wait = \"1s\" }").and_then(|i| i.integer(1..=BATCH_MAX));
-    let wait = table.take("wait").map_or(Some(BATCH_WAIT), |i| i.duration());
+    let wait = table.take("wait").map_or(Some(BATCH_WAIT), |i| {
+        let wait = i.duration()?;
+        if wait > BATCH_WAIT_MAX {
+            i.error(format!("`{}` is over an hour", i.path)).report();
+            return None;
+        }
+        Some(wait)
+    });
     table.finish();
     if matches!(format, Some(Format::Form | Format::CloudEventsBinary)) {
         item.error(format!("`{}`: a request of this `format` holds one event", item.path))

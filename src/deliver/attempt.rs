@@ -34,6 +34,12 @@ const ANSWER_READ: u64 = 64 << 10;
 const ANSWER_KEPT: usize = 4 << 10;
 /// A connection that fails this soon was most likely an idle one that the receiver had closed.
 const CONNECT_AGAIN_WITHIN: Duration = Duration::from_secs(1);
+/// Of an endpoint's timeout the question of CloudEvents takes one part at the most.
+const HANDSHAKE_PART: u32 = 3;
+/// Bodies of `body-max` that are read for one request, at the most: of coalesced updates the first and last count.
+const READ_BODIES: u64 = 4;
+/// What an element of a batch has beside its event: an id, or the attributes of a CloudEvent.
+const ELEMENT_BYTES: usize = 300;
 /// An endpoint's error is at most this long.
 const ERROR_CHARS: usize = 1000;
 
@@ -55,13 +61,14 @@ pub(super) struct Attempted {
     pub random: f64,
 }
 
-/// What is sent again, and why nothing can be.
+/// What is sent, of how many of a job's events; or why nothing is.
 enum Made {
     Ready { pieces: Vec<Piece>, events: usize },
     Nothing { result: Answered, events: usize },
 }
 
 /// One request, and what of its attempt is recorded.
+#[derive(Default)]
 struct Told {
     status: Option<u16>,
     answer: String,
@@ -74,20 +81,39 @@ impl Sender {
         let at = self.shared.clock.now();
         let number = job.events.iter().map(|waiting| waiting.attempts).max().unwrap_or_default().saturating_add(1);
         let replay = job.events.iter().any(|waiting| waiting.replay);
-        let mut told = Told { status: None, answer: String::new(), id: String::new() };
+        let mut told = Told::default();
         let (result, ids) = match self.read(job).await {
             Err(error) => (Answered::Down { error: format!("the store: {error}"), retry_after: None }, Vec::new()),
-            Ok(all) => {
-                let ids: Vec<String> = all.iter().flatten().map(|outgoing| outgoing.event.id.to_string()).collect();
-                match self.make(job, all) {
-                    Made::Nothing { result, events } => (result, ids.into_iter().take(events).collect()),
+            Ok(stored) => {
+                let ids: Vec<String> = stored.iter().map(|outgoing| outgoing.event.id.to_string()).collect();
+                let (result, events) = match self.make(job, stored) {
+                    Made::Nothing { result, events } => (result, events),
                     Made::Ready { pieces, events } => {
-                        let result = self.send(&pieces, number, replay, job.last, &mut told).await;
-                        (result, ids.into_iter().take(events).collect())
+                        (self.send(&pieces, number, replay, job.last, &mut told).await, events)
                     }
-                }
+                };
+                (result, ids.into_iter().take(events).collect())
             }
         };
+        self.attempted(job, at, started.elapsed(), result, ids, told)
+    }
+
+    /// What is recorded of an attempt that panicked.
+    pub(super) fn panicked(&self, job: &Job) -> Attempted {
+        tracing::error!(endpoint = %self.endpoint.name, "an attempt panicked: please report it with this log");
+        let result = Answered::Refused { error: "the attempt panicked: see the log".into(), retry_after: None };
+        self.attempted(job, self.shared.clock.now(), Duration::ZERO, result, Vec::new(), Told::default())
+    }
+
+    fn attempted(
+        &self,
+        job: &Job,
+        at: Timestamp,
+        took: Duration,
+        result: Answered,
+        ids: Vec<String>,
+        told: Told,
+    ) -> Attempted {
         let error = match &result {
             Answered::Taken => None,
             Answered::Down { error, .. } | Answered::Refused { error, .. } | Answered::Gone { error, .. } => {
@@ -96,7 +122,6 @@ impl Sender {
             Answered::Lost => Some("the event is no longer stored".into()),
             Answered::Idle => Some("not sent: together, the updates that waited change nothing".into()),
         };
-        let duration_ms = u32::try_from(started.elapsed().as_millis()).unwrap_or(u32::MAX);
         // What could not even be read still was an attempt.
         let ids = if ids.is_empty() { vec![String::new()] } else { ids };
         let records = ids.into_iter().zip(&job.events).enumerate().map(|(index, (event, waiting))| Attempt {
@@ -104,7 +129,7 @@ impl Sender {
             endpoint: self.endpoint.name.to_string(),
             number: waiting.attempts.saturating_add(1),
             at,
-            duration_ms,
+            duration_ms: u32::try_from(took.as_millis()).unwrap_or(u32::MAX),
             status: told.status,
             // Once for all that went together.
             answer: if index == 0 { told.answer.clone() } else { String::new() },
@@ -117,7 +142,7 @@ impl Sender {
     pub(super) async fn trial(&self, event: Event) -> Attempt {
         let started = Instant::now();
         let at = self.shared.clock.now();
-        let mut told = Told { status: None, answer: String::new(), id: String::new() };
+        let mut told = Told::default();
         let result = self.send(&[Piece::new(event, Content::Shared)], 1, false, true, &mut told).await;
         let error = match result {
             Answered::Down { error, .. } | Answered::Refused { error, .. } | Answered::Gone { error, .. } => {
@@ -137,65 +162,93 @@ impl Sender {
         }
     }
 
-    async fn read(&self, job: &Job) -> Result<Vec<Option<Outgoing>>, store::Error> {
+    /// The first events of a job that are still stored: as many as one request can hold, so that a long backlog of large
+    /// ones is not read for each of them.
+    async fn read(&self, job: &Job) -> Result<Vec<Outgoing>, store::Error> {
         let endpoint = self.endpoint.name.clone();
         let positions: Vec<_> = job.events.iter().map(|waiting| waiting.position).collect();
+        let (body_max, batched) = (self.endpoint.body_max, self.endpoint.batch.is_some());
         let outgoing = move |engine: &dyn store::Engine| {
-            positions.iter().map(|position| engine.outgoing(&endpoint, *position)).collect()
+            let mut all: Vec<Outgoing> = Vec::new();
+            let mut bytes = 0;
+            for position in positions {
+                let Some(outgoing) = engine.outgoing(&endpoint, position)? else { break };
+                // Alone, an event is followed only by updates that it may become one with.
+                if !batched && all.first().is_some_and(|first| !is_update_of(&outgoing, first)) {
+                    break;
+                }
+                bytes += u64::try_from(outgoing.event.body.len()).unwrap_or(u64::MAX);
+                all.push(outgoing);
+                if bytes > body_max.saturating_mul(READ_BODIES) {
+                    break;
+                }
+            }
+            Ok(all)
         };
         self.shared.store.read(outgoing).await
     }
 
     /// What goes in this request: the first events of the job, as many as fit.
-    fn make(&self, job: &Job, all: Vec<Option<Outgoing>>) -> Made {
-        let stored: Vec<Outgoing> = all.into_iter().map_while(|outgoing| outgoing).collect();
+    fn make(&self, job: &Job, stored: Vec<Outgoing>) -> Made {
         if stored.is_empty() {
             return Made::Nothing { result: Answered::Lost, events: 1 };
         }
         let mut pieces = Vec::new();
-        let mut bytes = 0;
-        let mut rest = stored.as_slice();
-        let mut fresh = job.events.iter().map(|waiting| waiting.attempts == 0);
+        let (mut events, mut bytes) = (0, 0);
         let limit = self.endpoint.batch.map_or(1, |batch| batch.max);
-        while let Some((first, after)) = rest.split_first().filter(|_| pieces.len() < limit) {
+        while pieces.len() < limit
+            && let Some(rest) = stored.get(events..)
+            && let Some(first) = rest.first()
+        {
             let length = if self.endpoint.coalesce { run_of_updates(rest) } else { 1 };
             let together = rest.get(..length).unwrap_or_default();
-            let never_sent = fresh.by_ref().take(length).all(|fresh| fresh);
             let (piece, used) = match self.coalesced(together) {
-                Some(piece) => (piece, length),
-                None if length > 1 && never_sent && is_idle(together) => {
+                Coalesced::One(piece) => (piece, length),
+                Coalesced::Nothing if job.events.iter().skip(events).take(length).all(|w| job.is_unsent(w)) => {
                     if pieces.is_empty() {
                         return Made::Nothing { result: Answered::Idle, events: length };
                     }
                     break;
                 }
-                None => (Piece::new(first.event.clone(), first.content.clone()), 1),
+                Coalesced::Nothing | Coalesced::No => (Piece::new(first.event.clone(), first.content.clone()), 1),
             };
-            bytes += piece.length();
+            bytes += piece.length() + ELEMENT_BYTES;
             if !pieces.is_empty() && u64::try_from(bytes).is_ok_and(|bytes| bytes > self.endpoint.body_max) {
                 break;
             }
             pieces.push(piece);
-            rest = if used == 1 { after } else { rest.get(used..).unwrap_or_default() };
+            events += used;
             if used < length {
                 break;
             }
         }
-        Made::Ready { pieces, events: stored.len() - rest.len() }
+        Made::Ready { pieces, events }
     }
 
     /// Several updates of one record as one, under the id of the last.
-    fn coalesced(&self, together: &[Outgoing]) -> Option<Piece> {
-        let (first, last) = (together.first()?, together.last().filter(|_| together.len() > 1)?);
-        let body = shape::coalesce(&first.event.body, &last.event.body)?;
-        let bridges = self.shared.bridges.borrow().clone();
-        let content = match bridges.get(last.event.bridge.split('/').next()?) {
-            Some(bridge) => event::remake(bridge, &self.endpoint, &body),
-            None => Content::Shared,
+    fn coalesced(&self, together: &[Outgoing]) -> Coalesced {
+        let (Some(first), Some(last)) = (together.first(), together.last().filter(|_| together.len() > 1)) else {
+            return Coalesced::No;
         };
-        // A payload that cannot be made of it would lose all of them: they go one by one.
-        let content = (!matches!(content, Content::Dead(_))).then_some(content)?;
-        Some(Piece::new(Event { body, ..last.event.clone() }, content))
+        // Of a bridge that has left the file they go one by one, with what was fixed at their commit.
+        let others = self.shared.others.borrow().clone();
+        let Some(bridge) = last.event.bridge.split('/').next().and_then(|name| others.bridges.get(name)) else {
+            return Coalesced::No;
+        };
+        let counts = |before: &Json, after: &Json| {
+            let canonical = |value| bridge.definition.canonical(value).ok();
+            canonical(before) != canonical(after)
+        };
+        let body = match shape::coalesce(&first.event.body, &last.event.body, counts) {
+            Ok(Some(body)) => body,
+            Ok(None) => return Coalesced::Nothing,
+            Err(_) => return Coalesced::No,
+        };
+        // Likewise where no route leads there any more, or a payload cannot be made of it.
+        match event::remake(bridge, &self.endpoint, &body) {
+            None | Some(Content::Dead(_)) => Coalesced::No,
+            Some(content) => Coalesced::One(Piece::new(Event { body, ..last.event.clone() }, content)),
+        }
     }
 
     async fn send(&self, pieces: &[Piece], number: u32, replay: bool, last: bool, told: &mut Told) -> Answered {
@@ -220,15 +273,17 @@ impl Sender {
             Ok(client) => client,
             Err(error) => return down(error),
         };
-        if matches!(format, Format::CloudEvents | Format::CloudEventsBinary) {
-            let ask = || handshake::ask(&client, request.url.clone(), self.endpoint.timeout);
-            if let Err(error) = self.allowed.get_or_try_init(ask).await {
-                return down(error);
-            }
-        }
         let mut with = With { client: &client, clock: &self.shared.clock, vault: &self.shared.vault };
-        let unsigned = request.clone();
-        for tries in 0..2 {
+        let asks = matches!(format, Format::CloudEvents | Format::CloudEventsBinary);
+        if asks
+            && !self.allowed.initialized()
+            && let Err(error) = self.ask_leave(&request, &mut with).await
+        {
+            return down(error);
+        }
+        let bare = request.clone();
+        let mut tries = 0;
+        loop {
             let used = match auth::apply(&self.endpoint.auth, &mut request, &mut with).await {
                 Ok(used) => used,
                 // A login that fails says nothing of the event.
@@ -246,11 +301,31 @@ impl Sender {
             told.answer = self.redacted(kept);
             let learned = auth::learn(&self.endpoint.auth, &used, &request, &answer, tries, &mut with).await;
             if learned != Learned::Again || tries > 0 {
-                return class(&answer, self.shared.clock.now());
+                let answered = class(&answer, self.shared.clock.now());
+                if asks && answered == Answered::Taken {
+                    // One that takes events without having answered the question need not be asked again.
+                    let _ = self.allowed.set(None);
+                }
+                return answered;
             }
-            request = unsigned.clone();
+            tries += 1;
+            request = bare.clone();
         }
-        down("the credentials were refused twice".into())
+    }
+
+    /// Asks the target of CloudEvents whether it wants them, as the file's credentials and headers let one in. No answer
+    /// is no refusal.
+    async fn ask_leave(&self, request: &Request, with: &mut With<'_>) -> Result<(), String> {
+        let mut question = handshake::question(request)?;
+        auth::apply(&self.endpoint.auth, &mut question, with).await.map_err(|error| error.to_string())?;
+        let within = self.endpoint.timeout / HANDSHAKE_PART;
+        let sent = with.client.send(&Client::own_turn(), question, within, BodyLimit::Head(0), None).await;
+        if let Ok(answer) = sent {
+            let rate = handshake::answer(&answer)?;
+            // Another attempt may have asked meanwhile.
+            let _ = self.allowed.set(rate);
+        }
+        Ok(())
     }
 
     /// The request as it goes out, without its credentials.
@@ -291,8 +366,7 @@ impl Sender {
 
     /// The file's headers, which replace ours but never the signature.
     fn own_headers<'j>(&self, input: &dyn Fn() -> &'j Json, headers: &mut HeaderMap) -> Result<(), String> {
-        let own = self.endpoint.headers.iter().filter(|(name, _)| !name.as_str().starts_with("webhook-"));
-        for (name, value) in own {
+        for (name, value) in &self.endpoint.headers {
             headers.remove(name);
             for text in resolve(value, input).map_err(|e| format!("header `{name}`: {e}"))? {
                 let mut header = HeaderValue::from_str(&text)
@@ -311,8 +385,14 @@ impl Sender {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(format!("`url` gives the scheme {:?}, not http or https", url.scheme()));
         }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("`url` gives a user or password: use `auth.basic`".into());
+        }
         for (name, value) in &self.endpoint.query {
             let texts = resolve(value, input).map_err(|e| format!("query `{name}`: {e}"))?;
+            if texts.is_empty() {
+                continue;
+            }
             url.query_pairs_mut().extend_pairs(texts.iter().map(|text| (name, text)));
         }
         Ok(url)
@@ -338,23 +418,24 @@ impl Sender {
     }
 }
 
-/// How many of these, from the first, are fresh updates of one record.
-fn run_of_updates(all: &[Outgoing]) -> usize {
-    let Some(first) = all.first() else { return 0 };
-    let same = |outgoing: &&Outgoing| {
-        let (event, of) = (&outgoing.event, &first.event);
-        event.kind.ends_with(".updated") && event.sequence > 0 && (&event.bridge, &event.key) == (&of.bridge, &of.key)
-    };
-    all.iter().take_while(same).count().max(1)
+/// Whether updates of a record became one.
+enum Coalesced {
+    One(Piece),
+    /// Taken together they change nothing.
+    Nothing,
+    No,
 }
 
-/// Whether updates, taken together, change nothing.
-fn is_idle(together: &[Outgoing]) -> bool {
-    let value = |outgoing: Option<&Outgoing>, key: &str| {
-        serde_json::from_slice::<Json>(&outgoing?.event.body).ok()?.get("data")?.get(key).cloned()
-    };
-    let before = value(together.first(), "before");
-    before.is_some() && before == value(together.last(), "after")
+/// How many of these, from the first, are updates of one record.
+fn run_of_updates(all: &[Outgoing]) -> usize {
+    let Some(first) = all.first() else { return 0 };
+    all.iter().take_while(|outgoing| is_update_of(outgoing, first)).count().max(1)
+}
+
+fn is_update_of(outgoing: &Outgoing, first: &Outgoing) -> bool {
+    let (event, of) = (&outgoing.event, &first.event);
+    let updates = [event, of].iter().all(|event| event.sequence > 0 && event.kind.ends_with(".updated"));
+    updates && (&event.bridge, &event.key) == (&of.bridge, &of.key)
 }
 
 fn resolve<'j>(value: &Value, input: &dyn Fn() -> &'j Json) -> Result<Vec<String>, crate::expr::Error> {

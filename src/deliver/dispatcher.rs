@@ -2,11 +2,12 @@
 //! lets the attempt's lane go on.
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, future::BoxFuture};
 use tokio::{
     sync::{AcquireError, OnceCell, OwnedSemaphorePermit, mpsc, oneshot},
     task::{JoinError, JoinSet},
@@ -40,6 +41,14 @@ pub(super) enum Message {
     Queued(Vec<Waiting>),
     Enable(bool, oneshot::Sender<Result<(), store::Error>>),
     Status(oneshot::Sender<Status>),
+}
+
+/// Why a dispatcher goes on.
+enum Woken {
+    Done(Box<Result<(Job, Attempted), JoinError>>),
+    Message(Message),
+    Place(OwnedSemaphorePermit),
+    Time,
 }
 
 /// Sends to one endpoint.
@@ -77,6 +86,7 @@ impl Dispatcher {
         let mut queue = Queue::new(rules, state);
         let now = shared.clock.now();
         queue.clamp(now);
+        queue.found(waiting.iter().map(|waiting| waiting.position).max());
         waiting.into_iter().for_each(|waiting| queue.push(waiting, now));
         let (sender, messages) = mpsc::channel(MESSAGES_MAX);
         let dispatcher = Self {
@@ -97,26 +107,35 @@ impl Dispatcher {
     pub(super) async fn run(mut self, shutdown: CancellationToken) -> Result<(), store::Error> {
         let (mut wall, mut monotonic) = (self.shared.clock.now(), Instant::now());
         loop {
+            self.tell_full().await?;
+            let wait = self.send_due();
+            let woken = tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some(done) = self.flights.join_next() => Woken::Done(Box::new(done)),
+                message = self.messages.recv() => match message {
+                    Some(message) => Woken::Message(message),
+                    None => break,
+                },
+                place = async { self.asked.as_mut().expect("the condition says so").await }, if self.asked.is_some() => {
+                    Woken::Place(place.expect("the ceiling is never closed"))
+                }
+                () = sleep_until(Instant::now() + wait) => Woken::Time,
+            };
+            // Before anything gets a time of the clock as it is now.
             let jump = self.shared.clock.now().0 - wall.plus(monotonic.elapsed()).0;
             if jump.abs() > JUMP_MS {
                 tracing::warn!(endpoint = %self.endpoint.name, jump_ms = jump, "the wall clock was set");
                 self.queue.shift(jump);
             }
             (wall, monotonic) = (self.shared.clock.now(), Instant::now());
-            self.tell_full();
-            let wait = self.send_due();
-            tokio::select! {
-                () = shutdown.cancelled() => break,
-                Some(done) = self.flights.join_next() => self.settle(done).await?,
-                message = self.messages.recv() => match message {
-                    Some(message) => self.message(message).await?,
-                    None => break,
-                },
-                place = async { self.asked.as_mut().expect("the condition says so").await }, if self.asked.is_some() => {
+            match woken {
+                Woken::Done(done) => self.settle(*done).await?,
+                Woken::Message(message) => self.message(message).await?,
+                Woken::Place(place) => {
                     self.asked = None;
-                    self.start(place.expect("the ceiling is never closed"));
+                    self.start(place);
                 }
-                () = sleep_until(Instant::now() + wait) => {}
+                Woken::Time => {}
             }
         }
         self.asked = None;
@@ -168,8 +187,10 @@ impl Dispatcher {
         self.pace.take();
         let sender = self.sender.clone();
         self.flights.spawn(async move {
-            let attempted = sender.attempt(&job).await;
+            // A panic is this event's alone: it must not end the deliveries of all.
+            let attempted = AssertUnwindSafe(sender.attempt(&job)).catch_unwind().await;
             drop(place);
+            let attempted = attempted.unwrap_or_else(|_| sender.panicked(&job));
             (job, attempted)
         });
     }
@@ -272,27 +293,42 @@ impl Dispatcher {
     /// Tells the other endpoints of `alert.to`.
     async fn alert(&mut self, kind: &str, why: &str) -> Result<(), store::Error> {
         let endpoint = &self.endpoint.name;
-        let to: Vec<Name> = self.shared.alerts.iter().filter(|name| *name != endpoint).cloned().collect();
+        let told = self.shared.others.borrow().alerts.clone();
+        let to: Vec<Name> = told.into_iter().filter(|name| name != endpoint).collect();
         let data = serde_json::json!({ "endpoint": &**endpoint, "reason": why, "waiting": self.queue.len() });
         let event = event::operational(kind, endpoint, data, &to, self.shared.clock.now());
         let commit = Commit { events: vec![event], ..Commit::default() };
         if let Written::Queued(queued) = self.shared.store.write(Op::Commit(Box::new(commit))).await? {
-            // Not awaited: the one who hands it over may be waiting for this dispatcher. What finds no room is durable and
-            // goes out after the next start.
-            let _ = self.shared.deliveries.try_queued(queued);
+            // Not awaited: the one who takes it may be waiting for this dispatcher.
+            let deliveries = self.shared.deliveries.clone();
+            tokio::spawn(async move { deliveries.queued(queued).await });
         }
         Ok(())
     }
 
-    /// Whether the bridges that feed it have to stop, as it is now.
-    fn tell_full(&mut self) {
-        if self.endpoint.queue_full == QueueFull::Pause {
-            self.shared.deliveries.full.set(&self.endpoint.name, self.queue.len() >= self.endpoint.queue_max);
+    /// Whether the bridges that feed it have to stop, as it is now; the others are told once, until there is room again.
+    async fn tell_full(&mut self) -> Result<(), store::Error> {
+        let (waiting, max) = (self.queue.len(), self.endpoint.queue_max);
+        // Room is a tenth of it: at a steady overload it would be told for each delivery.
+        if waiting.saturating_mul(10) < max.saturating_mul(9) {
+            self.shared.deliveries.full.set(&self.endpoint.name, false);
+            if std::mem::take(&mut self.full) {
+                tracing::info!(endpoint = %self.endpoint.name, "the queue has room again");
+            }
+        } else if waiting >= max && self.endpoint.queue_full == QueueFull::Pause {
+            self.shared.deliveries.full.set(&self.endpoint.name, true);
+            self.became_full("the bridges that feed it are not polled until it has room").await?;
         }
-        if self.full && self.queue.len() < self.endpoint.queue_max {
-            self.full = false;
-            tracing::info!(endpoint = %self.endpoint.name, "the queue has room again");
+        Ok(())
+    }
+
+    async fn became_full(&mut self, then: &str) -> Result<(), store::Error> {
+        if std::mem::replace(&mut self.full, true) {
+            return Ok(());
         }
+        let why = format!("the queue holds {} events (`queue-max`): {then}", self.endpoint.queue_max);
+        tracing::error!(endpoint = %self.endpoint.name, why, "the queue is full");
+        self.alert("endpoint.full", &why).await
     }
 
     async fn message(&mut self, message: Message) -> Result<(), store::Error> {
@@ -356,13 +392,8 @@ impl Dispatcher {
             },
         };
         let settlements: Vec<Settlement> = over.into_iter().zip(ids.await?).map(dead).collect();
-        let count = settlements.len();
         self.shared.store.write(Op::Settle(endpoint.clone(), settlements)).await?;
-        if !std::mem::replace(&mut self.full, true) {
-            tracing::error!(%endpoint, events = count, "the queue is full: further events become dead letters");
-            self.alert("endpoint.full", &error).await?;
-        }
-        Ok(())
+        self.became_full("further events become dead letters").await
     }
 
     fn status(&self) -> Status {

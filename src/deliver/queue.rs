@@ -55,9 +55,16 @@ pub struct Job {
     pub probe: bool,
     /// Nothing more is due: the connection need not stay.
     pub last: bool,
+    /// Events up to here were there at the start: an attempt before it may not have been recorded.
+    found: Option<Position>,
 }
 
 impl Job {
+    /// Whether an event has surely never been sent.
+    pub fn is_unsent(&self, waiting: &Waiting) -> bool {
+        waiting.attempts == 0 && !waiting.replay && self.found.is_none_or(|found| waiting.position > found)
+    }
+
     /// The lanes that are in flight with it.
     fn lanes(&self) -> BTreeSet<u64> {
         self.events.iter().map(|waiting| waiting.lane).collect()
@@ -87,6 +94,8 @@ pub struct Queue {
     flying: BTreeSet<u64>,
     /// Attempts in flight.
     flights: usize,
+    /// The last event that was there at the start.
+    found: Option<Position>,
     /// The lane that was probed last.
     probed: u64,
     /// When the endpoint last went down.
@@ -105,10 +114,16 @@ impl Queue {
             heads: BTreeSet::new(),
             flying: BTreeSet::new(),
             flights: 0,
+            found: None,
             probed: 0,
             down_since: None,
             downs: HashMap::new(),
         }
+    }
+
+    /// The last event that was there at the start.
+    pub fn found(&mut self, last: Option<Position>) {
+        self.found = last;
     }
 
     pub fn len(&self) -> usize {
@@ -185,7 +200,7 @@ impl Queue {
                 self.lane_events(lane).take(if self.rules.coalesce { COALESCE_MAX } else { 1 }).collect()
             }
         };
-        let mut job = Job { events, taken: now, probe, last: false };
+        let mut job = Job { events, taken: now, probe, last: false, found: self.found };
         for lane in job.lanes() {
             self.unhead(lane);
             self.flying.insert(lane);
@@ -195,12 +210,12 @@ impl Queue {
         Some(job)
     }
 
-    /// A lane's events that may go in one request: one that was refused goes alone.
+    /// A lane's events that may go in one request: one that was refused, and one that is sent again by hand, go alone.
     fn lane_events(&self, lane: u64) -> impl Iterator<Item = Waiting> {
         let mut events = self.lanes.range((lane, START)..=(lane, END)).map(|(_, waiting)| *waiting);
         let first = events.next();
-        let alone = first.is_none_or(|first| first.refusals > 0);
-        first.into_iter().chain(events.take_while(move |waiting| !alone && waiting.refusals == 0))
+        let alone = first.is_none_or(|first| goes_alone(&first));
+        first.into_iter().chain(events.take_while(move |waiting| !alone && !goes_alone(waiting)))
     }
 
     /// What a batch would hold now.
@@ -210,10 +225,10 @@ impl Queue {
         let mut events: Vec<Waiting> = Vec::new();
         for (ready, position, lane) in self.heads.iter().take_while(|(ready, ..)| *ready <= furthest) {
             let Some(head) = self.lanes.get(&(*lane, *position)) else { continue };
-            if head.refusals > 0 && *ready <= now && events.is_empty() {
+            if goes_alone(head) && *ready <= now && events.is_empty() {
                 return vec![*head];
             }
-            if head.refusals == 0 && head.due <= now {
+            if !goes_alone(head) && head.due <= now {
                 events.extend(self.lane_events(*lane).take(max - events.len()));
             }
             if events.len() >= max {
@@ -262,7 +277,9 @@ impl Queue {
         match (self.state.next_attempt, self.rules.batch) {
             (Some(_), _) if self.flights > 0 => None,
             (Some(at), _) => Some(at.max(*first).max(now)),
-            (None, Some(batch)) if self.gather(now, batch.max).len() >= batch.max => Some(now),
+            (None, Some(batch)) if self.lanes.len() >= batch.max && self.gather(now, batch.max).len() >= batch.max => {
+                Some(now)
+            }
             (None, _) => Some((*first).max(now)),
         }
     }
@@ -430,6 +447,11 @@ impl Queue {
             self.heads.insert((self.ready(first), first.position, lane));
         }
     }
+}
+
+/// What was refused may be what is wrong; what an admin sends again goes under its own id.
+fn goes_alone(waiting: &Waiting) -> bool {
+    waiting.refusals > 0 || waiting.replay
 }
 
 const START: Position = Position { pack: 0, index: 0 };

@@ -3,6 +3,8 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
+
 use crate::{
     config::Endpoint,
     model::{Name, Timestamp},
@@ -28,9 +30,7 @@ pub(super) async fn settle(
         if !queues.contains(was) && !states.contains_key(was) {
             continue;
         }
-        tracing::info!(endpoint = %endpoint.name, %was, "the queue moves to the new name");
-        let rename = Op::Rename { from: was.clone(), to: endpoint.name.clone(), limit: SLICE };
-        until_nothing_is_left(store, rename).await?;
+        rename(store, was, &endpoint.name).await?;
         if let Some(state) = states.remove(was) {
             states.insert(endpoint.name.clone(), state);
         }
@@ -40,31 +40,36 @@ pub(super) async fn settle(
     for name in queues.into_iter().filter(|name| endpoints.contains_key(name) || !moved.contains(&name)) {
         states.entry(name).or_default();
     }
+    let mut writes = Vec::new();
     for (name, state) in &mut states {
-        let removed = match (endpoints.contains_key(name), state.removed) {
+        state.removed = match (endpoints.contains_key(name), state.removed) {
             (true, Some(_)) => None,
             (false, None) => Some(now),
             _ => continue,
         };
-        state.removed = removed;
-        store.write(Op::Endpoint(name.clone(), state.clone())).await?;
+        writes.push(store.write(Op::Endpoint(name.clone(), state.clone())));
     }
+    // Together: one sync for many.
+    join_all(writes).await.into_iter().collect::<Result<Vec<Written>, _>>()?;
     Ok(states)
 }
 
-/// Forgets the endpoints that have been gone for long enough, a slice of each.
+/// Moves a queue to another name. What a crash leaves moves at the next start.
+pub(super) async fn rename(store: &Store, from: &Name, to: &Name) -> Result<(), store::Error> {
+    tracing::info!(endpoint = %to, was = %from, "the queue moves to the new name");
+    let rename = Op::Rename { from: from.clone(), to: to.clone(), limit: SLICE };
+    while let Written::Swept(1..) = store.write(rename.clone()).await? {}
+    Ok(())
+}
+
+/// Forgets the endpoints that have been gone for long enough: a slice of each, so that nothing waits for it long.
 pub async fn forget(store: &Store, now: Timestamp) -> Result<(), store::Error> {
     let states = store.read(|engine| engine.endpoints()).await?;
     for (endpoint, state) in states {
         if state.removed.is_some_and(|removed| removed.plus(REMOVED_KEPT) <= now) {
             tracing::warn!(%endpoint, "left the file 30 days ago: its queue is dropped");
-            until_nothing_is_left(store, Op::Forget { endpoint, limit: SLICE }).await?;
+            store.write(Op::Forget { endpoint, limit: SLICE }).await?;
         }
     }
-    Ok(())
-}
-
-async fn until_nothing_is_left(store: &Store, op: Op) -> Result<(), store::Error> {
-    while let Written::Swept(1..) = store.write(op.clone()).await? {}
     Ok(())
 }

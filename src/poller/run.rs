@@ -189,9 +189,10 @@ impl Runner {
             }
             if let Some(endpoint) = slot.pausing(&self.poller) {
                 tracing::debug!(bridge = %name, %endpoint, "not polled: the endpoint's queue is full");
-                let now = self.poller.clock.now();
-                slot.due = now.plus(PAUSED_LOOK);
-                self.arm(&name, now);
+                // It keeps its due time, and with it its place in the spread of all bridges.
+                self.generation += 1;
+                slot.generation = self.generation;
+                self.heap.push(Reverse((Instant::now() + PAUSED_LOOK, self.generation, name)));
                 continue;
             }
             // Polls that would only wait for their turn at an origin leave their places to others.

@@ -79,6 +79,10 @@ impl Item<'_> {
         let (kind, item) = table.take_kind(&["credential", "file", "env", "value"])?;
         let text = item.string()?;
         if kind == "value" {
+            if text.is_empty() {
+                item.error(format!("`{}` is an empty secret", self.path)).report();
+                return None;
+            }
             self.warn(
                 format!("`{}` holds its secret in the file", self.path),
                 "use { credential }, { file } or { env }",
@@ -89,6 +93,10 @@ impl Item<'_> {
             return Some(Secret::new(UNRESOLVED.into()));
         }
         match read(kind, text) {
+            Ok(secret) if secret.is_empty() => {
+                item.error(format!("`{}`: {text} of the environment is empty", self.path)).report();
+                None
+            }
             Ok(secret) => Some(Secret::new(secret)),
             Err(error) => {
                 item.error(format!("`{}`: {error}", self.path)).report();

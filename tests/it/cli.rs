@@ -382,19 +382,28 @@ async fn a_secret_that_an_api_echoes_is_not_shown() {
 #[test]
 fn recipes_are_listed_printed_and_right() {
     let ran = run(&["recipe"]);
-    let names: Vec<&str> = ran.out.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    assert!(ran.code == 0 && names.len() >= 21 && names.contains(&"stripe"), "{}", ran.out);
+    assert_eq!(ran.code, 0);
+    let (sources, sinks) = ran.out.split_once("\n\n# Where changes are sent\n").expect("two lists");
+    let names = |list: &str| -> Vec<String> {
+        let lines = list.lines().filter(|line| !line.starts_with('#'));
+        lines.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
+    };
+    let (sources, sinks) = (names(sources), names(sinks));
+    assert!(sources.len() >= 21 && sources.contains(&"stripe".to_owned()) && sources.is_sorted(), "{}", ran.out);
+    assert!(sinks.len() >= 15 && sinks.contains(&"slack-webhook".to_owned()) && sinks.is_sorted(), "{}", ran.out);
     let dir = tempfile::tempdir().expect("a directory");
-    for name in names {
+    for name in sources.iter().chain(&sinks) {
         let printed = run(&["recipe", name]);
         let file = dir.path().join(format!("{name}.toml"));
         std::fs::write(&file, printed.out).expect("written");
         let checked = run(&["check", file.to_str().expect("a path")]);
-        assert_eq!((checked.code, checked.err.as_str()), (0, ""), "{name}");
+        let warnings = checked.err.matches("warning: ").count();
+        assert_eq!((checked.code, warnings), (0, usize::from(name == "pagerduty")), "{name}: {}", checked.err);
     }
     let ran = run(&["recipe", "strip"]);
     assert_eq!((ran.code, ran.err.trim()), (64, "there is no recipe \"strip\": did you mean \"stripe\"?"));
     let json: serde_json::Value = serde_json::from_str(&run(&["--json", "recipe", "x"]).out).expect("JSON");
+    assert_eq!(json["kind"], "source");
     assert!(json["text"].as_str().expect("text").starts_with(&format!("# {}", json["about"].as_str().expect("about"))));
 }
 

@@ -296,6 +296,71 @@ async fn what_became_one_goes_through_the_payload() {
     assert_eq!(recorder.requests().last().expect("one").json(), "from 0 to 5");
 }
 
+/// A replay beside a later change back: taken together they changed nothing, and nothing was sent.
+#[tokio::test]
+async fn what_is_replayed_never_becomes_one_with_what_waits() {
+    let recorder = Recorder::start().await;
+    let mut world = world(&recorder, "coalesce = true\nretry.schedule = [\"300ms\"]").await;
+    world.upstream.fill(1);
+    world.poll().await;
+    world.upstream.put("1", r#"{"id":1,"v":1}"#);
+    world.poll().await;
+    settled(&world).await;
+    recorder.status(503);
+    world.upstream.put("1", r#"{"id":1,"v":0}"#);
+    world.poll().await;
+    recorder.wait(2).await;
+    let first = world.rig.stored_events().await[0].clone();
+    let rows = vec![bellpull::store::Requeued { position: first.position, content: None }];
+    let written = world.rig.store.write(bellpull::store::Op::Requeue("me".into(), rows)).await.expect("written");
+    let bellpull::store::Written::Queued(queued) = written else { panic!("{written:?}") };
+    world.rig.deliveries.queued(queued).await;
+    recorder.status(200);
+    settled(&world).await;
+    let requests = recorder.requests();
+    let after: Vec<Json> = requests.iter().rev().take(2).map(|r| r.json()["data"]["after"]["v"].clone()).collect();
+    assert_eq!(after, [json!(0), json!(1)], "the replay, and then the change back");
+    assert_eq!(requests.last().expect("one").header("bellpull-replay"), None);
+}
+
+/// An attempt that was under way when the daemon ended may have arrived: what it told is not taken back in silence.
+#[tokio::test]
+async fn what_waited_at_the_start_is_sent_though_it_changed_back() {
+    let recorder = Recorder::start().await;
+    recorder.status(503);
+    let text = format!("{}\n[endpoint.me]\nurl = \"{}/hook\"\ncoalesce = true\n", list(""), recorder.origin());
+    let mut world = World::start(&text.replace("coalesce", "enabled = false\ncoalesce")).await;
+    world.upstream.fill(1);
+    world.poll().await;
+    for v in [1, 0] {
+        world.upstream.put("1", &format!(r#"{{"id":1,"v":{v}}}"#));
+        world.poll().await;
+    }
+    recorder.status(200);
+    world.restart(&text).await;
+    settled(&world).await;
+    assert_eq!(recorder.requests().len(), 2);
+}
+
+/// `when` and `payload` stopped the polls of a bridge whose record was nested as deep as `depth-max` lets it be.
+#[tokio::test]
+async fn a_record_as_deep_as_may_be_goes_through() {
+    let recorder = Recorder::start().await;
+    let lines = "body = \"thin\"\n[endpoint.other]\nurl = \"RECEIVER/other\"\npayload = \".data.key\"";
+    let text = list("").replace("[\"me\"]", "[\"me\", \"other\"]");
+    let mut world =
+        World::start(&format!("{text}\n[endpoint.me]\nurl = \"{}/hook\"\n{lines}\n", recorder.origin())).await;
+    world.poll().await;
+    let deep = format!("{{\"id\":1,\"deep\":{}1{}}}", "[".repeat(124), "]".repeat(124));
+    world.upstream.set(&[("1", &deep)]);
+    world.poll().await;
+    let body = recorder.wait(1).await[0].json();
+    assert_eq!((&body["data"]["thin"], &body["data"]["changed"]), (&json!(true), &json!([""])));
+    let states: BTreeMap<String, DeliveryState> =
+        world.rig.stored_events().await[0].deliveries.iter().map(|d| (d.endpoint.to_string(), d.state)).collect();
+    assert_eq!(states["other"], DeliveryState::Dead, "what jq cannot see is a dead letter");
+}
+
 #[tokio::test]
 async fn credentials_and_a_token_that_is_refused_once() {
     let requests = sent("auth.basic = { username = \"me\", password = { value = \"let me in\" } }").await;

@@ -57,17 +57,21 @@ impl Group<'_> {
         let rows = self.rows_of(from, limit)?;
         for row in &rows {
             self.rename_in_pack(from, to, row.pack)?;
-            for position in row.remade() {
-                let old = key::remade(from, position);
-                if let Some(value) = self.value(Table::Queue, &old)? {
-                    self.put(Table::Queue, &key::remade(to, position), &value)?;
-                    self.remove(Table::Queue, &old)?;
-                }
-            }
             self.remove(Table::Queue, &key::queue(from, row.state, row.pack))?;
             let mut entries = row.entries.clone();
             self.count_dead(from, -dead(&entries));
-            if let Some((state, known)) = self.queue_row(to, row.pack, ANY_STATE)? {
+            let known = self.queue_row(to, row.pack, ANY_STATE)?;
+            for position in row.remade() {
+                let old = key::remade(from, position);
+                let kept = known.iter().flat_map(|(_, known)| known).all(|known| known.index != position.index);
+                if let Some(value) = self.value(Table::Queue, &old)? {
+                    self.remove(Table::Queue, &old)?;
+                    if kept {
+                        self.put(Table::Queue, &key::remade(to, position), &value)?;
+                    }
+                }
+            }
+            if let Some((state, known)) = known {
                 self.count_dead(to, -dead(&known));
                 entries.retain(|entry| known.iter().all(|known| known.index != entry.index));
                 entries.extend(known);

@@ -101,6 +101,12 @@ impl Receiver {
         self.with(|state| state.any_time = true);
     }
 
+    /// What was answered with 2xx, in order, whether or not something else did not verify.
+    pub fn taken_so_far(&self, path: &str) -> Vec<Received> {
+        let taken = |r: &&Received| r.path == path && matches!(r.status, Some(200..300));
+        self.with(|state| state.received.iter().filter(taken).cloned().collect())
+    }
+
     /// Everything that came so far; fails when something did not verify.
     pub fn received(&self) -> Vec<Received> {
         self.with(|state| {
