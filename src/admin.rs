@@ -2,30 +2,40 @@
 //!
 //! It decides nothing about bridges or deliveries; it asks their owners, and reads what is stored.
 
-mod server;
+mod routes;
+mod socket;
+mod strip;
+mod web;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
-use tokio::time::Instant;
+use tokio::{sync::broadcast, time::Instant};
 
 use crate::{
+    clock::Clock,
     config::Config,
     decode::Page,
     deliver, event,
     model::{Content, EventId, Hash, Name, Timestamp},
     poller,
+    pulse::{EndpointLabel, Notice, Pulse, StateLabel},
     store::{self, DeliveryState, EventFilter, Op, Requeued, Store, StoredEvent, Written},
 };
-pub use server::{bind, serve};
+pub use socket::{Guarded, bind};
+pub use web::{Gate, Standing, Web, serve, serve_socket, token};
 
 /// How often old events are looked for.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// Endpoints with a label of their own in `/metrics`.
+const ENDPOINT_LABELS: usize = 200;
+/// The label of all others.
+const OTHERS: &str = "_others";
 /// How long the daemon has to run before it forgets endpoints.
 const FORGET_FROM: Duration = Duration::from_secs(60 * 60);
 /// How long delivered events are kept of endpoints that do not say.
@@ -60,6 +70,8 @@ impl From<poller::Refused> for Error {
 pub struct EventQuery {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bridge: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
     /// Milliseconds since the epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
@@ -108,6 +120,7 @@ pub struct Admin {
     runner: Option<poller::Handle>,
     deliveries: Option<deliver::Handle>,
     started: Instant,
+    pulse: Pulse,
 }
 
 impl Admin {
@@ -117,8 +130,9 @@ impl Admin {
         config: Arc<Config>,
         runner: Option<poller::Handle>,
         deliveries: Option<deliver::Handle>,
+        pulse: Pulse,
     ) -> Self {
-        Self { store, config: Arc::new(Mutex::new(config)), runner, deliveries, started: Instant::now() }
+        Self { store, config: Arc::new(Mutex::new(config)), runner, deliveries, started: Instant::now(), pulse }
     }
 
     /// Takes another configuration, after a reload.
@@ -256,6 +270,68 @@ impl Admin {
         Ok(self.runner()?.poll(bridge.into()).await?)
     }
 
+    /// Stops or starts the polls of a bridge; durable on return.
+    pub async fn pause(&self, bridge: &str, pause: bool) -> Result<Json, Error> {
+        Ok(self.runner()?.pause(bridge.into(), pause).await?)
+    }
+
+    /// What goes on from now on.
+    pub fn feed(&self) -> broadcast::Receiver<Arc<Notice>> {
+        self.pulse.feed()
+    }
+
+    /// The last 24 hours of a bridge, or of all, as SVG.
+    pub fn strip(&self, bridge: Option<&str>) -> String {
+        strip::draw(&self.pulse.history(bridge, Clock::system().now()))
+    }
+
+    /// OpenMetrics text.
+    pub async fn metrics(&self) -> String {
+        let (bridges, endpoints) = match (&self.runner, &self.deliveries) {
+            (Some(runner), Some(deliveries)) => (runner.status().await, deliveries.status().await),
+            _ => Default::default(),
+        };
+        let names: Vec<Name> = endpoints.keys().take(ENDPOINT_LABELS).cloned().collect();
+        let dead =
+            self.store.read(move |engine| names.iter().map(|name| engine.dead(name)).collect::<Result<Vec<_>, _>>());
+        let dead = dead.await.unwrap_or_default();
+        let size = self.store.read(|engine| engine.size_bytes()).await.unwrap_or_default();
+        let now = Clock::system().now();
+        let counters = self.store.counters();
+        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let (commits, groups) = (counters.commits.load(Ordering::Relaxed), counters.groups.load(Ordering::Relaxed));
+        self.pulse.scrape(|gauges| {
+            gauges.bridges.clear();
+            gauges.endpoints.clear();
+            gauges.waiting.clear();
+            gauges.oldest_seconds.clear();
+            gauges.dead.clear();
+            for bridge in bridges.values() {
+                gauges.bridges.get_or_create(&StateLabel { state: bridge.state.to_owned() }).inc();
+            }
+            gauges.records.set(number(bridges.values().map(|bridge| bridge.records).sum()));
+            for (index, (name, endpoint)) in endpoints.iter().enumerate() {
+                gauges.endpoints.get_or_create(&StateLabel { state: endpoint.state.to_owned() }).inc();
+                // Beyond so many they are told as one: a label each would drown who scrapes.
+                let endpoint_name = if index < ENDPOINT_LABELS { name.to_string() } else { OTHERS.to_owned() };
+                let label = EndpointLabel { endpoint: endpoint_name };
+                let waiting = i64::try_from(endpoint.waiting).unwrap_or(i64::MAX);
+                gauges.waiting.get_or_create(&label).inc_by(waiting);
+                let oldest = endpoint.oldest.as_deref().and_then(|at| Timestamp::parse(at).ok());
+                let age = oldest.map_or(0, |at| number(at.until(now).as_secs()));
+                let gauge = gauges.oldest_seconds.get_or_create(&label);
+                gauge.set(gauge.get().max(age));
+                if let Some(dead) = dead.get(index) {
+                    gauges.dead.get_or_create(&label).set(number(*dead));
+                }
+            }
+            gauges.store_bytes.set(number(size));
+            gauges.store_commits.set(number(commits));
+            gauges.store_groups.set(number(groups));
+            gauges.store_syncs.set(number(self.store.syncs()));
+        })
+    }
+
     pub async fn dry_run(&self, bridge: &str, request: DryRun) -> Result<Json, Error> {
         let saved = request.response.map(|body| Page {
             url: "the saved answer".into(),
@@ -302,6 +378,7 @@ impl Admin {
     pub async fn events(&self, query: EventQuery) -> Result<Json, Error> {
         let filter = EventFilter {
             bridge: query.bridge.map(Name::from),
+            endpoint: query.endpoint.map(Name::from),
             since: query.since,
             limit: query.limit.unwrap_or(LIST_DEFAULT).min(LIST_MAX),
             ..EventFilter::default()

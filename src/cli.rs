@@ -126,6 +126,14 @@ enum Command {
         #[arg(long)]
         hash: Option<Hash>,
     },
+    /// Stop the polls of a bridge
+    Pause { name: String },
+    /// Let the polls of a bridge go on
+    Resume { name: String },
+    /// Polls and deliveries as they happen
+    Watch,
+    /// Print the dashboard's link, with the token
+    Dashboard,
     /// Enable, disable or test an endpoint by hand
     Endpoint {
         #[command(subcommand)]
@@ -372,7 +380,8 @@ async fn ask(path: &Path, config: Config, command: Command, json: bool) -> Done 
     let (shown, kind) = match command {
         Command::Status { name } => (client.status(name.as_deref()).await?, show::Kind::Status),
         Command::Events { bridge, since, limit } => {
-            let query = EventQuery { bridge, since: since.as_deref().map(when).transpose()?, limit };
+            let query =
+                EventQuery { bridge, since: since.as_deref().map(when).transpose()?, limit, ..EventQuery::default() };
             (client.events(query).await?, show::Kind::Events)
         }
         Command::Event { id } => (client.event(&id).await?, show::Kind::Value),
@@ -403,6 +412,14 @@ async fn ask(path: &Path, config: Config, command: Command, json: bool) -> Done 
         Command::Resend { name, endpoint } => (client.resend(&name, &endpoint).await?, show::Kind::Value),
         Command::Accept { name, hash } => (client.accept(&name, hash).await?, show::Kind::Value),
         Command::Reject { name, hash } => (client.reject(&name, hash).await?, show::Kind::Value),
+        Command::Pause { name } => (client.pause(&name, true).await?, show::Kind::Value),
+        Command::Resume { name } => (client.pause(&name, false).await?, show::Kind::Value),
+        Command::Watch => return client.watch(|kind, notice| print(&show::notice(kind, notice, json))).await,
+        Command::Dashboard => {
+            let link = client.link().await?;
+            let text = if json { link.to_string() } else { link["link"].as_str().unwrap_or_default().to_owned() };
+            return print(&format!("{text}\n"));
+        }
         Command::Endpoint { order: EndpointOrder::Enable { name } } => {
             (client.enable(&name, true).await?, show::Kind::Value)
         }

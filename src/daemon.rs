@@ -7,14 +7,16 @@ use std::{
 };
 
 use tokio::{
+    net::TcpListener,
     signal::unix::{SignalKind, signal},
-    task::JoinHandle,
-    time::{Instant, sleep, timeout_at},
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin::{self, Admin},
+    admin::{self, Admin, Gate, Standing, Web},
     clock::Clock,
     config::{self, Config, Secrets},
     deliver::{self, Deliveries},
@@ -31,6 +33,8 @@ const REOPEN_FIRST: Duration = Duration::from_secs(1);
 const REOPEN_MAX: Duration = Duration::from_secs(60);
 /// Where refresh tokens are kept, beneath the state directory.
 pub const TOKENS: &str = "tokens";
+/// How long requests under way may take to end with the daemon.
+const SERVED_WITHIN: Duration = Duration::from_secs(2);
 /// How often `STATUS=` is told anew.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 
@@ -59,10 +63,17 @@ pub async fn open_store(config: &Config) -> Result<Store, store::Error> {
 /// Runs until `shutdown`, or SIGTERM and SIGINT. `path` is read again on SIGHUP.
 pub async fn run(path: PathBuf, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let vault = Vault::new(config.daemon.state_dir.join(TOKENS));
-    let mut daemon = Daemon { path, config: Arc::new(config), clock: Clock::system(), vault, pulse: Pulse::new() };
+    let (standing, watched) = watch::channel(Standing::NotReady("the store is being opened".into()));
+    let (pulse, serving) = (Pulse::new(), CancellationToken::new());
+    let web = Web { standing: watched, pulse: pulse.clone(), shutdown: serving.clone(), link: Arc::default() };
+    let (config, clock) = (Arc::new(config), Clock::system());
+    let mut daemon = Daemon { path, config, clock, vault, pulse, standing, web, servers: JoinSet::new() };
     let signals = tokio::spawn(stop_on_signals(shutdown.clone()));
     let result = daemon.run(&shutdown).await;
     signals.abort();
+    serving.cancel();
+    // A stream that someone reads must not hold the end up.
+    let _ = timeout(SERVED_WITHIN, async { while daemon.servers.join_next().await.is_some() {} }).await;
     result
 }
 
@@ -92,6 +103,10 @@ struct Daemon {
     clock: Clock,
     vault: Vault,
     pulse: Pulse,
+    standing: watch::Sender<Standing>,
+    web: Web,
+    /// Of the socket and of HTTP; they outlive a store that is opened again.
+    servers: JoinSet<()>,
 }
 
 /// The parts that live as long as one opened store.
@@ -106,7 +121,6 @@ struct Parts {
     stop_delivering: CancellationToken,
     polling: JoinHandle<Result<(), store::Error>>,
     delivering: JoinHandle<Result<(), store::Error>>,
-    serving: JoinHandle<()>,
 }
 
 /// Why parts ended.
@@ -140,6 +154,10 @@ impl Daemon {
                 }
             };
             let mut parts = self.start(store).await?;
+            if self.servers.is_empty() {
+                self.serve(&parts.store).await?;
+            }
+            self.standing.send_replace(Standing::Running(Box::new(parts.admin.clone())));
             notify::ready();
             if !ran {
                 tracing::info!(
@@ -153,6 +171,7 @@ impl Daemon {
             let end = self.attend(&mut parts, &mut reload, shutdown).await;
             match end {
                 End::Shutdown => {
+                    self.standing.send_replace(Standing::NotReady("the daemon is stopping".into()));
                     parts.drain(self.config.daemon.shutdown_grace).await;
                     tracing::info!("bellpull has stopped");
                     return Ok(());
@@ -160,6 +179,8 @@ impl Daemon {
                 End::StoreFailed(error) => {
                     tracing::error!(%error, "the store failed: polling and delivery stop until it is open again");
                     notify::status(&format!("store failed: {error}; opening it again"));
+                    self.standing
+                        .send_replace(Standing::NotReady(format!("the store failed and is opened again: {error}")));
                     parts.abandon().await;
                     wait = if began.elapsed() > REOPEN_MAX { REOPEN_FIRST } else { (wait * 2).min(REOPEN_MAX) };
                     tokio::select! {
@@ -195,14 +216,16 @@ impl Daemon {
             deliveries: deliveries_handle.clone(),
         };
         let (runner, runner_handle) = Runner::new(poller.clone(), config.daemon.polls_in_flight);
-        let admin =
-            Admin::new(store.clone(), config.clone(), Some(runner_handle.clone()), Some(deliveries_handle.clone()));
-        let listener = admin::bind(&config.daemon.socket)
-            .map_err(|e| Error::Io(format!("failed to listen on {}: {e}", config.daemon.socket.display())))?;
+        let admin = Admin::new(
+            store.clone(),
+            config.clone(),
+            Some(runner_handle.clone()),
+            Some(deliveries_handle.clone()),
+            self.pulse.clone(),
+        );
         let (stop_polling, stop_delivering) = (CancellationToken::new(), CancellationToken::new());
         let delivering = tokio::spawn(deliveries.run(stop_delivering.clone()));
         let polling = tokio::spawn(runner.run(stop_polling.clone()));
-        let serving = tokio::spawn(admin::serve(listener, admin.clone(), stop_delivering.clone()));
         deliveries_handle.apply(endpoints(&config), client.clone()).await;
         runner_handle.apply(config.bridges.clone(), poller).await;
         Ok(Parts {
@@ -216,8 +239,32 @@ impl Daemon {
             stop_delivering,
             polling,
             delivering,
-            serving,
         })
+    }
+
+    /// Answers on the socket and on `daemon.listen` from now on.
+    async fn serve(&mut self, store: &Store) -> Result<(), Error> {
+        let daemon = &self.config.daemon;
+        let failed = |what: String, e: std::io::Error| Error::Io(format!("failed to listen on {what}: {e}"));
+        let socket = admin::bind(&daemon.socket).map_err(|e| failed(daemon.socket.display().to_string(), e))?;
+        self.servers.spawn(admin::serve_socket(socket, self.web.clone()));
+        let Some(address) = daemon.listen else { return Ok(()) };
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|e| failed(format!("{address} (`daemon.listen`; \"off\" where none is wanted)"), e))?;
+        let address = listener.local_addr().map_err(|e| Error::Io(e.to_string()))?;
+        let own = daemon.token.clone();
+        let dir = daemon.state_dir.clone();
+        // Where the store is, as its owner.
+        let token = store.read(move |_| {
+            own.map_or_else(|| admin::token(&dir), Ok).map_err(|e| store::Error::Io(format!("the token: {e}")))
+        });
+        let gate = Gate { token: token.await?, hosts: daemon.hosts.clone() };
+        let link = format!("http://{address}/#token={}", gate.token.expose());
+        let _ = self.web.link.set(link);
+        tracing::info!(%address, "HTTP; `bellpull dashboard` prints its link");
+        self.servers.spawn(admin::serve(listener, self.web.clone(), gate));
+        Ok(())
     }
 
     /// Waits for what ends the parts; reloads and sweeps meanwhile.
@@ -331,9 +378,6 @@ impl Parts {
             tracing::warn!("deliveries were still under way after the grace; they go out again with the same ids");
             delivering.abort();
         }
-        self.serving.abort();
-        // The lock is free when the last handle is gone.
-        let _ = self.serving.await;
     }
 
     /// Leaves everything as it is: the store decides what happened.
@@ -344,7 +388,5 @@ impl Parts {
             task.abort();
             let _ = task.await;
         }
-        self.serving.abort();
-        let _ = self.serving.await;
     }
 }

@@ -79,6 +79,9 @@ pub struct Progress {
     /// When a poll was last accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted_at: Option<Timestamp>,
+    /// An admin stopped its polls.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
     /// A `stale` event was sent, and no poll was accepted since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stale: bool,
@@ -403,6 +406,8 @@ pub trait Engine: Send + Sync + 'static {
     fn export(&self, out: &mut dyn std::io::Write) -> Result<(), Error>;
     /// How often the disk was synced.
     fn syncs(&self) -> u64;
+    /// What is taken on the disk.
+    fn size_bytes(&self) -> Result<u64, Error>;
 }
 
 /// An engine that several threads share.

@@ -2,6 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use futures_util::TryStreamExt;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value as Json;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,9 @@ use crate::{
 
 /// A poll may take its whole deadline; nothing that an admin asks takes longer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(600);
+
+/// A view that is left open overnight.
+const WATCH_WITHIN: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Where the unit's daemon listens, and where its configuration is (systemd/bellpull.service).
 const UNIT_SOCKET: &str = "/run/bellpull/admin.sock";
@@ -135,6 +139,35 @@ impl Client {
         self.post(&format!("bridges/{}/reject{}", segment(name), hash_query(hash)), &()).await
     }
 
+    pub(super) async fn pause(&self, name: &str, pause: bool) -> Answer {
+        self.post(&format!("bridges/{}/{}", segment(name), if pause { "pause" } else { "resume" }), &()).await
+    }
+
+    pub(super) async fn link(&self) -> Answer {
+        self.get("link", &()).await
+    }
+
+    /// What goes on, until the daemon ends or `each` does.
+    pub(super) async fn watch(&self, mut each: impl FnMut(&str, &Json) -> super::Done) -> super::Done {
+        let response = self.send(|http, base| http.get(format!("{base}stream")).timeout(WATCH_WITHIN)).await?;
+        let lost = |e: reqwest::Error| Failure::new(UNAVAILABLE, format!("the daemon is gone: {e}"));
+        let mut chunks = response.bytes_stream();
+        let mut text = String::new();
+        while let Some(chunk) = chunks.try_next().await.map_err(lost)? {
+            text.push_str(&String::from_utf8_lossy(&chunk));
+            while let Some((event, rest)) =
+                text.split_once("\n\n").map(|(event, rest)| (event.to_owned(), rest.to_owned()))
+            {
+                text = rest;
+                let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+                if let (Some(kind), Some(data)) = (field("event:"), field("data:")) {
+                    each(kind, &decode(data.as_bytes())?)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     pub(super) async fn test(&self, name: &str) -> Answer {
         self.post(&format!("endpoints/{name}/test"), &()).await
     }
@@ -152,7 +185,10 @@ impl Client {
         self.ask(|http, base| http.post(format!("{base}{path}")).json(body)).await
     }
 
-    async fn ask(&self, request: impl FnOnce(&reqwest::Client, &str) -> reqwest::RequestBuilder) -> Answer {
+    async fn send(
+        &self,
+        request: impl FnOnce(&reqwest::Client, &str) -> reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response, Failure> {
         let Self::Socket { http, config } = self else {
             let Self::Alone { config, .. } = self else {
                 return Err(Failure::new(UNAVAILABLE, ""));
@@ -166,7 +202,12 @@ impl Client {
         let lost = |e: reqwest::Error| {
             Failure::new(UNAVAILABLE, format!("the daemon on {} did not answer: {e}", config.daemon.socket.display()))
         };
-        let response = request(http, "http://bellpull/api/").send().await.map_err(lost)?;
+        request(http, "http://bellpull/api/").send().await.map_err(lost)
+    }
+
+    async fn ask(&self, request: impl FnOnce(&reqwest::Client, &str) -> reqwest::RequestBuilder) -> Answer {
+        let response = self.send(request).await?;
+        let lost = |e: reqwest::Error| Failure::new(UNAVAILABLE, format!("the daemon did not answer: {e}"));
         let ok = response.status().is_success();
         let body: Json = decode(&response.bytes().await.map_err(lost)?)?;
         if ok {
@@ -231,7 +272,7 @@ async fn open(config: &Config) -> Result<Store, Failure> {
 /// What is stored, to read from.
 async fn stored(config: &Config) -> Result<Admin, Failure> {
     let store = open(config).await?;
-    Ok(Admin::new(store, Arc::new(config.clone()), None, None))
+    Ok(Admin::new(store, Arc::new(config.clone()), None, None, Pulse::new()))
 }
 
 /// One bridge's runner without a daemon: what it commits goes out when the daemon runs.
@@ -261,7 +302,7 @@ async fn alone(path: &Path, store: Store, work: impl AsyncFnOnce(&Admin) -> Resu
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(runner.run(shutdown.clone()));
     handle.apply(read.bridges.clone(), poller).await;
-    let admin = Admin::new(store, Arc::new(read), Some(handle), None);
+    let admin = Admin::new(store, Arc::new(read), Some(handle), None, Pulse::new());
     let result = done(work(&admin).await);
     shutdown.cancel();
     running.await.map_err(|e| Failure::new(IO, e.to_string()))?.map_err(|e| Failure::new(IO, e.to_string()))?;

@@ -62,7 +62,7 @@ pub(super) struct Slot {
 impl Slot {
     /// Nothing works on it, and it may be polled.
     fn can_start(&self) -> bool {
-        self.polled.is_some() && self.bridge.enabled
+        self.bridge.enabled && self.polled.as_ref().is_some_and(|polled| !polled.progress.paused)
     }
 
     /// The endpoint whose full queue stops this bridge (`queue-full = "pause"`).
@@ -514,6 +514,8 @@ fn status(slot: &Slot) -> Status {
     Status {
         state: if !slot.bridge.enabled {
             "disabled"
+        } else if progress.paused {
+            "paused"
         } else if progress.failures > 0 {
             "failing"
         } else if polled.held.is_some_and(|held| !held.rejected) {

@@ -475,4 +475,8 @@ impl Engine for MemoryEngine {
     fn syncs(&self) -> u64 {
         self.lock().syncs
     }
+
+    fn size_bytes(&self) -> Result<u64, Error> {
+        Ok(0)
+    }
 }

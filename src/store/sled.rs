@@ -110,11 +110,6 @@ impl SledEngine {
         Ok(longest)
     }
 
-    /// The bytes that the database takes on the disk.
-    pub fn size_bytes(&self) -> Result<u64, Error> {
-        self.db.size_on_disk().map_err(tables::error)
-    }
-
     fn reading(&self) -> Result<RwLockReadGuard<'_, Option<Error>>, Error> {
         let gate = self.gate.read().map_err(|_| read::poisoned())?;
         match &*gate {
@@ -301,5 +296,9 @@ impl Engine for SledEngine {
 
     fn syncs(&self) -> u64 {
         self.syncs.load(Ordering::Relaxed)
+    }
+
+    fn size_bytes(&self) -> Result<u64, Error> {
+        self.db.size_on_disk().map_err(tables::error)
     }
 }

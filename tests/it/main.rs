@@ -22,6 +22,7 @@ mod support {
 }
 
 mod cli;
+mod web;
 mod dst;
 mod config;
 mod fleet;

@@ -37,7 +37,7 @@ impl Place {
     pub fn write(&self, toml: &str) {
         let state = self.path().join("state");
         let head = format!(
-            "[daemon]\nstate-dir = {:?}\n[network]\nallow = [\"127.0.0.0/8\"]\n",
+            "[daemon]\nlisten = \"off\"\nstate-dir = {:?}\n[network]\nallow = [\"127.0.0.0/8\"]\n",
             state.to_str().expect("a path")
         );
         std::fs::write(self.file(), head + toml).expect("written");
