@@ -27,7 +27,7 @@ use crate::{
     pulse::{EndpointLabel, Notice, Pulse, StateLabel},
     store::{self, DeliveryState, EventFilter, Op, Requeued, Store, StoredEvent, Written},
 };
-pub use socket::{Guarded, bind};
+pub use socket::{bind, inherited};
 pub use web::{Gate, Standing, Web, serve, serve_socket, token};
 
 /// How often old events are looked for.
@@ -146,6 +146,13 @@ impl Admin {
 
     fn runner(&self) -> Result<&poller::Handle, Error> {
         self.runner.as_ref().ok_or_else(|| Error::Refused("the daemon is not running".into()))
+    }
+
+    /// Whether the scheduler, the store's writer and every delivery loop answer.
+    pub async fn moves(&self) -> bool {
+        let (Some(runner), Some(deliveries)) = (&self.runner, &self.deliveries) else { return false };
+        let (_, _, written) = tokio::join!(runner.status(), deliveries.status(), self.store.ping());
+        written
     }
 
     /// One line: "214 bridges, 3 failing; 1 endpoint down, 42 waiting".

@@ -246,7 +246,7 @@ impl Cli {
             Command::Run { log_format } => run(path, log_format).await,
             Command::Check { file, resolve } => check(&file.unwrap_or(path), resolve, self.json).await,
             Command::Demo { once } => {
-                telemetry::init(Some(telemetry::Format::Text));
+                telemetry::init(Some(telemetry::Format::Text), None);
                 demo::run(once, &mut std::io::stdout()).await.map_err(|e| Failure::new(FAILED, e))
             }
             Command::Listen(args) => listen::listen(args).await,
@@ -256,8 +256,17 @@ impl Cli {
             Command::Sign(args) => sign::sign(&args),
             Command::Verify(args) => sign::verify(&args),
             command => {
-                let config = load(&path, Secrets::FormOnly).await?;
-                ask(&path, config, command, self.json).await
+                let client = match load(&path, Secrets::FormOnly).await {
+                    Ok(config) => Client::connect(&path, config).await?,
+                    Err(failure) => {
+                        let Some(client) = Client::running(&path).await else { return Err(failure) };
+                        let told =
+                            "the file has errors (`bellpull check` shows them); the daemon runs on what it said before";
+                        let _ = writeln!(std::io::stderr(), "{}: {told}", path.display());
+                        client
+                    }
+                };
+                ask(client, command, self.json).await
             }
         }
     }
@@ -324,8 +333,8 @@ async fn load(path: &Path, secrets: Secrets) -> Result<Config, Failure> {
 }
 
 async fn run(path: PathBuf, format: Option<telemetry::Format>) -> Done {
-    telemetry::init(format);
     let config = load(&path, Secrets::Read).await?;
+    telemetry::init(format.or(config.log.format), config.log.level);
     for warning in &config.warnings {
         tracing::warn!(file = %warning.file.display(), line = warning.line, "{}", warning.message);
     }
@@ -375,8 +384,7 @@ async fn check(path: &Path, resolve: bool, json: bool) -> Done {
 }
 
 /// Commands that ask the daemon, or read the store when none runs.
-async fn ask(path: &Path, config: Config, command: Command, json: bool) -> Done {
-    let client = Client::connect(path, config).await?;
+async fn ask(client: Client, command: Command, json: bool) -> Done {
     let (shown, kind) = match command {
         Command::Status { name } => (client.status(name.as_deref()).await?, show::Kind::Status),
         Command::Events { bridge, since, limit } => {

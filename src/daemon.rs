@@ -20,12 +20,14 @@ use crate::{
     clock::Clock,
     config::{self, Config, Secrets},
     deliver::{self, Deliveries},
+    event,
     http::{Client, budget::Budget},
     notify, poller,
     poller::{Poller, Runner},
     pulse::Pulse,
     source::auth::vault::Vault,
-    store::{self, Store, sled::SledEngine},
+    store::{self, Commit, Op, Store, Written, sled::SledEngine},
+    telemetry,
 };
 
 /// The first wait before a failed store is opened again; it doubles.
@@ -67,7 +69,8 @@ pub async fn run(path: PathBuf, config: Config, shutdown: CancellationToken) -> 
     let (pulse, serving) = (Pulse::new(), CancellationToken::new());
     let web = Web { standing: watched, pulse: pulse.clone(), shutdown: serving.clone(), link: Arc::default() };
     let (config, clock) = (Arc::new(config), Clock::system());
-    let mut daemon = Daemon { path, config, clock, vault, pulse, standing, web, servers: JoinSet::new() };
+    let mut daemon =
+        Daemon { path, config, clock, vault, pulse, standing, web, servers: JoinSet::new(), refused: false };
     let signals = tokio::spawn(stop_on_signals(shutdown.clone()));
     let result = daemon.run(&shutdown).await;
     signals.abort();
@@ -107,6 +110,31 @@ struct Daemon {
     web: Web,
     /// Of the socket and of HTTP; they outlive a store that is opened again.
     servers: JoinSet<()>,
+    /// The last reload was refused.
+    refused: bool,
+}
+
+/// A task that ends with its holder.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Tells systemd that the daemon is alive while the scheduler, the store's writer and every delivery loop move. A slow API
+/// or receiver stops none of them.
+async fn watch_over(within: Duration, admin: Admin) {
+    let mut every = tokio::time::interval(within / 3);
+    loop {
+        every.tick().await;
+        if timeout(within / 2, admin.moves()).await == Ok(true) {
+            notify::alive();
+        } else {
+            tracing::error!("scheduler, store or deliveries stand still: the watchdog is not fed");
+        }
+    }
 }
 
 /// The parts that live as long as one opened store.
@@ -136,7 +164,8 @@ impl Daemon {
         let mut wait = REOPEN_FIRST;
         let mut ran = false;
         while !shutdown.is_cancelled() {
-            let store = match open_store(&self.config).await {
+            let began = Instant::now();
+            let store = match notify::extending(open_store(&self.config)).await {
                 Ok(store) => store,
                 // Nothing that time would mend, or the first start: the admin must act.
                 Err(error) if !ran || matches!(error, store::Error::Damaged(_) | store::Error::Format { .. }) => {
@@ -153,6 +182,7 @@ impl Daemon {
                     continue;
                 }
             };
+            self.pulse.opened(began.elapsed());
             let mut parts = self.start(store).await?;
             if self.servers.is_empty() {
                 self.serve(&parts.store).await?;
@@ -246,7 +276,9 @@ impl Daemon {
     async fn serve(&mut self, store: &Store) -> Result<(), Error> {
         let daemon = &self.config.daemon;
         let failed = |what: String, e: std::io::Error| Error::Io(format!("failed to listen on {what}: {e}"));
-        let socket = admin::bind(&daemon.socket).map_err(|e| failed(daemon.socket.display().to_string(), e))?;
+        let socket = admin::inherited()
+            .unwrap_or_else(|| admin::bind(&daemon.socket))
+            .map_err(|e| failed(daemon.socket.display().to_string(), e))?;
         self.servers.spawn(admin::serve_socket(socket, self.web.clone()));
         let Some(address) = daemon.listen else { return Ok(()) };
         let listener = TcpListener::bind(address)
@@ -276,6 +308,10 @@ impl Daemon {
     ) -> End {
         let mut status = tokio::time::interval(STATUS_EVERY);
         let mut sweep = tokio::time::interval(admin::SWEEP_EVERY);
+        let beats = self.config.daemon.heartbeat.is_some();
+        let every = self.config.daemon.heartbeat.as_ref().map_or(STATUS_EVERY, |heartbeat| heartbeat.every);
+        // The first one after an interval: a daemon that is started again and again must not look alive.
+        let mut heartbeat = tokio::time::interval_at(Instant::now() + every, every);
         let store = parts.store.clone();
         let failed = store.failed();
         tokio::pin!(failed);
@@ -284,6 +320,9 @@ impl Daemon {
             Ok(Err(error)) => error,
             Err(error) => store::Error::Io(format!("a part panicked: {error}")),
         };
+        // Dropped with the parts that it looks at.
+        let _watchdog =
+            notify::watchdog().map(|within| AbortOnDrop(tokio::spawn(watch_over(within, parts.admin.clone()))));
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return End::Shutdown,
@@ -291,7 +330,8 @@ impl Daemon {
                 result = &mut parts.polling => return End::StoreFailed(ended(result)),
                 result = &mut parts.delivering => return End::StoreFailed(ended(result)),
                 _ = reload.recv() => self.reload(parts).await,
-                _ = status.tick() => notify::status(&parts.admin.summary().await),
+                _ = status.tick() => notify::status(&self.summary(&parts.admin).await),
+                _ = heartbeat.tick(), if beats => self.heartbeat(parts).await,
                 _ = sweep.tick() => {
                     if let Err(error) = parts.admin.sweep(self.clock.now()).await {
                         tracing::error!(%error, "failed to drop old events");
@@ -304,14 +344,38 @@ impl Daemon {
     /// Validates first: a file with an error changes nothing.
     async fn reload(&mut self, parts: &mut Parts) {
         notify::reloading();
-        match self.read_again(parts).await {
-            Ok(()) => notify::status(&parts.admin.summary().await),
-            Err(error) => {
-                tracing::error!("the configuration was not reloaded, the old one goes on:\n{error}");
-                notify::status("reload refused: the file has errors, the old configuration goes on");
-            }
+        let result = self.read_again(parts).await;
+        self.refused = result.is_err();
+        self.pulse.reloaded(result.is_ok());
+        if let Err(error) = result {
+            tracing::error!("the configuration was not reloaded, the old one goes on:\n{error}");
         }
+        notify::status(&self.summary(&parts.admin).await);
         notify::ready();
+    }
+
+    /// The line of `systemctl status`.
+    async fn summary(&self, admin: &Admin) -> String {
+        let summary = admin.summary().await;
+        if self.refused {
+            format!("reload refused: the file has errors, the old configuration goes on; {summary}")
+        } else {
+            summary
+        }
+    }
+
+    /// An event that says nothing but that the daemon, its store and its deliveries work.
+    async fn heartbeat(&self, parts: &Parts) {
+        let Some(heartbeat) = &self.config.daemon.heartbeat else { return };
+        let data =
+            serde_json::json!({ "bridges": self.config.bridges.len(), "endpoints": self.config.endpoints.len() });
+        let event = event::operational("heartbeat", "daemon", data, &heartbeat.to, self.clock.now());
+        let commit = Commit { events: vec![event], ..Commit::default() };
+        match parts.store.write(Op::Commit(Box::new(commit))).await {
+            Ok(Written::Queued(queued)) => parts.deliveries.queued(queued).await,
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "the heartbeat could not be stored"),
+        }
     }
 
     async fn read_again(&mut self, parts: &mut Parts) -> Result<(), Error> {
@@ -342,6 +406,7 @@ impl Daemon {
         parts.runner.apply(config.bridges.clone(), poller).await;
         parts.client = client;
         parts.admin.configure(config.clone());
+        telemetry::set_level(config.log.level);
         tracing::info!(bridges = config.bridges.len(), endpoints = config.endpoints.len(), "reloaded");
         self.config = config;
         Ok(())

@@ -242,7 +242,7 @@ impl Pulse {
         inner.reload_ok.set(1);
         // There from the start: what appears with its first count is missed by who watches its rise.
         for result in ["ok", "refused"] {
-            inner.reloads.get_or_create(&ResultLabel { result });
+            drop(inner.reloads.get_or_create(&ResultLabel { result }));
         }
         inner.register();
         Self(Arc::new(inner))

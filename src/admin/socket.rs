@@ -20,6 +20,18 @@ pub struct Guarded {
     gid: u32,
 }
 
+/// The socket that systemd made and holds over restarts (`bellpull.socket`), if it did.
+pub fn inherited() -> Option<io::Result<Guarded>> {
+    let listener = listenfd::ListenFd::from_env().take_unix_listener(0).ok().flatten()?;
+    let guarded = || {
+        listener.set_nonblocking(true)?;
+        let path = listener.local_addr()?.as_pathname().map(Path::to_owned);
+        let own = std::fs::metadata(path.unwrap_or_default())?;
+        Ok(Guarded { listener: UnixListener::from_std(listener)?, uid: own.uid(), gid: own.gid() })
+    };
+    Some(guarded())
+}
+
 /// Binds the socket, mode 0660. A socket that nobody answers on is left from a crash and replaced.
 pub fn bind(path: &Path) -> io::Result<Guarded> {
     if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {

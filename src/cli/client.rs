@@ -1,6 +1,10 @@
 //! How a command reaches the answers: through the daemon's socket, or, where none runs, through the store itself.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::TryStreamExt;
 use serde::{Serialize, de::DeserializeOwned};
@@ -11,7 +15,7 @@ use super::{FAILED, Failure, IO, UNAVAILABLE};
 use crate::{
     admin::{self, Admin, DeliveryQuery, DryRun, EventQuery, Replay},
     clock::Clock,
-    config::{Config, Secrets},
+    config::{self, Config, Secrets},
     daemon,
     deliver::Deliveries,
     http::budget::Budget,
@@ -36,7 +40,7 @@ const UNIT_CONFIG: &str = "/etc/bellpull";
 pub(super) enum Client {
     Socket {
         http: reqwest::Client,
-        config: Config,
+        socket: PathBuf,
     },
     /// No daemon runs: the store is opened under its lock when a command needs it.
     Alone {
@@ -49,21 +53,33 @@ type Answer = Result<Json, Failure>;
 
 impl Client {
     /// Looks whether a daemon answers.
-    pub(super) async fn connect(path: &Path, mut config: Config) -> Result<Self, Failure> {
+    pub(super) async fn connect(path: &Path, config: Config) -> Result<Self, Failure> {
+        match Self::reach(path, &config.daemon.socket).await? {
+            Some(client) => Ok(client),
+            None => Ok(Self::Alone { path: path.to_owned(), config }),
+        }
+    }
+
+    /// The daemon of a file that has errors: it runs on what the file said before, and can be asked about that.
+    pub(super) async fn running(path: &Path) -> Option<Self> {
+        let daemon = config::daemon(path)?;
+        Self::reach(path, &daemon.socket).await.ok().flatten()
+    }
+
+    async fn reach(path: &Path, own: &Path) -> Result<Option<Self>, Failure> {
         // An admin's shell has no $RUNTIME_DIRECTORY: the unit's daemon is where its unit puts it.
-        for socket in [config.daemon.socket.clone(), Path::new(UNIT_SOCKET).to_owned()] {
-            let meant = socket == config.daemon.socket || path.starts_with(UNIT_CONFIG);
-            if !meant || tokio::net::UnixStream::connect(&socket).await.is_err() {
+        for socket in [own, Path::new(UNIT_SOCKET)] {
+            let meant = socket == own || path.starts_with(UNIT_CONFIG);
+            if !meant || tokio::net::UnixStream::connect(socket).await.is_err() {
                 continue;
             }
-            config.daemon.socket = socket;
             // The TLS provider must be there before any client is built.
             let _ = rustls::crypto::ring::default_provider().install_default();
-            let builder = reqwest::Client::builder().unix_socket(config.daemon.socket.clone());
+            let builder = reqwest::Client::builder().unix_socket(socket.to_owned());
             let http = builder.timeout(ANSWER_WITHIN).build().map_err(|e| Failure::new(IO, e.to_string()))?;
-            return Ok(Self::Socket { http, config });
+            return Ok(Some(Self::Socket { http, socket: socket.to_owned() }));
         }
-        Ok(Self::Alone { path: path.to_owned(), config })
+        Ok(None)
     }
 
     pub(super) async fn status(&self, name: Option<&str>) -> Answer {
@@ -189,7 +205,7 @@ impl Client {
         &self,
         request: impl FnOnce(&reqwest::Client, &str) -> reqwest::RequestBuilder,
     ) -> Result<reqwest::Response, Failure> {
-        let Self::Socket { http, config } = self else {
+        let Self::Socket { http, socket } = self else {
             let Self::Alone { config, .. } = self else {
                 return Err(Failure::new(UNAVAILABLE, ""));
             };
@@ -200,7 +216,7 @@ impl Client {
             ));
         };
         let lost = |e: reqwest::Error| {
-            Failure::new(UNAVAILABLE, format!("the daemon on {} did not answer: {e}", config.daemon.socket.display()))
+            Failure::new(UNAVAILABLE, format!("the daemon on {} did not answer: {e}", socket.display()))
         };
         request(http, "http://bellpull/api/").send().await.map_err(lost)
     }

@@ -99,6 +99,16 @@ pub fn load(path: &Path, secrets: Secrets) -> Result<Config, Failed> {
     }
 }
 
+/// What a file says of the daemon, whatever else is wrong with it: for finding one that runs.
+pub fn daemon(path: &Path) -> Option<Daemon> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let (table, _) = DeTable::parse_recoverable(&text);
+    let context = Context::new(false);
+    let mut table = Table::new(&context, String::new(), Place { file: 0, span: 0..0 }, table.get_ref());
+    let daemon = table.take("daemon").and_then(|item| item.table());
+    read_daemon(daemon, &BTreeMap::new())
+}
+
 /// Where a file does not parse, what seems absent may stand in the lost part, and what stands on a broken line means
 /// nothing: only the syntax errors are said of those.
 fn drop_echoes(all: &mut Vec<Diagnostic>, syntax: &[Place], sources: &Sources) {
