@@ -9,6 +9,8 @@ mod web;
 
 use std::{
     collections::BTreeMap,
+    io::{Seek, Write},
+    os::unix::fs::OpenOptionsExt,
     sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
@@ -155,6 +157,24 @@ impl Admin {
         written
     }
 
+    /// One consistent state of the store as JSON lines, in a file that has no name any more. Writes wait while it is made.
+    pub async fn export(&self) -> Result<std::fs::File, Error> {
+        let path = self.config().daemon.state_dir.join(format!("export-{}.tmp", EventId::random()));
+        let export = move |engine: &dyn store::Engine| {
+            let failed = |e: std::io::Error| store::Error::Io(format!("writing {}: {e}", path.display()));
+            let mut options = std::fs::OpenOptions::new();
+            let mut file = options.read(true).write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
+            std::fs::remove_file(&path).map_err(failed)?;
+            let mut out = std::io::BufWriter::new(&mut file);
+            engine.export(&mut out)?;
+            out.flush().map_err(failed)?;
+            drop(out);
+            file.rewind().map_err(failed)?;
+            Ok(file)
+        };
+        Ok(self.store.read(export).await?)
+    }
+
     /// One line: "214 bridges, 3 failing; 1 endpoint down, 42 waiting".
     pub async fn summary(&self) -> String {
         let (Some(runner), Some(deliveries)) = (&self.runner, &self.deliveries) else {
@@ -180,6 +200,9 @@ impl Admin {
             None => serde_json::to_value(self.stored_bridges().await?),
         }
         .map_err(|e| Error::Refused(e.to_string()))?;
+        if let Some(all) = bridges.as_object_mut() {
+            all.extend(self.removed_bridges().await?);
+        }
         let holds = self.store.read(|engine| {
             let held = engine.bridges()?.into_iter().filter(|b| b.held);
             held.map(|b| Ok((b.name.clone(), engine.hold(&b.name)?))).collect::<Result<Vec<_>, store::Error>>()
@@ -234,6 +257,17 @@ impl Admin {
             (b.name, status)
         };
         Ok(all.into_iter().map(show).collect())
+    }
+
+    /// Bridges that left the file, while their snapshot is kept.
+    async fn removed_bridges(&self) -> Result<Vec<(String, Json)>, Error> {
+        let all = self.store.read(|engine| engine.bridges()).await?;
+        let removed = |loaded: store::Loaded| {
+            let until = loaded.progress?.removed?.plus(poller::roster::REMOVED_KEPT).to_string();
+            let shown = json!({ "state": "removed", "records": loaded.state.records, "sequence": loaded.state.sequence, "kept_until": until });
+            Some((loaded.name.to_string(), shown))
+        };
+        Ok(all.into_iter().filter_map(removed).collect())
     }
 
     /// Endpoints that left the file, while their queue is kept.
@@ -520,6 +554,7 @@ impl Admin {
         // A clock that is wrong at the start would drop what is waited for.
         if self.started.elapsed() >= FORGET_FROM {
             deliver::roster::forget(&self.store, now).await?;
+            poller::roster::forget(&self.store, now).await?;
         }
         Ok(())
     }

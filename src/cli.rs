@@ -1,5 +1,6 @@
 //! The command line: arguments, exit codes, and what is printed.
 
+mod backup;
 mod client;
 mod listen;
 mod show;
@@ -126,6 +127,10 @@ enum Command {
         #[arg(long)]
         hash: Option<Hash>,
     },
+    /// A backup: one consistent state, with events and queues, as JSON lines
+    Export(backup::ExportArgs),
+    /// Restore a backup into an empty state directory, as a new stream
+    Import(backup::ImportArgs),
     /// Stop the polls of a bridge
     Pause { name: String },
     /// Let the polls of a bridge go on
@@ -420,6 +425,8 @@ async fn ask(client: Client, command: Command, json: bool) -> Done {
         Command::Resend { name, endpoint } => (client.resend(&name, &endpoint).await?, show::Kind::Value),
         Command::Accept { name, hash } => (client.accept(&name, hash).await?, show::Kind::Value),
         Command::Reject { name, hash } => (client.reject(&name, hash).await?, show::Kind::Value),
+        Command::Export(args) => return backup::export(client, &args).await,
+        Command::Import(args) => return backup::import(client, &args).await,
         Command::Pause { name } => (client.pause(&name, true).await?, show::Kind::Value),
         Command::Resume { name } => (client.pause(&name, false).await?, show::Kind::Value),
         Command::Watch => return client.watch(|kind, notice| print(&show::notice(kind, notice, json))).await,

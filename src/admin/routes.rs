@@ -16,6 +16,7 @@ use futures_util::stream;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use tokio::sync::broadcast::error::RecvError;
+use tokio_util::io::ReaderStream;
 
 use super::{
     Admin, DeliveryQuery, DryRun, Error, EventQuery, Replay,
@@ -48,6 +49,17 @@ fn part(mut all: Json, key: &str) -> Json {
 
 fn svg(picture: String) -> Response {
     ([(CONTENT_TYPE, "image/svg+xml")], picture).into_response()
+}
+
+/// A backup, streamed from its file.
+fn export(made: Result<std::fs::File, Error>) -> Response {
+    match made {
+        Ok(file) => {
+            let lines = ReaderStream::new(tokio::fs::File::from_std(file));
+            ([(CONTENT_TYPE, "application/jsonl")], axum::body::Body::from_stream(lines)).into_response()
+        }
+        Err(error) => answer(Err(error)),
+    }
 }
 
 /// What goes on, as server-sent events. A reader that is too slow misses some; it ends with the daemon.
@@ -95,6 +107,7 @@ pub fn api() -> Router<Web> {
         .route("/api/strip.svg", get(|Running(a): Running| async move { svg(a.strip(None)) }))
         .route("/api/bridges/{name}/strip.svg", get(|Running(a): Running, At(name): At<String>| async move { svg(a.strip(Some(&name))) }))
         .route("/api/stream", get(|Running(a): Running, State(web): State<Web>| async move { stream(&a, &web) }))
+        .route("/api/export", get(|Running(a): Running| async move { export(a.export().await) }))
         .route("/api/openapi.json", get(|| async { ([(CONTENT_TYPE, "application/json")], include_str!("openapi.json")) }))
         .route(
             "/api/bridges/{name}/pause",

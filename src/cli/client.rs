@@ -159,6 +159,30 @@ impl Client {
         self.post(&format!("bridges/{}/{}", segment(name), if pause { "pause" } else { "resume" }), &()).await
     }
 
+    /// Writes a backup, through the daemon or from the store.
+    pub(super) async fn export(&self, out: &mut (dyn std::io::Write + Send)) -> super::Done {
+        let written = |e: std::io::Error| Failure::new(IO, format!("failed to write the backup: {e}"));
+        match self {
+            Self::Socket { .. } => {
+                let response = self.send(|http, base| http.get(format!("{base}export")).timeout(WATCH_WITHIN)).await?;
+                if !response.status().is_success() {
+                    let text = response.text().await.unwrap_or_default();
+                    return Err(Failure::new(FAILED, text));
+                }
+                let lost = |e: reqwest::Error| Failure::new(UNAVAILABLE, format!("the daemon is gone: {e}"));
+                let mut chunks = response.bytes_stream();
+                while let Some(chunk) = chunks.try_next().await.map_err(lost)? {
+                    out.write_all(&chunk).map_err(written)?;
+                }
+            }
+            Self::Alone { config, .. } => {
+                let mut file = stored(config).await?.export().await.map_err(|e| Failure::new(IO, e.to_string()))?;
+                std::io::copy(&mut file, out).map_err(written)?;
+            }
+        }
+        out.flush().map_err(written)
+    }
+
     pub(super) async fn link(&self) -> Answer {
         self.get("link", &()).await
     }

@@ -22,6 +22,7 @@ use super::{
     fan::{Fan, Members, Unfolded},
     handle::{Handle, Request, Status},
     job::{Job, refuse, run_job},
+    roster,
 };
 use crate::{
     config::Bridge,
@@ -359,6 +360,11 @@ impl Runner {
 
     async fn apply(&mut self, bridges: BTreeMap<Name, Arc<Bridge>>, poller: Poller) -> Result<(), store::Error> {
         self.poller = poller;
+        // Those that are gone are written first: a new name begins where the old one stood.
+        let gone = |name: &&Name| !bridges.contains_key(name.split('/').next().unwrap_or(name));
+        let gone: Vec<Name> = self.slots.keys().filter(gone).cloned().collect();
+        self.remove(gone).await?;
+        roster::settle(&self.poller.store, &bridges, self.poller.clock.now()).await?;
         let bridges = self.unfold(bridges).await?;
         // Who waits at an origin may be another's now, or gone.
         for crowd in self.crowds.values_mut() {

@@ -7,9 +7,11 @@
 //! Beside the database lie `owner`, which is locked while the store is open, and `mark`, the number of the last group
 //! that was acknowledged: sled cuts a damaged file back to what it can read and says nothing, and only the mark tells.
 
+mod bridges;
 mod endpoints;
 mod export;
 mod group;
+pub mod import;
 mod open;
 mod ops;
 mod read;

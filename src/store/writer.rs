@@ -197,7 +197,8 @@ impl Size {
             Op::Settle(_, rows) => (2 * rows.len(), rows.iter().map(|s| s.attempt.answer.len()).sum()),
             Op::Requeue(_, rows) => (rows.len(), 0),
             Op::Endpoint(..) => (1, 0),
-            Op::Sweep { limit, .. } | Op::Forget { limit, .. } => (*limit, 0),
+            Op::Sweep { limit, .. } | Op::Forget { limit, .. } | Op::ForgetBridge { limit, .. } => (*limit, 0),
+            Op::RenameBridge { limit, .. } => (2 * limit, limit * ROW_BYTES_MAX),
             // Packs are written again.
             Op::Rename { limit, .. } => (3 * limit, limit * ROW_BYTES_MAX),
         };

@@ -23,6 +23,7 @@ mod support {
 
 mod cli;
 mod web;
+mod backup;
 mod service;
 mod dst;
 mod config;

@@ -1,10 +1,13 @@
 //! The daemon as systemd sees it, over a NOTIFY_SOCKET of the tests' own.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+
+use bellpull::{admin::Admin, clock::Clock, poller, pulse::Pulse};
 
 use crate::support::{
     daemon::Place,
     receiver::{Receiver, SECRET},
+    rig::{LIST, World, list},
     server::{Answer, Reply, eventually},
     upstream::Upstream,
 };
@@ -100,4 +103,67 @@ async fn a_heartbeat_comes_so_that_silence_is_noticed() {
     let beats = async || receiver.taken("/me").iter().filter(|r| r.kind() == "bellpull.heartbeat").count();
     eventually("three heartbeats", async || beats().await >= 3).await;
     drop(daemon);
+}
+
+#[tokio::test]
+async fn a_renamed_bridge_keeps_its_snapshot_and_sequence_and_a_removed_one_is_kept_for_a_while() {
+    let mut world = World::start(LIST).await;
+    world.upstream.fill(3);
+    world.poll().await;
+    world.upstream.put("1", r#"{"id":1,"v":1}"#);
+    world.poll().await;
+    world.receiver.wait_taken("/me", 1).await;
+    world.restart(&LIST.replace("[bridge.orders]", "[bridge.purchases]\nwas = \"orders\"")).await;
+    let handle = world.rig.run().await;
+    eventually("it is polled", async || handle.status().await["purchases"].last_poll.is_some()).await;
+    let status = handle.status().await;
+    assert_eq!((status.len(), status["purchases"].records, status["purchases"].sequence), (1, 3, 1));
+    world.upstream.put("1", r#"{"id":1,"v":2}"#);
+    let taken = world.receiver.wait_taken("/me", 2).await;
+    let event = &taken[1];
+    assert_eq!(
+        (event.kind(), event.sequence(), &event.body["data"]["before"]["v"]),
+        ("purchases.updated", 2, &1.into())
+    );
+    // Gone from the file: named in `status`, and forgotten after thirty days.
+    world.restart(&LIST.replace("bridge.orders", "bridge.others")).await;
+    let handle = world.rig.run().await;
+    eventually("it is polled", async || handle.status().await["others"].last_poll.is_some()).await;
+    let admin =
+        Admin::new(world.rig.store.clone(), Arc::new(world.rig.config.clone()), Some(handle), None, Pulse::new());
+    let shown = admin.status(None).await.expect("status");
+    assert_eq!(
+        (&shown["bridges"]["purchases"]["state"], &shown["bridges"]["purchases"]["records"]),
+        (&"removed".into(), &3.into())
+    );
+    let now = Clock::system().now();
+    let known = async |days: i64| {
+        for _ in 0..3 {
+            poller::roster::forget(&world.rig.store, now.plus_ms(days * 86_400_000)).await.expect("forgotten");
+        }
+        world.rig.store.read(|engine| engine.bridges()).await.expect("read").len()
+    };
+    assert_eq!((known(29).await, known(31).await), (2, 1));
+    assert!(world.rig.store.read(|engine| engine.scan("purchases", None, 10)).await.expect("read").is_empty());
+}
+
+#[tokio::test]
+async fn a_bridge_without_an_accepted_poll_is_told_once_and_a_failure_that_lasts_again() {
+    let mut world = World::start(&list("alert = { after = 1, repeat = \"200ms\", stale-after = \"300ms\" }")).await;
+    world.upstream.fill(1);
+    world.poll().await;
+    world.upstream.always(Some(Answer::new(500, "no").into()));
+    let began = std::time::Instant::now();
+    while began.elapsed() < Duration::from_millis(900) {
+        world.fail().await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let alerts = world.rig.alerts().await;
+    let count = |kind: &str| alerts.iter().filter(|alert| *alert == kind).count();
+    assert_eq!(count("bellpull.bridge.stale"), 1, "{alerts:?}");
+    assert!((3..=5).contains(&count("bellpull.bridge.failing")), "{alerts:?}");
+    world.upstream.always(None);
+    world.poll().await;
+    world.receiver.wait_taken("/me", alerts.len() + 1).await;
+    assert_eq!(world.rig.alerts().await.last().map(String::as_str), Some("bellpull.bridge.recovered"));
 }
