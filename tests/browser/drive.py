@@ -36,6 +36,7 @@ BRIDGES = {
     "broken": ("nowhere", "me", ""),
     "hostile": ("hostile", "picky", ""),
     "queue": ("queue", "down", ""),
+    "branch": ("branch", "me", 'every = "24h"\neach.list = ["north/1"]'),
 }
 ENDPOINTS = {"me": "", "picky": 'retry = { schedule = ["100ms"] }', "down": ""}
 
@@ -61,7 +62,7 @@ def hostile(price, big):
 class World:
     def __init__(self):
         self.up, self.to = Upstream(), Receiver()
-        for name in ("shop", "till", "slow", "queue"):
+        for name in ("shop", "till", "slow", "queue", "branch"):
             self.up.put(f"/{name}", records(12))
         self.up.put("/hostile", hostile("1.10", "12345678901234567890"))
         self.to.status = {"/picky": 400, "/down": 503}
@@ -85,17 +86,17 @@ def the_token(w):
     check("a wrong token is refused in words", "token is missing or wrong" in b.text("#said"), b.text("#said"))
     link = w.daemon.link()
     b.press(link.partition("#token=")[2], Keys.ENTER)
-    b.sees("6 bridges", "h1#summary")
+    b.sees("7 bridges", "h1#summary")
     check("a typed token opens the page", True)
     b.js("sessionStorage.clear()")
     b.driver.get("about:blank")
     b.driver.get(link)
-    b.sees("6 bridges", "h1#summary")
+    b.sees("7 bridges", "h1#summary")
     check("the link of `bellpull dashboard` opens the page", True)
     check("the token is not in the address any more", "token" not in b.driver.current_url, b.driver.current_url)
     check("nothing is kept beyond the tab", b.js("return [document.cookie, localStorage.length]") == ["", 0])
     b.driver.refresh()
-    b.sees("6 bridges", "h1#summary")
+    b.sees("7 bridges", "h1#summary")
     check("a reload does not ask again", True)
 
 
@@ -105,7 +106,7 @@ def the_overview(w):
     wait_for("the endpoint is down", lambda: w.daemon.endpoint("down")["state"] == "down")
     wait_for("an event is dead", lambda: w.daemon.endpoint("picky")["dead"] == 1)
     wait_for("a bridge fails", lambda: w.daemon.bridge("broken")["state"] == "failing")
-    summary = "6 bridges, 1 failing, 0 held; 1 of 3 endpoints down, 12 waiting, 1 dead"
+    summary = "7 bridges, 1 failing, 0 held; 1 of 3 endpoints down, 12 waiting, 1 dead"
     b.sees(summary, "h1#summary")
     check("the summary says how it stands, live", True)
     check("and so does the title", b.driver.title.startswith(summary), b.driver.title)
@@ -191,10 +192,17 @@ def poll_pause_resume(w):
     b.sees("Failed: ", "#said")
     check("a poll by hand that fails says why", "404" in b.text("#said"), b.text("#said"))
 
+    b.go("#/")
+    b.driver.find_element("link text", "branch/north/1").click()
+    b.sees("Bridge branch/north/1", "#page h1")
+    asked = w.up.asked.get("/branch", 0)
+    b.click("Poll now")
+    check_soon("a member whose name has a slash is polled by hand, too", lambda: w.up.asked.get("/branch", 0) == asked + 1)
+
     # By keyboard alone, from the overview.
     b.go("#/")
     b.driver.refresh()
-    b.sees("6 bridges", "h1#summary")
+    b.sees("7 bridges", "h1#summary")
     b.sees("slow", "#bridges")
     b.press(Keys.TAB)
     check("the first Tab leads to the skip link, which is seen", b.focused() == ["A", "skip", True], b.focused())
@@ -318,15 +326,24 @@ def views(w):
     b = w.browser
     event = w.daemon.api("events?bridge=hostile&limit=1")[0]["id"]
     b.go("#/")
+    b.js("document.querySelector('#log').open = true; scrollTo(0, 0)")
+    b.sees("changed", "#log-list")
     b.axe("the overview, light")
     b.shot("light-overview")
     b.paint("dark")
     b.axe("the overview, dark")
     b.shot("dark-overview")
-    for name, route in (("overview", "#/"), ("bridge", "#/bridge/hostile"), ("failing", "#/bridge/broken"), ("endpoint", "#/endpoint/picky"), ("event", f"#/event/{event}")):
+    b.js("document.querySelector('#log').open = false")
+    for name, route, words in (
+        ("overview", "#/", "404"),
+        ("bridge", "#/bridge/hostile", "1.50"),
+        ("failing", "#/bridge/broken", "404"),
+        ("endpoint", "#/endpoint/picky", "<b>refused</b>"),
+        ("event", f"#/event/{event}", "<b>refused</b>"),
+    ):
         b.paint("light", 360)
         b.go(route)
-        b.sees({"overview": "broken", "bridge": "Last events", "failing": "404", "endpoint": "Attempts", "event": "Deliveries"}[name])
+        b.sees(words)
         wide = b.js("return [document.documentElement.scrollWidth, innerWidth]")
         check(f"{name}: nothing is wider than a phone of 360 px", wide == [360, 360], wide)
         b.axe(f"{name}, phone")
@@ -348,6 +365,8 @@ def out_and_back(w):
 def what_was_asked(w):
     b = w.browser
     b.collect()
+    policy = w.daemon.page_policy()
+    check("the page comes with a policy that lets nothing inline or foreign in", "default-src 'none'" in policy and "unsafe" not in policy and "http" not in policy, policy)
     check("a value that is markup ran nothing", b.js("return window.hacked === undefined && [...document.images].every((one) => one.src.startsWith('blob:'))"))
     elsewhere = {url for _, url in b.requests if not url.startswith((w.daemon.base, "blob:" + w.daemon.base.rstrip("/"), "data:", "about:"))}
     check(f"none of {len(b.requests)} requests went to another origin", len(b.requests) > 50 and not elsewhere, elsewhere)

@@ -208,6 +208,10 @@ class Daemon:
         except (OSError, urllib.error.HTTPError, ValueError):
             return None
 
+    def page_policy(self):
+        with urllib.request.urlopen(self.base, timeout=CALL_LIMIT_S) as answer:
+            return answer.headers.get("content-security-policy", "")
+
     def bridge(self, name):
         return self.api("status")["bridges"][name]
 

@@ -83,10 +83,7 @@ function button(label, act) {
       tell(error.message, true);
     }
     element.removeAttribute("aria-disabled");
-    nextRefresh = 0;
-    clearTimeout(timer);
-    timer = undefined;
-    touch({ all: true, page: true });
+    touch({ all: true, page: true, now: true });
   });
   return element;
 }
@@ -106,24 +103,28 @@ function sure(text, verb) {
 const known = { bridges: {}, endpoints: {}, loaded: false };
 let touched = { bridges: new Set(), endpoints: false, all: false, page: false };
 let page;
-let timer, running = false, nextRefresh = 0, asked_at = 0;
+let timer, running = false, urgent = false, nextRefresh = 0, asked_at = 0;
 // Why nothing could be asked, as long as that lasts.
 let trouble = "";
 
-/** Notes that something may have changed; it is asked for soon. */
-function touch({ bridge, endpoints, all, page: here } = {}) {
+/** Notes that something may have changed; it is asked for soon, and with `now` at once: somebody waits for it. */
+function touch({ bridge, endpoints, all, page: here, now } = {}) {
   if (bridge) touched.bridges.add(bridge);
   touched.endpoints ||= Boolean(endpoints);
   touched.all ||= Boolean(all);
   touched.page ||= Boolean(here);
+  urgent ||= Boolean(now);
   // A page that nobody looks at asks for nothing; it does when somebody does.
-  if (timer || running || document.hidden || !token) return;
-  timer = setTimeout(refresh, Math.max(0, nextRefresh - Date.now()));
+  if (running || document.hidden || !token || (timer && !now)) return;
+  clearTimeout(timer);
+  timer = setTimeout(refresh, urgent ? 0 : Math.max(0, nextRefresh - Date.now()));
 }
 
 async function refresh() {
   timer = undefined;
   running = true;
+  urgent = false;
+  const here = page;
   const what = touched;
   touched = { bridges: new Set(), endpoints: false, all: false, page: false };
   const began = Date.now();
@@ -145,7 +146,7 @@ async function refresh() {
     if (trouble && id("said-text").textContent.endsWith(trouble)) id("said").hidden = true;
     trouble = "";
     // What had the focus may be gone: a keyboard goes on from the page's name.
-    if (page && focused !== document.body && !(focused.isConnected && focused.checkVisibility())) page.root.querySelector("h1").focus();
+    if (page && page === here && focused !== document.body && !(focused.isConnected && focused.checkVisibility())) page.root.querySelector("h1").focus();
   } catch (error) {
     if (!(error instanceof Failed)) throw error;
     // One of them may have left the file.
@@ -343,11 +344,12 @@ function bridgePage(name) {
   const figure = h("figure.strip");
   const show = strip(figure, `${path("bridges", name)}/strip.svg`);
   const events = h("ol.events");
-  const none = h("p");
+  const none = h("p", {}, "Loading");
   let limit = EVENTS_AT_ONCE;
   const more = button("Show more", async () => {
     limit = Math.min(LIST_MAX, limit * 2);
   });
+  more.hidden = true;
   const root = h("div", {}, h("h1", { tabindex: -1 }, "Bridge ", h("bdi", {}, name), " ", state),
     h("p.buttons", {}, poll, " ", pause, " ", resume), heldPart, errorPart, list, figure, section("Last events", none, events, h("p", {}, more)));
 
@@ -427,7 +429,7 @@ function attemptRow(withEndpoint) {
 function attemptTable(second) {
   const body = h("tbody");
   const names = ["Time", second, "Status", "Took", "Error and answer"];
-  const table = h("table.attempts", {}, h("thead", {}, h("tr", {}, ...names.map((name) => h("th", { scope: "col" }, name)))), body);
+  const table = h("table.blocks.attempts", {}, h("thead", {}, h("tr", {}, ...names.map((name) => h("th", { scope: "col" }, name)))), body);
   const make = attemptRow(second === "Endpoint");
   return [table, (all) => {
     table.hidden = !all.length;
@@ -462,7 +464,7 @@ function endpointPage(name) {
     return `${name}: disabled`;
   });
   const [attempts, fillAttempts] = attemptTable("Event");
-  const noAttempts = h("p");
+  const noAttempts = h("p", {}, "Loading");
   const mine = (event) => event.deliveries.find((one) => one.endpoint === name);
   const lastOf = (event) => mine(event)?.error ?? event["last-attempt"]?.error ?? "";
   const queued = (event) => {
@@ -486,7 +488,7 @@ function endpointPage(name) {
     return item;
   };
   const waitingList = h("ol.events"), deadList = h("ol.events");
-  const noWaiting = h("p"), noDead = h("p");
+  const noWaiting = h("p", {}, "Loading"), noDead = h("p", {}, "Loading");
   const replayAll = button("Replay all dead", () => replay({ dead: true, endpoint: name }));
   const root = h("div", {}, h("h1", { tabindex: -1 }, "Endpoint ", h("bdi", {}, name), " ", state), h("p.buttons", {}, enable, " ", disable, " ", test), result, list,
     section("Dead letters", noDead, h("p", {}, replayAll), deadList), section("Waiting", noWaiting, waitingList), section("Attempts", noAttempts, attempts));
@@ -539,9 +541,9 @@ function eventPage(name) {
   const change = h("div");
   const again = button("Replay", () => replay({ ids: [name] }));
   const body = h("tbody");
-  const deliveries = h("table", {}, h("thead", {}, h("tr", {}, ...["Endpoint", "State", "Attempts", "Next attempt", "Error"].map((one) => h("th", { scope: "col" }, one)))), body);
+  const deliveries = h("table.blocks", {}, h("thead", {}, h("tr", {}, ...["Endpoint", "State", "Attempts", "Next attempt", "Error"].map((one) => h("th", { scope: "col" }, one)))), body);
   const [attempts, fillAttempts] = attemptTable("Endpoint");
-  const nothing = h("p");
+  const nothing = h("p", {}, "Loading");
   const raw = h("div");
   const root = h("div", {}, h("h1", { tabindex: -1 }, "Event ", h("code", {}, name)), h("p.buttons", {}, again), nothing, list, section("Change", change),
     section("Deliveries", deliveries), section("Attempts", attempts), section("As it was sent", raw));
@@ -557,6 +559,10 @@ function eventPage(name) {
     return row;
   };
   let drawn = false;
+  const show = (all) => {
+    for (const part of [again, ...root.querySelectorAll("section")]) part.hidden = !all;
+  };
+  show(false);
   return {
     root,
     title: () => name,
@@ -567,14 +573,12 @@ function eventPage(name) {
       try {
         event = await whole(name);
       } catch (error) {
+        // An event may be dropped while one looks at it: what is shown stays.
         if (!drawn) say(nothing, error.message);
-        for (const part of root.querySelectorAll("section")) part.hidden = !drawn;
-        again.hidden = !drawn;
         return;
       }
       say(nothing, "");
-      again.hidden = false;
-      for (const part of root.querySelectorAll("section")) part.hidden = false;
+      show(true);
       facts(list, [
         ["Type", event.type],
         ["Bridge", event.bridge && link("bridge", event.bridge)],
@@ -595,11 +599,19 @@ function eventPage(name) {
 
 // ---- What goes on, live
 
-const notices = [];
+// The last notices, and of those the last that say something: 5,000 quiet polls would push these out.
+const notices = [], telling = [];
+const lastOutcome = new Map();
 
 function note(kind, data) {
-  notices.unshift({ kind, data, at: Date.now(), number: (notices[0]?.number ?? 0) + 1 });
-  notices.length = Math.min(notices.length, LOG_MAX);
+  const notice = { kind, data, at: Date.now(), number: (notices[0]?.number ?? 0) + 1 };
+  // What is held stays so poll by poll, and is told of once.
+  const quiet = ["unchanged", "same"].includes(data.outcome) || (data.outcome === "held" && lastOutcome.get(data.bridge) === "held");
+  if (kind === "poll") lastOutcome.set(data.bridge, data.outcome);
+  for (const log of quiet ? [notices] : [notices, telling]) {
+    log.unshift(notice);
+    log.length = Math.min(log.length, LOG_MAX);
+  }
   if (kind === "poll") touch({ bridge: data.bridge });
   touch({ endpoints: kind === "delivery", page: page?.touched?.(kind, data) });
 }
@@ -620,9 +632,7 @@ function noticeItem({ kind, data, at }) {
 
 function drawLog() {
   if (!id("log").open || page) return;
-  const all = id("log-quiet").checked;
-  const shown = notices.filter(({ data }) => all || !["unchanged", "same"].includes(data.outcome));
-  reconcile(id("log-list"), shown, (notice) => notice.number, noticeItem);
+  reconcile(id("log-list"), id("log-quiet").checked ? notices : telling, (notice) => notice.number, noticeItem);
 }
 
 /** Reads server-sent events until the connection ends. EventSource could not send the token. */
@@ -747,7 +757,7 @@ function go(first) {
   // Where the last page was opened from, or else what this one is called: a keyboard goes on from there.
   const back = page ? undefined : [...id("overview").querySelectorAll("tbody a")].find((one) => one.getAttribute("href") === came_from);
   if (!first) (back ?? document.querySelector("main > section:not([hidden]) h1"))?.focus({ preventScroll: true });
-  touch({ page: true, all: !known.loaded });
+  touch({ page: true, all: !known.loaded, now: true });
   keepListening();
 }
 
