@@ -2,6 +2,7 @@
 
 mod client;
 mod listen;
+mod manual;
 mod show;
 mod sign;
 
@@ -147,6 +148,10 @@ enum Command {
     Sign(sign::SignArgs),
     /// Verify a captured request: headers, an empty line, the body
     Verify(sign::VerifyArgs),
+    /// A script with which a shell completes commands and options
+    Completions { shell: clap_complete::Shell },
+    /// The manual: this page, or all pages as files
+    Man(manual::ManArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -247,6 +252,8 @@ impl Cli {
             Command::Secret { ed25519 } => secret(ed25519),
             Command::Sign(args) => sign::sign(&args),
             Command::Verify(args) => sign::verify(&args),
+            Command::Completions { shell } => manual::completions(shell),
+            Command::Man(args) => manual::man(&args),
             command => {
                 let config = load(&path, Secrets::FormOnly).await?;
                 ask(&path, config, command, self.json).await

@@ -41,6 +41,7 @@ mod auth;
 mod recipe;
 mod schema;
 mod listen;
+mod manual;
 mod vendors;
 mod sinks;
 mod bad_input;
