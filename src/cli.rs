@@ -136,7 +136,7 @@ enum Command {
     Listen(listen::ListenArgs),
     /// Ready-made bridges and endpoints for known systems: the list, or one as TOML
     Recipe { name: Option<String> },
-    /// JSON Schema of what a receiver gets
+    /// JSON Schema of what a receiver gets, or of bridges.toml
     Schema { of: Schema },
     /// Make a signing secret
     Secret {

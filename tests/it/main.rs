@@ -40,6 +40,7 @@ mod soap;
 mod auth;
 mod recipe;
 mod schema;
+mod schema_config;
 mod listen;
 mod manual;
 mod vendors;
