@@ -3,6 +3,7 @@
 mod backup;
 mod client;
 mod listen;
+mod manual;
 mod show;
 mod sign;
 
@@ -148,7 +149,7 @@ enum Command {
     Listen(listen::ListenArgs),
     /// Ready-made bridges and endpoints for known systems: the list, or one as TOML
     Recipe { name: Option<String> },
-    /// JSON Schema of what a receiver gets
+    /// JSON Schema of what a receiver gets, or of bridges.toml
     Schema { of: Schema },
     /// Make a signing secret
     Secret {
@@ -160,6 +161,10 @@ enum Command {
     Sign(sign::SignArgs),
     /// Verify a captured request: headers, an empty line, the body
     Verify(sign::VerifyArgs),
+    /// A script with which a shell completes commands and options
+    Completions { shell: clap_complete::Shell },
+    /// The manual: this page, or all pages as files
+    Man(manual::ManArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -260,6 +265,8 @@ impl Cli {
             Command::Secret { ed25519 } => secret(ed25519),
             Command::Sign(args) => sign::sign(&args),
             Command::Verify(args) => sign::verify(&args),
+            Command::Completions { shell } => manual::completions(shell),
+            Command::Man(args) => manual::man(&args),
             command => {
                 let client = match load(&path, Secrets::FormOnly).await {
                     Ok(config) => Client::connect(&path, config).await?,
