@@ -321,6 +321,32 @@ def an_event(w):
     check_soon("a bridge's events show their changes", lambda: "1.40" in b.text("#page .diff"))
 
 
+# Each step's path counts what the ones before it did; digits stay, and a name such as __proto__ is one like any other.
+PATCHED = """{"before":{"n":1.10,"l":[1,2,3],"__proto__":{"x":1},"a/b~":12345678901234567890},"patch":[
+    {"op":"remove","path":"/l/0"},{"op":"replace","path":"/l/1","value":9.00},{"op":"add","path":"/l/0","value":"first"},{"op":"add","path":"/l/-","value":[]},
+    {"op":"replace","path":"/n","value":1e2},{"op":"add","path":"/a~1b~0","value":12345678901234567891},{"op":"remove","path":"/__proto__/x"},
+    {"op":"replace","path":"","value":{"l":null}}]}"""
+ROWS = [
+    ["/l/0", "1", None], ["/l/1", "3", "9.00"], ["/l/0", None, '"first"'], ["/l/-", None, "[]"],
+    ["/n", "1.10", "1e2"], ["/a~1b~0", "12345678901234567890", "12345678901234567891"], ["/__proto__/x", "1", None],
+]
+WHOLE = ["", '{ "n": 1e2, "l": [ "first", 2, 9.00, [] ], "__proto__": {}, "a/b~": 12345678901234567891 }', '{ "l": null }']
+
+
+def patches(w):
+    """The table of a patch, from its module, with steps that the daemon's own patches do not have."""
+    rows = w.browser.driver.execute_async_script("""
+        const done = arguments[1];
+        import("/values.js").then(({ parse, changes }) => {
+            const all = parse(arguments[0]);
+            done(changes(all.get("before"), all.get("patch")).map((row) => [row.path, row.old ?? null, row.fresh ?? null]));
+        }).catch((error) => done(String(error)));
+    """, PATCHED)
+    check("each step of a patch shows what it finds", rows[:-1] == ROWS, rows)
+    last = [value and " ".join(value.split()) for value in rows[-1]]
+    check("and the last one the whole record", sorted(last[1].strip("{ }").split(", ")) == sorted(WHOLE[1].strip("{ }").split(", ")) and last[2] == WHOLE[2], last)
+
+
 def views(w):
     """Each view, in light, dark and on a phone."""
     b = w.browser
@@ -379,7 +405,7 @@ def what_was_asked(w):
     check("nothing failed in its script", not wrong, wrong)
 
 
-STEPS = (the_token, the_overview, accept, reject, poll_pause_resume, dead_letters, disable_enable_test, an_event, views, out_and_back, what_was_asked)
+STEPS = (the_token, the_overview, accept, reject, poll_pause_resume, dead_letters, disable_enable_test, an_event, patches, views, out_and_back, what_was_asked)
 
 
 def clicks():
