@@ -1,19 +1,24 @@
-//! JSON Schemas of what bellpull sends, for receivers: types in their language, validation in their tests.
+//! JSON Schemas: of what bellpull sends, for receivers (types in their language, validation in their tests), and of what it
+//! reads, for editors.
 //!
-//! This is the list of them. It validates nothing; what a body holds is decided in `event`.
+//! This is the list of them. It validates nothing: what a body holds is decided in `event`, and what a file may hold by the
+//! parts that read it.
 
 /// A schema that is printed by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Schema {
     /// What a receiver gets
     Event,
+    /// What bridges.toml may hold
+    Config,
 }
 
 impl Schema {
-    /// JSON, draft 2020-12.
+    /// JSON. For receivers draft 2020-12; for editors draft 7, which those of TOML know.
     pub fn text(self) -> &'static str {
         match self {
             Self::Event => include_str!("schema/event.json"),
+            Self::Config => include_str!("schema/config.json"),
         }
     }
 }

@@ -22,6 +22,9 @@ mod support {
 }
 
 mod cli;
+mod web;
+mod backup;
+mod service;
 mod dst;
 mod config;
 mod fleet;
@@ -40,7 +43,9 @@ mod soap;
 mod auth;
 mod recipe;
 mod schema;
+mod schema_config;
 mod listen;
+mod manual;
 mod vendors;
 mod sinks;
 mod bad_input;
