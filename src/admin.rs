@@ -2,30 +2,42 @@
 //!
 //! It decides nothing about bridges or deliveries; it asks their owners, and reads what is stored.
 
-mod server;
+mod routes;
+mod socket;
+mod strip;
+mod web;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    io::{Seek, Write},
+    os::unix::fs::OpenOptionsExt,
+    sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
-use tokio::time::Instant;
+use tokio::{sync::broadcast, time::Instant};
 
 use crate::{
+    clock::Clock,
     config::Config,
     decode::Page,
     deliver, event,
     model::{Content, EventId, Hash, Name, Timestamp},
     poller,
+    pulse::{EndpointLabel, Notice, Pulse, StateLabel},
     store::{self, DeliveryState, EventFilter, Op, Requeued, Store, StoredEvent, Written},
 };
-pub use server::{bind, serve};
+pub use socket::{bind, inherited};
+pub use web::{Gate, Standing, Web, serve, serve_socket, token};
 
 /// How often old events are looked for.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// Endpoints with a label of their own in `/metrics`.
+const ENDPOINT_LABELS: usize = 200;
+/// The label of all others.
+const OTHERS: &str = "_others";
 /// How long the daemon has to run before it forgets endpoints.
 const FORGET_FROM: Duration = Duration::from_secs(60 * 60);
 /// How long delivered events are kept of endpoints that do not say.
@@ -60,6 +72,8 @@ impl From<poller::Refused> for Error {
 pub struct EventQuery {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bridge: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
     /// Milliseconds since the epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
@@ -108,6 +122,7 @@ pub struct Admin {
     runner: Option<poller::Handle>,
     deliveries: Option<deliver::Handle>,
     started: Instant,
+    pulse: Pulse,
 }
 
 impl Admin {
@@ -117,8 +132,9 @@ impl Admin {
         config: Arc<Config>,
         runner: Option<poller::Handle>,
         deliveries: Option<deliver::Handle>,
+        pulse: Pulse,
     ) -> Self {
-        Self { store, config: Arc::new(Mutex::new(config)), runner, deliveries, started: Instant::now() }
+        Self { store, config: Arc::new(Mutex::new(config)), runner, deliveries, started: Instant::now(), pulse }
     }
 
     /// Takes another configuration, after a reload.
@@ -132,6 +148,31 @@ impl Admin {
 
     fn runner(&self) -> Result<&poller::Handle, Error> {
         self.runner.as_ref().ok_or_else(|| Error::Refused("the daemon is not running".into()))
+    }
+
+    /// Whether the scheduler, the store's writer and every delivery loop answer.
+    pub async fn moves(&self) -> bool {
+        let (Some(runner), Some(deliveries)) = (&self.runner, &self.deliveries) else { return false };
+        let (_, _, written) = tokio::join!(runner.status(), deliveries.status(), self.store.ping());
+        written
+    }
+
+    /// One consistent state of the store as JSON lines, in a file that has no name any more. Writes wait while it is made.
+    pub async fn export(&self) -> Result<std::fs::File, Error> {
+        let path = self.config().daemon.state_dir.join(format!("export-{}.tmp", EventId::random()));
+        let export = move |engine: &dyn store::Engine| {
+            let failed = |e: std::io::Error| store::Error::Io(format!("writing {}: {e}", path.display()));
+            let mut options = std::fs::OpenOptions::new();
+            let mut file = options.read(true).write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
+            std::fs::remove_file(&path).map_err(failed)?;
+            let mut out = std::io::BufWriter::new(&mut file);
+            engine.export(&mut out)?;
+            out.flush().map_err(failed)?;
+            drop(out);
+            file.rewind().map_err(failed)?;
+            Ok(file)
+        };
+        Ok(self.store.read(export).await?)
     }
 
     /// One line: "214 bridges, 3 failing; 1 endpoint down, 42 waiting".
@@ -159,6 +200,9 @@ impl Admin {
             None => serde_json::to_value(self.stored_bridges().await?),
         }
         .map_err(|e| Error::Refused(e.to_string()))?;
+        if let Some(all) = bridges.as_object_mut() {
+            all.extend(self.removed_bridges().await?);
+        }
         let holds = self.store.read(|engine| {
             let held = engine.bridges()?.into_iter().filter(|b| b.held);
             held.map(|b| Ok((b.name.clone(), engine.hold(&b.name)?))).collect::<Result<Vec<_>, store::Error>>()
@@ -215,6 +259,17 @@ impl Admin {
         Ok(all.into_iter().map(show).collect())
     }
 
+    /// Bridges that left the file, while their snapshot is kept.
+    async fn removed_bridges(&self) -> Result<Vec<(String, Json)>, Error> {
+        let all = self.store.read(|engine| engine.bridges()).await?;
+        let removed = |loaded: store::Loaded| {
+            let until = loaded.progress?.removed?.plus(poller::roster::REMOVED_KEPT).to_string();
+            let shown = json!({ "state": "removed", "records": loaded.state.records, "sequence": loaded.state.sequence, "kept_until": until });
+            Some((loaded.name.to_string(), shown))
+        };
+        Ok(all.into_iter().filter_map(removed).collect())
+    }
+
     /// Endpoints that left the file, while their queue is kept.
     async fn removed(&self) -> Result<Vec<(String, Json)>, Error> {
         let config = self.config();
@@ -254,6 +309,68 @@ impl Admin {
 
     pub async fn poll(&self, bridge: &str) -> Result<Json, Error> {
         Ok(self.runner()?.poll(bridge.into()).await?)
+    }
+
+    /// Stops or starts the polls of a bridge; durable on return.
+    pub async fn pause(&self, bridge: &str, pause: bool) -> Result<Json, Error> {
+        Ok(self.runner()?.pause(bridge.into(), pause).await?)
+    }
+
+    /// What goes on from now on.
+    pub fn feed(&self) -> broadcast::Receiver<Arc<Notice>> {
+        self.pulse.feed()
+    }
+
+    /// The last 24 hours of a bridge, or of all, as SVG.
+    pub fn strip(&self, bridge: Option<&str>) -> String {
+        strip::draw(&self.pulse.history(bridge, Clock::system().now()))
+    }
+
+    /// OpenMetrics text.
+    pub async fn metrics(&self) -> String {
+        let (bridges, endpoints) = match (&self.runner, &self.deliveries) {
+            (Some(runner), Some(deliveries)) => (runner.status().await, deliveries.status().await),
+            _ => Default::default(),
+        };
+        let names: Vec<Name> = endpoints.keys().take(ENDPOINT_LABELS).cloned().collect();
+        let dead =
+            self.store.read(move |engine| names.iter().map(|name| engine.dead(name)).collect::<Result<Vec<_>, _>>());
+        let dead = dead.await.unwrap_or_default();
+        let size = self.store.read(|engine| engine.size_bytes()).await.unwrap_or_default();
+        let now = Clock::system().now();
+        let counters = self.store.counters();
+        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let (commits, groups) = (counters.commits.load(Ordering::Relaxed), counters.groups.load(Ordering::Relaxed));
+        self.pulse.scrape(|gauges| {
+            gauges.bridges.clear();
+            gauges.endpoints.clear();
+            gauges.waiting.clear();
+            gauges.oldest_seconds.clear();
+            gauges.dead.clear();
+            for bridge in bridges.values() {
+                gauges.bridges.get_or_create(&StateLabel { state: bridge.state.to_owned() }).inc();
+            }
+            gauges.records.set(number(bridges.values().map(|bridge| bridge.records).sum()));
+            for (index, (name, endpoint)) in endpoints.iter().enumerate() {
+                gauges.endpoints.get_or_create(&StateLabel { state: endpoint.state.to_owned() }).inc();
+                // Beyond so many they are told as one: a label each would drown who scrapes.
+                let endpoint_name = if index < ENDPOINT_LABELS { name.to_string() } else { OTHERS.to_owned() };
+                let label = EndpointLabel { endpoint: endpoint_name };
+                let waiting = i64::try_from(endpoint.waiting).unwrap_or(i64::MAX);
+                gauges.waiting.get_or_create(&label).inc_by(waiting);
+                let oldest = endpoint.oldest.as_deref().and_then(|at| Timestamp::parse(at).ok());
+                let age = oldest.map_or(0, |at| number(at.until(now).as_secs()));
+                let gauge = gauges.oldest_seconds.get_or_create(&label);
+                gauge.set(gauge.get().max(age));
+                if let Some(dead) = dead.get(index) {
+                    gauges.dead.get_or_create(&label).set(number(*dead));
+                }
+            }
+            gauges.store_bytes.set(number(size));
+            gauges.store_commits.set(number(commits));
+            gauges.store_groups.set(number(groups));
+            gauges.store_syncs.set(number(self.store.syncs()));
+        })
     }
 
     pub async fn dry_run(&self, bridge: &str, request: DryRun) -> Result<Json, Error> {
@@ -302,6 +419,7 @@ impl Admin {
     pub async fn events(&self, query: EventQuery) -> Result<Json, Error> {
         let filter = EventFilter {
             bridge: query.bridge.map(Name::from),
+            endpoint: query.endpoint.map(Name::from),
             since: query.since,
             limit: query.limit.unwrap_or(LIST_DEFAULT).min(LIST_MAX),
             ..EventFilter::default()
@@ -436,6 +554,7 @@ impl Admin {
         // A clock that is wrong at the start would drop what is waited for.
         if self.started.elapsed() >= FORGET_FROM {
             deliver::roster::forget(&self.store, now).await?;
+            poller::roster::forget(&self.store, now).await?;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The command line: arguments, exit codes, and what is printed.
 
+mod backup;
 mod client;
 mod listen;
 mod manual;
@@ -127,6 +128,18 @@ enum Command {
         #[arg(long)]
         hash: Option<Hash>,
     },
+    /// A backup: one consistent state, with events and queues, as JSON lines
+    Export(backup::ExportArgs),
+    /// Restore a backup into an empty state directory, as a new stream
+    Import(backup::ImportArgs),
+    /// Stop the polls of a bridge
+    Pause { name: String },
+    /// Let the polls of a bridge go on
+    Resume { name: String },
+    /// Polls and deliveries as they happen
+    Watch,
+    /// Print the dashboard's link, with the token
+    Dashboard,
     /// Enable, disable or test an endpoint by hand
     Endpoint {
         #[command(subcommand)]
@@ -243,7 +256,7 @@ impl Cli {
             Command::Run { log_format } => run(path, log_format).await,
             Command::Check { file, resolve } => check(&file.unwrap_or(path), resolve, self.json).await,
             Command::Demo { once } => {
-                telemetry::init(Some(telemetry::Format::Text));
+                telemetry::init(Some(telemetry::Format::Text), None);
                 demo::run(once, &mut std::io::stdout()).await.map_err(|e| Failure::new(FAILED, e))
             }
             Command::Listen(args) => listen::listen(args).await,
@@ -255,8 +268,17 @@ impl Cli {
             Command::Completions { shell } => manual::completions(shell),
             Command::Man(args) => manual::man(&args),
             command => {
-                let config = load(&path, Secrets::FormOnly).await?;
-                ask(&path, config, command, self.json).await
+                let client = match load(&path, Secrets::FormOnly).await {
+                    Ok(config) => Client::connect(&path, config).await?,
+                    Err(failure) => {
+                        let Some(client) = Client::running(&path).await else { return Err(failure) };
+                        let told =
+                            "the file has errors (`bellpull check` shows them); the daemon runs on what it said before";
+                        let _ = writeln!(std::io::stderr(), "{}: {told}", path.display());
+                        client
+                    }
+                };
+                ask(client, command, self.json).await
             }
         }
     }
@@ -323,8 +345,8 @@ async fn load(path: &Path, secrets: Secrets) -> Result<Config, Failure> {
 }
 
 async fn run(path: PathBuf, format: Option<telemetry::Format>) -> Done {
-    telemetry::init(format);
     let config = load(&path, Secrets::Read).await?;
+    telemetry::init(format.or(config.log.format), config.log.level);
     for warning in &config.warnings {
         tracing::warn!(file = %warning.file.display(), line = warning.line, "{}", warning.message);
     }
@@ -374,12 +396,12 @@ async fn check(path: &Path, resolve: bool, json: bool) -> Done {
 }
 
 /// Commands that ask the daemon, or read the store when none runs.
-async fn ask(path: &Path, config: Config, command: Command, json: bool) -> Done {
-    let client = Client::connect(path, config).await?;
+async fn ask(client: Client, command: Command, json: bool) -> Done {
     let (shown, kind) = match command {
         Command::Status { name } => (client.status(name.as_deref()).await?, show::Kind::Status),
         Command::Events { bridge, since, limit } => {
-            let query = EventQuery { bridge, since: since.as_deref().map(when).transpose()?, limit };
+            let query =
+                EventQuery { bridge, since: since.as_deref().map(when).transpose()?, limit, ..EventQuery::default() };
             (client.events(query).await?, show::Kind::Events)
         }
         Command::Event { id } => (client.event(&id).await?, show::Kind::Value),
@@ -410,6 +432,16 @@ async fn ask(path: &Path, config: Config, command: Command, json: bool) -> Done 
         Command::Resend { name, endpoint } => (client.resend(&name, &endpoint).await?, show::Kind::Value),
         Command::Accept { name, hash } => (client.accept(&name, hash).await?, show::Kind::Value),
         Command::Reject { name, hash } => (client.reject(&name, hash).await?, show::Kind::Value),
+        Command::Export(args) => return backup::export(client, &args).await,
+        Command::Import(args) => return backup::import(client, &args).await,
+        Command::Pause { name } => (client.pause(&name, true).await?, show::Kind::Value),
+        Command::Resume { name } => (client.pause(&name, false).await?, show::Kind::Value),
+        Command::Watch => return client.watch(|kind, notice| print(&show::notice(kind, notice, json))).await,
+        Command::Dashboard => {
+            let link = client.link().await?;
+            let text = if json { link.to_string() } else { link["link"].as_str().unwrap_or_default().to_owned() };
+            return print(&format!("{text}\n"));
+        }
         Command::Endpoint { order: EndpointOrder::Enable { name } } => {
             (client.enable(&name, true).await?, show::Kind::Value)
         }

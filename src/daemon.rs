@@ -7,23 +7,27 @@ use std::{
 };
 
 use tokio::{
+    net::TcpListener,
     signal::unix::{SignalKind, signal},
-    task::JoinHandle,
-    time::{Instant, sleep, timeout_at},
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin::{self, Admin},
+    admin::{self, Admin, Gate, Standing, Web},
     clock::Clock,
     config::{self, Config, Secrets},
     deliver::{self, Deliveries},
+    event,
     http::{Client, budget::Budget},
     notify, poller,
     poller::{Poller, Runner},
     pulse::Pulse,
     source::auth::vault::Vault,
-    store::{self, Store, sled::SledEngine},
+    store::{self, Commit, Op, Store, Written, sled::SledEngine},
+    telemetry,
 };
 
 /// The first wait before a failed store is opened again; it doubles.
@@ -31,6 +35,8 @@ const REOPEN_FIRST: Duration = Duration::from_secs(1);
 const REOPEN_MAX: Duration = Duration::from_secs(60);
 /// Where refresh tokens are kept, beneath the state directory.
 pub const TOKENS: &str = "tokens";
+/// How long requests under way may take to end with the daemon.
+const SERVED_WITHIN: Duration = Duration::from_secs(2);
 /// How often `STATUS=` is told anew.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 
@@ -59,10 +65,18 @@ pub async fn open_store(config: &Config) -> Result<Store, store::Error> {
 /// Runs until `shutdown`, or SIGTERM and SIGINT. `path` is read again on SIGHUP.
 pub async fn run(path: PathBuf, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let vault = Vault::new(config.daemon.state_dir.join(TOKENS));
-    let mut daemon = Daemon { path, config: Arc::new(config), clock: Clock::system(), vault, pulse: Pulse::new() };
+    let (standing, watched) = watch::channel(Standing::NotReady("the store is being opened".into()));
+    let (pulse, serving) = (Pulse::new(), CancellationToken::new());
+    let web = Web { standing: watched, pulse: pulse.clone(), shutdown: serving.clone(), link: Arc::default() };
+    let (config, clock) = (Arc::new(config), Clock::system());
+    let mut daemon =
+        Daemon { path, config, clock, vault, pulse, standing, web, servers: JoinSet::new(), refused: false };
     let signals = tokio::spawn(stop_on_signals(shutdown.clone()));
     let result = daemon.run(&shutdown).await;
     signals.abort();
+    serving.cancel();
+    // A stream that someone reads must not hold the end up.
+    let _ = timeout(SERVED_WITHIN, async { while daemon.servers.join_next().await.is_some() {} }).await;
     result
 }
 
@@ -92,6 +106,35 @@ struct Daemon {
     clock: Clock,
     vault: Vault,
     pulse: Pulse,
+    standing: watch::Sender<Standing>,
+    web: Web,
+    /// Of the socket and of HTTP; they outlive a store that is opened again.
+    servers: JoinSet<()>,
+    /// The last reload was refused.
+    refused: bool,
+}
+
+/// A task that ends with its holder.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Tells systemd that the daemon is alive while the scheduler, the store's writer and every delivery loop move. A slow API
+/// or receiver stops none of them.
+async fn watch_over(within: Duration, admin: Admin) {
+    let mut every = tokio::time::interval(within / 3);
+    loop {
+        every.tick().await;
+        if timeout(within / 2, admin.moves()).await == Ok(true) {
+            notify::alive();
+        } else {
+            tracing::error!("scheduler, store or deliveries stand still: the watchdog is not fed");
+        }
+    }
 }
 
 /// The parts that live as long as one opened store.
@@ -106,7 +149,6 @@ struct Parts {
     stop_delivering: CancellationToken,
     polling: JoinHandle<Result<(), store::Error>>,
     delivering: JoinHandle<Result<(), store::Error>>,
-    serving: JoinHandle<()>,
 }
 
 /// Why parts ended.
@@ -122,7 +164,8 @@ impl Daemon {
         let mut wait = REOPEN_FIRST;
         let mut ran = false;
         while !shutdown.is_cancelled() {
-            let store = match open_store(&self.config).await {
+            let began = Instant::now();
+            let store = match notify::extending(open_store(&self.config)).await {
                 Ok(store) => store,
                 // Nothing that time would mend, or the first start: the admin must act.
                 Err(error) if !ran || matches!(error, store::Error::Damaged(_) | store::Error::Format { .. }) => {
@@ -139,7 +182,12 @@ impl Daemon {
                     continue;
                 }
             };
+            self.pulse.opened(began.elapsed());
             let mut parts = self.start(store).await?;
+            if self.servers.is_empty() {
+                self.serve(&parts.store).await?;
+            }
+            self.standing.send_replace(Standing::Running(Box::new(parts.admin.clone())));
             notify::ready();
             if !ran {
                 tracing::info!(
@@ -153,6 +201,7 @@ impl Daemon {
             let end = self.attend(&mut parts, &mut reload, shutdown).await;
             match end {
                 End::Shutdown => {
+                    self.standing.send_replace(Standing::NotReady("the daemon is stopping".into()));
                     parts.drain(self.config.daemon.shutdown_grace).await;
                     tracing::info!("bellpull has stopped");
                     return Ok(());
@@ -160,6 +209,8 @@ impl Daemon {
                 End::StoreFailed(error) => {
                     tracing::error!(%error, "the store failed: polling and delivery stop until it is open again");
                     notify::status(&format!("store failed: {error}; opening it again"));
+                    self.standing
+                        .send_replace(Standing::NotReady(format!("the store failed and is opened again: {error}")));
                     parts.abandon().await;
                     wait = if began.elapsed() > REOPEN_MAX { REOPEN_FIRST } else { (wait * 2).min(REOPEN_MAX) };
                     tokio::select! {
@@ -195,14 +246,16 @@ impl Daemon {
             deliveries: deliveries_handle.clone(),
         };
         let (runner, runner_handle) = Runner::new(poller.clone(), config.daemon.polls_in_flight);
-        let admin =
-            Admin::new(store.clone(), config.clone(), Some(runner_handle.clone()), Some(deliveries_handle.clone()));
-        let listener = admin::bind(&config.daemon.socket)
-            .map_err(|e| Error::Io(format!("failed to listen on {}: {e}", config.daemon.socket.display())))?;
+        let admin = Admin::new(
+            store.clone(),
+            config.clone(),
+            Some(runner_handle.clone()),
+            Some(deliveries_handle.clone()),
+            self.pulse.clone(),
+        );
         let (stop_polling, stop_delivering) = (CancellationToken::new(), CancellationToken::new());
         let delivering = tokio::spawn(deliveries.run(stop_delivering.clone()));
         let polling = tokio::spawn(runner.run(stop_polling.clone()));
-        let serving = tokio::spawn(admin::serve(listener, admin.clone(), stop_delivering.clone()));
         deliveries_handle.apply(endpoints(&config), client.clone()).await;
         runner_handle.apply(config.bridges.clone(), poller).await;
         Ok(Parts {
@@ -216,8 +269,34 @@ impl Daemon {
             stop_delivering,
             polling,
             delivering,
-            serving,
         })
+    }
+
+    /// Answers on the socket and on `daemon.listen` from now on.
+    async fn serve(&mut self, store: &Store) -> Result<(), Error> {
+        let daemon = &self.config.daemon;
+        let failed = |what: String, e: std::io::Error| Error::Io(format!("failed to listen on {what}: {e}"));
+        let socket = admin::inherited()
+            .unwrap_or_else(|| admin::bind(&daemon.socket))
+            .map_err(|e| failed(daemon.socket.display().to_string(), e))?;
+        self.servers.spawn(admin::serve_socket(socket, self.web.clone()));
+        let Some(address) = daemon.listen else { return Ok(()) };
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|e| failed(format!("{address} (`daemon.listen`; \"off\" where none is wanted)"), e))?;
+        let address = listener.local_addr().map_err(|e| Error::Io(e.to_string()))?;
+        let own = daemon.token.clone();
+        let dir = daemon.state_dir.clone();
+        // Where the store is, as its owner.
+        let token = store.read(move |_| {
+            own.map_or_else(|| admin::token(&dir), Ok).map_err(|e| store::Error::Io(format!("the token: {e}")))
+        });
+        let gate = Gate { token: token.await?, hosts: daemon.hosts.clone() };
+        let link = format!("http://{address}/#token={}", gate.token.expose());
+        let _ = self.web.link.set(link);
+        tracing::info!(%address, "HTTP; `bellpull dashboard` prints its link");
+        self.servers.spawn(admin::serve(listener, self.web.clone(), gate));
+        Ok(())
     }
 
     /// Waits for what ends the parts; reloads and sweeps meanwhile.
@@ -229,6 +308,10 @@ impl Daemon {
     ) -> End {
         let mut status = tokio::time::interval(STATUS_EVERY);
         let mut sweep = tokio::time::interval(admin::SWEEP_EVERY);
+        let beats = self.config.daemon.heartbeat.is_some();
+        let every = self.config.daemon.heartbeat.as_ref().map_or(STATUS_EVERY, |heartbeat| heartbeat.every);
+        // The first one after an interval: a daemon that is started again and again must not look alive.
+        let mut heartbeat = tokio::time::interval_at(Instant::now() + every, every);
         let store = parts.store.clone();
         let failed = store.failed();
         tokio::pin!(failed);
@@ -237,6 +320,9 @@ impl Daemon {
             Ok(Err(error)) => error,
             Err(error) => store::Error::Io(format!("a part panicked: {error}")),
         };
+        // Dropped with the parts that it looks at.
+        let _watchdog =
+            notify::watchdog().map(|within| AbortOnDrop(tokio::spawn(watch_over(within, parts.admin.clone()))));
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return End::Shutdown,
@@ -244,7 +330,8 @@ impl Daemon {
                 result = &mut parts.polling => return End::StoreFailed(ended(result)),
                 result = &mut parts.delivering => return End::StoreFailed(ended(result)),
                 _ = reload.recv() => self.reload(parts).await,
-                _ = status.tick() => notify::status(&parts.admin.summary().await),
+                _ = status.tick() => notify::status(&self.summary(&parts.admin).await),
+                _ = heartbeat.tick(), if beats => self.heartbeat(parts).await,
                 _ = sweep.tick() => {
                     if let Err(error) = parts.admin.sweep(self.clock.now()).await {
                         tracing::error!(%error, "failed to drop old events");
@@ -257,14 +344,38 @@ impl Daemon {
     /// Validates first: a file with an error changes nothing.
     async fn reload(&mut self, parts: &mut Parts) {
         notify::reloading();
-        match self.read_again(parts).await {
-            Ok(()) => notify::status(&parts.admin.summary().await),
-            Err(error) => {
-                tracing::error!("the configuration was not reloaded, the old one goes on:\n{error}");
-                notify::status("reload refused: the file has errors, the old configuration goes on");
-            }
+        let result = self.read_again(parts).await;
+        self.refused = result.is_err();
+        self.pulse.reloaded(result.is_ok());
+        if let Err(error) = result {
+            tracing::error!("the configuration was not reloaded, the old one goes on:\n{error}");
         }
+        notify::status(&self.summary(&parts.admin).await);
         notify::ready();
+    }
+
+    /// The line of `systemctl status`.
+    async fn summary(&self, admin: &Admin) -> String {
+        let summary = admin.summary().await;
+        if self.refused {
+            format!("reload refused: the file has errors, the old configuration goes on; {summary}")
+        } else {
+            summary
+        }
+    }
+
+    /// An event that says nothing but that the daemon, its store and its deliveries work.
+    async fn heartbeat(&self, parts: &Parts) {
+        let Some(heartbeat) = &self.config.daemon.heartbeat else { return };
+        let data =
+            serde_json::json!({ "bridges": self.config.bridges.len(), "endpoints": self.config.endpoints.len() });
+        let event = event::operational("heartbeat", "daemon", data, &heartbeat.to, self.clock.now());
+        let commit = Commit { events: vec![event], ..Commit::default() };
+        match parts.store.write(Op::Commit(Box::new(commit))).await {
+            Ok(Written::Queued(queued)) => parts.deliveries.queued(queued).await,
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "the heartbeat could not be stored"),
+        }
     }
 
     async fn read_again(&mut self, parts: &mut Parts) -> Result<(), Error> {
@@ -295,6 +406,7 @@ impl Daemon {
         parts.runner.apply(config.bridges.clone(), poller).await;
         parts.client = client;
         parts.admin.configure(config.clone());
+        telemetry::set_level(config.log.level);
         tracing::info!(bridges = config.bridges.len(), endpoints = config.endpoints.len(), "reloaded");
         self.config = config;
         Ok(())
@@ -331,9 +443,6 @@ impl Parts {
             tracing::warn!("deliveries were still under way after the grace; they go out again with the same ids");
             delivering.abort();
         }
-        self.serving.abort();
-        // The lock is free when the last handle is gone.
-        let _ = self.serving.await;
     }
 
     /// Leaves everything as it is: the store decides what happened.
@@ -344,7 +453,5 @@ impl Parts {
             task.abort();
             let _ = task.await;
         }
-        self.serving.abort();
-        let _ = self.serving.await;
     }
 }

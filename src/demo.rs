@@ -112,6 +112,7 @@ fn configuration(api: SocketAddr, hook: SocketAddr, secret: &str, dir: &std::pat
     format!(
         r#"[daemon]
 state-dir = "{dir}/state"
+listen = "127.0.0.1:0"
 
 [network]
 allow = ["127.0.0.0/8"]

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod compute;
 pub mod expr;
 pub mod settings;
+pub mod failpoint;
 pub mod telemetry;
 pub mod pulse;
 // What a bridge is made of.

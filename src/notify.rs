@@ -1,6 +1,13 @@
-//! What systemd is told: READY, STATUS, RELOADING and STOPPING (sd_notify(3)). Without a NOTIFY_SOCKET nothing is said.
+//! What systemd is told (sd_notify(3)): READY, STATUS, RELOADING, STOPPING, and that the daemon is alive. Without a
+//! NOTIFY_SOCKET nothing is said.
+
+use std::time::Duration;
 
 use sd_notify::NotifyState;
+
+/// How often more time is asked for while the store opens, and how much.
+const EXTEND_EVERY: Duration = Duration::from_secs(10);
+const EXTEND_BY_USEC: u32 = 30_000_000;
 
 /// Store and configuration are open, or a reload is done.
 pub fn ready() {
@@ -23,6 +30,28 @@ pub fn reloading() {
 /// SIGTERM has come.
 pub fn stopping() {
     send(&[NotifyState::Stopping]);
+}
+
+/// How often systemd wants to hear that the daemon is alive (`WatchdogSec=`).
+pub fn watchdog() -> Option<Duration> {
+    sd_notify::watchdog_enabled()
+}
+
+/// Everything that has to move has moved.
+pub fn alive() {
+    send(&[NotifyState::Watchdog]);
+}
+
+/// Asks for more time than `TimeoutStartSec=` while something long is done; a store may open slowly after a power cut.
+pub async fn extending<T>(work: impl Future<Output = T>) -> T {
+    tokio::pin!(work);
+    let mut every = tokio::time::interval(EXTEND_EVERY);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            _ = every.tick() => send(&[NotifyState::ExtendTimeoutUsec(EXTEND_BY_USEC)]),
+        }
+    }
 }
 
 fn send(states: &[NotifyState<'_>]) {

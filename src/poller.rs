@@ -11,6 +11,7 @@ mod handle;
 mod hold;
 mod job;
 mod known;
+pub mod roster;
 mod run;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};

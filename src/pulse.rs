@@ -240,6 +240,10 @@ impl Pulse {
             feed: broadcast::channel(FEED_MAX).0,
         };
         inner.reload_ok.set(1);
+        // There from the start: what appears with its first count is missed by who watches its rise.
+        for result in ["ok", "refused"] {
+            drop(inner.reloads.get_or_create(&ResultLabel { result }));
+        }
         inner.register();
         Self(Arc::new(inner))
     }

@@ -79,6 +79,12 @@ pub struct Progress {
     /// When a poll was last accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted_at: Option<Timestamp>,
+    /// Since when the file has no bridge of this name; its snapshot is kept for a while.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed: Option<Timestamp>,
+    /// An admin stopped its polls.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
     /// A `stale` event was sent, and no poll was accepted since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stale: bool,
@@ -172,6 +178,11 @@ pub enum Op {
     /// Drops the deliveries of an endpoint, those of at most `limit` packs, whatever their state; when none is left, its
     /// health too. To be repeated until nothing goes.
     Forget { endpoint: Name, limit: usize },
+    /// Moves a bridge's snapshot and state to another name, at most `limit` records at once; the state last. Its events keep
+    /// the name that they were committed under. To be repeated until nothing moves.
+    RenameBridge { from: Name, to: Name, limit: usize },
+    /// Drops a bridge's snapshot and state, at most `limit` records at once. To be repeated until nothing goes.
+    ForgetBridge { bridge: Name, limit: usize },
 }
 
 /// An event's place: packs in the order of commits, events within a pack.
@@ -403,6 +414,8 @@ pub trait Engine: Send + Sync + 'static {
     fn export(&self, out: &mut dyn std::io::Write) -> Result<(), Error>;
     /// How often the disk was synced.
     fn syncs(&self) -> u64;
+    /// What is taken on the disk.
+    fn size_bytes(&self) -> Result<u64, Error>;
 }
 
 /// An engine that several threads share.

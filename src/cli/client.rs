@@ -1,7 +1,12 @@
 //! How a command reaches the answers: through the daemon's socket, or, where none runs, through the store itself.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
+use futures_util::TryStreamExt;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value as Json;
 use tokio_util::sync::CancellationToken;
@@ -10,7 +15,7 @@ use super::{FAILED, Failure, IO, UNAVAILABLE};
 use crate::{
     admin::{self, Admin, DeliveryQuery, DryRun, EventQuery, Replay},
     clock::Clock,
-    config::{Config, Secrets},
+    config::{self, Config, Secrets},
     daemon,
     deliver::Deliveries,
     http::budget::Budget,
@@ -24,6 +29,9 @@ use crate::{
 /// A poll may take its whole deadline; nothing that an admin asks takes longer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(600);
 
+/// A view that is left open overnight.
+const WATCH_WITHIN: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
 /// Where the unit's daemon listens, and where its configuration is (systemd/bellpull.service).
 const UNIT_SOCKET: &str = "/run/bellpull/admin.sock";
 const UNIT_CONFIG: &str = "/etc/bellpull";
@@ -32,7 +40,7 @@ const UNIT_CONFIG: &str = "/etc/bellpull";
 pub(super) enum Client {
     Socket {
         http: reqwest::Client,
-        config: Config,
+        socket: PathBuf,
     },
     /// No daemon runs: the store is opened under its lock when a command needs it.
     Alone {
@@ -45,21 +53,33 @@ type Answer = Result<Json, Failure>;
 
 impl Client {
     /// Looks whether a daemon answers.
-    pub(super) async fn connect(path: &Path, mut config: Config) -> Result<Self, Failure> {
+    pub(super) async fn connect(path: &Path, config: Config) -> Result<Self, Failure> {
+        match Self::reach(path, &config.daemon.socket).await? {
+            Some(client) => Ok(client),
+            None => Ok(Self::Alone { path: path.to_owned(), config }),
+        }
+    }
+
+    /// The daemon of a file that has errors: it runs on what the file said before, and can be asked about that.
+    pub(super) async fn running(path: &Path) -> Option<Self> {
+        let daemon = config::daemon(path)?;
+        Self::reach(path, &daemon.socket).await.ok().flatten()
+    }
+
+    async fn reach(path: &Path, own: &Path) -> Result<Option<Self>, Failure> {
         // An admin's shell has no $RUNTIME_DIRECTORY: the unit's daemon is where its unit puts it.
-        for socket in [config.daemon.socket.clone(), Path::new(UNIT_SOCKET).to_owned()] {
-            let meant = socket == config.daemon.socket || path.starts_with(UNIT_CONFIG);
-            if !meant || tokio::net::UnixStream::connect(&socket).await.is_err() {
+        for socket in [own, Path::new(UNIT_SOCKET)] {
+            let meant = socket == own || path.starts_with(UNIT_CONFIG);
+            if !meant || tokio::net::UnixStream::connect(socket).await.is_err() {
                 continue;
             }
-            config.daemon.socket = socket;
             // The TLS provider must be there before any client is built.
             let _ = rustls::crypto::ring::default_provider().install_default();
-            let builder = reqwest::Client::builder().unix_socket(config.daemon.socket.clone());
+            let builder = reqwest::Client::builder().unix_socket(socket.to_owned());
             let http = builder.timeout(ANSWER_WITHIN).build().map_err(|e| Failure::new(IO, e.to_string()))?;
-            return Ok(Self::Socket { http, config });
+            return Ok(Some(Self::Socket { http, socket: socket.to_owned() }));
         }
-        Ok(Self::Alone { path: path.to_owned(), config })
+        Ok(None)
     }
 
     pub(super) async fn status(&self, name: Option<&str>) -> Answer {
@@ -135,6 +155,59 @@ impl Client {
         self.post(&format!("bridges/{}/reject{}", segment(name), hash_query(hash)), &()).await
     }
 
+    pub(super) async fn pause(&self, name: &str, pause: bool) -> Answer {
+        self.post(&format!("bridges/{}/{}", segment(name), if pause { "pause" } else { "resume" }), &()).await
+    }
+
+    /// Writes a backup, through the daemon or from the store.
+    pub(super) async fn export(&self, out: &mut (dyn std::io::Write + Send)) -> super::Done {
+        let written = |e: std::io::Error| Failure::new(IO, format!("failed to write the backup: {e}"));
+        match self {
+            Self::Socket { .. } => {
+                let response = self.send(|http, base| http.get(format!("{base}export")).timeout(WATCH_WITHIN)).await?;
+                if !response.status().is_success() {
+                    let text = response.text().await.unwrap_or_default();
+                    return Err(Failure::new(FAILED, text));
+                }
+                let lost = |e: reqwest::Error| Failure::new(UNAVAILABLE, format!("the daemon is gone: {e}"));
+                let mut chunks = response.bytes_stream();
+                while let Some(chunk) = chunks.try_next().await.map_err(lost)? {
+                    out.write_all(&chunk).map_err(written)?;
+                }
+            }
+            Self::Alone { config, .. } => {
+                let mut file = stored(config).await?.export().await.map_err(|e| Failure::new(IO, e.to_string()))?;
+                std::io::copy(&mut file, out).map_err(written)?;
+            }
+        }
+        out.flush().map_err(written)
+    }
+
+    pub(super) async fn link(&self) -> Answer {
+        self.get("link", &()).await
+    }
+
+    /// What goes on, until the daemon ends or `each` does.
+    pub(super) async fn watch(&self, mut each: impl FnMut(&str, &Json) -> super::Done) -> super::Done {
+        let response = self.send(|http, base| http.get(format!("{base}stream")).timeout(WATCH_WITHIN)).await?;
+        let lost = |e: reqwest::Error| Failure::new(UNAVAILABLE, format!("the daemon is gone: {e}"));
+        let mut chunks = response.bytes_stream();
+        let mut text = String::new();
+        while let Some(chunk) = chunks.try_next().await.map_err(lost)? {
+            text.push_str(&String::from_utf8_lossy(&chunk));
+            while let Some((event, rest)) =
+                text.split_once("\n\n").map(|(event, rest)| (event.to_owned(), rest.to_owned()))
+            {
+                text = rest;
+                let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+                if let (Some(kind), Some(data)) = (field("event:"), field("data:")) {
+                    each(kind, &decode(data.as_bytes())?)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     pub(super) async fn test(&self, name: &str) -> Answer {
         self.post(&format!("endpoints/{name}/test"), &()).await
     }
@@ -152,8 +225,11 @@ impl Client {
         self.ask(|http, base| http.post(format!("{base}{path}")).json(body)).await
     }
 
-    async fn ask(&self, request: impl FnOnce(&reqwest::Client, &str) -> reqwest::RequestBuilder) -> Answer {
-        let Self::Socket { http, config } = self else {
+    async fn send(
+        &self,
+        request: impl FnOnce(&reqwest::Client, &str) -> reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response, Failure> {
+        let Self::Socket { http, socket } = self else {
             let Self::Alone { config, .. } = self else {
                 return Err(Failure::new(UNAVAILABLE, ""));
             };
@@ -164,9 +240,14 @@ impl Client {
             ));
         };
         let lost = |e: reqwest::Error| {
-            Failure::new(UNAVAILABLE, format!("the daemon on {} did not answer: {e}", config.daemon.socket.display()))
+            Failure::new(UNAVAILABLE, format!("the daemon on {} did not answer: {e}", socket.display()))
         };
-        let response = request(http, "http://bellpull/api/").send().await.map_err(lost)?;
+        request(http, "http://bellpull/api/").send().await.map_err(lost)
+    }
+
+    async fn ask(&self, request: impl FnOnce(&reqwest::Client, &str) -> reqwest::RequestBuilder) -> Answer {
+        let response = self.send(request).await?;
+        let lost = |e: reqwest::Error| Failure::new(UNAVAILABLE, format!("the daemon did not answer: {e}"));
         let ok = response.status().is_success();
         let body: Json = decode(&response.bytes().await.map_err(lost)?)?;
         if ok {
@@ -231,7 +312,7 @@ async fn open(config: &Config) -> Result<Store, Failure> {
 /// What is stored, to read from.
 async fn stored(config: &Config) -> Result<Admin, Failure> {
     let store = open(config).await?;
-    Ok(Admin::new(store, Arc::new(config.clone()), None, None))
+    Ok(Admin::new(store, Arc::new(config.clone()), None, None, Pulse::new()))
 }
 
 /// One bridge's runner without a daemon: what it commits goes out when the daemon runs.
@@ -261,7 +342,7 @@ async fn alone(path: &Path, store: Store, work: impl AsyncFnOnce(&Admin) -> Resu
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(runner.run(shutdown.clone()));
     handle.apply(read.bridges.clone(), poller).await;
-    let admin = Admin::new(store, Arc::new(read), Some(handle), None);
+    let admin = Admin::new(store, Arc::new(read), Some(handle), None, Pulse::new());
     let result = done(work(&admin).await);
     shutdown.cancel();
     running.await.map_err(|e| Failure::new(IO, e.to_string()))?.map_err(|e| Failure::new(IO, e.to_string()))?;

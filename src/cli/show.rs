@@ -31,6 +31,28 @@ pub(super) fn human(value: &Json, kind: Kind, colour: bool) -> String {
     }
 }
 
+/// A line of `watch`.
+pub(super) fn notice(kind: &str, notice: &Json, json: bool) -> String {
+    if json {
+        return format!("{}\n", json!({ kind: notice }));
+    }
+    let error = notice.get("error").and_then(Json::as_str).map(|error| format!(": {error}")).unwrap_or_default();
+    let took = text(notice, "took_ms");
+    if kind == "poll" {
+        let counts = ["created", "updated", "deleted"].map(|key| (notice[key].as_u64().unwrap_or_default(), key));
+        let changes = counts.into_iter().filter(|(count, _)| *count > 0).map(|(count, key)| format!(", {count} {key}"));
+        let changes: String = changes.collect();
+        return format!(
+            "poll      {} {}{changes} in {took} ms{error}\n",
+            text(notice, "bridge"),
+            text(notice, "outcome")
+        );
+    }
+    let status = notice["status"].as_u64().map(|status| format!(" {status}")).unwrap_or_default();
+    let (endpoint, event, class) = (text(notice, "endpoint"), text(notice, "event"), text(notice, "class"));
+    format!("delivery  {endpoint} {event} {class}{status} in {took} ms{error}\n")
+}
+
 /// One attempt by itself, such as that of `endpoint test`.
 pub(super) fn attempt(attempt: &Json) -> String {
     let said = match text(attempt, "answer") {

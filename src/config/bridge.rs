@@ -22,13 +22,12 @@ const ALERT_AFTER: u32 = 5;
 /// How often a failure that lasts is told again.
 const ALERT_REPEAT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Keys of later versions, refused by name.
-const NOT_YET: &[&str] = &["was"];
-
 /// A bridge that cannot be wrong.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bridge {
     pub name: Name,
+    /// The old name, whose snapshot, sequence and state it takes over.
+    pub was: Option<Name>,
     /// It stands for members, and is not polled itself.
     pub each: Option<Each>,
     /// Of a member: the bridge that it belongs to, and its item.
@@ -116,7 +115,7 @@ pub enum Order {
 
 impl Bridge {
     pub fn read(name: &str, mut table: Table<'_>) -> Option<Self> {
-        table.not_yet(NOT_YET);
+        let was = table.take("was").map(|i| i.string().map(Name::from));
         let enabled = table.take("enabled").and_then(|i| i.boolean()).unwrap_or(true);
         let source = table
             .require("source", "source.http.url = \"https://api.example.com/orders\"")
@@ -160,6 +159,7 @@ impl Bridge {
         table.finish();
         Some(Self {
             name: name.into(),
+            was: was.map_or(Some(None), |was| was.map(Some))?,
             each: each.map_or(Some(None), |e| e.map(Some))?,
             of: None,
             item: None,

@@ -99,6 +99,16 @@ pub fn load(path: &Path, secrets: Secrets) -> Result<Config, Failed> {
     }
 }
 
+/// What a file says of the daemon, whatever else is wrong with it: for finding one that runs.
+pub fn daemon(path: &Path) -> Option<Daemon> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let (table, _) = DeTable::parse_recoverable(&text);
+    let context = Context::new(false);
+    let mut table = Table::new(&context, String::new(), Place { file: 0, span: 0..0 }, table.get_ref());
+    let daemon = table.take("daemon").and_then(|item| item.table());
+    read_daemon(daemon, &BTreeMap::new())
+}
+
 /// Where a file does not parse, what seems absent may stand in the lost part, and what stands on a broken line means
 /// nothing: only the syntax errors are said of those.
 fn drop_echoes(all: &mut Vec<Diagnostic>, syntax: &[Place], sources: &Sources) {
@@ -248,20 +258,29 @@ fn read_endpoints<'a>(all: Named<'a>, defaults: &Defaults<'a>) -> BTreeMap<Name,
         all.iter().map(|(name, _, item)| ((*name).to_owned(), item.clone())).collect();
     let endpoints =
         read_named(all, |name, item| Endpoint::read(name, item.table()?.with_defaults(defaults.endpoint.as_ref())));
+    judge_heirs("endpoint", endpoints.values().flatten().map(|e| (&e.name, e.was.as_ref())), &items);
+    endpoints
+}
+
+/// `was` names one that is no more, and nobody else's.
+fn judge_heirs<'n>(
+    kind: &str,
+    all: impl Iterator<Item = (&'n Name, Option<&'n Name>)>,
+    items: &BTreeMap<String, Item<'_>>,
+) {
     let mut heirs: BTreeMap<&Name, &Name> = BTreeMap::new();
-    for endpoint in endpoints.values().flatten() {
-        let (Some(was), Some(item)) = (&endpoint.was, items.get(&*endpoint.name)) else { continue };
+    for (name, was) in all {
+        let (Some(was), Some(item)) = (was, items.get(&**name)) else { continue };
         let place = item.table().and_then(|mut t| t.take("was")).map_or_else(|| item.place.clone(), |i| i.place);
-        let why = match heirs.insert(was, &endpoint.name) {
-            Some(other) => format!("[endpoint.{other}] takes over {was:?} already"),
-            None if endpoints.contains_key(was) => format!("[endpoint.{was}] is still defined"),
+        let why = match heirs.insert(was, name) {
+            Some(other) => format!("[{kind}.{other}] takes over {was:?} already"),
+            None if items.contains_key(&**was) => format!("[{kind}.{was}] is still defined"),
             None => continue,
         };
         item.error_at(place, format!("`was` of [{}]: {why}", item.path))
-            .help("`was` is the old name of an endpoint that has left the file".into())
+            .help("`was` is the old name of one that has left the file".into())
             .report();
     }
-    endpoints
 }
 
 fn read_bridges<'a>(
@@ -288,6 +307,7 @@ fn read_bridges<'a>(
         let table = item.table()?.with_defaults(defaults.bridge.as_ref());
         Bridge::read(name, defaults.fill_source(table))
     });
+    judge_heirs("bridge", bridges.values().flatten().map(|b| (&b.name, b.was.as_ref())), &items);
     for bridge in bridges.values().flatten() {
         let Some(item) = items.get(&*bridge.name) else { continue };
         let places = item.table().and_then(|mut t| t.with_names(&["to", "alert"]));

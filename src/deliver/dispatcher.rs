@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     config::{Endpoint, Format, QueueFull},
-    event,
+    event, failpoint,
     model::{Name, Timestamp},
     pulse,
     store::{self, Commit, EndpointState, Op, Position, Settlement, Waiting, Written},
@@ -107,6 +107,9 @@ impl Dispatcher {
     pub(super) async fn run(mut self, shutdown: CancellationToken) -> Result<(), store::Error> {
         let (mut wall, mut monotonic) = (self.shared.clock.now(), Instant::now());
         loop {
+            while failpoint::is_on("delivery") {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
             self.tell_full().await?;
             let wait = self.send_due();
             let woken = tokio::select! {
@@ -256,13 +259,13 @@ impl Dispatcher {
         let endpoint = &self.endpoint.name;
         match outcome {
             store::Outcome::Delivered => {
-                tracing::debug!(%endpoint, event = record.event, attempt = record.number, "delivered");
+                tracing::debug!(%endpoint, event_id = record.event, attempt = record.number, "delivered");
             }
             store::Outcome::Dead => {
-                tracing::warn!(%endpoint, event = record.event, status = record.status, error = record.error, "dead letter");
+                tracing::warn!(%endpoint, event_id = record.event, status = record.status, error = record.error, "dead letter");
             }
             store::Outcome::Retry { due, .. } => {
-                tracing::debug!(%endpoint, event = record.event, status = record.status, error = record.error, %due, "to be tried again");
+                tracing::debug!(%endpoint, event_id = record.event, status = record.status, error = record.error, %due, "to be tried again");
             }
         }
     }

@@ -54,6 +54,11 @@ impl Handle {
         result.await.map_err(|_| gone())?
     }
 
+    /// Stops the polls of a bridge, or lets them go on.
+    pub async fn pause(&self, bridge: Name, pause: bool) -> Result<Json, Refused> {
+        self.job(bridge, |answer| Job::Pause(pause, answer)).await
+    }
+
     /// One poll now.
     pub async fn poll(&self, bridge: Name) -> Result<Json, Refused> {
         self.job(bridge, Job::Poll).await

@@ -8,6 +8,7 @@ use crate::{
     decode::Page,
     guard::Verdict,
     model::{Hash, Name},
+    store::Op,
 };
 
 /// Why a request was not taken.
@@ -26,6 +27,8 @@ pub(super) enum Job {
     Accept(Option<Hash>, Answer),
     Reject(Option<Hash>, Answer),
     Resend(Name, Answer),
+    /// Stop polling, or go on.
+    Pause(bool, Answer),
 }
 
 pub(super) fn refuse(job: Job, why: String) {
@@ -35,6 +38,7 @@ pub(super) fn refuse(job: Job, why: String) {
         | Job::DryRun(_, answer)
         | Job::Accept(_, answer)
         | Job::Reject(_, answer)
+        | Job::Pause(_, answer)
         | Job::Resend(_, answer) => drop(answer.send(Err(Refused(why)))),
     }
 }
@@ -64,6 +68,13 @@ pub(super) async fn run_job(poller: Poller, mut polled: Polled, job: Job) -> (Po
         Job::Reject(hash, answer) => {
             let result = poller.reject(&mut polled, hash).await;
             reply(answer, result.map(|()| json!({ "result": "rejected" })));
+        }
+        Job::Pause(pause, answer) => {
+            polled.progress.paused = pause;
+            let rows = vec![(polled.bridge.name.clone(), polled.progress.clone())];
+            let written = poller.store.write(Op::Progress(rows)).await;
+            let result = if pause { "paused" } else { "resumed" };
+            reply(answer, written.map(|_| json!({ "result": result })).map_err(|e| e.to_string()));
         }
         Job::Resend(endpoint, answer) => {
             let result = poller.resend(&mut polled, &endpoint).await;

@@ -22,6 +22,7 @@ use super::{
     fan::{Fan, Members, Unfolded},
     handle::{Handle, Request, Status},
     job::{Job, refuse, run_job},
+    roster,
 };
 use crate::{
     config::Bridge,
@@ -62,7 +63,7 @@ pub(super) struct Slot {
 impl Slot {
     /// Nothing works on it, and it may be polled.
     fn can_start(&self) -> bool {
-        self.polled.is_some() && self.bridge.enabled
+        self.bridge.enabled && self.polled.as_ref().is_some_and(|polled| !polled.progress.paused)
     }
 
     /// The endpoint whose full queue stops this bridge (`queue-full = "pause"`).
@@ -359,6 +360,11 @@ impl Runner {
 
     async fn apply(&mut self, bridges: BTreeMap<Name, Arc<Bridge>>, poller: Poller) -> Result<(), store::Error> {
         self.poller = poller;
+        // Those that are gone are written first: a new name begins where the old one stood.
+        let gone = |name: &&Name| !bridges.contains_key(name.split('/').next().unwrap_or(name));
+        let gone: Vec<Name> = self.slots.keys().filter(gone).cloned().collect();
+        self.remove(gone).await?;
+        roster::settle(&self.poller.store, &bridges, self.poller.clock.now()).await?;
         let bridges = self.unfold(bridges).await?;
         // Who waits at an origin may be another's now, or gone.
         for crowd in self.crowds.values_mut() {
@@ -514,6 +520,8 @@ fn status(slot: &Slot) -> Status {
     Status {
         state: if !slot.bridge.enabled {
             "disabled"
+        } else if progress.paused {
+            "paused"
         } else if progress.failures > 0 {
             "failing"
         } else if polled.held.is_some_and(|held| !held.rejected) {

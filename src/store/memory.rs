@@ -134,6 +134,16 @@ impl Inner {
                 return Ok(Written::Swept(self.sweep(&before, default_before, limit)));
             }
             Op::Rename { from, to, .. } => return Ok(Written::Swept(self.rename(&from, &to))),
+            Op::RenameBridge { from, to, .. } => {
+                if let Some(bridge) = self.bridges.remove(&from) {
+                    self.bridges.insert(to, bridge);
+                }
+                return Ok(Written::Swept(0));
+            }
+            Op::ForgetBridge { bridge, .. } => {
+                self.bridges.remove(&bridge);
+                return Ok(Written::Swept(0));
+            }
             Op::Forget { endpoint, .. } => return Ok(Written::Swept(self.forget(&endpoint))),
         }
         Ok(Written::Done)
@@ -474,5 +484,9 @@ impl Engine for MemoryEngine {
 
     fn syncs(&self) -> u64 {
         self.lock().syncs
+    }
+
+    fn size_bytes(&self) -> Result<u64, Error> {
+        Ok(0)
     }
 }

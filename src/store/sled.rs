@@ -7,9 +7,11 @@
 //! Beside the database lie `owner`, which is locked while the store is open, and `mark`, the number of the last group
 //! that was acknowledged: sled cuts a damaged file back to what it can read and says nothing, and only the mark tells.
 
+mod bridges;
 mod endpoints;
 mod export;
 mod group;
+pub mod import;
 mod open;
 mod ops;
 mod read;
@@ -108,11 +110,6 @@ impl SledEngine {
             }
         }
         Ok(longest)
-    }
-
-    /// The bytes that the database takes on the disk.
-    pub fn size_bytes(&self) -> Result<u64, Error> {
-        self.db.size_on_disk().map_err(tables::error)
     }
 
     fn reading(&self) -> Result<RwLockReadGuard<'_, Option<Error>>, Error> {
@@ -301,5 +298,9 @@ impl Engine for SledEngine {
 
     fn syncs(&self) -> u64 {
         self.syncs.load(Ordering::Relaxed)
+    }
+
+    fn size_bytes(&self) -> Result<u64, Error> {
+        self.db.size_on_disk().map_err(tables::error)
     }
 }

@@ -10,12 +10,13 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::{Engine, Error, Lease, Op, SharedEngine, Written};
-use crate::model::Name;
+use crate::{failpoint, model::Name};
 
 /// Writes that may wait; a poller or dispatcher beyond it waits for its turn.
 const WAITING_MAX: usize = 1024;
@@ -93,6 +94,11 @@ impl Store {
         result.await.map_err(|_| gone())?
     }
 
+    /// Whether the writer's thread still moves: an empty write comes back.
+    pub async fn ping(&self) -> bool {
+        self.write(Op::Progress(Vec::new())).await.is_ok()
+    }
+
     /// Runs a read on a blocking thread.
     pub async fn read<T: Send + 'static>(
         &self,
@@ -140,6 +146,9 @@ impl Writer {
     }
 
     fn apply(&self, group: Vec<Op>, answers: Vec<oneshot::Sender<Result<Written, Error>>>) {
+        while failpoint::is_on("writer") {
+            thread::sleep(Duration::from_millis(20));
+        }
         let commits = group.iter().filter(|op| matches!(op, Op::Commit(_))).count();
         let results = self.engine.write(self.lease, group);
         debug_assert_eq!(results.len(), answers.len(), "one answer for each write");
@@ -188,7 +197,8 @@ impl Size {
             Op::Settle(_, rows) => (2 * rows.len(), rows.iter().map(|s| s.attempt.answer.len()).sum()),
             Op::Requeue(_, rows) => (rows.len(), 0),
             Op::Endpoint(..) => (1, 0),
-            Op::Sweep { limit, .. } | Op::Forget { limit, .. } => (*limit, 0),
+            Op::Sweep { limit, .. } | Op::Forget { limit, .. } | Op::ForgetBridge { limit, .. } => (*limit, 0),
+            Op::RenameBridge { limit, .. } => (2 * limit, limit * ROW_BYTES_MAX),
             // Packs are written again.
             Op::Rename { limit, .. } => (3 * limit, limit * ROW_BYTES_MAX),
         };

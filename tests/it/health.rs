@@ -47,7 +47,13 @@ async fn settled(world: &World, endpoint: &str) {
 
 fn admin(world: &World) -> Admin {
     let rig = &world.rig;
-    Admin::new(rig.store.clone(), Arc::new(rig.config.clone()), None, Some(rig.deliveries.clone()))
+    Admin::new(
+        rig.store.clone(),
+        Arc::new(rig.config.clone()),
+        None,
+        Some(rig.deliveries.clone()),
+        bellpull::pulse::Pulse::new(),
+    )
 }
 
 /// Every record once more, with another value.

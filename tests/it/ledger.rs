@@ -619,6 +619,9 @@ impl Engine for Hasty {
     fn export(&self, out: &mut dyn std::io::Write) -> Result<(), Error> {
         self.engine().export(out)
     }
+    fn size_bytes(&self) -> Result<u64, Error> {
+        self.engine().size_bytes()
+    }
     fn syncs(&self) -> u64 {
         self.engine().syncs()
     }

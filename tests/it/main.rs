@@ -22,6 +22,9 @@ mod support {
 }
 
 mod cli;
+mod web;
+mod backup;
+mod service;
 mod dst;
 mod config;
 mod fleet;

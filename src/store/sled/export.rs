@@ -1,7 +1,7 @@
-//! The store as JSON lines: one for each logical row, readable, and all that a later `import` needs.
+//! The store as JSON lines: one for each logical row, readable, and all that `import` needs.
 //!
-//! It reads page by page. While the store is in use, writes go on in between: each bridge is consistent in itself, and
-//! since events come last, every event of an exported state is there.
+//! It is one consistent state, with events and queues: writes wait until it is written. So it is written to a file beside
+//! the store, and never to a reader who may be slow.
 
 use std::io::Write;
 
@@ -19,9 +19,6 @@ use crate::{
         codec::{self, Remade, key, key::BridgeRow},
     },
 };
-
-/// Rows that are read before writes get their turn.
-const PAGE: usize = 64;
 
 /// Writes the lines of a value, given its key and itself.
 type Lines<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), Error>;
@@ -54,10 +51,8 @@ impl<'a> Body<'a> {
 
 impl SledEngine {
     pub(super) fn write_export(&self, out: &mut dyn Write) -> Result<(), Error> {
-        let format = {
-            let _gate = self.reading()?;
-            self.tables.value(Table::Meta, META_FORMAT)?.map(|v| codec::decode_number(&v)).transpose()?
-        };
+        let _gate = self.reading()?;
+        let format = self.tables.value(Table::Meta, META_FORMAT)?.map(|v| codec::decode_number(&v)).transpose()?;
         let format = format.unwrap_or(FORMAT.into());
         let stream = self.stored_stream()?;
         line(out, &json!({ "bellpull": "export", "format": format, "stream": stream }))?;
@@ -76,7 +71,6 @@ impl SledEngine {
     }
 
     fn stored_stream(&self) -> Result<String, Error> {
-        let _gate = self.reading()?;
         let value = self.tables.value(Table::Meta, super::META_STREAM)?.unwrap_or_default();
         String::from_utf8(value).map_err(|_| Error::Damaged("the store's name is not UTF-8".into()))
     }
@@ -84,29 +78,19 @@ impl SledEngine {
     /// Every value of a table, with its key without the chunk number. Chunks of lists, which are rows and no values,
     /// are left out: a manifest leads to them.
     fn each(&self, table: Table, write: Lines<'_>) -> Result<(), Error> {
-        let mut from = Vec::new();
-        loop {
-            let _gate = self.reading()?;
-            let mut rows = self.tables.get(table).range(std::mem::take(&mut from)..).keys();
-            for row in rows.by_ref().take(PAGE) {
-                let row = row.map_err(error)?;
-                // The next page begins after this row.
-                from = [&*row, &[0]].concat();
-                if table == Table::Bridges && row.first() == Some(&key::LIST_CHUNK) {
-                    from = vec![key::LIST_CHUNK + 1];
-                    break;
-                }
-                let (key, 0) = key::unchunk(&row)? else {
-                    continue;
-                };
-                if let Some(value) = self.tables.value(table, key)? {
-                    write(key, &value)?;
-                }
+        for row in self.tables.get(table).iter().keys() {
+            let row = row.map_err(error)?;
+            if table == Table::Bridges && row.first() == Some(&key::LIST_CHUNK) {
+                continue;
             }
-            if from.is_empty() {
-                return Ok(());
+            let (key, 0) = key::unchunk(&row)? else {
+                continue;
+            };
+            if let Some(value) = self.tables.value(table, key)? {
+                write(key, &value)?;
             }
         }
+        Ok(())
     }
 
     /// A state leads to the list of its bridge, so that both are of the same page.
@@ -224,7 +208,12 @@ fn queue_lines(key: &[u8], value: &[u8], out: &mut dyn Write) -> Result<(), Erro
         }
         key::QueueKey::Deliveries { endpoint, pack } => {
             for entry in codec::decode_queue(value)? {
-                let remade = matches!(entry.remade, Remade::Yes | Remade::YesDead);
+                let remade = match entry.remade {
+                    Remade::No => "no",
+                    Remade::NoDead => "no-dead",
+                    Remade::Yes => "yes",
+                    Remade::YesDead => "yes-dead",
+                };
                 let delivery = json!({
                     "endpoint": &*endpoint, "position": [pack, entry.index], "state": entry.state,
                     "attempts": entry.attempts, "refusals": entry.refusals, "due": entry.due,

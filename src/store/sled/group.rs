@@ -74,6 +74,8 @@ impl<'a> Group<'a> {
             }
             Op::Sweep { before, default_before, limit } => self.sweep(&before, default_before, limit),
             Op::Rename { from, to, limit } => self.rename(&from, &to, limit),
+            Op::RenameBridge { from, to, limit } => self.rename_bridge(&from, &to, limit),
+            Op::ForgetBridge { bridge, limit } => self.forget_bridge(&bridge, limit),
             Op::Forget { endpoint, limit } => self.forget_endpoint(&endpoint, limit),
         }
     }

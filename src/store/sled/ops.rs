@@ -57,7 +57,7 @@ impl Group<'_> {
     }
 
     /// Writes the chunks that the old list does not have, and removes those that the new one does not.
-    fn list(&mut self, bridge: &str, list: &[Entry]) -> Result<(), Error> {
+    pub(super) fn list(&mut self, bridge: &str, list: &[Entry]) -> Result<(), Error> {
         let manifest = key::bridge(BridgeRow::Manifest, bridge);
         let old = self.value(Table::Bridges, &manifest)?.map_or(Ok(Vec::new()), |v| codec::decode_manifest(&v))?;
         let chunks = codec::cut(list);
@@ -150,7 +150,7 @@ impl Group<'_> {
         Ok(Written::Done)
     }
 
-    fn attempt(&mut self, attempt: &Attempt) -> Result<(), Error> {
+    pub(super) fn attempt(&mut self, attempt: &Attempt) -> Result<(), Error> {
         let slot = u32::try_from(self.counters.attempts % ATTEMPTS_MAX).expect("the ring is smaller");
         self.counters.attempts += 1;
         self.put(Table::Attempts, &key::attempt(slot), &codec::encode_attempt(attempt))

@@ -48,6 +48,7 @@ for_both! {
     a_sweep_goes_on_where_it_stopped
     an_endpoint_under_another_name_keeps_its_deliveries
     a_forgotten_endpoint_leaves_its_events
+    a_bridge_under_another_name_keeps_its_snapshot
     large_values_come_back
     the_epoch_grows
 }
@@ -482,6 +483,33 @@ fn an_endpoint_under_another_name_keeps_its_deliveries(engine: &dyn Engine) {
     );
     assert_eq!(names(40).len(), 1);
     assert_eq!(engine.waiting("other").expect("read").len(), 40, "others are left alone");
+}
+
+fn a_bridge_under_another_name_keeps_its_snapshot(engine: &dyn Engine) {
+    let writer = Writer::of(engine);
+    let large = "x".repeat(20_000);
+    let records: Vec<_> = (0..30).map(|n| record(n, format!("{{\"n\":{n},\"text\":\"{large}\"}}"))).collect();
+    let list: Vec<_> = (0..30).map(entry).collect();
+    let mut first = commit("old", 0);
+    (first.put, first.list) = (records.clone(), Some(list.clone()));
+    first.state.sequence = 7;
+    writer.one(op(first));
+    writer.one(op(commit("other", 0)));
+    let progress = Progress { version: 1, failures: 3, ..Progress::default() };
+    writer.one(Op::Progress(vec![("old".into(), progress.clone())]));
+    repeat(&writer, &Op::RenameBridge { from: "old".into(), to: "new".into(), limit: 7 });
+    assert_eq!(engine.bridge("old").expect("read").map(|loaded| loaded.state.version), None);
+    let loaded = engine.bridge("new").expect("read").expect("there");
+    assert_eq!((loaded.state.version, loaded.state.sequence, loaded.progress), (1, 7, Some(progress)));
+    assert_eq!(engine.list("new"), Ok(list));
+    assert_eq!(engine.scan("new", None, ALL).expect("read").len(), 30);
+    assert!(engine.scan("old", None, ALL).expect("read").is_empty() && engine.list("old").expect("read").is_empty());
+    assert_eq!(engine.records("new", &[records[3].entry.key]).expect("read"), [Some(records[3].clone())]);
+    // It goes on where it stood.
+    writer.one(op(commit("new", 1)));
+    repeat(&writer, &Op::ForgetBridge { bridge: "new".into(), limit: 7 });
+    assert_eq!(engine.bridges().expect("read").iter().map(|b| &*b.name).collect::<Vec<_>>(), ["other"]);
+    assert!(engine.scan("new", None, ALL).expect("read").is_empty());
 }
 
 fn a_forgotten_endpoint_leaves_its_events(engine: &dyn Engine) {

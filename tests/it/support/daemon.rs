@@ -37,7 +37,7 @@ impl Place {
     pub fn write(&self, toml: &str) {
         let state = self.path().join("state");
         let head = format!(
-            "[daemon]\nstate-dir = {:?}\n[network]\nallow = [\"127.0.0.0/8\"]\n",
+            "[daemon]\nlisten = \"off\"\nstate-dir = {:?}\n[network]\nallow = [\"127.0.0.0/8\"]\n",
             state.to_str().expect("a path")
         );
         std::fs::write(self.file(), head + toml).expect("written");
@@ -73,6 +73,11 @@ impl Place {
 
     /// Starts the daemon, and waits until it is ready.
     pub fn start(&self) -> Daemon {
+        self.start_with(&[])
+    }
+
+    /// As `start`, with more in its environment.
+    pub fn start_with(&self, variables: &[(&str, &str)]) -> Daemon {
         let socket = self.path().join("notify.sock");
         let _ = std::fs::remove_file(&socket);
         let notify = UnixDatagram::bind(&socket).expect("a socket");
@@ -82,6 +87,7 @@ impl Place {
         let child = self
             .command(&["run"])
             .env("NOTIFY_SOCKET", &socket)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(out)
@@ -107,6 +113,26 @@ impl Daemon {
             let mut bytes = [0; 4096];
             let length = self.notify.recv(&mut bytes).unwrap_or_else(|e| panic!("{start}: {e}: {}", self.log()));
             self.seen.push_back(String::from_utf8_lossy(&bytes[..length]).into_owned());
+        }
+    }
+
+    /// Whether a datagram that begins so comes within a time; others are dropped.
+    pub fn tells_within(&mut self, start: &str, within: Duration) -> bool {
+        self.seen.clear();
+        let until = Instant::now() + within;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            self.notify.set_read_timeout(Some(left)).expect("a timeout");
+            let mut bytes = [0; 4096];
+            if let Ok(length) = self.notify.recv(&mut bytes)
+                && bytes[..length].starts_with(start.as_bytes())
+            {
+                self.notify.set_read_timeout(Some(WITHIN)).expect("a timeout");
+                return true;
+            }
         }
     }
 

@@ -1,0 +1,200 @@
+//! HTTP with JSON: the routes that the socket and `daemon.listen` share. Each asks [`Admin`], which knows the answers.
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{
+    Json as Body, Router,
+    extract::{FromRequestParts, Path as At, Query, State},
+    http::{StatusCode, header::CONTENT_TYPE, request::Parts},
+    response::{
+        IntoResponse, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
+    routing::{get, post},
+};
+use futures_util::stream;
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::io::ReaderStream;
+
+use super::{
+    Admin, DeliveryQuery, DryRun, Error, EventQuery, Replay,
+    web::{Standing, Web},
+};
+use crate::{model::Hash, pulse::Notice, store};
+
+/// A comment that keeps a quiet stream open.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// The daemon's answers, while its store is open.
+struct Running(Admin);
+
+impl FromRequestParts<Web> for Running {
+    type Rejection = Response;
+
+    async fn from_request_parts(_: &mut Parts, web: &Web) -> Result<Self, Response> {
+        match &*web.standing.borrow() {
+            Standing::Running(admin) => Ok(Self((**admin).clone())),
+            Standing::NotReady(why) => {
+                Err((StatusCode::SERVICE_UNAVAILABLE, Body(json!({ "error": why }))).into_response())
+            }
+        }
+    }
+}
+
+fn part(mut all: Json, key: &str) -> Json {
+    all.get_mut(key).map(Json::take).unwrap_or_default()
+}
+
+fn svg(picture: String) -> Response {
+    ([(CONTENT_TYPE, "image/svg+xml")], picture).into_response()
+}
+
+/// A backup, streamed from its file.
+fn export(made: Result<std::fs::File, Error>) -> Response {
+    match made {
+        Ok(file) => {
+            let lines = ReaderStream::new(tokio::fs::File::from_std(file));
+            ([(CONTENT_TYPE, "application/jsonl")], axum::body::Body::from_stream(lines)).into_response()
+        }
+        Err(error) => answer(Err(error)),
+    }
+}
+
+/// What goes on, as server-sent events. A reader that is too slow misses some; it ends with the daemon.
+fn stream(admin: &Admin, web: &Web) -> Response {
+    let feed = admin.feed();
+    let stop = web.shutdown.clone();
+    let events = stream::unfold((feed, stop), |(mut feed, stop)| async move {
+        loop {
+            let notice = tokio::select! {
+                () = stop.cancelled() => return None,
+                notice = feed.recv() => notice,
+            };
+            let notice = match notice {
+                Ok(notice) => notice,
+                Err(RecvError::Lagged(_)) => continue,
+                Err(RecvError::Closed) => return None,
+            };
+            let (kind, data) = match &*notice {
+                Notice::Poll(poll) => ("poll", serde_json::to_string(poll)),
+                Notice::Delivery(delivery) => ("delivery", serde_json::to_string(delivery)),
+            };
+            let Ok(data) = data else { continue };
+            return Some((Ok::<_, Infallible>(Event::default().event(kind).data(data)), (feed, stop)));
+        }
+    });
+    Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
+}
+
+#[derive(Deserialize)]
+struct Held {
+    hash: Option<Hash>,
+}
+
+#[derive(Deserialize)]
+struct To {
+    endpoint: String,
+}
+
+/// What is under `/api`.
+pub fn api() -> Router<Web> {
+    Router::new()
+        .route("/api/status", get(|Running(a): Running| async move { answer(a.status(None).await) }))
+        .route("/api/bridges", get(|Running(a): Running| async move { answer(a.status(None).await.map(|all| part(all, "bridges"))) }))
+        .route("/api/endpoints", get(|Running(a): Running| async move { answer(a.status(None).await.map(|all| part(all, "endpoints"))) }))
+        .route("/api/strip.svg", get(|Running(a): Running| async move { svg(a.strip(None)) }))
+        .route("/api/bridges/{name}/strip.svg", get(|Running(a): Running, At(name): At<String>| async move { svg(a.strip(Some(&name))) }))
+        .route("/api/stream", get(|Running(a): Running, State(web): State<Web>| async move { stream(&a, &web) }))
+        .route("/api/export", get(|Running(a): Running| async move { export(a.export().await) }))
+        .route("/api/openapi.json", get(|| async { ([(CONTENT_TYPE, "application/json")], include_str!("openapi.json")) }))
+        .route(
+            "/api/bridges/{name}/pause",
+            post(|Running(a): Running, At(name): At<String>| async move { answer(a.pause(&name, true).await) }),
+        )
+        .route(
+            "/api/bridges/{name}/resume",
+            post(|Running(a): Running, At(name): At<String>| async move { answer(a.pause(&name, false).await) }),
+        )
+        .route(
+            "/api/bridges/{name}",
+            get(|Running(a): Running, At(name): At<String>| async move { answer(a.status(Some(&name)).await) }),
+        )
+        .route(
+            "/api/bridges/{name}/poll",
+            post(|Running(a): Running, At(name): At<String>| async move { answer(a.poll(&name).await) }),
+        )
+        .route(
+            "/api/bridges/{name}/dry-run",
+            post(|Running(a): Running, At(name): At<String>, Body(request): Body<DryRun>| async move {
+                answer(a.dry_run(&name, request).await)
+            })
+            .layer(axum::extract::DefaultBodyLimit::max(RESPONSE_BYTES_MAX)),
+        )
+        .route(
+            "/api/bridges/{name}/accept",
+            post(|Running(a): Running, At(name): At<String>, Query(held): Query<Held>| async move {
+                answer(a.accept(&name, held.hash).await)
+            }),
+        )
+        .route(
+            "/api/bridges/{name}/reject",
+            post(|Running(a): Running, At(name): At<String>, Query(held): Query<Held>| async move {
+                answer(a.reject(&name, held.hash).await)
+            }),
+        )
+        .route(
+            "/api/bridges/{name}/resend",
+            post(|Running(a): Running, At(name): At<String>, Query(to): Query<To>| async move {
+                answer(a.resend(&name, &to.endpoint).await)
+            }),
+        )
+        .route(
+            "/api/endpoints/{name}/enable",
+            post(|Running(a): Running, At(name): At<String>| async move { answer(a.enable(&name, true).await) }),
+        )
+        .route(
+            "/api/endpoints/{name}/disable",
+            post(|Running(a): Running, At(name): At<String>| async move { answer(a.enable(&name, false).await) }),
+        )
+        .route(
+            "/api/endpoints/{name}/test",
+            post(|Running(a): Running, At(name): At<String>| async move { answer(a.test(&name).await) }),
+        )
+        .route(
+            "/api/events",
+            get(|Running(a): Running, Query(query): Query<EventQuery>| async move { answer(a.events(query).await) }),
+        )
+        .route(
+            "/api/events/{id}",
+            get(|Running(a): Running, At(id): At<String>| async move { answer(a.event(&id).await) }),
+        )
+        .route(
+            "/api/deliveries",
+            get(
+                |Running(a): Running, Query(query): Query<DeliveryQuery>| async move { answer(a.deliveries(query).await) },
+            ),
+        )
+        .route(
+            "/api/replay",
+            post(|Running(a): Running, Body(request): Body<Replay>| async move { answer(a.replay(request).await) }),
+        )
+}
+
+/// A saved answer for a dry run may be as large as a polled one.
+const RESPONSE_BYTES_MAX: usize = 64 << 20;
+
+fn answer(result: Result<Json, Error>) -> Response {
+    match result {
+        Ok(value) => Body(value).into_response(),
+        Err(error) => {
+            let status = match &error {
+                Error::Refused(_) => StatusCode::BAD_REQUEST,
+                Error::Store(store::Error::Full(_)) => StatusCode::INSUFFICIENT_STORAGE,
+                Error::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            (status, Body(json!({ "error": error.to_string() }))).into_response()
+        }
+    }
+}

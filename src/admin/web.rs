@@ -1,0 +1,216 @@
+//! HTTP on `daemon.listen` and on the socket: who is let in, what is open, and what is said while the store is not.
+//!
+//! Over TCP all but `/live`, `/ready`, `/metrics` and the page without data asks for the token; a foreign `Host` or `Origin`
+//! is refused before that, so that no web page can talk to it. The socket asks for nothing: the kernel has.
+
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+};
+
+use axum::{
+    Json as Body, Router,
+    extract::{Request, State},
+    http::{
+        HeaderMap, HeaderName, HeaderValue, StatusCode,
+        header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN, WWW_AUTHENTICATE},
+    },
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde_json::{Value as Json, json};
+use subtle::ConstantTimeEq;
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::{Admin, routes, socket::Guarded};
+use crate::{pulse::Pulse, settings::secret::Secret};
+
+/// Sent with everything: the page runs its own script and style, talks to its own origin, and is framed by nobody.
+const HEADERS: [(&str, &str); 4] = [
+    (
+        "content-security-policy",
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "no-referrer"),
+    ("cache-control", "no-store"),
+];
+/// OpenMetrics 1.0.
+const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
+
+/// Whether there are answers.
+#[derive(Clone)]
+pub enum Standing {
+    Running(Box<Admin>),
+    /// Why not.
+    NotReady(String),
+}
+
+/// What the handlers share. It outlives a store that is opened again.
+#[derive(Clone)]
+pub struct Web {
+    pub standing: watch::Receiver<Standing>,
+    pub pulse: Pulse,
+    pub shutdown: CancellationToken,
+    /// The dashboard's, with the token: only the socket tells it.
+    pub link: Arc<OnceLock<String>>,
+}
+
+/// Who is let in over TCP.
+#[derive(Debug)]
+pub struct Gate {
+    pub token: Secret,
+    /// In lower case, without a port.
+    pub hosts: Vec<String>,
+}
+
+/// What needs no token.
+fn open() -> Router<Web> {
+    let page = |kind: &'static str, text: &'static str| get(move || async move { ([(CONTENT_TYPE, kind)], text) });
+    Router::new()
+        .route("/live", get(|| async { "live\n" }))
+        .route("/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/", page("text/html; charset=utf-8", include_str!("dashboard/index.html")))
+        .route("/app.js", page("text/javascript; charset=utf-8", include_str!("dashboard/app.js")))
+        .route("/style.css", page("text/css; charset=utf-8", include_str!("dashboard/style.css")))
+}
+
+async fn ready(State(web): State<Web>) -> Response {
+    match &*web.standing.borrow() {
+        Standing::Running(_) => Body(json!({ "ready": true })).into_response(),
+        Standing::NotReady(why) => {
+            (StatusCode::SERVICE_UNAVAILABLE, Body(json!({ "ready": false, "reasons": [why] }))).into_response()
+        }
+    }
+}
+
+async fn metrics(State(web): State<Web>) -> Response {
+    let standing = web.standing.borrow().clone();
+    let text = match standing {
+        Standing::Running(admin) => admin.metrics().await,
+        Standing::NotReady(_) => web.pulse.scrape(|_| ()),
+    };
+    ([(CONTENT_TYPE, METRICS)], text).into_response()
+}
+
+async fn link(State(web): State<Web>) -> Response {
+    match web.link.get() {
+        Some(link) => Body(json!({ "link": link })).into_response(),
+        None => (StatusCode::NOT_FOUND, Body(json!({ "error": "HTTP is off (`daemon.listen`)" }))).into_response(),
+    }
+}
+
+/// Answers on the socket until shutdown.
+pub async fn serve_socket(listener: Guarded, web: Web) {
+    let shutdown = web.shutdown.clone();
+    let router = open().merge(routes::api()).route("/api/link", get(link)).with_state(web);
+    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await {
+        tracing::error!(%error, "the admin socket failed");
+    }
+}
+
+/// Answers on `daemon.listen` until shutdown.
+pub async fn serve(listener: TcpListener, web: Web, gate: Gate) {
+    let shutdown = web.shutdown.clone();
+    let api = routes::api().layer(middleware::from_fn_with_state(Arc::new(gate.token), ask_for_token));
+    let router = open().merge(api).layer(middleware::from_fn_with_state(Arc::new(gate.hosts), look_at_origin));
+    let router = router.with_state(web);
+    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await {
+        tracing::error!(%error, "HTTP failed");
+    }
+}
+
+/// Refuses what a web page of another site could send, by a name that it made point here (DNS rebinding).
+async fn look_at_origin(State(hosts): State<Arc<Vec<String>>>, request: Request, next: Next) -> Response {
+    if let Err(refused) = judge(&hosts, request.headers()) {
+        return refused.into_response();
+    }
+    let mut response = next.run(request).await;
+    for (name, value) in HEADERS {
+        response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    response
+}
+
+fn judge(hosts: &[String], headers: &HeaderMap) -> Result<(), (StatusCode, Body<Json>)> {
+    let known = |host: &str| LOOPBACK.contains(&host) || hosts.iter().any(|known| known == host);
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let host = text(HOST).map(|host| bare(host).to_ascii_lowercase());
+    if !host.as_deref().is_some_and(known) {
+        let error = format!("the host {:?} is none of `daemon.hosts`", host.unwrap_or_default());
+        return Err((StatusCode::MISDIRECTED_REQUEST, Body(json!({ "error": error }))));
+    }
+    let origin = text(ORIGIN).and_then(|origin| origin.parse::<Url>().ok());
+    if headers.contains_key(ORIGIN) && !origin.is_some_and(|origin| origin.host_str().is_some_and(known)) {
+        return Err((StatusCode::FORBIDDEN, Body(json!({ "error": "a page of another origin" }))));
+    }
+    Ok(())
+}
+
+/// A host without its port.
+fn bare(host: &str) -> &str {
+    match host.strip_prefix('[') {
+        Some(v6) => v6.find(']').and_then(|end| host.get(..end + 2)).unwrap_or(host),
+        None => host.split(':').next().unwrap_or(host),
+    }
+}
+
+async fn ask_for_token(State(token): State<Arc<Secret>>, request: Request, next: Next) -> Response {
+    let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+    if bool::from(given.as_bytes().ct_eq(token.expose().as_bytes())) {
+        return next.run(request).await;
+    }
+    let error = "the token is missing or wrong: `bellpull dashboard` prints a link with it";
+    (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], Body(json!({ "error": error }))).into_response()
+}
+
+/// The token of a state directory; made, mode 0600, where there is none.
+pub fn token(state_dir: &Path) -> std::io::Result<Secret> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    let path = state_dir.join("token");
+    match std::fs::read_to_string(&path) {
+        Ok(text) if !text.trim().is_empty() => return Ok(Secret::new(text.trim().to_owned())),
+        Ok(_) => std::fs::remove_file(&path)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let mut bits = [0; 32];
+    getrandom::fill(&mut bits).expect("the operating system has a random generator");
+    let text: String = bits.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+    writeln!(file, "{text}")?;
+    file.sync_all()?;
+    Ok(Secret::new(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_without_ports() {
+        for (host, expected) in
+            [("localhost:8642", "localhost"), ("[::1]:80", "[::1]"), ("a.example", "a.example"), ("[::1", "[::1")]
+        {
+            assert_eq!(bare(host), expected);
+        }
+    }
+
+    #[test]
+    fn a_token_is_made_once_and_is_the_owners() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("a directory");
+        let first = token(dir.path()).expect("made");
+        assert_eq!(token(dir.path()).expect("read"), first);
+        assert_eq!(first.expose().len(), 64);
+        let mode = std::fs::metadata(dir.path().join("token")).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}

@@ -1,0 +1,379 @@
+//! An export read back into a new store: the way to restore a backup and to move to another machine.
+//!
+//! The new store has a `stream` of its own: what was sent after the backup was made is not in it, so receivers must not
+//! compare its numbers with the old ones.
+
+use std::{
+    io::{self, BufRead},
+    path::Path,
+};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{
+    FORMAT, SledEngine,
+    group::Group,
+    ops::state_byte,
+    tables::{Table, io_error},
+};
+use crate::{
+    model::{Content, Delivery, Entry, Event, EventId, Hash, Name, Record, Timestamp},
+    store::{
+        Attempt, BridgeState, DeliveryState, EndpointState, Error, Hold, Position, Progress,
+        codec::{self, QueueEntry, Remade, key, key::BridgeRow},
+    },
+};
+
+/// Lines of one group: what a sled batch takes in memory is not bounded by its cache.
+const LINES_AT_ONCE: usize = 1000;
+/// The longest line that is read; the largest body and a factor for its escapes.
+const LINE_BYTES_MAX: u64 = 1 << 30;
+
+#[derive(Deserialize)]
+struct Head {
+    bellpull: String,
+    format: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Line {
+    State { bridge: Name, state: BridgeState },
+    Progress { bridge: Name, progress: Progress },
+    Hold { bridge: Name, hold: Box<Hold> },
+    List { bridge: Name, entries: Vec<[Hash; 3]> },
+    Record { bridge: Name, key: String, hashes: [Hash; 3], seen: Timestamp, body: Body },
+    Endpoint { name: Name, state: EndpointState },
+    Event(Box<EventLine>),
+    Remade { endpoint: Name, position: (u64, u16), content: Contents },
+    Delivery(DeliveryLine),
+    Attempt(Attempt),
+}
+
+#[derive(Deserialize)]
+struct EventLine {
+    position: (u64, usize),
+    id: EventIdText,
+    bridge: Name,
+    sequence: u64,
+    #[serde(rename = "type")]
+    kind: String,
+    key: String,
+    at: Timestamp,
+    body: Body,
+    deliveries: Vec<(Name, Contents)>,
+}
+
+#[derive(Deserialize)]
+struct DeliveryLine {
+    endpoint: Name,
+    position: (u64, u16),
+    state: DeliveryState,
+    attempts: u32,
+    refusals: u16,
+    due: Timestamp,
+    replay: bool,
+    lane: u64,
+    remade: RemadeText,
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct EventIdText(EventId);
+
+impl TryFrom<String> for EventIdText {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|e: &str| e.to_owned())
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum RemadeText {
+    No,
+    NoDead,
+    Yes,
+    YesDead,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Body {
+    Json(Box<RawValue>),
+    Text(String),
+    Hex(String),
+}
+
+impl Body {
+    fn bytes(self) -> Result<Vec<u8>, String> {
+        let digit = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap_or("?"), 16);
+        match self {
+            Self::Json(raw) => Ok(raw.get().as_bytes().to_vec()),
+            Self::Text(text) => Ok(text.into_bytes()),
+            Self::Hex(hex) => {
+                hex.as_bytes().chunks(2).map(|pair| digit(pair).map_err(|_| "no hex digits".to_owned())).collect()
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Contents {
+    Shared,
+    Thin,
+    Own(Body),
+    Dead(String),
+}
+
+impl Contents {
+    fn content(self) -> Result<Content, String> {
+        Ok(match self {
+            Self::Shared => Content::Shared,
+            Self::Thin => Content::Thin,
+            Self::Own(body) => Content::Own(body.bytes()?),
+            Self::Dead(reason) => Content::Dead(reason),
+        })
+    }
+}
+
+/// What was read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Imported {
+    pub bridges: u64,
+    pub records: u64,
+    pub events: u64,
+    pub deliveries: u64,
+}
+
+impl SledEngine {
+    /// Fills a new store in an empty directory. What fails leaves nothing: the caller removes what was begun.
+    pub fn import(dir: &Path, cache_bytes: u64, input: &mut dyn BufRead) -> Result<Imported, Error> {
+        let engine = Self::open(dir, cache_bytes)?;
+        let mut lines = Lines { input, number: 0 };
+        let head: Head = lines.next()?.ok_or_else(|| Error::Io("the backup is empty".into()))?;
+        if head.bellpull != "export" {
+            return Err(Error::Io("line 1: this is no backup that `bellpull export` made".into()));
+        }
+        if head.format > FORMAT {
+            let advice = "import it with the bellpull that made it, or a newer one".into();
+            return Err(Error::Format { found: head.format, known: FORMAT, advice });
+        }
+        let mut import =
+            Import { engine: &engine, imported: Imported::default(), open: Open::default(), attempts: Vec::new() };
+        let mut more = true;
+        while more {
+            let mut group = Group::new(&engine.tables, engine.counters()?, 0);
+            for _ in 0..LINES_AT_ONCE {
+                let line: Option<Line> = lines.next()?;
+                let number = lines.number;
+                let wrong = |error: Fault| error.at(number);
+                let Some(line) = line else {
+                    import.finish(&mut group).map_err(wrong)?;
+                    more = false;
+                    break;
+                };
+                import.line(line, &mut group).map_err(wrong)?;
+            }
+            if !group.is_empty() {
+                engine.apply(group)?;
+            }
+        }
+        Ok(import.imported)
+    }
+}
+
+/// What is wrong with a line, or with the store.
+enum Fault {
+    Line(String),
+    Store(Error),
+}
+
+impl Fault {
+    fn at(self, line: u64) -> Error {
+        match self {
+            Self::Line(why) => Error::Io(format!("line {line} of the backup: {why}")),
+            Self::Store(error) => error,
+        }
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<String> for Fault {
+    fn from(why: String) -> Self {
+        Self::Line(why)
+    }
+}
+
+struct Lines<'a> {
+    input: &'a mut dyn BufRead,
+    number: u64,
+}
+
+impl Lines<'_> {
+    fn next<T: for<'de> Deserialize<'de>>(&mut self) -> Result<Option<T>, Error> {
+        let mut line = Vec::new();
+        let mut limited = io::Read::take(&mut *self.input, LINE_BYTES_MAX);
+        let read = limited.read_until(b'\n', &mut line).map_err(|e| io_error("reading the backup", &e))?;
+        self.number += 1;
+        if read == 0 {
+            return Ok(None);
+        }
+        let wrong = |e: serde_json::Error| Error::Io(format!("line {} of the backup: {e}", self.number));
+        serde_json::from_slice(&line).map(Some).map_err(wrong)
+    }
+}
+
+/// What stands on several lines and is one value.
+#[derive(Default)]
+enum Open {
+    #[default]
+    Nothing,
+    List(Name, Vec<Entry>),
+    Pack(u64, Vec<Event>),
+    Queue(Name, u64, Vec<QueueEntry>),
+}
+
+struct Import<'a> {
+    engine: &'a SledEngine,
+    imported: Imported,
+    open: Open,
+    attempts: Vec<Attempt>,
+}
+
+impl Import<'_> {
+    fn line(&mut self, line: Line, group: &mut Group<'_>) -> Result<(), Fault> {
+        if !self.goes_on(&line) {
+            self.close(group)?;
+        }
+        match line {
+            Line::State { bridge, state } => {
+                self.imported.bridges += 1;
+                group.put(Table::Bridges, &key::bridge(BridgeRow::State, &bridge), &codec::encode_state(&state)?)?;
+            }
+            Line::Progress { bridge, progress } => {
+                let row = key::bridge(BridgeRow::Progress, &bridge);
+                group.put(Table::Bridges, &row, &codec::encode_json(&progress)?)?;
+            }
+            Line::Hold { bridge, hold } => {
+                group.put(Table::Bridges, &key::bridge(BridgeRow::Hold, &bridge), &codec::encode_json(&hold)?)?;
+            }
+            Line::List { bridge, entries } => {
+                let entries = entries.into_iter().map(|[key, raw, canonical]| Entry { key, raw, canonical });
+                match &mut self.open {
+                    Open::List(_, all) => all.extend(entries),
+                    open => *open = Open::List(bridge, entries.collect()),
+                }
+            }
+            Line::Record { bridge, key, hashes: [hash, raw, canonical], seen, body } => {
+                self.imported.records += 1;
+                let record = Record { entry: Entry { key: hash, raw, canonical }, key, seen, body: body.bytes()? };
+                group.put(Table::Records, &key::record(&bridge, hash), &codec::encode_record(&record))?;
+            }
+            Line::Endpoint { name, state } => {
+                group.put(Table::Endpoints, &key::endpoint(&name), &codec::encode_json(&state)?)?;
+            }
+            Line::Event(line) => self.event(*line)?,
+            Line::Remade { endpoint, position: (pack, index), content } => {
+                let row = key::remade(&endpoint, Position { pack, index });
+                group.put(Table::Queue, &row, &codec::encode_content(&content.content()?))?;
+            }
+            Line::Delivery(line) => self.delivery(line),
+            Line::Attempt(attempt) => self.attempts.push(attempt),
+        }
+        Ok(())
+    }
+
+    /// Whether a line belongs to what is open.
+    fn goes_on(&self, line: &Line) -> bool {
+        match (&self.open, line) {
+            (Open::List(name, _), Line::List { bridge, .. }) => name == bridge,
+            (Open::Pack(pack, _), Line::Event(event)) => *pack == event.position.0,
+            (Open::Queue(name, pack, _), Line::Delivery(line)) => *name == line.endpoint && *pack == line.position.0,
+            _ => false,
+        }
+    }
+
+    fn event(&mut self, line: EventLine) -> Result<(), Fault> {
+        self.imported.events += 1;
+        let delivery =
+            |(endpoint, content): (Name, Contents)| Ok::<_, String>(Delivery { endpoint, content: content.content()? });
+        let deliveries: Result<Vec<Delivery>, String> = line.deliveries.into_iter().map(delivery).collect();
+        let event = Event {
+            id: line.id.0,
+            bridge: line.bridge,
+            sequence: line.sequence,
+            kind: line.kind,
+            key: line.key,
+            at: line.at,
+            body: line.body.bytes()?,
+            deliveries: deliveries?,
+        };
+        match &mut self.open {
+            Open::Pack(_, events) => events.push(event),
+            open => *open = Open::Pack(line.position.0, vec![event]),
+        }
+        Ok(())
+    }
+
+    fn delivery(&mut self, line: DeliveryLine) {
+        self.imported.deliveries += 1;
+        let (pack, index) = line.position;
+        let entry = QueueEntry {
+            index,
+            state: line.state,
+            attempts: line.attempts,
+            refusals: line.refusals,
+            due: line.due,
+            replay: line.replay,
+            lane: line.lane,
+            remade: match line.remade {
+                RemadeText::No => Remade::No,
+                RemadeText::NoDead => Remade::NoDead,
+                RemadeText::Yes => Remade::Yes,
+                RemadeText::YesDead => Remade::YesDead,
+            },
+        };
+        match &mut self.open {
+            Open::Queue(_, _, entries) => entries.push(entry),
+            open => *open = Open::Queue(line.endpoint, pack, vec![entry]),
+        }
+    }
+
+    /// Writes what stood on several lines.
+    fn close(&mut self, group: &mut Group<'_>) -> Result<(), Fault> {
+        match std::mem::take(&mut self.open) {
+            Open::Nothing => {}
+            Open::List(bridge, entries) => group.list(&bridge, &entries)?,
+            Open::Pack(pack, events) => {
+                group.counters.pack = group.counters.pack.max(pack + 1);
+                group.put(Table::Events, &key::pack(pack), &codec::repack(&events))?;
+            }
+            Open::Queue(endpoint, pack, entries) => {
+                let row = key::queue(&endpoint, state_byte(&entries), pack);
+                group.put(Table::Queue, &row, &codec::encode_queue(&entries))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, group: &mut Group<'_>) -> Result<(), Fault> {
+        self.close(group)?;
+        // The ring's rows stand in no order of time.
+        self.attempts.sort_by_key(|attempt| attempt.at);
+        for attempt in std::mem::take(&mut self.attempts) {
+            group.attempt(&attempt)?;
+        }
+        // Counted anew when they are asked for.
+        self.engine.dead.lock().map_err(|_| Error::Io("the counts are poisoned".into()))?.clear();
+        Ok(())
+    }
+}

@@ -1,0 +1,169 @@
+//! The daemon as systemd sees it, over a NOTIFY_SOCKET of the tests' own.
+
+use std::{sync::Arc, time::Duration};
+
+use bellpull::{admin::Admin, clock::Clock, poller, pulse::Pulse};
+
+use crate::support::{
+    daemon::Place,
+    receiver::{Receiver, SECRET},
+    rig::{LIST, World, list},
+    server::{Answer, Reply, eventually},
+    upstream::Upstream,
+};
+
+fn configuration(upstream: &Upstream, receiver: &Receiver) -> String {
+    format!(
+        "[bridge.orders]\nevery = \"100ms\"\nitems = \".[]\"\nkey = \".id\"\nto = [\"me\"]\nsource.http.url = \"{}/items\"\n\
+         [endpoint.me]\nurl = \"{}/me\"\nsign.standard.secrets = [{{ value = {SECRET:?} }}]\n",
+        upstream.origin(),
+        receiver.origin()
+    )
+}
+
+async fn blocking(work: impl FnOnce() + Send + 'static) {
+    tokio::task::spawn_blocking(work).await.expect("it does not panic");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_watchdog_is_fed_only_while_everything_moves() {
+    let (upstream, receiver) = (Upstream::start().await, Receiver::start().await);
+    let place = Place::new(&configuration(&upstream, &receiver));
+    blocking(move || {
+        let points = place.path().join("points");
+        std::fs::create_dir(&points).expect("made");
+        let variables = [("WATCHDOG_USEC", "900000"), ("BELLPULL_FAILPOINTS", points.to_str().expect("a path"))];
+        let mut daemon = place.start_with(&variables);
+        let fed = "WATCHDOG=1";
+        let (soon, long) = (Duration::from_secs(5), Duration::from_millis(1_500));
+        assert!(daemon.tells_within(fed, soon));
+        for point in ["writer", "delivery"] {
+            let file = points.join(point);
+            std::fs::write(&file, "").expect("on");
+            // What was on its way.
+            for _ in 0..3 {
+                daemon.tells_within(fed, Duration::from_millis(400));
+            }
+            assert!(!daemon.tells_within(fed, long), "{point} stands still");
+            std::fs::remove_file(&file).expect("off");
+            assert!(daemon.tells_within(fed, soon), "{point} moves again");
+        }
+        // A slow API is no reason.
+        upstream.always(Some(Reply::Hang));
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(daemon.tells_within(fed, soon) && daemon.tells_within(fed, soon) && daemon.tells_within(fed, soon));
+        drop(daemon);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_reload_leaves_everything_and_says_so() {
+    let (upstream, receiver) = (Upstream::start().await, Receiver::start().await);
+    let place = Place::new(&configuration(&upstream, &receiver));
+    blocking(move || {
+        let mut daemon = place.start();
+        let right = std::fs::read_to_string(place.file()).expect("the file");
+        std::fs::write(place.file(), right.replace("every", "evry")).expect("written");
+        daemon.signal("HUP");
+        daemon.told("RELOADING=1");
+        assert!(daemon.told("STATUS=reload refused").contains("1 bridges"));
+        daemon.told("READY=1");
+        assert!(place.json(&["status"])["bridges"]["orders"].is_object(), "and it can still be asked");
+        std::fs::write(place.file(), format!("{right}\n[log]\nlevel = \"debug\"\n")).expect("written");
+        daemon.signal("HUP");
+        let reloading = daemon.told("RELOADING=1");
+        assert!(reloading.contains("MONOTONIC_USEC="), "{reloading}");
+        assert!(daemon.told("STATUS=").starts_with("STATUS=1 bridges, 0 failing"));
+        daemon.told("READY=1");
+        let before = daemon.log().matches("DEBUG").count();
+        // The new level counts at once.
+        assert_eq!(place.run(&["poll", "orders"]).code, 0);
+        upstream.next(Answer::new(500, "no"));
+        upstream.next(Answer::new(500, "no"));
+        for _ in 0..200 {
+            if daemon.log().matches("DEBUG").count() > before {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("nothing is said at debug: {}", daemon.log());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_heartbeat_comes_so_that_silence_is_noticed() {
+    let (upstream, receiver) = (Upstream::start().await, Receiver::start().await);
+    let place = Place::new(&configuration(&upstream, &receiver));
+    let text = std::fs::read_to_string(place.file()).expect("the file");
+    let text = text.replace("[network]", "heartbeat = { to = [\"me\"], every = \"300ms\" }\n[network]");
+    std::fs::write(place.file(), text).expect("written");
+    let daemon = tokio::task::spawn_blocking(move || (place.start(), place)).await.expect("it starts");
+    let beats = async || receiver.taken("/me").iter().filter(|r| r.kind() == "bellpull.heartbeat").count();
+    eventually("three heartbeats", async || beats().await >= 3).await;
+    drop(daemon);
+}
+
+#[tokio::test]
+async fn a_renamed_bridge_keeps_its_snapshot_and_sequence_and_a_removed_one_is_kept_for_a_while() {
+    let mut world = World::start(LIST).await;
+    world.upstream.fill(3);
+    world.poll().await;
+    world.upstream.put("1", r#"{"id":1,"v":1}"#);
+    world.poll().await;
+    world.receiver.wait_taken("/me", 1).await;
+    world.restart(&LIST.replace("[bridge.orders]", "[bridge.purchases]\nwas = \"orders\"")).await;
+    let handle = world.rig.run().await;
+    eventually("it is polled", async || handle.status().await["purchases"].last_poll.is_some()).await;
+    let status = handle.status().await;
+    assert_eq!((status.len(), status["purchases"].records, status["purchases"].sequence), (1, 3, 1));
+    world.upstream.put("1", r#"{"id":1,"v":2}"#);
+    let taken = world.receiver.wait_taken("/me", 2).await;
+    let event = &taken[1];
+    assert_eq!(
+        (event.kind(), event.sequence(), &event.body["data"]["before"]["v"]),
+        ("purchases.updated", 2, &1.into())
+    );
+    // Gone from the file: named in `status`, and forgotten after thirty days.
+    world.restart(&LIST.replace("bridge.orders", "bridge.others")).await;
+    let handle = world.rig.run().await;
+    eventually("it is polled", async || handle.status().await["others"].last_poll.is_some()).await;
+    let admin =
+        Admin::new(world.rig.store.clone(), Arc::new(world.rig.config.clone()), Some(handle), None, Pulse::new());
+    let shown = admin.status(None).await.expect("status");
+    assert_eq!(
+        (&shown["bridges"]["purchases"]["state"], &shown["bridges"]["purchases"]["records"]),
+        (&"removed".into(), &3.into())
+    );
+    let now = Clock::system().now();
+    let known = async |days: i64| {
+        for _ in 0..3 {
+            poller::roster::forget(&world.rig.store, now.plus_ms(days * 86_400_000)).await.expect("forgotten");
+        }
+        world.rig.store.read(|engine| engine.bridges()).await.expect("read").len()
+    };
+    assert_eq!((known(29).await, known(31).await), (2, 1));
+    assert!(world.rig.store.read(|engine| engine.scan("purchases", None, 10)).await.expect("read").is_empty());
+}
+
+#[tokio::test]
+async fn a_bridge_without_an_accepted_poll_is_told_once_and_a_failure_that_lasts_again() {
+    let mut world = World::start(&list("alert = { after = 1, repeat = \"200ms\", stale-after = \"300ms\" }")).await;
+    world.upstream.fill(1);
+    world.poll().await;
+    world.upstream.always(Some(Answer::new(500, "no").into()));
+    let began = std::time::Instant::now();
+    while began.elapsed() < Duration::from_millis(900) {
+        world.fail().await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let alerts = world.rig.alerts().await;
+    let count = |kind: &str| alerts.iter().filter(|alert| *alert == kind).count();
+    assert_eq!(count("bellpull.bridge.stale"), 1, "{alerts:?}");
+    assert!((3..=5).contains(&count("bellpull.bridge.failing")), "{alerts:?}");
+    world.upstream.always(None);
+    world.poll().await;
+    world.receiver.wait_taken("/me", alerts.len() + 1).await;
+    assert_eq!(world.rig.alerts().await.last().map(String::as_str), Some("bellpull.bridge.recovered"));
+}

@@ -1,0 +1,188 @@
+//! HTTP on `daemon.listen`: who is let in, what is open, what is told while things go on.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value as Json, json};
+
+use crate::support::{
+    daemon::{Daemon, Place},
+    receiver::Receiver,
+    server::eventually,
+    upstream::Upstream,
+};
+
+struct Site {
+    upstream: Upstream,
+    receiver: Receiver,
+    place: Place,
+    _daemon: Daemon,
+    base: String,
+    token: String,
+    http: reqwest::Client,
+}
+
+impl Site {
+    async fn start(lines: &str) -> Self {
+        let (upstream, receiver) = (Upstream::start().await, Receiver::start().await);
+        upstream.fill(3);
+        let toml = format!(
+            "[bridge.orders]\nevery = \"200ms\"\nitems = \".[]\"\nkey = \".id\"\nto = [\"me\"]\nsource.http.url = \"{}/items\"\n\
+             [endpoint.me]\nurl = \"{}/me\"\nsign.standard.secrets = [{{ value = {:?} }}]\n",
+            upstream.origin(),
+            receiver.origin(),
+            crate::support::receiver::SECRET
+        );
+        let lines = lines.to_owned();
+        let started = tokio::task::spawn_blocking(move || {
+            let place = Place::new(&toml);
+            let text = std::fs::read_to_string(place.file()).expect("the file");
+            let text = text.replace("listen = \"off\"", &format!("listen = \"127.0.0.1:0\"\n{lines}"));
+            std::fs::write(place.file(), text).expect("written");
+            let daemon = place.start();
+            let link = place.run(&["dashboard"]).out.trim().to_owned();
+            (place, daemon, link)
+        });
+        let (place, _daemon, link) = started.await.expect("it starts");
+        let (base, token) = link.split_once("/#token=").expect("a link");
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (base, token) = (base.to_owned(), token.to_owned());
+        Self { upstream, receiver, place, _daemon, base, token, http: reqwest::Client::new() }
+    }
+
+    async fn ask(&self, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
+        let mut request = self.http.get(format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.send().await.expect("an answer");
+        (answer.status().as_u16(), answer.text().await.expect("text"))
+    }
+
+    async fn api(&self, path: &str) -> Json {
+        let bearer = format!("Bearer {}", self.token);
+        let (status, text) = self.ask(path, &[("authorization", &bearer)]).await;
+        assert_eq!(status, 200, "{path}: {text}");
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    async fn post(&self, path: &str) -> Json {
+        let request = self.http.post(format!("{}{path}", self.base)).bearer_auth(&self.token);
+        request.send().await.expect("an answer").json().await.expect("JSON")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_token_opens_more_than_the_shell() {
+    let site = Site::start("hosts = [\"Bell.example\"]").await;
+    for open in ["/live", "/ready", "/metrics", "/", "/app.js", "/style.css"] {
+        assert_eq!(site.ask(open, &[]).await.0, 200, "{open}");
+    }
+    let bearer = format!("Bearer {}", site.token);
+    for closed in ["/api/status", "/api/events", "/api/stream", "/api/openapi.json", "/api/bridges/orders"] {
+        assert_eq!(site.ask(closed, &[]).await.0, 401, "{closed}");
+        assert_eq!(site.ask(closed, &[("authorization", "Bearer 0")]).await.0, 401, "{closed}");
+    }
+    assert_eq!(site.ask("/api/status", &[("authorization", &bearer)]).await.0, 200);
+    assert_eq!(site.ask("/api/link", &[("authorization", &bearer)]).await.0, 404, "the token is not told over TCP");
+    // A page of another site, by a name that was made to point here, and in a browser that has the token.
+    for (name, value, expected) in [
+        ("host", "evil.example", 421),
+        ("host", "bell.example:8642", 200),
+        ("host", "[::1]:8642", 200),
+        ("origin", "https://evil.example", 403),
+        ("origin", "null", 403),
+        ("origin", "http://localhost:1234", 200),
+    ] {
+        let (status, text) = site.ask("/api/status", &[("authorization", &bearer), (name, value)]).await;
+        assert_eq!(status, expected, "{name}: {value}: {text}");
+    }
+    assert_eq!(site.ask("/metrics", &[("host", "evil.example")]).await.0, 421);
+    let page = site.http.get(&site.base).send().await.expect("the page");
+    let policy = page.headers()["content-security-policy"].to_str().expect("ASCII").to_owned();
+    assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+    assert_eq!(page.headers()["x-content-type-options"], "nosniff");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_the_file_counts() {
+    let site = Site::start("token = { value = \"a-token-of-my-own\" }").await;
+    assert_eq!(site.token, "a-token-of-my-own");
+    assert!(!site.place.path().join("state/token").exists());
+    assert!(site.api("/api/status").await["running"].as_bool().expect("a boolean"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_is_paused_and_goes_on_and_the_stream_tells() {
+    let site = Site::start("").await;
+    let state = async || site.api("/api/bridges").await["orders"]["state"].clone();
+    eventually("the baseline", async || state().await == "ok").await;
+    assert_eq!(site.post("/api/bridges/orders/pause").await, json!({ "result": "paused" }));
+    assert_eq!(state().await, "paused");
+    let asked = site.upstream.count();
+    tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+    assert_eq!(site.upstream.count(), asked);
+    let mut stream =
+        site.http.get(format!("{}/api/stream", site.base)).bearer_auth(&site.token).send().await.expect("a stream");
+    site.upstream.put("1", r#"{"id":1,"v":9}"#);
+    site.post("/api/bridges/orders/resume").await;
+    site.receiver.wait_taken("/me", 1).await;
+    let mut told = String::new();
+    while !(told.contains("event: delivery")
+        && told.contains("\"class\":\"taken\"")
+        && told.contains("\"outcome\":\"changed\""))
+    {
+        told += &String::from_utf8_lossy(&stream.chunk().await.expect("a chunk").expect("more"));
+    }
+    let strip =
+        site.ask("/api/bridges/orders/strip.svg", &[("authorization", &format!("Bearer {}", site.token))]).await.1;
+    assert!(strip.starts_with("<svg") && strip.contains("1 changes"), "{strip}");
+}
+
+/// Each row of README's table is a metric, and each metric has a row.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_metric_is_documented() {
+    let site = Site::start("").await;
+    site.upstream.put("1", r#"{"id":1,"v":9}"#);
+    eventually("a poll", async || site.api("/api/bridges").await["orders"]["records"] == 3).await;
+    site.upstream.put("1", r#"{"id":1,"v":10}"#);
+    site.receiver.wait_taken("/me", 1).await;
+    let text = site.ask("/metrics", &[]).await.1;
+    assert!(text.ends_with("# EOF\n"));
+    let told: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("README.md");
+    let rows = readme.lines().filter_map(|line| line.strip_prefix("| `bellpull_")?.split_once('`'));
+    let documented: BTreeSet<String> = rows.map(|(name, _)| format!("bellpull_{name}")).collect();
+    let told: BTreeSet<String> = told.into_iter().map(str::to_owned).collect();
+    assert_eq!(told, documented);
+    assert!(!text.contains("orders"), "no label is a bridge's name: {text}");
+    assert!(
+        text.contains("bellpull_attempts_total{class=\"taken\"} 1")
+            && text.contains("bellpull_bridges{state=\"ok\"} 1"),
+        "{text}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_is_in_the_openapi_document() {
+    let site = Site::start("").await;
+    let document = site.api("/api/openapi.json").await;
+    let paths: BTreeSet<String> = document["paths"].as_object().expect("paths").keys().cloned().collect();
+    let source = include_str!("../../src/admin/routes.rs");
+    let mut rest = source;
+    let mut routes = BTreeSet::new();
+    while let Some((_, after)) = rest.split_once("\"/api/") {
+        let (path, after) = after.split_once('"').expect("a string ends");
+        routes.insert(format!("/api/{path}"));
+        rest = after;
+    }
+    assert_eq!(paths, routes);
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        for method in methods.as_object().expect("methods").keys() {
+            let url = format!("{}{}", site.base, path.replace("{name}", "nobody").replace("{id}", "evt_nobody"));
+            let request = if method == "get" { site.http.get(url) } else { site.http.post(url) };
+            // Without the token: a path that is not there would be 404.
+            assert_eq!(request.send().await.expect("an answer").status(), 401, "{method} {path}");
+        }
+    }
+}
