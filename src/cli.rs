@@ -439,7 +439,7 @@ async fn ask(client: Client, command: Command, json: bool) -> Done {
         Command::Watch => return client.watch(|kind, notice| print(&show::notice(kind, notice, json))).await,
         Command::Dashboard => {
             let link = client.link().await?;
-            let text = if json { link.to_string() } else { link["link"].as_str().unwrap_or_default().to_owned() };
+            let text = if json { link.to_string() } else { show::text(&link, "link") };
             return print(&format!("{text}\n"));
         }
         Command::Endpoint { order: EndpointOrder::Enable { name } } => {

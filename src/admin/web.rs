@@ -78,6 +78,8 @@ fn open() -> Router<Web> {
         .route("/metrics", get(metrics))
         .route("/", page("text/html; charset=utf-8", include_str!("dashboard/index.html")))
         .route("/app.js", page("text/javascript; charset=utf-8", include_str!("dashboard/app.js")))
+        .route("/parts.js", page("text/javascript; charset=utf-8", include_str!("dashboard/parts.js")))
+        .route("/values.js", page("text/javascript; charset=utf-8", include_str!("dashboard/values.js")))
         .route("/style.css", page("text/css; charset=utf-8", include_str!("dashboard/style.css")))
 }
 

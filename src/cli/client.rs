@@ -45,7 +45,7 @@ pub(super) enum Client {
     /// No daemon runs: the store is opened under its lock when a command needs it.
     Alone {
         path: std::path::PathBuf,
-        config: Config,
+        config: Box<Config>,
     },
 }
 
@@ -56,7 +56,7 @@ impl Client {
     pub(super) async fn connect(path: &Path, config: Config) -> Result<Self, Failure> {
         match Self::reach(path, &config.daemon.socket).await? {
             Some(client) => Ok(client),
-            None => Ok(Self::Alone { path: path.to_owned(), config }),
+            None => Ok(Self::Alone { path: path.to_owned(), config: Box::new(config) }),
         }
     }
 

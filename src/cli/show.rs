@@ -69,7 +69,7 @@ pub(super) fn attempt(attempt: &Json) -> String {
     )
 }
 
-fn text(value: &Json, key: &str) -> String {
+pub(super) fn text(value: &Json, key: &str) -> String {
     match value.get(key) {
         None | Some(Json::Null) => "-".into(),
         Some(Json::String(text)) => text.clone(),
