@@ -36,7 +36,7 @@ fi
 
 lint() { timeout "$limit_s" "$taplo" lint --schema "file://$PWD/src/schema/config.json" "$@" 2>&1; }
 
-files=(bridges.toml tests/config/good/*.toml tests/config/good/conf.d/*.toml src/recipes/*.toml)
+files=(bridges.toml systemd/package/bridges.toml tests/config/good/*.toml tests/config/good/conf.d/*.toml src/recipes/*.toml)
 echo "$("$taplo" --version): ${#files[@]} files that bellpull takes"
 if ! found=$(lint "${files[@]}"); then
     echo "$found"

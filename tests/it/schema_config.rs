@@ -62,7 +62,10 @@ fn the_schema_is_one_of_its_draft() {
 #[test]
 fn right_files_fit() {
     let validator = validator();
-    let mut all = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("bridges.toml")];
+    let packaged = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/package/bridges.toml");
+    let config = config::load(&packaged, Secrets::Read).expect("what a package installs is right");
+    assert!(config.bridges.is_empty() && config.warnings.is_empty(), "and polls nothing");
+    let mut all = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("bridges.toml"), packaged];
     for dir in ["tests/config/good", "tests/config/good/conf.d", "src/recipes"] {
         all.extend(files(dir));
     }
