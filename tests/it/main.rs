@@ -46,6 +46,7 @@ mod schema;
 mod schema_config;
 mod listen;
 mod manual;
+mod monitoring;
 mod vendors;
 mod sinks;
 mod bad_input;
