@@ -132,6 +132,8 @@ enum Command {
     Export(backup::ExportArgs),
     /// Restore a backup into an empty state directory, as a new stream
     Import(backup::ImportArgs),
+    /// Write the store anew, which gives its free space back to the disk; no daemon may run
+    Compact,
     /// Stop the polls of a bridge
     Pause { name: String },
     /// Let the polls of a bridge go on
@@ -434,6 +436,7 @@ async fn ask(client: Client, command: Command, json: bool) -> Done {
         Command::Reject { name, hash } => (client.reject(&name, hash).await?, show::Kind::Value),
         Command::Export(args) => return backup::export(client, &args).await,
         Command::Import(args) => return backup::import(client, &args).await,
+        Command::Compact => return backup::compact(client).await,
         Command::Pause { name } => (client.pause(&name, true).await?, show::Kind::Value),
         Command::Resume { name } => (client.pause(&name, false).await?, show::Kind::Value),
         Command::Watch => return client.watch(|kind, notice| print(&show::notice(kind, notice, json))).await,

@@ -71,6 +71,24 @@ pub(super) async fn import(client: Client, args: &ImportArgs) -> Done {
     ))
 }
 
+/// Writes the store anew, which gives its free space back to the disk.
+pub(super) async fn compact(client: Client) -> Done {
+    let Client::Alone { config, .. } = client else {
+        return Err(Failure::new(FAILED, "a daemon runs on this state directory: stop it first"));
+    };
+    let bar = progress("compact", None);
+    bar.enable_steady_tick(std::time::Duration::from_millis(100));
+    let (dir, cache) = (config.daemon.state_dir.clone(), config.store.cache);
+    if !dir.join("sled").exists() {
+        return Err(Failure::new(FAILED, format!("{} has no store", dir.display())));
+    }
+    let work = tokio::task::spawn_blocking(move || SledEngine::compact(&dir, cache));
+    let compacted = work.await.map_err(|e| Failure::new(IO, e.to_string()))?;
+    let (before, after) = compacted.map_err(|e| Failure::new(IO, e.to_string()))?;
+    bar.finish_and_clear();
+    print(&format!("{before} bytes became {after}\n"))
+}
+
 fn read(config: &Config, path: &Path) -> Result<store::sled::import::Imported, Failure> {
     let failed = |e: std::io::Error| Failure::new(IO, format!("failed to read {}: {e}", path.display()));
     let file = File::open(path).map_err(failed)?;

@@ -8,6 +8,7 @@
 //! that was acknowledged: sled cuts a damaged file back to what it can read and says nothing, and only the mark tells.
 
 mod bridges;
+mod compact;
 mod endpoints;
 mod export;
 mod group;

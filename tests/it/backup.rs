@@ -58,6 +58,23 @@ async fn a_backup_is_restored_with_its_queues_under_a_new_stream() {
         let again = old.run(&["import", path]);
         assert!(again.code == 1 && again.err.contains("move it away"), "{again:?}");
 
+        // Written anew it is the same store, with the same stream.
+        let ran = old.run(&["compact"]);
+        assert!(ran.code == 0 && ran.out.contains("bytes became"), "{ran:?}");
+        let compacted = old.path().join("compacted.jsonl");
+        assert_eq!(old.run(&["export", compacted.to_str().expect("a path")]).code, 0);
+        assert_eq!(old.json(&["status"])["stream"], stream);
+        let names = |dir: &std::path::Path| {
+            let all = std::fs::read_dir(dir)
+                .expect("readable")
+                .map(|e| e.expect("one").file_name().into_string().expect("UTF-8"));
+            let mut all: Vec<String> = all.collect();
+            all.sort();
+            all
+        };
+        let left = names(&old.path().join("state"));
+        assert!(!left.iter().any(|name| name.contains("compact")), "{left:?}");
+
         // A damaged backup leaves nothing behind.
         let new = Place::new(&toml);
         let text = std::fs::read_to_string(&file).expect("the backup");
@@ -79,6 +96,7 @@ async fn a_backup_is_restored_with_its_queues_under_a_new_stream() {
             lines
         };
         assert_eq!(lines(&std::fs::read_to_string(&back).expect("read")), lines(&text));
+        assert_eq!(lines(&std::fs::read_to_string(&compacted).expect("read")).len(), lines(&text).len());
 
         receiver.status("/me", 200);
         let daemon = new.start();

@@ -38,6 +38,7 @@ pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<SledEngine, Error> {
     let io = |what: &'static str| move |e: io::Error| io_error(what, &e);
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io("creating the state directory"))?;
     let mut owner = lock(dir)?;
+    super::compact::mend(dir).map_err(io("mending a compaction"))?;
     let mark = Mark::open(dir)?;
     let before = Before::of(dir, &mark)?;
     let database = dir.join(DATABASE);
