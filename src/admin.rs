@@ -2,6 +2,8 @@
 //!
 //! It decides nothing about bridges or deliveries; it asks their owners, and reads what is stored.
 
+mod metrics;
+mod replay;
 mod routes;
 mod socket;
 mod strip;
@@ -11,7 +13,7 @@ use std::{
     collections::BTreeMap,
     io::{Seek, Write},
     os::unix::fs::OpenOptionsExt,
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -23,21 +25,17 @@ use crate::{
     clock::Clock,
     config::Config,
     decode::Page,
-    deliver, event,
+    deliver,
     model::{Content, EventId, Hash, Name, Timestamp},
     poller,
-    pulse::{EndpointLabel, Notice, Pulse, StateLabel},
-    store::{self, DeliveryState, EventFilter, Op, Requeued, Store, StoredEvent, Written},
+    pulse::{Notice, Pulse},
+    store::{self, DeliveryState, EventFilter, Op, Store, StoredEvent, Written},
 };
 pub use socket::{bind, inherited};
 pub use web::{Gate, Standing, Web, serve, serve_socket, token};
 
 /// How often old events are looked for.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
-/// Endpoints with a label of their own in `/metrics`.
-const ENDPOINT_LABELS: usize = 200;
-/// The label of all others.
-const OTHERS: &str = "_others";
 /// How long the daemon has to run before it forgets endpoints.
 const FORGET_FROM: Duration = Duration::from_secs(60 * 60);
 /// How long delivered events are kept of endpoints that do not say.
@@ -47,8 +45,6 @@ const SWEEP_AT_ONCE: usize = 1000;
 /// Rows of one listing when nothing is said.
 const LIST_DEFAULT: usize = 50;
 const LIST_MAX: usize = 10_000;
-/// Events that one replay takes.
-const REPLAY_MAX: usize = 100_000;
 
 /// Why a request failed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -240,7 +236,7 @@ impl Admin {
             }
         }
         Ok(
-            json!({ "stream": &**self.store.stream(), "running": self.runner.is_some(), "bridges": bridges, "endpoints": endpoints }),
+            json!({ "version": env!("CARGO_PKG_VERSION"), "stream": &**self.store.stream(), "running": self.runner.is_some(), "bridges": bridges, "endpoints": endpoints }),
         )
     }
 
@@ -324,53 +320,6 @@ impl Admin {
     /// The last 24 hours of a bridge, or of all, as SVG.
     pub fn strip(&self, bridge: Option<&str>) -> String {
         strip::draw(&self.pulse.history(bridge, Clock::system().now()))
-    }
-
-    /// OpenMetrics text.
-    pub async fn metrics(&self) -> String {
-        let (bridges, endpoints) = match (&self.runner, &self.deliveries) {
-            (Some(runner), Some(deliveries)) => (runner.status().await, deliveries.status().await),
-            _ => Default::default(),
-        };
-        let names: Vec<Name> = endpoints.keys().take(ENDPOINT_LABELS).cloned().collect();
-        let dead =
-            self.store.read(move |engine| names.iter().map(|name| engine.dead(name)).collect::<Result<Vec<_>, _>>());
-        let dead = dead.await.unwrap_or_default();
-        let size = self.store.read(|engine| engine.size_bytes()).await.unwrap_or_default();
-        let now = Clock::system().now();
-        let counters = self.store.counters();
-        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        let (commits, groups) = (counters.commits.load(Ordering::Relaxed), counters.groups.load(Ordering::Relaxed));
-        self.pulse.scrape(|gauges| {
-            gauges.bridges.clear();
-            gauges.endpoints.clear();
-            gauges.waiting.clear();
-            gauges.oldest_seconds.clear();
-            gauges.dead.clear();
-            for bridge in bridges.values() {
-                gauges.bridges.get_or_create(&StateLabel { state: bridge.state.to_owned() }).inc();
-            }
-            gauges.records.set(number(bridges.values().map(|bridge| bridge.records).sum()));
-            for (index, (name, endpoint)) in endpoints.iter().enumerate() {
-                gauges.endpoints.get_or_create(&StateLabel { state: endpoint.state.to_owned() }).inc();
-                // Beyond so many they are told as one: a label each would drown who scrapes.
-                let endpoint_name = if index < ENDPOINT_LABELS { name.to_string() } else { OTHERS.to_owned() };
-                let label = EndpointLabel { endpoint: endpoint_name };
-                let waiting = i64::try_from(endpoint.waiting).unwrap_or(i64::MAX);
-                gauges.waiting.get_or_create(&label).inc_by(waiting);
-                let oldest = endpoint.oldest.as_deref().and_then(|at| Timestamp::parse(at).ok());
-                let age = oldest.map_or(0, |at| number(at.until(now).as_secs()));
-                let gauge = gauges.oldest_seconds.get_or_create(&label);
-                gauge.set(gauge.get().max(age));
-                if let Some(dead) = dead.get(index) {
-                    gauges.dead.get_or_create(&label).set(number(*dead));
-                }
-            }
-            gauges.store_bytes.set(number(size));
-            gauges.store_commits.set(number(commits));
-            gauges.store_groups.set(number(groups));
-            gauges.store_syncs.set(number(self.store.syncs()));
-        })
     }
 
     pub async fn dry_run(&self, bridge: &str, request: DryRun) -> Result<Json, Error> {
@@ -473,73 +422,6 @@ impl Admin {
         }
         let attempts = self.store.read(move |engine| engine.attempts(None, query.endpoint.as_deref(), limit)).await?;
         serde_json::to_value(attempts).map_err(|e| Error::Refused(e.to_string()))
-    }
-
-    /// Queues events again under their ids; says how many deliveries.
-    pub async fn replay(&self, request: Replay) -> Result<Json, Error> {
-        let deliveries = self.deliveries.as_ref().ok_or_else(|| Error::Refused("the daemon is not running".into()))?;
-        let config = self.config();
-        let endpoint = request.endpoint.as_deref().map(Name::from);
-        if let Some(name) = endpoint.as_ref().filter(|name| !config.endpoints.contains_key(*name)) {
-            return Err(Error::Refused(format!("there is no endpoint {name:?}")));
-        }
-        let events = self.select(&request, endpoint.clone()).await?;
-        let mut by_endpoint: BTreeMap<Name, Vec<Requeued>> = BTreeMap::new();
-        for stored in &events {
-            for delivery in &stored.deliveries {
-                let meant = endpoint.as_ref().is_none_or(|name| *name == delivery.endpoint);
-                let state = if request.dead {
-                    delivery.state == DeliveryState::Dead
-                } else {
-                    delivery.state != DeliveryState::Waiting
-                };
-                if !meant || !state || !config.endpoints.contains_key(&delivery.endpoint) {
-                    continue;
-                }
-                let content = request.remake.then(|| self.remake(&config, stored, &delivery.endpoint)).flatten();
-                by_endpoint
-                    .entry(delivery.endpoint.clone())
-                    .or_default()
-                    .push(Requeued { position: stored.position, content });
-            }
-        }
-        let mut count = 0;
-        for (endpoint, all) in by_endpoint {
-            if let Written::Queued(queued) = self.store.write(Op::Requeue(endpoint, all)).await? {
-                count += queued.len();
-                deliveries.queued(queued).await;
-            }
-        }
-        Ok(json!({ "events": events.len(), "deliveries": count }))
-    }
-
-    async fn select(&self, request: &Replay, endpoint: Option<Name>) -> Result<Vec<StoredEvent>, Error> {
-        if request.ids.is_empty() {
-            if !request.dead && request.since.is_none() {
-                return Err(Error::Refused("name events, or say --dead or --since".into()));
-            }
-            let state = request.dead.then_some(DeliveryState::Dead);
-            let filter = EventFilter { since: request.since, endpoint, state, limit: REPLAY_MAX, bridge: None };
-            let mut events = self.store.read(move |engine| engine.events(&filter)).await?;
-            events.reverse();
-            return Ok(events);
-        }
-        let ids: Result<Vec<EventId>, &str> = request.ids.iter().map(|id| id.parse()).collect();
-        let ids = ids.map_err(|e| Error::Refused(e.into()))?;
-        let found = self.store.read(move |engine| {
-            ids.into_iter().map(|id| Ok((id, engine.event(id)?))).collect::<Result<Vec<_>, store::Error>>()
-        });
-        let find = |(id, event): (EventId, Option<StoredEvent>)| {
-            event.ok_or_else(|| {
-                Error::Refused(format!("there is no event {id}; delivered ones are kept for seven days"))
-            })
-        };
-        found.await?.into_iter().map(find).collect()
-    }
-
-    fn remake(&self, config: &Config, stored: &StoredEvent, endpoint: &Name) -> Option<Content> {
-        let bridge = config.bridge(&stored.event.bridge)?;
-        event::remake(bridge, config.endpoints.get(endpoint)?, &stored.event.body)
     }
 
     /// Drops a slice of what was delivered long enough ago.

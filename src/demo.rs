@@ -58,9 +58,14 @@ pub async fn run(once: bool, out: &mut (dyn Write + Send)) -> Result<(), String>
     let (receiver, mut received) = Receiver::bind(loopback, told).await?;
     let hook = receiver.address()?;
     let file = dir.0.join("bridges.toml");
-    let toml = configuration(api, hook, &secret, &dir.0);
+    // Free when it was asked for; the daemon takes it a moment later.
+    let page =
+        TcpListener::bind(loopback).await.and_then(|listener| listener.local_addr()).map_err(|e| e.to_string())?;
+    let token = EventId::random().to_string();
+    let toml = configuration(api, hook, &secret, (page, &token), &dir.0);
     std::fs::write(&file, &toml).map_err(|e| format!("failed to write {}: {e}", file.display()))?;
     say(out, &format!("# bridges.toml of this demo\n{}\n", toml.replace(&secret, "whsec_…")))?;
+    say(out, &format!("# the dashboard: http://{page}/#token={token}\n\n"))?;
     let config = daemon::load(&file, Secrets::Read).await.map_err(|e| e.to_string())?;
 
     let shutdown = CancellationToken::new();
@@ -108,11 +113,18 @@ pub async fn run(once: bool, out: &mut (dyn Write + Send)) -> Result<(), String>
     Ok(())
 }
 
-fn configuration(api: SocketAddr, hook: SocketAddr, secret: &str, dir: &std::path::Path) -> String {
+fn configuration(
+    api: SocketAddr,
+    hook: SocketAddr,
+    secret: &str,
+    (page, token): (SocketAddr, &str),
+    dir: &std::path::Path,
+) -> String {
     format!(
         r#"[daemon]
 state-dir = "{dir}/state"
-listen = "127.0.0.1:0"
+listen = "{page}"
+token = {{ value = "{token}" }}
 
 [network]
 allow = ["127.0.0.0/8"]

@@ -75,11 +75,19 @@ class World:
         self.browser = Browser()
 
 
+def judge(browser, view, shot):
+    """What is shown now, in light and dark."""
+    for scheme in ("dark", "light"):
+        browser.paint(scheme)
+        browser.axe(f"{view}, {scheme}")
+        browser.shot(f"{scheme}-{shot}")
+
+
 def the_token(w):
     b, base = w.browser, w.daemon.base
     b.driver.get(base)
     b.sees("The token")
-    b.axe("the token, light")
+    judge(b, "the token", "token")
     check("without a token the page asks for one, and the field has the focus", b.focused()[1] == "ask-token", b.focused())
     b.press("wrong", Keys.ENTER)
     b.sees("Failed", "#said")
@@ -152,12 +160,7 @@ def accept(w):
     shown = w.daemon.bridge("shop")["hold"]
     check("a held poll shows its reason and its hash", shown["reason"] in b.text("#page") and shown["hash"] in b.text("#page"), b.text("#page"))
     check("the page's title names the bridge and its state", b.driver.title.startswith("shop: held"), b.driver.title)
-    b.axe("a held bridge, light")
-    b.shot("light-bridge")
-    b.paint("dark")
-    b.axe("a held bridge, dark")
-    b.shot("dark-bridge")
-    b.paint("light")
+    judge(b, "a held bridge", "bridge")
     b.click("Accept")
     check_soon("Accept: the answer is committed", lambda: w.daemon.bridge("shop")["records"] == 2 and "hold" not in w.daemon.bridge("shop"))
     check("Accept sent the hash that was shown", [unquote(url).endswith(f"/accept?hash={shown['hash']}") for url in posted(b, "/accept")] == [True], posted(b, "/accept"))
@@ -190,6 +193,7 @@ def poll_pause_resume(w):
     b.sees("404", "#page .error")
     b.click("Poll now")
     b.sees("Failed: ", "#said")
+    judge(b, "a failing bridge", "failing")
     check("a poll by hand that fails says why", "404" in b.text("#said"), b.text("#said"))
 
     b.go("#/")
@@ -233,12 +237,7 @@ def dead_letters(w):
     b.go("#/endpoint/picky")
     b.sees("picky: dead", "#page")
     check("a dead letter shows the attempts that failed, and the receiver's answer as text", "400" in b.text("#page") and '<b>refused</b> by the receiver' in b.text("#page"), b.text("#page"))
-    b.axe("an endpoint, light")
-    b.shot("light-endpoint")
-    b.paint("dark")
-    b.axe("an endpoint, dark")
-    b.shot("dark-endpoint")
-    b.paint("light")
+    judge(b, "an endpoint", "endpoint")
     dead = w.daemon.api("deliveries?endpoint=picky&state=dead")
     w.to.status["/picky"] = 204
     b.click("Replay", "#page .event")
@@ -264,8 +263,7 @@ def disable_enable_test(w):
     b.click("Disable")
     b.sees("Disable the endpoint me?", "#sure")
     check("Disable asks first, and Cancel has the focus", b.focused()[1] == "sure-no", b.focused())
-    b.axe("the question, light")
-    b.shot("light-question")
+    judge(b, "the question", "question")
     b.press(Keys.ESCAPE)
     check_soon("Escape closes the question", lambda: b.text("#sure") == "")
     check("and nothing was disabled", w.daemon.endpoint("me")["state"] == "ok" and not posted(b, "/disable"), w.daemon.endpoint("me"))
@@ -301,12 +299,7 @@ def an_event(w):
     }
     check("an update is a table of path, old and new, with every digit, and what cannot be seen by its number", {path: (old, new) for path, old, new in rows} == wanted, rows)
     check("its deliveries and attempts are listed", "picky" in b.text("#page") and "400" in b.text("#page") and "204" in b.text("#page"), b.text("#page"))
-    b.axe("an event, light")
-    b.shot("light-event")
-    b.paint("dark")
-    b.axe("an event, dark")
-    b.shot("dark-event")
-    b.paint("light")
+    judge(b, "an event", "event")
     before = len(w.to.taken("/picky"))
     b.click("Replay")
     check_soon("Replay: the event arrives again", lambda: [headers["webhook-id"] for headers, _ in w.to.taken("/picky")[before:]] == [first["id"]])
@@ -321,6 +314,32 @@ def an_event(w):
     check_soon("a bridge's events show their changes", lambda: "1.40" in b.text("#page .diff"))
 
 
+# Each step's path counts what the ones before it did; digits stay, and a name such as __proto__ is one like any other.
+PATCHED = """{"before":{"n":1.10,"l":[1,2,3],"__proto__":{"x":1},"a/b~":12345678901234567890},"patch":[
+    {"op":"remove","path":"/l/0"},{"op":"replace","path":"/l/1","value":9.00},{"op":"add","path":"/l/0","value":"first"},{"op":"add","path":"/l/-","value":[]},
+    {"op":"replace","path":"/n","value":1e2},{"op":"add","path":"/a~1b~0","value":12345678901234567891},{"op":"remove","path":"/__proto__/x"},
+    {"op":"replace","path":"","value":{"l":null}}]}"""
+ROWS = [
+    ["/l/0", "1", None], ["/l/1", "3", "9.00"], ["/l/0", None, '"first"'], ["/l/-", None, "[]"],
+    ["/n", "1.10", "1e2"], ["/a~1b~0", "12345678901234567890", "12345678901234567891"], ["/__proto__/x", "1", None],
+]
+WHOLE = ["", '{ "n": 1e2, "l": [ "first", 2, 9.00, [] ], "__proto__": {}, "a/b~": 12345678901234567891 }', '{ "l": null }']
+
+
+def patches(w):
+    """The table of a patch, from its module, with steps that the daemon's own patches do not have."""
+    rows = w.browser.driver.execute_async_script("""
+        const done = arguments[1];
+        import("/values.js").then(({ parse, changes }) => {
+            const all = parse(arguments[0]);
+            done(changes(all.get("before"), all.get("patch")).map((row) => [row.path, row.old ?? null, row.fresh ?? null]));
+        }).catch((error) => done(String(error)));
+    """, PATCHED)
+    check("each step of a patch shows what it finds", rows[:-1] == ROWS, rows)
+    last = [value and " ".join(value.split()) for value in rows[-1]]
+    check("and the last one the whole record", sorted(last[1].strip("{ }").split(", ")) == sorted(WHOLE[1].strip("{ }").split(", ")) and last[2] == WHOLE[2], last)
+
+
 def views(w):
     """Each view, in light, dark and on a phone."""
     b = w.browser
@@ -328,11 +347,7 @@ def views(w):
     b.go("#/")
     b.js("document.querySelector('#log').open = true; scrollTo(0, 0)")
     b.sees("changed", "#log-list")
-    b.axe("the overview, light")
-    b.shot("light-overview")
-    b.paint("dark")
-    b.axe("the overview, dark")
-    b.shot("dark-overview")
+    judge(b, "the overview", "overview")
     b.js("document.querySelector('#log').open = false")
     for name, route, words in (
         ("overview", "#/", "404"),
@@ -379,7 +394,7 @@ def what_was_asked(w):
     check("nothing failed in its script", not wrong, wrong)
 
 
-STEPS = (the_token, the_overview, accept, reject, poll_pause_resume, dead_letters, disable_enable_test, an_event, views, out_and_back, what_was_asked)
+STEPS = (the_token, the_overview, accept, reject, poll_pause_resume, dead_letters, disable_enable_test, an_event, patches, views, out_and_back, what_was_asked)
 
 
 def clicks():

@@ -1,6 +1,6 @@
 """5,000 bridges: how long until they are seen, what it costs to get the page, and whether it can be used."""
 
-from harness import Browser, Daemon, Upstream, check, check_soon
+from harness import Browser, Daemon, Upstream, check, check_soon, wait_for
 
 BRIDGES = 5000
 PAINT_MS_MAX = 1000
@@ -49,14 +49,17 @@ def run():
 def load(daemon, browser):
     browser.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": FIRST_ROW})
     link = daemon.link()
-    for number in range(LOADS):
+    painted, rows = [], []
+    for _ in range(LOADS):
         browser.driver.get("about:blank")
         browser.driver.get(link)
         browser.sees(f"{BRIDGES:,} bridges", "h1#summary")
-        first = browser.js("return performance.getEntriesByName('first-contentful-paint')[0]?.startTime")
-        check(f"load {number + 1}: first contentful paint after {first:.0f} ms", first < PAINT_MS_MAX, first)
-        rows = browser.js("return window.firstRow")
-        check(f"load {number + 1}: the first rows are seen after {rows or -1:.0f} ms", rows and rows < PAINT_MS_MAX, rows)
+        painted.append(browser.js("return performance.getEntriesByName('first-contentful-paint')[0]?.startTime"))
+        rows.append(wait_for("the first rows", lambda: browser.js("return window.firstRow")))
+    # Of an odd number the middle one: other work on the machine may slow one down.
+    for what, times in (("first contentful paint", painted), ("the first rows are seen", rows)):
+        middle = sorted(times)[LOADS // 2]
+        check(f"{what} after {middle:.0f} ms (of {', '.join(f'{one:.0f}' for one in times)})", middle < PAINT_MS_MAX, times)
     browser.collect()
     own = {}
     answers = 0

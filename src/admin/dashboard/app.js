@@ -259,10 +259,12 @@ function strip(figure, where) {
     if (Date.now() - drawn_at < STRIP_MS) return;
     drawn_at = Date.now();
     try {
-      const svg = await ask(where, { text: true });
-      const words = new DOMParser().parseFromString(svg, "image/svg+xml").querySelector("title")?.textContent ?? "The last 24 hours";
+      const svg = new DOMParser().parseFromString(await ask(where, { text: true }), "image/svg+xml");
+      const words = svg.querySelector("title")?.textContent ?? "The last 24 hours";
+      // Else it keeps its shape, in the middle of a wider place.
+      svg.documentElement.setAttribute("preserveAspectRatio", "none");
       const old = url;
-      url = URL.createObjectURL(new Blob([svg], { type: "image/svg+xml" }));
+      url = URL.createObjectURL(new Blob([new XMLSerializer().serializeToString(svg)], { type: "image/svg+xml" }));
       figure.replaceChildren(h("img", { src: url, alt: words, width: 480, height: 48 }), h("figcaption", {}, words));
       if (old) URL.revokeObjectURL(old);
     } catch (error) {
@@ -548,12 +550,12 @@ function eventPage(name) {
   const root = h("div", {}, h("h1", { tabindex: -1 }, "Event ", h("code", {}, name)), h("p.buttons", {}, again), nothing, list, section("Change", change),
     section("Deliveries", deliveries), section("Attempts", attempts), section("As it was sent", raw));
   const make = (delivery) => {
-    const cells = [badge(), h("span"), time(), h("span")];
+    const cells = [badge(), h("span"), h("span"), h("span")];
     const row = h("tr", {}, h("th", { scope: "row" }, link("endpoint", delivery.endpoint)), ...cells.map((one) => h("td", {}, one)));
     row.fill = (now) => {
       setBadge(cells[0], now.state);
-      say(cells[1], `${now.attempts}`);
-      setTime(cells[2], now.due);
+      say(cells[1], count(now.attempts, "attempt"));
+      cells[2].replaceChildren(...(now.due ? ["next ", time(now.due)] : []));
       say(cells[3], now.error ?? "");
     };
     return row;

@@ -1,0 +1,64 @@
+//! `/metrics`: what `pulse` has counted, with how bridges, endpoints and the store stand at this moment.
+
+use std::sync::atomic::Ordering;
+
+use super::Admin;
+use crate::{
+    clock::Clock,
+    model::{Name, Timestamp},
+    pulse::{EndpointLabel, StateLabel},
+};
+
+/// Endpoints with a label of their own.
+const ENDPOINT_LABELS: usize = 200;
+/// The label of all others.
+const OTHERS: &str = "_others";
+
+impl Admin {
+    /// OpenMetrics text.
+    pub async fn metrics(&self) -> String {
+        let (bridges, endpoints) = match (&self.runner, &self.deliveries) {
+            (Some(runner), Some(deliveries)) => (runner.status().await, deliveries.status().await),
+            _ => Default::default(),
+        };
+        let names: Vec<Name> = endpoints.keys().take(ENDPOINT_LABELS).cloned().collect();
+        let dead =
+            self.store.read(move |engine| names.iter().map(|name| engine.dead(name)).collect::<Result<Vec<_>, _>>());
+        let dead = dead.await.unwrap_or_default();
+        let size = self.store.read(|engine| engine.size_bytes()).await.unwrap_or_default();
+        let now = Clock::system().now();
+        let counters = self.store.counters();
+        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let (commits, groups) = (counters.commits.load(Ordering::Relaxed), counters.groups.load(Ordering::Relaxed));
+        self.pulse.scrape(|gauges| {
+            gauges.bridges.clear();
+            gauges.endpoints.clear();
+            gauges.waiting.clear();
+            gauges.oldest_seconds.clear();
+            gauges.dead.clear();
+            for bridge in bridges.values() {
+                gauges.bridges.get_or_create(&StateLabel { state: bridge.state.to_owned() }).inc();
+            }
+            gauges.records.set(number(bridges.values().map(|bridge| bridge.records).sum()));
+            for (index, (name, endpoint)) in endpoints.iter().enumerate() {
+                gauges.endpoints.get_or_create(&StateLabel { state: endpoint.state.to_owned() }).inc();
+                // Beyond so many they are told as one: a label each would drown who scrapes.
+                let endpoint_name = if index < ENDPOINT_LABELS { name.to_string() } else { OTHERS.to_owned() };
+                let label = EndpointLabel { endpoint: endpoint_name };
+                let waiting = i64::try_from(endpoint.waiting).unwrap_or(i64::MAX);
+                gauges.waiting.get_or_create(&label).inc_by(waiting);
+                let oldest = endpoint.oldest.as_deref().and_then(|at| Timestamp::parse(at).ok());
+                let age = oldest.map_or(0, |at| number(at.until(now).as_secs()));
+                let gauge = gauges.oldest_seconds.get_or_create(&label);
+                gauge.set(gauge.get().max(age));
+                if let Some(dead) = dead.get(index) {
+                    gauges.dead.get_or_create(&label).set(number(*dead));
+                }
+            }
+            gauges.store_bytes.set(number(size));
+            gauges.store_commits.set(number(commits));
+            gauges.store_groups.set(number(groups));
+            gauges.store_syncs.set(number(self.store.syncs()));
+        })
+    }
+}
