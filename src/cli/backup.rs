@@ -41,16 +41,24 @@ pub(super) async fn export(client: Client, args: &ExportArgs) -> Done {
     let Some(path) = &args.file else {
         return client.export(&mut bar.wrap_write(std::io::stdout())).await;
     };
-    // Whole or not at all: half a backup must not look like one.
-    let part = path.with_extension("part");
+    // Whole or not at all, and never into a file of somebody else's.
+    let mut part = path.clone().into_os_string();
+    part.push(format!(".{}.part", std::process::id()));
+    let part = PathBuf::from(part);
     let failed = |e: std::io::Error| Failure::new(IO, format!("failed to write {}: {e}", path.display()));
-    let mut options = OpenOptions::new();
-    let file = options.write(true).create(true).truncate(true).mode(0o600).open(&part).map_err(failed)?;
-    let mut out = bar.wrap_write(file);
-    client.export(&mut out).await?;
-    out.flush().map_err(failed)?;
-    let file = File::open(&part).map_err(failed)?;
-    file.sync_all().and_then(|()| std::fs::rename(&part, path)).map_err(failed)
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part).map_err(failed)?;
+    let written = async {
+        let mut out = bar.wrap_write(&file);
+        client.export(&mut out).await?;
+        out.flush().map_err(failed)?;
+        file.sync_all().and_then(|()| std::fs::rename(&part, path)).map_err(failed)
+    };
+    let written = written.await;
+    if written.is_err() {
+        // The failure is told; what is left of it is named after the file.
+        let _ = std::fs::remove_file(&part);
+    }
+    written
 }
 
 /// Fills an empty state directory; a daemon must not run.
@@ -58,10 +66,9 @@ pub(super) async fn import(client: Client, args: &ImportArgs) -> Done {
     let Client::Alone { config, .. } = client else {
         return Err(Failure::new(FAILED, "a daemon runs on this state directory: stop it first"));
     };
-    let (dir, file) = (config.daemon.state_dir.clone(), args.file.clone());
-    if dir.join("sled").exists() {
-        let dir = dir.display();
-        return Err(Failure::new(FAILED, format!("{dir} has a store already: move it away first")));
+    let (dir, file) = (config.daemon.state_dir.display(), args.file.clone());
+    if SledEngine::is_in(&config.daemon.state_dir) {
+        return Err(Failure::new(FAILED, format!("{dir} has a store already: move the whole directory away first")));
     }
     let read = tokio::task::spawn_blocking(move || read(&config, &file));
     let imported = read.await.map_err(|e| Failure::new(IO, e.to_string()))??;
@@ -79,7 +86,7 @@ pub(super) async fn compact(client: Client) -> Done {
     let bar = progress("compact", None);
     bar.enable_steady_tick(std::time::Duration::from_millis(100));
     let (dir, cache) = (config.daemon.state_dir.clone(), config.store.cache);
-    if !dir.join("sled").exists() {
+    if !SledEngine::is_in(&dir) {
         return Err(Failure::new(FAILED, format!("{} has no store", dir.display())));
     }
     let work = tokio::task::spawn_blocking(move || SledEngine::compact(&dir, cache));
@@ -96,11 +103,6 @@ fn read(config: &Config, path: &Path) -> Result<store::sled::import::Imported, F
     let mut input = BufReader::new(progress("import", Some(length)).wrap_read(file));
     let dir = &config.daemon.state_dir;
     SledEngine::import(dir, config.store.cache, &mut input).map_err(|error| {
-        // What was begun is no store.
-        for name in ["sled", "mark"] {
-            let path = dir.join(name);
-            let _ = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
-        }
         let code = if matches!(error, store::Error::Format { .. }) { CONFIG } else { IO };
         Failure::new(code, error.to_string())
     })

@@ -23,7 +23,7 @@ use crate::{
     poller::{Poller, Runner},
     pulse::Pulse,
     source::auth::vault::Vault,
-    store::{Store, memory::MemoryEngine},
+    store::{Store, memory::MemoryEngine, sled::SledEngine},
 };
 
 /// A poll may take its whole deadline; nothing that an admin asks takes longer.
@@ -297,7 +297,7 @@ fn done(result: Result<Json, admin::Error>) -> Answer {
 }
 
 fn has_store(config: &Config) -> bool {
-    config.daemon.state_dir.join("sled").exists()
+    SledEngine::is_in(&config.daemon.state_dir)
 }
 
 /// The store under its lock; a command makes none.

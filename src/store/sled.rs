@@ -96,6 +96,11 @@ impl SledEngine {
         open::open(dir, cache_bytes)
     }
 
+    /// Whether a state directory has a store, also one that a compaction was about to replace.
+    pub fn is_in(dir: &Path) -> bool {
+        open::STORE.into_iter().any(|name| dir.join(name).exists())
+    }
+
     /// Rows that were written or removed since the store was opened.
     pub fn rows_written(&self) -> u64 {
         self.rows.load(Ordering::Relaxed)

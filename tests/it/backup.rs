@@ -56,7 +56,7 @@ async fn a_backup_is_restored_with_its_queues_under_a_new_stream() {
         assert!(refused.code == 1 && refused.err.contains("stop it first"), "{refused:?}");
         drop(daemon);
         let again = old.run(&["import", path]);
-        assert!(again.code == 1 && again.err.contains("move it away"), "{again:?}");
+        assert!(again.code == 1 && again.err.contains("move the whole directory away"), "{again:?}");
 
         // Written anew it is the same store, with the same stream.
         let ran = old.run(&["compact"]);
@@ -82,7 +82,24 @@ async fn a_backup_is_restored_with_its_queues_under_a_new_stream() {
         std::fs::write(&broken, &text[..text.len() * 2 / 3]).expect("written");
         let ran = new.run(&["import", broken.to_str().expect("a path")]);
         assert!(ran.code == 74 && ran.err.contains(" of the backup: "), "{ran:?}");
-        assert!(!new.path().join("state/sled").exists());
+        assert_eq!(names(&new.path().join("state")), ["owner"]);
+        // Nor does one that was cut off between two lines, where events and queues are still to come.
+        let whole: Vec<&str> = text.lines().collect();
+        std::fs::write(&broken, whole[..200].join("\n")).expect("written");
+        let ran = new.run(&["import", broken.to_str().expect("a path")]);
+        assert!(ran.code == 74 && ran.err.contains("line 201 of the backup: it is cut off here"), "{ran:?}");
+        std::fs::write(&broken, [&whole[..200], &whole[210..]].concat().join("\n")).expect("written");
+        let ran = new.run(&["import", broken.to_str().expect("a path")]);
+        assert!(ran.code == 74 && ran.err.contains("lines are before it"), "{ran:?}");
+        assert_eq!(names(&new.path().join("state")), ["owner"]);
+        // The store that a compaction was about to replace, and a mark that was left behind, are not overwritten.
+        for name in ["sled-before-compact", "mark"] {
+            let there = new.path().join("state").join(name);
+            std::fs::write(&there, "1").expect("written");
+            let ran = new.run(&["import", path]);
+            assert!(ran.code == 1 && ran.err.contains("has a store already") && there.exists(), "{ran:?}");
+            std::fs::remove_file(&there).expect("removed");
+        }
         let ran = new.run(&["import", path]);
         assert_eq!(ran.code, 0, "{ran:?}");
         assert!(ran.out.contains("300 records") || ran.out.contains("299 records"), "{ran:?}");

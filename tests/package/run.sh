@@ -14,6 +14,7 @@ if [[ $# -lt 1 || ! -f $1 ]]; then
     echo "usage: tests/package/run.sh DEB [chroot|here]; systemd/package.sh makes one" >&2
     exit 64
 fi
+. "$(dirname "${BASH_SOURCE[0]}")/debian.sh"
 deb=$(realpath "$1")
 where=${2:-}
 if ! command -v dpkg >/dev/null || ! command -v dpkg-deb >/dev/null; then
@@ -25,8 +26,7 @@ if ((EUID != 0)); then
     exit 0
 fi
 
-bootstrap_limit_s=400 # of debootstrap; a minute is measured with a near mirror
-step_limit_s=120      # of each dpkg
+step_limit_s=120 # of each dpkg
 
 work=$(mktemp -d)
 root=             # of the chroot; empty: this machine
@@ -45,22 +45,7 @@ trap cleanup EXIT
 
 # make_chroot: a Debian of this one's release in $work/root, without systemd and man.
 make_chroot() {
-    local bootstrap suite mirror
-    bootstrap=$(command -v debootstrap || true)
-    if [[ -z $bootstrap ]]; then
-        mkdir "$work/apt"
-        (cd "$work/apt" && timeout "$step_limit_s" apt-get -q -o "APT::Sandbox::User=$(id -un)" download debootstrap) >"$work/apt.log" 2>&1 || return 1
-        dpkg -x "$work"/apt/debootstrap_*.deb "$work/debootstrap"
-        export DEBOOTSTRAP_DIR=$work/debootstrap/usr/share/debootstrap
-        bootstrap=$work/debootstrap/usr/sbin/debootstrap
-    fi
-    suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-stable}")
-    # Where apt has debootstrap from, so that a machine behind a mirror uses that.
-    mirror=$(apt-cache policy base-files | awk '$2 ~ /^https?:/ && $3 ~ "^'"$suite"'/main" { print $2; exit }')
-    timeout "$bootstrap_limit_s" "$bootstrap" --variant=minbase "$suite" "$work/root" ${mirror:+"$mirror"} >"$work/bootstrap.log" 2>&1 || {
-        tail -3 "$work/bootstrap.log"
-        return 1
-    }
+    debian "$work/root" "$(. /etc/os-release && echo "${VERSION_CODENAME:-stable}")" || return 1
     # A systemd that is none, to see what it is told.
     mkdir -p "$work/root/run/systemd/system"
     cat >"$work/root/usr/bin/systemctl" <<'STUB'
@@ -134,13 +119,8 @@ mine_is_there() {
 }
 state_is_there() { holds /var/lib/private/bellpull/db/conf 'a store' && present /var/lib/bellpull; }
 
-# The second package.
+later "$deb" "$work/second.deb" '# what a later version would add'
 version=$(dpkg-deb -f "$deb" Version)
-dpkg-deb -R "$deb" "$work/second"
-sed -i "s/^Version: .*/Version: $version+upgrade/" "$work/second/DEBIAN/control"
-echo '# what a later version would add' >>"$work/second/etc/bellpull/bridges.toml"
-(cd "$work/second" && find usr etc -type f -print0 | sort -z | xargs -0 md5sum >DEBIAN/md5sums)
-dpkg-deb --root-owner-group -Z gzip -z 1 -b "$work/second" "$work/second.deb" >/dev/null
 
 echo "install $version"
 check "dpkg takes it" install_deb "$deb"

@@ -1,17 +1,22 @@
 //! The store written anew: sled gives no space back to the disk by itself.
 //!
-//! It is an export and an import beside the old one, under the same `stream`, and three renames. Whatever ends in between,
-//! one of the two is found whole at the next opening.
+//! It is an export and an import beside the old one, under the same `stream`, and renames. Whatever ends in between, one of
+//! the two is found whole at the next opening.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, OpenOptions},
     io::{self, BufReader, BufWriter, Seek, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
-use super::{META_STREAM, SledEngine, tables::io_error};
-use crate::store::{Engine, Error};
+use super::{
+    META_EPOCH, META_STREAM, SledEngine,
+    group::Group,
+    open,
+    tables::{Table, io_error},
+};
+use crate::store::{Engine, Error, codec};
 
 /// Where the new store is made.
 const WORK: &str = "compact";
@@ -26,9 +31,7 @@ impl SledEngine {
         let lock = engine._owner.try_clone().map_err(failed)?;
         let before = engine.size_bytes()?;
         let work = dir.join(WORK);
-        if work.exists() {
-            fs::remove_dir_all(&work).map_err(failed)?;
-        }
+        open::clear(&work).map_err(failed)?;
         fs::create_dir(&work).map_err(failed)?;
         let path = work.join("export");
         let mut options = OpenOptions::new();
@@ -38,19 +41,26 @@ impl SledEngine {
         out.flush().map_err(failed)?;
         drop(out);
         file.rewind().map_err(failed)?;
-        Self::import(&work, cache_bytes, &mut BufReader::new(file))?;
+        Self::fill(&work, cache_bytes, &mut BufReader::new(file))?;
         let new = Self::open(&work, cache_bytes)?;
-        new.put_meta(META_STREAM, engine.stream().as_bytes())?;
+        new.succeed(&engine)?;
         let after = new.size_bytes()?;
         drop((engine, new));
-        // The mark first: an older one only notices less, a newer one would find the old store too old.
-        fs::rename(work.join("mark"), dir.join("mark")).map_err(failed)?;
         fs::rename(dir.join("sled"), dir.join(OLD)).map_err(failed)?;
-        fs::rename(work.join("sled"), dir.join("sled")).map_err(failed)?;
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
-        fs::remove_dir_all(dir.join(OLD)).and_then(|()| fs::remove_dir_all(&work)).map_err(failed)?;
+        open::put(&work, dir).map_err(failed)?;
+        open::clear(&dir.join(OLD)).map_err(failed)?;
         drop(lock);
         Ok((before, after))
+    }
+
+    /// Takes the name of a store, and counts on from where it is: the mark that lies beside the old one fits both.
+    fn succeed(&self, old: &Self) -> Result<(), Error> {
+        let mut counters = self.counters()?;
+        counters.groups = counters.groups.max(old.counters()?.groups);
+        let mut group = Group::new(&self.tables, counters, 0);
+        group.put(Table::Meta, META_STREAM, old.stream().as_bytes())?;
+        group.put(Table::Meta, META_EPOCH, &codec::encode_number(old.epoch()?))?;
+        self.apply(group)
     }
 }
 
@@ -58,10 +68,11 @@ impl SledEngine {
 pub(super) fn mend(dir: &Path) -> io::Result<()> {
     let (store, old) = (dir.join("sled"), dir.join(OLD));
     match (store.exists(), old.exists()) {
-        (false, true) => fs::rename(&old, &store),
-        (true, true) => fs::remove_dir_all(&old),
-        _ => Ok(()),
+        (false, true) => fs::rename(&old, &store)?,
+        (true, true) => fs::remove_dir_all(&old)?,
+        _ => {}
     }
+    open::clear(&dir.join(WORK))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! It is one consistent state, with events and queues: writes wait until it is written. So it is written to a file beside
 //! the store, and never to a reader who may be slow.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use serde::Serialize;
 use serde_json::{json, value::RawValue};
@@ -52,6 +52,8 @@ impl<'a> Body<'a> {
 impl SledEngine {
     pub(super) fn write_export(&self, out: &mut dyn Write) -> Result<(), Error> {
         let _gate = self.reading()?;
+        let mut counted = Counted { out, lines: 0 };
+        let out: &mut dyn Write = &mut counted;
         let format = self.tables.value(Table::Meta, META_FORMAT)?.map(|v| codec::decode_number(&v)).transpose()?;
         let format = format.unwrap_or(FORMAT.into());
         let stream = self.stored_stream()?;
@@ -67,7 +69,9 @@ impl SledEngine {
         self.each(Table::Attempts, &mut |_, value| {
             let attempt: Attempt = codec::decode_attempt(value)?;
             line(out, &json!({ "attempt": attempt }))
-        })
+        })?;
+        let lines = counted.lines;
+        line(&mut counted, &json!({ "end": { "lines": lines } }))
     }
 
     fn stored_stream(&self) -> Result<String, Error> {
@@ -223,6 +227,25 @@ fn queue_lines(key: &[u8], value: &[u8], out: &mut dyn Write) -> Result<(), Erro
             }
             Ok(())
         }
+    }
+}
+
+/// How many lines were written: the last one says it, so that a backup that was cut off is no backup.
+struct Counted<'a> {
+    out: &'a mut dyn Write,
+    lines: u64,
+}
+
+impl Write for Counted<'_> {
+    /// Only `line` writes, and each time one line.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.out.write_all(line)?;
+        self.lines += 1;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 

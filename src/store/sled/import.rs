@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use super::{
     FORMAT, SledEngine,
     group::Group,
+    open,
     ops::state_byte,
     tables::{Table, io_error},
 };
@@ -49,6 +50,7 @@ enum Line {
     Remade { endpoint: Name, position: (u64, u16), content: Contents },
     Delivery(DeliveryLine),
     Attempt(Attempt),
+    End { lines: u64 },
 }
 
 #[derive(Deserialize)]
@@ -149,9 +151,34 @@ pub struct Imported {
     pub deliveries: u64,
 }
 
+/// Where the new store is made.
+const WORK: &str = "import";
+
 impl SledEngine {
-    /// Fills a new store in an empty directory. What fails leaves nothing: the caller removes what was begun.
+    /// Makes a store of a backup in a directory that has none. It is made beside its place and moved there when it is whole,
+    /// so that nothing is left of one that ends before.
     pub fn import(dir: &Path, cache_bytes: u64, input: &mut dyn BufRead) -> Result<Imported, Error> {
+        let _lock = open::lock_in(dir)?;
+        if Self::is_in(dir) {
+            return Err(Error::Io(format!("{} has a store already", dir.display())));
+        }
+        let failed = |e: io::Error| io_error("importing the backup", &e);
+        let work = dir.join(WORK);
+        open::clear(&work).map_err(failed)?;
+        let imported = Self::fill(&work, cache_bytes, input);
+        let moved = imported.and_then(|imported| {
+            open::put(&work, dir).map_err(failed)?;
+            Ok(imported)
+        });
+        if moved.is_err() {
+            // It is no store, and the next import begins with its removal too.
+            let _ = open::clear(&work);
+        }
+        moved
+    }
+
+    /// Fills a new store.
+    pub(super) fn fill(dir: &Path, cache_bytes: u64, input: &mut dyn BufRead) -> Result<Imported, Error> {
         let engine = Self::open(dir, cache_bytes)?;
         let mut lines = Lines { input, number: 0 };
         let head: Head = lines.next()?.ok_or_else(|| Error::Io("the backup is empty".into()))?;
@@ -172,10 +199,19 @@ impl SledEngine {
                 let number = lines.number;
                 let wrong = |error: Fault| error.at(number);
                 let Some(line) = line else {
+                    let cut = format!("line {number} of the backup: it is cut off here, its last line says `end`");
+                    return Err(Error::Io(cut));
+                };
+                if let Line::End { lines: written } = line {
+                    if written != number - 1 || lines.next::<Line>()?.is_some() {
+                        return Err(Error::Io(format!(
+                            "line {number} of the backup: {written} lines are before it, in what was exported"
+                        )));
+                    }
                     import.finish(&mut group).map_err(wrong)?;
                     more = false;
                     break;
-                };
+                }
                 import.line(line, &mut group).map_err(wrong)?;
             }
             if !group.is_empty() {
@@ -288,6 +324,7 @@ impl Import<'_> {
             }
             Line::Delivery(line) => self.delivery(line),
             Line::Attempt(attempt) => self.attempts.push(attempt),
+            Line::End { .. } => {}
         }
         Ok(())
     }

@@ -29,6 +29,9 @@ use crate::{
 /// The database's directory in the state directory, and its main file.
 const DATABASE: &str = "sled";
 const FILE: &str = "db";
+/// What is there where a store is: itself, its mark, or the one that a compaction was about to replace.
+pub(super) const STORE: [&str; 3] = [DATABASE, MARK, super::compact::OLD];
+const MARK: &str = "mark";
 /// The copy that is made before opening.
 const COPY: &str = "sled-before-open";
 /// A larger database is opened without a copy: it would take seconds, and as much space again.
@@ -36,8 +39,7 @@ const COPY_BYTES_MAX: u64 = 1 << 30;
 
 pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<SledEngine, Error> {
     let io = |what: &'static str| move |e: io::Error| io_error(what, &e);
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io("creating the state directory"))?;
-    let mut owner = lock(dir)?;
+    let mut owner = lock_in(dir)?;
     super::compact::mend(dir).map_err(io("mending a compaction"))?;
     let mark = Mark::open(dir)?;
     let before = Before::of(dir, &mark)?;
@@ -131,8 +133,28 @@ impl SledEngine {
     }
 }
 
-/// The lock is this process's for as long as the file is open.
-fn lock(dir: &Path) -> Result<File, Error> {
+/// Removes what may be there.
+pub(super) fn clear(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// Moves a store that was made in `work` to its place, which is free. The database first: without a mark of its own it is
+/// whole, and an older mark only notices less.
+pub(super) fn put(work: &Path, dir: &Path) -> io::Result<()> {
+    for name in [DATABASE, MARK] {
+        fs::rename(work.join(name), dir.join(name))?;
+    }
+    File::open(dir)?.sync_all()?;
+    clear(work)
+}
+
+/// The lock on a state directory, which is made where it is not there, is this process's for as long as the file is open.
+pub(super) fn lock_in(dir: &Path) -> Result<File, Error> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|e| io_error("creating the state directory", &e))?;
     let path = dir.join("owner");
     let mut file = OpenOptions::new()
         .read(true)
@@ -168,7 +190,7 @@ impl Mark {
     fn open(dir: &Path) -> Result<Self, Error> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let mut file = options.open(dir.join("mark")).map_err(|e| io_error("opening `mark`", &e))?;
+        let mut file = options.open(dir.join(MARK)).map_err(|e| io_error("opening `mark`", &e))?;
         let mut text = String::new();
         // An unreadable mark counts as none: it only serves to notice damage elsewhere.
         let groups = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
@@ -261,10 +283,7 @@ impl Copied {
     }
 
     fn clear(&self) -> io::Result<()> {
-        match fs::remove_dir_all(&self.to) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => Ok(()),
-        }
+        clear(&self.to)
     }
 }
 
