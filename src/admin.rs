@@ -10,10 +10,14 @@ mod strip;
 mod web;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{Seek, Write},
     os::unix::fs::OpenOptionsExt,
-    sync::{Arc, Mutex},
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -119,6 +123,24 @@ pub struct Admin {
     deliveries: Option<deliver::Handle>,
     started: Instant,
     pulse: Pulse,
+    /// Exports that are being made.
+    exports: Arc<AtomicUsize>,
+}
+
+/// Counts as long as it is held.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Admin {
@@ -130,7 +152,8 @@ impl Admin {
         deliveries: Option<deliver::Handle>,
         pulse: Pulse,
     ) -> Self {
-        Self { store, config: Arc::new(Mutex::new(config)), runner, deliveries, started: Instant::now(), pulse }
+        let config = Arc::new(Mutex::new(config));
+        Self { store, config, runner, deliveries, started: Instant::now(), pulse, exports: Arc::default() }
     }
 
     /// Takes another configuration, after a reload.
@@ -146,8 +169,11 @@ impl Admin {
         self.runner.as_ref().ok_or_else(|| Error::Refused("the daemon is not running".into()))
     }
 
-    /// Whether the scheduler, the store's writer and every delivery loop answer.
+    /// Whether the scheduler, the store's writer and every delivery loop answer. While an export is made they may wait for it.
     pub async fn moves(&self) -> bool {
+        if self.exports.load(Ordering::Relaxed) > 0 {
+            return true;
+        }
         let (Some(runner), Some(deliveries)) = (&self.runner, &self.deliveries) else { return false };
         let (_, _, written) = tokio::join!(runner.status(), deliveries.status(), self.store.ping());
         written
@@ -156,19 +182,12 @@ impl Admin {
     /// One consistent state of the store as JSON lines, in a file that has no name any more. Writes wait while it is made.
     pub async fn export(&self) -> Result<std::fs::File, Error> {
         let path = self.config().daemon.state_dir.join(format!("export-{}.tmp", EventId::random()));
+        let counted = Counted::new(&self.exports);
         let export = move |engine: &dyn store::Engine| {
-            let failed = |e: std::io::Error| store::Error::Io(format!("writing {}: {e}", path.display()));
-            let mut options = std::fs::OpenOptions::new();
-            let mut file = options.read(true).write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
-            std::fs::remove_file(&path).map_err(failed)?;
-            let mut out = std::io::BufWriter::new(&mut file);
-            engine.export(&mut out)?;
-            out.flush().map_err(failed)?;
-            drop(out);
-            file.rewind().map_err(failed)?;
-            Ok(file)
+            let _counted = counted;
+            Ok(spool(engine, &path))
         };
-        Ok(self.store.read(export).await?)
+        Ok(self.store.read(export).await??)
     }
 
     /// One line: "214 bridges, 3 failing; 1 endpoint down, 42 waiting".
@@ -380,9 +399,11 @@ impl Admin {
     /// One event with its body and all its attempts.
     pub async fn event(&self, id: &str) -> Result<Json, Error> {
         let id: EventId = id.parse().map_err(|e: &str| Error::Refused(e.into()))?;
-        let found =
-            self.store.read(move |engine| Ok((engine.event(id)?, engine.attempts(Some(id), None, LIST_MAX)?))).await?;
-        let (Some(stored), attempts) = found else {
+        let found = self.store.read(move |engine| {
+            let text = id.to_string();
+            Ok((engine.event(id)?, engine.attempts(&mut |attempt| attempt.event == text, LIST_MAX)?))
+        });
+        let (Some(stored), attempts) = found.await? else {
             return Err(Error::Refused(format!("there is no event {id}; delivered ones are kept for seven days")));
         };
         let mut shown = show_event(&stored);
@@ -402,16 +423,17 @@ impl Admin {
                 ..EventFilter::default()
             };
             let read = self.store.read(move |engine| {
-                // One pass over the ring of attempts, newest first, for all rows.
-                let mut last: BTreeMap<String, store::Attempt> = BTreeMap::new();
-                for attempt in engine.attempts(None, filter.endpoint.as_deref(), usize::MAX)? {
-                    last.entry(attempt.event.clone()).or_insert(attempt);
-                }
-                let events = engine.events(&filter)?.into_iter();
-                Ok(events
-                    .map(|event| (last.remove(&event.event.id.to_string()), event))
-                    .map(|(l, e)| (e, l))
-                    .collect::<Vec<_>>())
+                let events = engine.events(&filter)?;
+                // The last attempt of each: the ring as a whole, with its answers, would not fit.
+                let mut left: BTreeSet<String> = events.iter().map(|event| event.event.id.to_string()).collect();
+                let endpoint = filter.endpoint.as_deref();
+                let mut wanted = |attempt: &store::Attempt| {
+                    endpoint.is_none_or(|endpoint| endpoint == attempt.endpoint) && left.remove(&attempt.event)
+                };
+                let last = engine.attempts(&mut wanted, events.len())?.into_iter().map(|a| (a.event.clone(), a));
+                let mut last: BTreeMap<String, store::Attempt> = last.collect();
+                let pair = |event: StoredEvent| (last.remove(&event.event.id.to_string()), event);
+                Ok(events.into_iter().map(pair).map(|(last, event)| (event, last)).collect::<Vec<_>>())
             });
             let show = |(event, last): &(StoredEvent, Option<store::Attempt>)| {
                 let mut shown = show_event(event);
@@ -420,7 +442,11 @@ impl Admin {
             };
             return Ok(Json::Array(read.await?.iter().map(show).collect()));
         }
-        let attempts = self.store.read(move |engine| engine.attempts(None, query.endpoint.as_deref(), limit)).await?;
+        let attempts = self.store.read(move |engine| {
+            let of = |attempt: &store::Attempt| query.endpoint.as_ref().is_none_or(|name| *name == attempt.endpoint);
+            engine.attempts(&mut { of }, limit)
+        });
+        let attempts = attempts.await?;
         serde_json::to_value(attempts).map_err(|e| Error::Refused(e.to_string()))
     }
 
@@ -440,6 +466,20 @@ impl Admin {
         }
         Ok(())
     }
+}
+
+/// One consistent state in a file without a name. That it cannot be written is the admin's, and no failure of the store.
+fn spool(engine: &dyn store::Engine, path: &Path) -> Result<std::fs::File, Error> {
+    let failed = |e: std::io::Error| Error::Refused(format!("failed to write the export to {}: {e}", path.display()));
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.read(true).write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    std::fs::remove_file(path).map_err(failed)?;
+    let mut out = std::io::BufWriter::new(&mut file);
+    engine.export(&mut out).map_err(|error| Error::Refused(format!("the export failed: {error}")))?;
+    out.flush().map_err(failed)?;
+    drop(out);
+    file.rewind().map_err(failed)?;
+    Ok(file)
 }
 
 /// Adds a field to an object.

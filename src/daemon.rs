@@ -1,6 +1,7 @@
 //! The daemon: opens the store, builds the parts, reloads, drains, and opens the store again when it failed.
 
 use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -176,7 +177,7 @@ impl Daemon {
                     notify::status(&format!("store failed: {error}; trying again"));
                     tokio::select! {
                         () = shutdown.cancelled() => return Ok(()),
-                        () = sleep(wait) => {}
+                        () = notify::extending(sleep(wait)) => {}
                     }
                     wait = (wait * 2).min(REOPEN_MAX);
                     continue;
@@ -185,7 +186,7 @@ impl Daemon {
             self.pulse.opened(began.elapsed());
             let mut parts = self.start(store).await?;
             if self.servers.is_empty() {
-                self.serve(&parts.store).await?;
+                self.serve().await?;
             }
             self.standing.send_replace(Standing::Running(Box::new(parts.admin.clone())));
             notify::ready();
@@ -215,7 +216,7 @@ impl Daemon {
                     wait = if began.elapsed() > REOPEN_MAX { REOPEN_FIRST } else { (wait * 2).min(REOPEN_MAX) };
                     tokio::select! {
                         () = shutdown.cancelled() => return Ok(()),
-                        () = sleep(wait) => {}
+                        () = notify::extending(sleep(wait)) => {}
                     }
                 }
             }
@@ -273,7 +274,7 @@ impl Daemon {
     }
 
     /// Answers on the socket and on `daemon.listen` from now on.
-    async fn serve(&mut self, store: &Store) -> Result<(), Error> {
+    async fn serve(&mut self) -> Result<(), Error> {
         let daemon = &self.config.daemon;
         let failed = |what: String, e: std::io::Error| Error::Io(format!("failed to listen on {what}: {e}"));
         let socket = admin::inherited()
@@ -285,14 +286,22 @@ impl Daemon {
             .await
             .map_err(|e| failed(format!("{address} (`daemon.listen`; \"off\" where none is wanted)"), e))?;
         let address = listener.local_addr().map_err(|e| Error::Io(e.to_string()))?;
-        let own = daemon.token.clone();
-        let dir = daemon.state_dir.clone();
-        // Where the store is, as its owner.
-        let token = store.read(move |_| {
-            own.map_or_else(|| admin::token(&dir), Ok).map_err(|e| store::Error::Io(format!("the token: {e}")))
-        });
-        let gate = Gate { token: token.await?, hosts: daemon.hosts.clone() };
-        let link = format!("http://{address}/#token={}", gate.token.expose());
+        let (own, dir) = (daemon.token.clone(), daemon.state_dir.clone());
+        let failed = |e: String| Error::Io(format!("the token in {}: {e}", daemon.state_dir.display()));
+        let token = tokio::task::spawn_blocking(move || own.map_or_else(|| admin::token(&dir), Ok)).await;
+        let token = token.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))?;
+        let own = match address.ip() {
+            IpAddr::V6(v6) => format!("[{v6}]"),
+            v4 => v4.to_string(),
+        };
+        let gate = Gate { token, hosts: daemon.hosts.iter().cloned().chain([own]).collect() };
+        // Of an address that stands for all of them this machine has another.
+        let shown = match address {
+            SocketAddr::V4(v4) if v4.ip().is_unspecified() => SocketAddr::from((Ipv4Addr::LOCALHOST, v4.port())),
+            SocketAddr::V6(v6) if v6.ip().is_unspecified() => SocketAddr::from((Ipv6Addr::LOCALHOST, v6.port())),
+            other => other,
+        };
+        let link = format!("http://{shown}/#token={}", gate.token.expose());
         let _ = self.web.link.set(link);
         tracing::info!(%address, "HTTP; `bellpull dashboard` prints its link");
         self.servers.spawn(admin::serve(listener, self.web.clone(), gate));
@@ -308,10 +317,7 @@ impl Daemon {
     ) -> End {
         let mut status = tokio::time::interval(STATUS_EVERY);
         let mut sweep = tokio::time::interval(admin::SWEEP_EVERY);
-        let beats = self.config.daemon.heartbeat.is_some();
-        let every = self.config.daemon.heartbeat.as_ref().map_or(STATUS_EVERY, |heartbeat| heartbeat.every);
-        // The first one after an interval: a daemon that is started again and again must not look alive.
-        let mut heartbeat = tokio::time::interval_at(Instant::now() + every, every);
+        let mut heartbeat = beats(self.config.daemon.heartbeat.as_ref());
         let store = parts.store.clone();
         let failed = store.failed();
         tokio::pin!(failed);
@@ -329,9 +335,20 @@ impl Daemon {
                 error = &mut failed => return End::StoreFailed(error),
                 result = &mut parts.polling => return End::StoreFailed(ended(result)),
                 result = &mut parts.delivering => return End::StoreFailed(ended(result)),
-                _ = reload.recv() => self.reload(parts).await,
+                // It may wait for attempts under way: nothing else must wait with it.
+                _ = reload.recv() => {
+                    let before = self.config.daemon.heartbeat.clone();
+                    tokio::select! {
+                        () = shutdown.cancelled() => return End::Shutdown,
+                        error = &mut failed => return End::StoreFailed(error),
+                        () = self.reload(parts) => {}
+                    }
+                    if self.config.daemon.heartbeat != before {
+                        heartbeat = beats(self.config.daemon.heartbeat.as_ref());
+                    }
+                }
                 _ = status.tick() => notify::status(&self.summary(&parts.admin).await),
-                _ = heartbeat.tick(), if beats => self.heartbeat(parts).await,
+                _ = heartbeat.tick(), if self.config.daemon.heartbeat.is_some() => self.heartbeat(parts).await,
                 _ = sweep.tick() => {
                     if let Err(error) = parts.admin.sweep(self.clock.now()).await {
                         tracing::error!(%error, "failed to drop old events");
@@ -380,11 +397,13 @@ impl Daemon {
 
     async fn read_again(&mut self, parts: &mut Parts) -> Result<(), Error> {
         let mut config = load(&self.path, Secrets::Read).await?;
-        if config.daemon != self.config.daemon || config.store != self.config.store {
-            tracing::warn!("changes of [daemon] and [store] count from the next start on");
-            // Also for a store that is opened again: another directory would be another history.
-            (config.daemon, config.store) = (self.config.daemon.clone(), self.config.store.clone());
+        // The heartbeat names endpoints, which may be others now.
+        let daemon = config::Daemon { heartbeat: config.daemon.heartbeat.clone(), ..self.config.daemon.clone() };
+        if config.daemon != daemon || config.store != self.config.store {
+            tracing::warn!("changes of [daemon] and [store] count from the next start on, but for `heartbeat`");
         }
+        // Also for a store that is opened again: another directory would be another history.
+        (config.daemon, config.store) = (daemon, self.config.store.clone());
         let config = Arc::new(config);
         let client = if config.network == self.config.network {
             parts.client.clone()
@@ -411,6 +430,12 @@ impl Daemon {
         self.config = config;
         Ok(())
     }
+}
+
+/// The first one comes after an interval: a daemon that is started again and again must not look alive.
+fn beats(heartbeat: Option<&config::Heartbeat>) -> tokio::time::Interval {
+    let every = heartbeat.map_or(STATUS_EVERY, |heartbeat| heartbeat.every);
+    tokio::time::interval_at(Instant::now() + every, every)
 }
 
 fn endpoints(config: &Config) -> deliver::Endpoints {

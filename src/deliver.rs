@@ -177,8 +177,35 @@ pub struct Deliveries {
     running: BTreeMap<Name, Running>,
     ended: JoinSet<Result<(), store::Error>>,
     others: watch::Sender<Arc<Others>>,
+    /// Those of the file.
+    endpoints: BTreeMap<Name, Arc<Endpoint>>,
+    /// What changed is being stopped, and starts when its attempts in flight are recorded.
+    changing: Option<Changing>,
     /// `deliveries-in-flight`.
     places: usize,
+}
+
+#[derive(Default)]
+struct Changing {
+    stopped: Vec<Running>,
+    answers: Vec<oneshot::Sender<()>>,
+}
+
+impl Changing {
+    /// When the last one has ended.
+    async fn stopped(&self) {
+        for running in &self.stopped {
+            running.done.cancelled().await;
+        }
+    }
+}
+
+/// Never, when nothing changes.
+async fn stopped(changing: Option<&Changing>) {
+    match changing {
+        Some(changing) => changing.stopped().await,
+        None => std::future::pending().await,
+    }
 }
 
 struct Running {
@@ -213,7 +240,17 @@ impl Deliveries {
             deliveries: handle.clone(),
         };
         let (running, ended) = (BTreeMap::new(), JoinSet::new());
-        (Self { shared, requests, running, ended, others, places: in_flight }, handle)
+        let deliveries = Self {
+            shared,
+            requests,
+            running,
+            ended,
+            others,
+            endpoints: BTreeMap::new(),
+            changing: None,
+            places: in_flight,
+        };
+        (deliveries, handle)
     }
 
     /// Runs until shutdown, or until the store fails.
@@ -221,6 +258,7 @@ impl Deliveries {
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
+                () = stopped(self.changing.as_ref()) => self.changed().await?,
                 Some(ended) = self.ended.join_next() => {
                     ended.map_err(|e| store::Error::Io(format!("a dispatcher panicked: {e}")))??;
                 }
@@ -250,7 +288,6 @@ impl Deliveries {
                     match self.running.get(&endpoint) {
                         // One that has ended has failed: its error ends the run.
                         Some(running) => drop(running.messages.send(Message::Queued(waiting)).await),
-                        // A poll that began before a reload still knew the old name.
                         None => self.inherit(&endpoint).await?,
                     }
                 }
@@ -291,7 +328,7 @@ impl Deliveries {
             }
             Request::Apply(endpoints, client, answer) => {
                 self.apply(endpoints, client).await?;
-                let _ = answer.send(());
+                self.changing.get_or_insert_default().answers.push(answer);
             }
         }
         Ok(())
@@ -301,53 +338,60 @@ impl Deliveries {
         let same_client = self.shared.client.is_same(&client);
         self.shared.client = client;
         self.others.send_replace(Arc::new(Others { bridges: endpoints.bridges, alerts: endpoints.alerts }));
-        let endpoints = endpoints.all;
-        let wanted: usize = endpoints.values().map(|endpoint| endpoint.in_flight).sum();
+        self.endpoints = endpoints.all;
+        let wanted: usize = self.endpoints.values().map(|endpoint| endpoint.in_flight).sum();
         self.shared.crowded.store(wanted > self.places, Ordering::Relaxed);
+        self.change(same_client).await
+    }
+
+    /// Stops the dispatchers that are not those of the file, or not as it has them. Their attempts in flight may take as long
+    /// as a receiver does: this does not wait for them.
+    async fn change(&mut self, same_client: bool) -> Result<(), store::Error> {
         // Who takes over a queue reads it anew.
         let queues = self.shared.store.read(|engine| engine.queues()).await?;
         let inherits = |endpoint: &Endpoint| {
-            let was = endpoint.was.as_ref().filter(|was| !endpoints.contains_key(*was));
+            let was = endpoint.was.as_ref().filter(|was| !self.endpoints.contains_key(*was));
             was.is_some_and(|was| queues.contains(was))
         };
         let keep = |name: &Name, running: &Running| {
-            let same = endpoints.get(name).is_some_and(|endpoint| **endpoint == *running.endpoint);
+            let same = self.endpoints.get(name).is_some_and(|endpoint| **endpoint == *running.endpoint);
             same_client && same && !inherits(&running.endpoint)
         };
         let stop = self.running.iter().filter(|(name, running)| !keep(name, running)).map(|(name, _)| name.clone());
-        self.stop(stop.collect()).await;
-        let mut states = roster::settle(&self.shared.store, &endpoints, self.shared.clock.now()).await?;
-        for (name, endpoint) in endpoints {
+        let stop: Vec<Name> = stop.collect();
+        let stopped: Vec<Running> = stop.iter().filter_map(|name| self.running.remove(name)).collect();
+        stopped.iter().for_each(|running| running.stop.cancel());
+        self.changing.get_or_insert_default().stopped.extend(stopped);
+        Ok(())
+    }
+
+    /// What was stopped has ended: those of the file start that do not run.
+    async fn changed(&mut self) -> Result<(), store::Error> {
+        let Changing { stopped, answers } = self.changing.take().unwrap_or_default();
+        for running in stopped {
+            self.shared.deliveries.full.set(&running.endpoint.name, false);
+        }
+        let mut states = roster::settle(&self.shared.store, &self.endpoints, self.shared.clock.now()).await?;
+        for (name, endpoint) in self.endpoints.clone() {
             if !self.running.contains_key(&name) {
                 self.start(endpoint, states.remove(&name).unwrap_or_default()).await?;
             }
         }
+        for answer in answers {
+            // The one who asked may have gone.
+            let _ = answer.send(());
+        }
         Ok(())
     }
 
-    /// Events were committed under the old name of an endpoint: it takes them over now.
+    /// Events were committed for a name that does not run: by a poll that began before a reload, under an endpoint's old name. Who
+    /// starts reads its queue anyhow.
     async fn inherit(&mut self, was: &Name) -> Result<(), store::Error> {
-        let mut all = self.running.values().map(|running| &running.endpoint);
-        let Some(heir) = all.find(|endpoint| endpoint.was.as_ref() == Some(was)).cloned() else {
-            tracing::debug!(endpoint = %was, "events were committed for an endpoint that left the file");
+        if self.changing.is_some() || !self.endpoints.values().any(|endpoint| endpoint.was.as_ref() == Some(was)) {
+            tracing::debug!(endpoint = %was, "events were committed for an endpoint that does not run");
             return Ok(());
-        };
-        self.stop(vec![heir.name.clone()]).await;
-        roster::rename(&self.shared.store, was, &heir.name).await?;
-        let name = heir.name.clone();
-        let states = self.shared.store.read(|engine| engine.endpoints()).await?;
-        let state = states.into_iter().find(|(known, _)| *known == name).map(|(_, state)| state);
-        self.start(heir, state.unwrap_or_default()).await
-    }
-
-    /// Their attempts in flight are recorded before this returns.
-    async fn stop(&mut self, names: Vec<Name>) {
-        let stopped: Vec<Running> = names.iter().filter_map(|name| self.running.remove(name)).collect();
-        stopped.iter().for_each(|running| running.stop.cancel());
-        for running in stopped {
-            running.done.cancelled().await;
-            self.shared.deliveries.full.set(&running.endpoint.name, false);
         }
+        self.change(true).await
     }
 
     async fn start(&mut self, endpoint: Arc<Endpoint>, state: EndpointState) -> Result<(), store::Error> {

@@ -42,14 +42,15 @@ pub fn alive() {
     send(&[NotifyState::Watchdog]);
 }
 
-/// Asks for more time than `TimeoutStartSec=` while something long is done; a store may open slowly after a power cut.
+/// Asks for more time than `TimeoutStartSec=` while something long is done, and says that the daemon is alive meanwhile: a store may
+/// open slowly after a power cut, and one that failed is waited for.
 pub async fn extending<T>(work: impl Future<Output = T>) -> T {
     tokio::pin!(work);
-    let mut every = tokio::time::interval(EXTEND_EVERY);
+    let mut every = tokio::time::interval(watchdog().map_or(EXTEND_EVERY, |within| EXTEND_EVERY.min(within / 3)));
     loop {
         tokio::select! {
             done = &mut work => return done,
-            _ = every.tick() => send(&[NotifyState::ExtendTimeoutUsec(EXTEND_BY_USEC)]),
+            _ = every.tick() => send(&[NotifyState::ExtendTimeoutUsec(EXTEND_BY_USEC), NotifyState::Watchdog]),
         }
     }
 }

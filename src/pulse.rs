@@ -193,6 +193,8 @@ struct Inner {
     reload_ok: Gauge,
     open_seconds: Gauge<f64, std::sync::atomic::AtomicU64>,
     gauges: Gauges,
+    /// Held while the gauges are set and read.
+    scraping: Mutex<()>,
     history: Mutex<History>,
     feed: broadcast::Sender<Arc<Notice>>,
 }
@@ -236,6 +238,7 @@ impl Pulse {
             reload_ok: Gauge::default(),
             open_seconds: Gauge::default(),
             gauges: Gauges::default(),
+            scraping: Mutex::default(),
             history: Mutex::default(),
             feed: broadcast::channel(FEED_MAX).0,
         };
@@ -333,6 +336,8 @@ impl Pulse {
 
     /// All of it as OpenMetrics text, after `gauges` were set.
     pub fn scrape(&self, set: impl FnOnce(&Gauges)) -> String {
+        // Two at once would read each other's halves.
+        let _scraping = self.0.scraping.lock().expect("no thread panics with it");
         set(&self.0.gauges);
         let mut text = String::new();
         // Writing to a string does not fail.

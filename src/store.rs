@@ -296,6 +296,18 @@ pub struct StoredEvent {
     pub deliveries: Vec<StoredDelivery>,
 }
 
+impl StoredEvent {
+    fn without_bodies(mut self) -> Self {
+        self.event.body = Vec::new();
+        for delivery in &mut self.event.deliveries {
+            if let Content::Own(body) = &mut delivery.content {
+                *body = Vec::new();
+            }
+        }
+        self
+    }
+}
+
 /// Where one delivery stands.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StoredDelivery {
@@ -314,6 +326,8 @@ pub struct EventFilter {
     pub endpoint: Option<Name>,
     /// Only events with a delivery (to `endpoint`, when named) in this state.
     pub state: Option<DeliveryState>,
+    /// With bodies; without, those of events and of deliveries are empty.
+    pub bodies: bool,
     pub limit: usize,
 }
 
@@ -406,8 +420,8 @@ pub trait Engine: Send + Sync + 'static {
     fn outgoing(&self, endpoint: &str, position: Position) -> Result<Option<Outgoing>, Error>;
     fn events(&self, filter: &EventFilter) -> Result<Vec<StoredEvent>, Error>;
     fn event(&self, id: EventId) -> Result<Option<StoredEvent>, Error>;
-    /// Recorded attempts, newest first; of one event, or of one endpoint, or all.
-    fn attempts(&self, event: Option<EventId>, endpoint: Option<&str>, limit: usize) -> Result<Vec<Attempt>, Error>;
+    /// Recorded attempts, newest first, that are wanted.
+    fn attempts(&self, wanted: &mut dyn FnMut(&Attempt) -> bool, limit: usize) -> Result<Vec<Attempt>, Error>;
     /// Applies a group durably, in order; one answer each.
     fn write(&self, lease: Lease, group: Vec<Op>) -> Vec<Result<Written, Error>>;
     /// Every row as JSON lines: a backup that names its format. (`import` comes later.)

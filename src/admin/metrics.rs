@@ -21,7 +21,7 @@ impl Admin {
             (Some(runner), Some(deliveries)) => (runner.status().await, deliveries.status().await),
             _ => Default::default(),
         };
-        let names: Vec<Name> = endpoints.keys().take(ENDPOINT_LABELS).cloned().collect();
+        let names: Vec<Name> = endpoints.keys().cloned().collect();
         let dead =
             self.store.read(move |engine| names.iter().map(|name| engine.dead(name)).collect::<Result<Vec<_>, _>>());
         let dead = dead.await.unwrap_or_default();
@@ -52,7 +52,7 @@ impl Admin {
                 let gauge = gauges.oldest_seconds.get_or_create(&label);
                 gauge.set(gauge.get().max(age));
                 if let Some(dead) = dead.get(index) {
-                    gauges.dead.get_or_create(&label).set(number(*dead));
+                    gauges.dead.get_or_create(&label).inc_by(number(*dead));
                 }
             }
             gauges.store_bytes.set(number(size));

@@ -60,7 +60,8 @@ impl Admin {
                 return Err(Error::Refused("name events, or say --dead or --since".into()));
             }
             let state = request.dead.then_some(DeliveryState::Dead);
-            let filter = EventFilter { since: request.since, endpoint, state, limit: REPLAY_MAX, bridge: None };
+            let (since, bodies) = (request.since, request.remake);
+            let filter = EventFilter { since, endpoint, state, bodies, limit: REPLAY_MAX, bridge: None };
             let mut events = self.store.read(move |engine| engine.events(&filter)).await?;
             events.reverse();
             return Ok(events);

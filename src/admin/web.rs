@@ -6,6 +6,7 @@
 use std::{
     path::Path,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use axum::{
@@ -19,13 +20,22 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use serde_json::{Value as Json, json};
 use subtle::ConstantTimeEq;
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::{TcpListener, TcpStream, UnixListener},
+    sync::{Semaphore, watch},
+    task::JoinSet,
+    time::sleep,
+};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::{Admin, routes, socket::Guarded};
+use super::{Admin, routes};
 use crate::{pulse::Pulse, settings::secret::Secret};
 
 /// Sent with everything: the page runs its own script and style, talks to its own origin, and is framed by nobody.
@@ -41,6 +51,13 @@ const HEADERS: [(&str, &str); 4] = [
 ];
 /// OpenMetrics 1.0.
 const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Connections at the same time; whoever is beyond them waits.
+const CONNECTIONS_MAX: usize = 256;
+/// What a request's head may take, also on a connection that is kept open.
+const HEAD_WITHIN: Duration = Duration::from_secs(10);
+const HEAD_BYTES_MAX: usize = 16 << 10;
+/// After a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
 /// Whether there are answers.
@@ -109,7 +126,7 @@ async fn link(State(web): State<Web>) -> Response {
 }
 
 /// Answers on the socket until shutdown.
-pub async fn serve_socket(listener: Guarded, web: Web) {
+pub async fn serve_socket(listener: UnixListener, web: Web) {
     let shutdown = web.shutdown.clone();
     let router = open().merge(routes::api()).route("/api/link", get(link)).with_state(web);
     if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await {
@@ -123,9 +140,48 @@ pub async fn serve(listener: TcpListener, web: Web, gate: Gate) {
     let api = routes::api().layer(middleware::from_fn_with_state(Arc::new(gate.token), ask_for_token));
     let router = open().merge(api).layer(middleware::from_fn_with_state(Arc::new(gate.hosts), look_at_origin));
     let router = router.with_state(web);
-    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await {
-        tracing::error!(%error, "HTTP failed");
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = async {
+            let place = places.clone().acquire_owned().await.expect("the places are never closed");
+            (listener.accept().await, place)
+        };
+        let (accepted, place) = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = accepted => accepted,
+        };
+        while connections.try_join_next().is_some() {}
+        match accepted {
+            Ok((stream, _)) => {
+                let (router, shutdown) = (router.clone(), shutdown.clone());
+                connections.spawn(async move {
+                    let _place = place;
+                    converse(stream, router, shutdown).await;
+                });
+            }
+            Err(error) => {
+                // No file descriptors left, for example: not a busy loop.
+                tracing::warn!(%error, "failed to accept a connection on `daemon.listen`");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
     }
+    while connections.join_next().await.is_some() {}
+}
+
+/// One connection, whose requests must come within a time and a size: it is open to whoever reaches the address.
+async fn converse(stream: TcpStream, router: Router, shutdown: CancellationToken) {
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(HEAD_BYTES_MAX);
+    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    // How a connection ends is the other side's business.
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
 }
 
 /// Refuses what a web page of another site could send, by a name that it made point here (DNS rebinding).

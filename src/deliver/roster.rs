@@ -55,7 +55,7 @@ pub(super) async fn settle(
 }
 
 /// Moves a queue to another name. What a crash leaves moves at the next start.
-pub(super) async fn rename(store: &Store, from: &Name, to: &Name) -> Result<(), store::Error> {
+async fn rename(store: &Store, from: &Name, to: &Name) -> Result<(), store::Error> {
     tracing::info!(endpoint = %to, was = %from, "the queue moves to the new name");
     let rename = Op::Rename { from: from.clone(), to: to.clone(), limit: SLICE };
     while let Written::Swept(1..) = store.write(rename.clone()).await? {}

@@ -417,7 +417,8 @@ impl Engine for MemoryEngine {
     fn events(&self, filter: &EventFilter) -> Result<Vec<StoredEvent>, Error> {
         let inner = self.read()?;
         let matching = inner.events.iter().rev().filter(|(_, kept)| kept.matches(filter));
-        Ok(matching.take(filter.limit).map(|(position, kept)| kept.stored(*position)).collect())
+        let stored = matching.take(filter.limit).map(|(position, kept)| kept.stored(*position));
+        Ok(stored.map(|stored| if filter.bodies { stored } else { stored.without_bodies() }).collect())
     }
 
     fn event(&self, id: EventId) -> Result<Option<StoredEvent>, Error> {
@@ -426,14 +427,9 @@ impl Engine for MemoryEngine {
         Ok(found.map(|(position, kept)| kept.stored(*position)))
     }
 
-    fn attempts(&self, event: Option<EventId>, endpoint: Option<&str>, limit: usize) -> Result<Vec<Attempt>, Error> {
-        let event = event.map(|id| id.to_string());
+    fn attempts(&self, wanted: &mut dyn FnMut(&Attempt) -> bool, limit: usize) -> Result<Vec<Attempt>, Error> {
         let inner = self.read()?;
-        let asked = inner.attempts.iter().rev().filter(|attempt| {
-            event.as_ref().is_none_or(|event| *event == attempt.event)
-                && endpoint.is_none_or(|endpoint| endpoint == attempt.endpoint)
-        });
-        Ok(asked.take(limit).cloned().collect())
+        Ok(inner.attempts.iter().rev().filter(|attempt| wanted(attempt)).take(limit).cloned().collect())
     }
 
     fn write(&self, lease: Lease, group: Vec<Op>) -> Vec<Result<Written, Error>> {

@@ -264,8 +264,8 @@ impl Engine for SledEngine {
         self.read_event(id)
     }
 
-    fn attempts(&self, event: Option<EventId>, endpoint: Option<&str>, limit: usize) -> Result<Vec<Attempt>, Error> {
-        self.read_attempts(event, endpoint, limit)
+    fn attempts(&self, wanted: &mut dyn FnMut(&Attempt) -> bool, limit: usize) -> Result<Vec<Attempt>, Error> {
+        self.read_attempts(wanted, limit)
     }
 
     fn write(&self, lease: Lease, ops: Vec<Op>) -> Vec<Result<Written, Error>> {

@@ -56,7 +56,9 @@ async fn status(world: &World, endpoint: &str) -> bellpull::deliver::Status {
 
 /// Attempts, the oldest first.
 async fn attempts(world: &World, endpoint: &'static str) -> Vec<Attempt> {
-    let read = move |engine: &dyn bellpull::store::Engine| engine.attempts(None, Some(endpoint), usize::MAX);
+    let read = move |engine: &dyn bellpull::store::Engine| {
+        engine.attempts(&mut |attempt| attempt.endpoint == endpoint, usize::MAX)
+    };
     let mut all = world.rig.store.read(read).await.expect("read");
     all.reverse();
     all

@@ -386,7 +386,9 @@ async fn a_slow_receiver_costs_its_own_lane_only() {
             status.waiting == waits
         })
         .await;
-        let read = |engine: &dyn bellpull::store::Engine| engine.attempts(None, Some("slow"), usize::MAX);
+        let read = |engine: &dyn bellpull::store::Engine| {
+            engine.attempts(&mut |attempt| attempt.endpoint == "slow", usize::MAX)
+        };
         eventually(&format!("{name}: its attempt ends"), async || {
             let attempts = world.rig.store.read(read).await.expect("read");
             attempts.iter().any(|a| a.status.is_none()) || taken && attempts.len() == 50

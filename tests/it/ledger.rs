@@ -605,8 +605,8 @@ impl Engine for Hasty {
     fn event(&self, id: EventId) -> Result<Option<StoredEvent>, Error> {
         self.engine().event(id)
     }
-    fn attempts(&self, event: Option<EventId>, endpoint: Option<&str>, limit: usize) -> Result<Vec<Attempt>, Error> {
-        self.engine().attempts(event, endpoint, limit)
+    fn attempts(&self, wanted: &mut dyn FnMut(&Attempt) -> bool, limit: usize) -> Result<Vec<Attempt>, Error> {
+        self.engine().attempts(wanted, limit)
     }
     fn write(&self, lease: Lease, group: Vec<Op>) -> Vec<Result<Written, Error>> {
         let results = self.engine().write(lease, group.clone());

@@ -283,7 +283,7 @@ def day(github, machine, browser):
     admin.types(enabled)
     check_soon("what waited comes", lambda: len(re.findall(r"branches\.present", receiver.text())) == 3)
     admin.sees("nothing waits", status, r"desk\s+(?!.*down)")
-    browser.sees("up")
+    browser.sees("Endpoint desk ok")
 
     print("an upgrade")
     before = stream(receiver)

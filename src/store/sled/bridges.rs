@@ -1,4 +1,7 @@
 //! A bridge under another name, and one that is forgotten: slices of writes that go over its whole snapshot.
+//!
+//! Its last sequence number stays under the name that it leaves: a bridge that is given this name counts on from there, since
+//! receivers drop what is not above what they had.
 
 use super::{
     group::Group,
@@ -7,13 +10,10 @@ use super::{
 use crate::{
     model::Name,
     store::{
-        Error, Written,
+        BridgeState, Error, Progress, Written,
         codec::{self, key, key::BridgeRow},
     },
 };
-
-/// What a bridge has beside its records and its list.
-const ROWS: [BridgeRow; 3] = [BridgeRow::Progress, BridgeRow::Hold, BridgeRow::State];
 
 impl Group<'_> {
     /// The first records of a bridge as they were before this group, by their rows without chunk numbers.
@@ -52,13 +52,39 @@ impl Group<'_> {
             self.put(Table::Bridges, &key::bridge(BridgeRow::Manifest, to), &value)?;
             self.remove(Table::Bridges, &manifest)?;
         }
-        for row in ROWS {
-            if let Some(value) = self.value(Table::Bridges, &key::bridge(row, from))? {
-                self.put(Table::Bridges, &key::bridge(row, to), &value)?;
-                self.remove(Table::Bridges, &key::bridge(row, from))?;
-            }
+        if let Some(value) = self.value(Table::Bridges, &key::bridge(BridgeRow::Progress, from))? {
+            // It is in the file again.
+            let progress = Progress { removed: None, ..codec::decode_json(&value)? };
+            self.put(Table::Bridges, &key::bridge(BridgeRow::Progress, to), &codec::encode_json(&progress)?)?;
         }
+        if let Some(value) = self.value(Table::Bridges, &key::bridge(BridgeRow::Hold, from))? {
+            self.put(Table::Bridges, &key::bridge(BridgeRow::Hold, to), &value)?;
+        }
+        if let Some(mut state) = self.state(from)? {
+            state.sequence = state.sequence.max(self.state(to)?.map_or(0, |heir| heir.sequence));
+            self.put(Table::Bridges, &key::bridge(BridgeRow::State, to), &codec::encode_state(&state)?)?;
+        }
+        self.leave_sequence(from)?;
         Ok(Written::Swept(0))
+    }
+
+    fn state(&self, bridge: &Name) -> Result<Option<BridgeState>, Error> {
+        let value = self.value(Table::Bridges, &key::bridge(BridgeRow::State, bridge))?;
+        value.map(|value| codec::decode_state(&value)).transpose()
+    }
+
+    /// Of all that a bridge has beside its records and its list, only its sequence number stays.
+    fn leave_sequence(&mut self, bridge: &Name) -> Result<(), Error> {
+        let left = self.state(bridge)?.and_then(BridgeState::sequence_alone);
+        for row in [BridgeRow::Progress, BridgeRow::Hold, BridgeRow::State] {
+            self.remove(Table::Bridges, &key::bridge(row, bridge))?;
+        }
+        match left {
+            Some(left) => {
+                self.put(Table::Bridges, &key::bridge(BridgeRow::State, bridge), &codec::encode_state(&left)?)
+            }
+            None => Ok(()),
+        }
     }
 
     pub(super) fn forget_bridge(&mut self, bridge: &Name, limit: usize) -> Result<Written, Error> {
@@ -76,9 +102,7 @@ impl Group<'_> {
             }
             self.remove(Table::Bridges, &manifest)?;
         }
-        for row in ROWS {
-            self.remove(Table::Bridges, &key::bridge(row, bridge))?;
-        }
+        self.leave_sequence(bridge)?;
         Ok(Written::Swept(0))
     }
 }

@@ -272,7 +272,7 @@ impl SledEngine {
             };
             delivered && filter.since.is_none_or(|since| stored.event.at >= since)
         });
-        found.extend(matching);
+        found.extend(matching.map(|stored| if filter.bodies { stored } else { stored.without_bodies() }));
         Ok(())
     }
 
@@ -328,11 +328,9 @@ impl SledEngine {
 
     pub(super) fn read_attempts(
         &self,
-        event: Option<EventId>,
-        endpoint: Option<&str>,
+        wanted: &mut dyn FnMut(&Attempt) -> bool,
         limit: usize,
     ) -> Result<Vec<Attempt>, Error> {
-        let event = event.map(|id| id.to_string());
         let mut found = Vec::new();
         let newest = {
             let _gate = self.reading()?;
@@ -347,9 +345,7 @@ impl SledEngine {
                     continue;
                 };
                 let attempt = codec::decode_attempt(&value)?;
-                let is_asked = event.as_ref().is_none_or(|event| *event == attempt.event)
-                    && endpoint.is_none_or(|endpoint| endpoint == attempt.endpoint);
-                if is_asked {
+                if wanted(&attempt) {
                     found.push(attempt);
                     if found.len() == limit {
                         break;

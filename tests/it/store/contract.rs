@@ -314,7 +314,7 @@ fn a_settled_delivery_stays_settled(engine: &dyn Engine) {
     writer.settle("app", Position { pack: 1_000, index: 0 }, Outcome::Dead);
     writer.settle("none", waiting.position, Outcome::Dead);
     assert_eq!(engine.dead("app"), Ok(0));
-    assert_eq!(engine.attempts(None, None, ALL).map(|a| a.len()), Ok(4));
+    assert_eq!(engine.attempts(&mut |_| true, ALL).map(|a| a.len()), Ok(4));
 }
 
 fn the_dead_are_counted_and_listed(engine: &dyn Engine) {
@@ -402,10 +402,10 @@ fn attempts_are_listed_newest_first(engine: &dyn Engine) {
         writer.one(Op::Settle("app".into(), vec![Settlement { position, outcome, attempt }]));
     }
     let [first, second, third] = made;
-    assert_eq!(engine.attempts(None, None, ALL), Ok(vec![third.clone(), second.clone(), first.clone()]));
-    assert_eq!(engine.attempts(None, None, 1), Ok(vec![third.clone()]));
-    assert_eq!(engine.attempts(Some(id), None, ALL), Ok(vec![third.clone(), first]));
-    assert_eq!(engine.attempts(None, Some("crm"), ALL), Ok(vec![second]));
+    assert_eq!(engine.attempts(&mut |_| true, ALL), Ok(vec![third.clone(), second.clone(), first.clone()]));
+    assert_eq!(engine.attempts(&mut |_| true, 1), Ok(vec![third.clone()]));
+    assert_eq!(engine.attempts(&mut |attempt| attempt.event == id.to_string(), ALL), Ok(vec![third.clone(), first]));
+    assert_eq!(engine.attempts(&mut |attempt| attempt.endpoint == "crm", ALL), Ok(vec![second]));
 }
 
 fn events_are_filtered(engine: &dyn Engine) {

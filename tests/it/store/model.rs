@@ -195,14 +195,15 @@ fn view(engine: &dyn Engine) -> String {
     for endpoint in endpoints.chain([None]) {
         for state in [None, Some(DeliveryState::Waiting), Some(DeliveryState::Delivered), Some(DeliveryState::Dead)] {
             for (since, limit) in [(None, usize::MAX), (Some(Timestamp(10_012)), 7)] {
-                let filter = EventFilter { endpoint: endpoint.clone(), state, since, limit, bridge: None };
+                let filter =
+                    EventFilter { endpoint: endpoint.clone(), state, since, bodies: true, limit, bridge: None };
                 for stored in engine.events(&filter).expect("read") {
                     show(&(stored.event, stored.deliveries));
                 }
             }
         }
     }
-    show(&engine.attempts(None, None, usize::MAX));
+    show(&engine.attempts(&mut |_| true, usize::MAX));
     view
 }
 
