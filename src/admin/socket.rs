@@ -10,6 +10,8 @@ use std::{
 use axum::serve::Listener;
 use tokio::net::{UnixListener, UnixStream, unix::UCred};
 
+use crate::telemetry::Seldom;
+
 /// After a failed accept (no file descriptors left), so that it is not a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -18,6 +20,7 @@ pub struct Guarded {
     listener: UnixListener,
     uid: u32,
     gid: u32,
+    refused: Seldom,
 }
 
 /// The socket that systemd made and holds over restarts (`bellpull.socket`), if it did.
@@ -27,7 +30,12 @@ pub fn inherited() -> Option<io::Result<Guarded>> {
         listener.set_nonblocking(true)?;
         let path = listener.local_addr()?.as_pathname().map(Path::to_owned);
         let own = std::fs::metadata(path.unwrap_or_default())?;
-        Ok(Guarded { listener: UnixListener::from_std(listener)?, uid: own.uid(), gid: own.gid() })
+        Ok(Guarded {
+            listener: UnixListener::from_std(listener)?,
+            uid: own.uid(),
+            gid: own.gid(),
+            refused: Seldom::default(),
+        })
     };
     Some(guarded())
 }
@@ -46,7 +54,7 @@ pub fn bind(path: &Path) -> io::Result<Guarded> {
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
     let own = std::fs::metadata(path)?;
-    Ok(Guarded { listener, uid: own.uid(), gid: own.gid() })
+    Ok(Guarded { listener, uid: own.uid(), gid: own.gid(), refused: Seldom::default() })
 }
 
 impl Listener for Guarded {
@@ -55,16 +63,18 @@ impl Listener for Guarded {
 
     async fn accept(&mut self) -> (UnixStream, ()) {
         loop {
-            match self.listener.accept().await {
-                Ok((stream, _)) => match stream.peer_cred() {
-                    Ok(peer) if self.lets_in(&peer) => return (stream, ()),
-                    Ok(peer) => tracing::warn!(uid = peer.uid(), "refused a connection to the admin socket"),
-                    Err(error) => tracing::warn!(%error, "failed to see who connects to the admin socket"),
-                },
-                Err(error) => {
-                    tracing::warn!(%error, "failed to accept on the admin socket");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
+            let accepted = self.listener.accept().await;
+            let (uid, error) = match accepted.and_then(|(stream, _)| Ok((stream.peer_cred()?, stream))) {
+                Ok((peer, stream)) if self.lets_in(&peer) => return (stream, ()),
+                Ok((peer, _)) => (Some(peer.uid()), None),
+                Err(error) => (None, Some(error.to_string())),
+            };
+            // Any user of the machine can knock.
+            if let Some(left_out) = self.refused.turn() {
+                tracing::warn!(uid, error, left_out, "refused a connection to the admin socket");
+            }
+            if error.is_some() {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }

@@ -100,7 +100,6 @@ impl Sender {
 
     /// What is recorded of an attempt that panicked.
     pub(super) fn panicked(&self, job: &Job) -> Attempted {
-        tracing::error!(endpoint = %self.endpoint.name, "an attempt panicked: please report it with this log");
         let result = Answered::Refused { error: "the attempt panicked: see the log".into(), retry_after: None };
         self.attempted(job, self.shared.clock.now(), Duration::ZERO, result, Vec::new(), Told::default())
     }

@@ -25,6 +25,7 @@ mod cli;
 mod web;
 mod backup;
 mod service;
+mod log;
 mod dst;
 mod config;
 mod fleet;
