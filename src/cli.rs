@@ -354,6 +354,7 @@ async fn run(path: PathBuf, format: Option<telemetry::Format>) -> Done {
         tracing::warn!(%file, line, warning = warning.message, "the configuration has a warning");
     }
     let ended = daemon::run(path, config, CancellationToken::new()).await;
+    telemetry::trace::flush().await;
     ended.map_err(|error| {
         let code = match &error {
             daemon::Error::Config(_) | daemon::Error::Client(_) => CONFIG,

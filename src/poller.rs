@@ -37,7 +37,10 @@ use crate::{
     schedule::FailureKind,
     source::{self, Answer, Ask, Fetched, Memo, auth::vault::Vault},
     store::{self, BridgeState, Hold, Loaded, Op, Progress, Store},
-    telemetry::kind,
+    telemetry::{
+        kind,
+        trace::{self, Span},
+    },
 };
 pub use by_hand::Found;
 use commit::Detected;
@@ -216,6 +219,12 @@ impl Polled {
 impl Poller {
     /// One poll. Updates where the bridge stands; what is durable is durable on return.
     pub async fn poll_once(&self, polled: &mut Polled) -> Outcome {
+        let sends = polled.bridge.source.sends();
+        let span = if sends { Span::poll(&polled.bridge.name) } else { Span::none() };
+        span.around(self.poll(polled, &span)).await
+    }
+
+    async fn poll(&self, polled: &mut Polled, span: &Span) -> Outcome {
         let started = Instant::now();
         // Held to the end: what is read of the answer takes memory until it is committed.
         let mut share = self.budget.share(polled.expected_bytes).await;
@@ -232,12 +241,12 @@ impl Poller {
         }
         self.judge_age(polled, matches!(&result, Ok(polling) if *polling != Polling::Held)).await;
         polled.dirty = true;
-        self.tell(polled, &result, share.used_bytes(), started.elapsed());
+        self.tell(polled, &result, share.used_bytes(), started.elapsed(), span);
         Outcome { result, hint }
     }
 
     /// Tells what came of a poll to those who watch.
-    fn tell(&self, polled: &mut Polled, result: &Result<Polling, Failure>, bytes: u64, took: Duration) {
+    fn tell(&self, polled: &mut Polled, result: &Result<Polling, Failure>, bytes: u64, took: Duration, span: &Span) {
         let (outcome, [created, updated, deleted]) = match result {
             Ok(Polling::Unchanged) => (PollEnd::Unchanged, [0; 3]),
             Ok(Polling::Same) => (PollEnd::Same, [0; 3]),
@@ -249,6 +258,8 @@ impl Poller {
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         tracing::debug!(bridge = %polled.bridge.name, outcome = outcome.name(), bytes, took_ms, "polled");
         let error = polled.progress.last_error.clone();
+        let (name, shown) = (outcome.name(), error.as_deref());
+        span.polled(&trace::Polled { outcome: name, bytes, created, updated, deleted, error: shown });
         let bridge = polled.bridge.name.clone();
         let poll = pulse::Poll { bridge, outcome, created, updated, deleted, bytes, took_ms, error };
         self.pulse.polled(poll, polled.lag.take(), self.clock.now());

@@ -2,6 +2,7 @@
 //! said.
 
 pub mod kind;
+pub mod trace;
 
 use std::{io::IsTerminal, sync::OnceLock, time::Duration};
 
@@ -14,7 +15,7 @@ use tracing_subscriber::{
         self, FormatFields,
         format::{DefaultVisitor, Writer},
     },
-    layer::{self, SubscriberExt},
+    layer::{self, Layer, SubscriberExt},
     reload,
     util::SubscriberInitExt,
 };
@@ -31,30 +32,40 @@ static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
 /// Installs the log for the process. `format` of `None` is journald under systemd, else text.
 pub fn init(format: Option<Format>, level: Option<&str>) {
+    let mut layers: Vec<Box<dyn Layer<Filtered> + Send + Sync>> = Vec::new();
+    #[cfg(feature = "otlp")]
+    layers.extend(trace::export());
     let (filter, handle) = reload::Layer::new(filter(level));
-    let registry = tracing_subscriber::registry().with(filter);
-    // A second installation (tests) changes nothing.
-    let installed = match format {
+    layers.push(match format {
         None if std::env::var_os("JOURNAL_STREAM").is_some() => match tracing_journald::layer() {
             // Fields are BRIDGE=, ENDPOINT=, EVENT_ID=, ..., to be asked for by `journalctl BRIDGE=orders`.
-            Ok(journal) => registry.with(journal.with_field_prefix(None)).try_init(),
-            Err(_) => registry.with(text(false)).try_init(),
+            Ok(journal) => lines(journal.with_field_prefix(None)),
+            Err(_) => text(false),
         },
-        Some(Format::Json) => registry.with(fmt::layer().json().with_writer(std::io::stderr)).try_init(),
+        Some(Format::Json) => lines(fmt::layer().json().with_writer(std::io::stderr)),
         _ => {
             let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            registry.with(text(colour)).try_init()
+            text(colour)
         }
-    };
-    if installed.is_ok() {
+    });
+    // A second installation (tests) changes nothing.
+    if tracing_subscriber::registry().with(filter).with(layers).try_init().is_ok() {
         let _ = FILTER.set(handle);
     }
 }
 
+/// What is said at all.
 type Filtered = layer::Layered<reload::Layer<EnvFilter, Registry>, Registry>;
 
-fn text(colour: bool) -> impl layer::Layer<Filtered> + Send + Sync {
-    fmt::layer().with_writer(std::io::stderr).fmt_fields(Readable).with_ansi(colour)
+fn text(colour: bool) -> Box<dyn Layer<Filtered> + Send + Sync> {
+    lines(fmt::layer().with_writer(std::io::stderr).fmt_fields(Readable).with_ansi(colour))
+}
+
+/// What writes lines knows nothing of spans, which are for the collector.
+fn lines(layer: impl Layer<Filtered> + Send + Sync) -> Box<dyn Layer<Filtered> + Send + Sync> {
+    #[cfg(feature = "otlp")]
+    let layer = layer.with_filter(tracing_subscriber::filter::filter_fn(|metadata| metadata.target() != trace::TARGET));
+    Box::new(layer)
 }
 
 /// Fields as text: `message_id` is for programs, and the text says the same.
@@ -142,5 +153,13 @@ pub fn set_level(level: Option<&str>) {
 /// sled's own lines are of interest to nobody at `info`.
 fn filter(level: Option<&str>) -> EnvFilter {
     let level = level.unwrap_or("info");
-    EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("{level},sled=warn")))
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("{level},sled=warn")));
+    // Spans are no lines: they do not depend on the log's level.
+    #[cfg(feature = "otlp")]
+    if trace::is_on()
+        && let Ok(spans) = format!("{}=info", trace::TARGET).parse()
+    {
+        return filter.add_directive(spans);
+    }
+    filter
 }

@@ -237,14 +237,7 @@ impl Dispatcher {
 
     /// Tells what came of an attempt to those who watch.
     fn tell(&self, job: &Job, attempted: &Attempted, now: Timestamp) {
-        let class = match attempted.result {
-            Answered::Taken => "taken",
-            Answered::Down { .. } => "down",
-            Answered::Refused { .. } => "refused",
-            Answered::Gone { .. } => "gone",
-            Answered::Lost => "lost",
-            Answered::Idle => "idle",
-        };
+        let class = attempted.result.class();
         for (record, waiting) in attempted.records.iter().zip(&job.events) {
             // A replay, and an event whose due time was moved by a refusal, no longer know when it was seen.
             let fresh = attempted.result == Answered::Taken && !waiting.replay && waiting.refusals == 0;

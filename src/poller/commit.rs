@@ -15,7 +15,7 @@ use crate::{
     model::{ChangeKind, Entry, Event, Hash, Record, Timestamp},
     source::Answer,
     store::{BridgeState, Commit, HoldChange, Op, Progress, Written},
-    telemetry::kind,
+    telemetry::{kind, trace},
 };
 
 /// What an answer brings, before it is judged.
@@ -207,6 +207,7 @@ impl Poller {
     /// Writes a commit; the bridge stands where it leads only when it is durable.
     pub(super) async fn write(&self, polled: &mut Polled, commit: Commit) -> Result<(), Failure> {
         let state = commit.state.clone();
+        trace::originates(commit.events.iter().map(|event| event.id.to_string()));
         match self.store.write(Op::Commit(Box::new(commit))).await {
             Ok(written) => {
                 let progress = &mut polled.progress;

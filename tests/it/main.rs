@@ -26,6 +26,8 @@ mod web;
 mod backup;
 mod service;
 mod log;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod dst;
 mod config;
 mod fleet;
