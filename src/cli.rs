@@ -350,9 +350,11 @@ async fn run(path: PathBuf, format: Option<telemetry::Format>) -> Done {
     let config = load(&path, Secrets::Read).await?;
     telemetry::init(format.or(config.log.format), config.log.level);
     for warning in &config.warnings {
-        tracing::warn!(file = %warning.file.display(), line = warning.line, "{}", warning.message);
+        let (file, line) = (warning.file.display(), warning.line);
+        tracing::warn!(%file, line, warning = warning.message, "the configuration has a warning");
     }
     let ended = daemon::run(path, config, CancellationToken::new()).await;
+    telemetry::trace::flush().await;
     ended.map_err(|error| {
         let code = match &error {
             daemon::Error::Config(_) | daemon::Error::Client(_) => CONFIG,

@@ -12,6 +12,9 @@ use tokio::time::Instant;
 
 use crate::model::Timestamp;
 
+/// A wall clock that differs by more from the monotonic one was set.
+pub const JUMP_MS: i64 = 60_000;
+
 /// A cheap handle; clones share the same time.
 #[derive(Debug, Clone)]
 pub struct Clock(Arc<Source>);

@@ -18,17 +18,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::{self, Admin, Gate, Standing, Web},
-    clock::Clock,
+    clock::{self, Clock},
     config::{self, Config, Secrets},
     deliver::{self, Deliveries},
-    event,
+    event, failpoint,
     http::{Client, budget::Budget},
     notify, poller,
     poller::{Poller, Runner},
     pulse::Pulse,
     source::auth::vault::Vault,
     store::{self, Commit, Op, Store, Written, sled::SledEngine},
-    telemetry,
+    telemetry::{self, kind},
 };
 
 /// The first wait before a failed store is opened again; it doubles.
@@ -58,6 +58,9 @@ pub enum Error {
 /// Opens the store of a configuration, on a blocking thread.
 pub async fn open_store(config: &Config) -> Result<Store, store::Error> {
     let (dir, cache) = (config.daemon.state_dir.clone(), config.store.cache);
+    if failpoint::is_on("disk") {
+        return Err(store::Error::Io("the failpoint `disk` is on".into()));
+    }
     tokio::task::spawn_blocking(move || Store::start(Arc::new(SledEngine::open(&dir, cache)?)))
         .await
         .map_err(|e| store::Error::Damaged(format!("opening it panicked: {e}")))?
@@ -97,7 +100,7 @@ async fn stop_on_signals(shutdown: CancellationToken) {
         _ = term.recv() => {}
         _ = int.recv() => {}
     }
-    tracing::warn!("stopped at once, on a second signal");
+    tracing::warn!(message_id = kind::GRACE_OVER, "stopped at once, on a second signal");
     std::process::exit(1);
 }
 
@@ -128,12 +131,19 @@ impl Drop for AbortOnDrop {
 /// or receiver stops none of them.
 async fn watch_over(within: Duration, admin: Admin) {
     let mut every = tokio::time::interval(within / 3);
+    let mut stuck = false;
     loop {
         every.tick().await;
-        if timeout(within / 2, admin.moves()).await == Ok(true) {
+        let moves = timeout(within / 2, admin.moves()).await == Ok(true);
+        if moves {
             notify::alive();
-        } else {
-            tracing::error!("scheduler, store or deliveries stand still: the watchdog is not fed");
+        }
+        let told = std::mem::replace(&mut stuck, !moves);
+        if !moves && !told {
+            tracing::error!(
+                message_id = kind::STUCK,
+                "scheduler, store or deliveries stand still: the watchdog is not fed"
+            );
         }
     }
 }
@@ -164,6 +174,7 @@ impl Daemon {
             signal(SignalKind::hangup()).map_err(|e| Error::Io(format!("failed to listen for SIGHUP: {e}")))?;
         let mut wait = REOPEN_FIRST;
         let mut ran = false;
+        let mut refused_to_open = false;
         while !shutdown.is_cancelled() {
             let began = Instant::now();
             let store = match notify::extending(open_store(&self.config)).await {
@@ -173,7 +184,12 @@ impl Daemon {
                     return Err(error.into());
                 }
                 Err(error) => {
-                    tracing::error!(%error, "failed to open the store again");
+                    // It is tried until it works: the first failure is told.
+                    if std::mem::replace(&mut refused_to_open, true) {
+                        tracing::debug!(%error, "failed to open the store again");
+                    } else {
+                        tracing::error!(message_id = kind::STORE_FAILED, %error, "failed to open the store again: it is tried until it works");
+                    }
                     notify::status(&format!("store failed: {error}; trying again"));
                     tokio::select! {
                         () = shutdown.cancelled() => return Ok(()),
@@ -190,25 +206,24 @@ impl Daemon {
             }
             self.standing.send_replace(Standing::Running(Box::new(parts.admin.clone())));
             notify::ready();
-            if !ran {
-                tracing::info!(
-                    bridges = self.config.bridges.len(),
-                    endpoints = self.config.endpoints.len(),
-                    "bellpull runs"
-                );
+            let (bridges, endpoints) = (self.config.bridges.len(), self.config.endpoints.len());
+            if std::mem::replace(&mut ran, true) {
+                tracing::info!(message_id = kind::STORE_BACK, bridges, endpoints, "the store is open again");
+            } else {
+                tracing::info!(message_id = kind::STARTED, bridges, endpoints, "bellpull runs");
             }
-            ran = true;
+            refused_to_open = false;
             let began = Instant::now();
             let end = self.attend(&mut parts, &mut reload, shutdown).await;
             match end {
                 End::Shutdown => {
                     self.standing.send_replace(Standing::NotReady("the daemon is stopping".into()));
                     parts.drain(self.config.daemon.shutdown_grace).await;
-                    tracing::info!("bellpull has stopped");
+                    tracing::info!(message_id = kind::STOPPED, "bellpull has stopped");
                     return Ok(());
                 }
                 End::StoreFailed(error) => {
-                    tracing::error!(%error, "the store failed: polling and delivery stop until it is open again");
+                    tracing::error!(message_id = kind::STORE_FAILED, %error, "the store failed: polling and delivery stop until it is open again");
                     notify::status(&format!("store failed: {error}; opening it again"));
                     self.standing
                         .send_replace(Standing::NotReady(format!("the store failed and is opened again: {error}")));
@@ -303,7 +318,7 @@ impl Daemon {
         };
         let link = format!("http://{shown}/#token={}", gate.token.expose());
         let _ = self.web.link.set(link);
-        tracing::info!(%address, "HTTP; `bellpull dashboard` prints its link");
+        tracing::info!(%address, "the dashboard is served; `bellpull dashboard` prints its link");
         self.servers.spawn(admin::serve(listener, self.web.clone(), gate));
         Ok(())
     }
@@ -318,6 +333,8 @@ impl Daemon {
         let mut status = tokio::time::interval(STATUS_EVERY);
         let mut sweep = tokio::time::interval(admin::SWEEP_EVERY);
         let mut heartbeat = beats(self.config.daemon.heartbeat.as_ref());
+        let mut swept = true;
+        let (mut wall, mut monotonic) = (self.clock.now(), Instant::now());
         let store = parts.store.clone();
         let failed = store.failed();
         tokio::pin!(failed);
@@ -347,11 +364,22 @@ impl Daemon {
                         heartbeat = beats(self.config.daemon.heartbeat.as_ref());
                     }
                 }
-                _ = status.tick() => notify::status(&self.summary(&parts.admin).await),
+                _ = status.tick() => {
+                    let jump_ms = self.clock.now().0 - wall.plus(monotonic.elapsed()).0;
+                    (wall, monotonic) = (self.clock.now(), Instant::now());
+                    if jump_ms.abs() > clock::JUMP_MS {
+                        tracing::warn!(message_id = kind::CLOCK_SET, jump_ms, "the wall clock was set");
+                    }
+                    notify::status(&self.summary(&parts.admin).await);
+                }
                 _ = heartbeat.tick(), if self.config.daemon.heartbeat.is_some() => self.heartbeat(parts).await,
                 _ = sweep.tick() => {
-                    if let Err(error) = parts.admin.sweep(self.clock.now()).await {
-                        tracing::error!(%error, "failed to drop old events");
+                    let result = parts.admin.sweep(self.clock.now()).await;
+                    let told = !std::mem::replace(&mut swept, result.is_ok());
+                    if let Err(error) = result
+                        && !told
+                    {
+                        tracing::error!(%error, "failed to drop old events: it is tried every minute");
                     }
                 }
             }
@@ -365,7 +393,7 @@ impl Daemon {
         self.refused = result.is_err();
         self.pulse.reloaded(result.is_ok());
         if let Err(error) = result {
-            tracing::error!("the configuration was not reloaded, the old one goes on:\n{error}");
+            tracing::error!(message_id = kind::RELOAD_REFUSED, %error, "the configuration was not reloaded, the old one goes on");
         }
         notify::status(&self.summary(&parts.admin).await);
         notify::ready();
@@ -391,7 +419,8 @@ impl Daemon {
         match parts.store.write(Op::Commit(Box::new(commit))).await {
             Ok(Written::Queued(queued)) => parts.deliveries.queued(queued).await,
             Ok(_) => {}
-            Err(error) => tracing::error!(%error, "the heartbeat could not be stored"),
+            // The store's failure ends the run, which is told once.
+            Err(error) => tracing::debug!(%error, "the heartbeat could not be stored"),
         }
     }
 
@@ -426,7 +455,8 @@ impl Daemon {
         parts.client = client;
         parts.admin.configure(config.clone());
         telemetry::set_level(config.log.level);
-        tracing::info!(bridges = config.bridges.len(), endpoints = config.endpoints.len(), "reloaded");
+        let (bridges, endpoints) = (config.bridges.len(), config.endpoints.len());
+        tracing::info!(message_id = kind::RELOADED, bridges, endpoints, "reloaded");
         self.config = config;
         Ok(())
     }
@@ -459,13 +489,19 @@ impl Parts {
         self.stop_polling.cancel();
         let mut polling = self.polling;
         if timeout_at(until_polled, &mut polling).await.is_err() {
-            tracing::warn!("polls were still under way after the grace; they changed nothing");
+            tracing::warn!(
+                message_id = kind::GRACE_OVER,
+                "polls were still under way after the grace; they changed nothing"
+            );
             polling.abort();
         }
         self.stop_delivering.cancel();
         let mut delivering = self.delivering;
         if timeout_at(until, &mut delivering).await.is_err() {
-            tracing::warn!("deliveries were still under way after the grace; they go out again with the same ids");
+            tracing::warn!(
+                message_id = kind::GRACE_OVER,
+                "deliveries were still under way after the grace; they go out again with the same ids"
+            );
             delivering.abort();
         }
     }

@@ -1,4 +1,4 @@
-//! Places where a test makes a debug build stand still; in a release build there are none.
+//! Places where a test makes a debug build stand still, or its disk fail; in a release build there are none.
 //!
 //! A point is on while the file of its name is in `$BELLPULL_FAILPOINTS`.
 

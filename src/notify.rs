@@ -1,7 +1,10 @@
 //! What systemd is told (sd_notify(3)): READY, STATUS, RELOADING, STOPPING, and that the daemon is alive. Without a
 //! NOTIFY_SOCKET nothing is said.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use sd_notify::NotifyState;
 
@@ -56,7 +59,13 @@ pub async fn extending<T>(work: impl Future<Output = T>) -> T {
 }
 
 fn send(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
+    /// It is tried every few seconds: told once, until it works again.
+    static FAILS: AtomicBool = AtomicBool::new(false);
+    let result = sd_notify::notify(states);
+    let told = FAILS.swap(result.is_err(), Ordering::Relaxed);
+    if let Err(error) = result
+        && !told
+    {
         tracing::warn!(%error, "failed to notify systemd");
     }
 }

@@ -37,6 +37,10 @@ use crate::{
     schedule::FailureKind,
     source::{self, Answer, Ask, Fetched, Memo, auth::vault::Vault},
     store::{self, BridgeState, Hold, Loaded, Op, Progress, Store},
+    telemetry::{
+        kind,
+        trace::{self, Span},
+    },
 };
 pub use by_hand::Found;
 use commit::Detected;
@@ -78,6 +82,8 @@ pub struct Polled {
     pub dirty: bool,
     /// From its due time to the start of the poll, where it was due.
     pub lag: Option<Duration>,
+    /// It was told that messages are left out.
+    leaves_out: bool,
 }
 
 /// How a poll ended, for the log, `status` and the next due time.
@@ -171,6 +177,7 @@ impl Polled {
             expected_bytes: EXPECTED_BYTES_FIRST,
             dirty: false,
             lag: None,
+            leaves_out: false,
         }
     }
 
@@ -193,6 +200,11 @@ impl Polled {
         self.held.is_some_and(|held| held.hash == answer && held.judged_under == self.judged_under())
     }
 
+    /// Whether it waits for `accept` or `reject`.
+    fn is_on_hold(&self) -> bool {
+        self.held.is_some_and(|held| !held.rejected)
+    }
+
     /// The mark of the definition that still holds: of another source or order it means nothing.
     fn mark(&self) -> Option<&String> {
         self.state.mark.as_ref().filter(|_| self.definition_is_same())
@@ -207,6 +219,12 @@ impl Polled {
 impl Poller {
     /// One poll. Updates where the bridge stands; what is durable is durable on return.
     pub async fn poll_once(&self, polled: &mut Polled) -> Outcome {
+        let sends = polled.bridge.source.sends();
+        let span = if sends { Span::poll(&polled.bridge.name) } else { Span::none() };
+        span.around(self.poll(polled, &span)).await
+    }
+
+    async fn poll(&self, polled: &mut Polled, span: &Span) -> Outcome {
         let started = Instant::now();
         // Held to the end: what is read of the answer takes memory until it is committed.
         let mut share = self.budget.share(polled.expected_bytes).await;
@@ -223,12 +241,12 @@ impl Poller {
         }
         self.judge_age(polled, matches!(&result, Ok(polling) if *polling != Polling::Held)).await;
         polled.dirty = true;
-        self.tell(polled, &result, share.used_bytes(), started.elapsed());
+        self.tell(polled, &result, share.used_bytes(), started.elapsed(), span);
         Outcome { result, hint }
     }
 
     /// Tells what came of a poll to those who watch.
-    fn tell(&self, polled: &mut Polled, result: &Result<Polling, Failure>, bytes: u64, took: Duration) {
+    fn tell(&self, polled: &mut Polled, result: &Result<Polling, Failure>, bytes: u64, took: Duration, span: &Span) {
         let (outcome, [created, updated, deleted]) = match result {
             Ok(Polling::Unchanged) => (PollEnd::Unchanged, [0; 3]),
             Ok(Polling::Same) => (PollEnd::Same, [0; 3]),
@@ -238,7 +256,10 @@ impl Poller {
             Err(_) => (PollEnd::Failed, [0; 3]),
         };
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        tracing::debug!(bridge = %polled.bridge.name, outcome = outcome.name(), bytes, took_ms, "polled");
         let error = polled.progress.last_error.clone();
+        let (name, shown) = (outcome.name(), error.as_deref());
+        span.polled(&trace::Polled { outcome: name, bytes, created, updated, deleted, error: shown });
         let bridge = polled.bridge.name.clone();
         let poll = pulse::Poll { bridge, outcome, created, updated, deleted, bytes, took_ms, error };
         self.pulse.polled(poll, polled.lag.take(), self.clock.now());
@@ -325,6 +346,7 @@ impl Poller {
             return Ok(Polling::Held);
         }
         let found = self.detect(polled, answer.pages.clone(), answer.date).await?;
+        tell_left_out(polled, found.left_out.as_ref());
         let pages = u32::try_from(answer.pages.len()).unwrap_or(u32::MAX);
         self.judge_and_commit(polled, found, pages, Some((hash, answer))).await
     }
@@ -336,7 +358,7 @@ impl Poller {
         let bridge = polled.bridge.clone();
         let mark = polled.mark().cloned();
         let compare = move || -> Result<Detected, Failure> {
-            let records = read(&bridge, &pages)?;
+            let (records, left_out) = read(&bridge, &pages)?;
             if bridge.is_complete() {
                 return Ok(Detected::complete(diff::complete(&bridge.definition, &known, records)?));
             }
@@ -345,7 +367,7 @@ impl Poller {
                 Some(since) => mark::advance(since, mark, &parsed, date).map_err(Failure::Answer)?,
                 None => None,
             };
-            Ok(Detected::window(parsed, mark))
+            Ok(Detected { left_out, ..Detected::window(parsed, mark) })
         };
         let mut found = compute(compare).await.map_err(|e| Failure::Answer(format!("reading it panicked: {e}")))??;
         if !polled.bridge.is_complete() {
@@ -357,6 +379,10 @@ impl Poller {
     /// Where a poll went well.
     async fn succeeded(&self, polled: &mut Polled) {
         let failures = std::mem::take(&mut polled.progress.failures);
+        if failures > 0 {
+            let bridge = &polled.bridge.name;
+            tracing::info!(message_id = kind::BRIDGE_RECOVERED, %bridge, failures, "the poll does not fail any more");
+        }
         polled.progress.last_error = None;
         polled.progress.alerted_at = None;
         if std::mem::take(&mut polled.progress.alerted) {
@@ -371,10 +397,11 @@ impl Poller {
         let error = self.told(bridge, failure);
         polled.progress.failures = polled.progress.failures.saturating_add(1);
         let failures = polled.progress.failures;
-        if failures == 1 {
-            tracing::warn!(bridge = %bridge.name, error, "the poll failed");
+        // A store that fails is told once, not by each poll that was under way.
+        if failures == 1 && !matches!(failure, Failure::Store(_)) {
+            tracing::warn!(message_id = kind::BRIDGE_FAILING, bridge = %bridge.name, error, "the poll failed");
         } else {
-            tracing::debug!(bridge = %bridge.name, failures, error, "the poll failed again");
+            tracing::debug!(bridge = %bridge.name, failures, error, "the poll failed, which is told already");
         }
         polled.progress.last_error = Some(error.clone());
         let now = self.clock.now();
@@ -401,6 +428,7 @@ impl Poller {
         let after = bridge.alert.stale_after.unwrap_or_else(default);
         if since.plus(after) <= now && !polled.progress.stale {
             polled.progress.stale = true;
+            tracing::warn!(message_id = kind::BRIDGE_STALE, bridge = %bridge.name, %since, "no poll was accepted for long");
             let data = serde_json::json!({ "bridge": &*polled.bridge.name, "since": since.to_string() });
             self.alert(&polled.bridge, "bridge.stale", data).await;
             self.save(polled).await;
@@ -411,7 +439,8 @@ impl Poller {
     async fn save(&self, polled: &Polled) {
         let rows = vec![(polled.bridge.name.clone(), polled.progress.clone())];
         if let Err(error) = self.store.write(Op::Progress(rows)).await {
-            tracing::error!(%error, "where a bridge stands could not be stored");
+            // The store's failure ends the run, which is told once.
+            tracing::debug!(bridge = %polled.bridge.name, %error, "where a bridge stands could not be stored");
         }
     }
 
@@ -422,9 +451,26 @@ impl Poller {
     }
 }
 
+/// Told with the first poll that leaves messages out, until one leaves none out.
+fn tell_left_out(polled: &mut Polled, left_out: Option<&(usize, String)>) {
+    let told = std::mem::replace(&mut polled.leaves_out, left_out.is_some());
+    let bridge = &polled.bridge.name;
+    match left_out {
+        Some((count, error)) if !told => {
+            tracing::warn!(message_id = kind::BRIDGE_LEFT_OUT, %bridge, count, error, "messages were left out");
+        }
+        Some((count, error)) => tracing::debug!(%bridge, count, error, "messages were left out again"),
+        None => {}
+    }
+}
+
 /// The records of each page, under the name that messages give it.
-fn read(bridge: &Bridge, pages: &[Page]) -> Result<Vec<(String, Vec<Raw>)>, Failure> {
+type PagesRead = Vec<(String, Vec<Raw>)>;
+
+/// What pages hold, and what had to be left out of it.
+fn read(bridge: &Bridge, pages: &[Page]) -> Result<(PagesRead, Option<(usize, String)>), Failure> {
     let mut all = Vec::with_capacity(pages.len());
+    let mut left_out = None;
     for (number, page) in pages.iter().enumerate() {
         let name = format!("page {}", number + 1);
         let records = bridge.definition.records(page);
@@ -439,10 +485,10 @@ fn read(bridge: &Bridge, pages: &[Page]) -> Result<Vec<(String, Vec<Raw>)>, Fail
         match tried {
             Ok(records) => all.push((name, records)),
             Err(error) => {
-                let error = bridge.source.redact(error.to_string());
-                tracing::warn!(bridge = %bridge.name, error, "a message was left out");
+                let first = || (0, bridge.source.redact(error.to_string()));
+                left_out.get_or_insert_with(first).0 += 1;
             }
         }
     }
-    Ok(all)
+    Ok((all, left_out))
 }

@@ -45,6 +45,19 @@ pub enum PollEnd {
     Failed,
 }
 
+impl PollEnd {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unchanged => "unchanged",
+            Self::Same => "same",
+            Self::Baseline => "baseline",
+            Self::Changed => "changed",
+            Self::Held => "held",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// One poll.
 #[derive(Debug, Clone, Serialize)]
 pub struct Poll {
@@ -254,15 +267,7 @@ impl Pulse {
     /// A poll has ended. `lag` is from its due time to its start.
     pub fn polled(&self, poll: Poll, lag: Option<Duration>, now: Timestamp) {
         let inner = &self.0;
-        let outcome = match poll.outcome {
-            PollEnd::Unchanged => "unchanged",
-            PollEnd::Same => "same",
-            PollEnd::Baseline => "baseline",
-            PollEnd::Changed => "changed",
-            PollEnd::Held => "held",
-            PollEnd::Failed => "failed",
-        };
-        inner.polls.get_or_create(&OutcomeLabel { outcome }).inc();
+        inner.polls.get_or_create(&OutcomeLabel { outcome: poll.outcome.name() }).inc();
         inner.bytes.inc_by(poll.bytes);
         for (change, count) in [("created", poll.created), ("updated", poll.updated), ("deleted", poll.deleted)] {
             inner.changes.get_or_create(&ChangeLabel { change }).inc_by(count);

@@ -105,6 +105,11 @@ impl Source {
         }
     }
 
+    /// Whether a poll sends requests: others look into a buffer, or run a program.
+    pub fn sends(&self) -> bool {
+        matches!(self, Self::Http(_) | Self::Grpc(_))
+    }
+
     /// The pace that the file sets for its origin.
     pub fn rate(&self) -> Option<Rate> {
         match self {

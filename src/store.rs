@@ -58,6 +58,13 @@ pub struct BridgeState {
     pub accepted_at: Timestamp,
 }
 
+impl BridgeState {
+    /// What stays of a bridge under a name that it left: its events' numbers go on from there, should the name come back.
+    pub fn sequence_alone(self) -> Option<Self> {
+        (self.sequence > 0).then(|| Self { sequence: self.sequence, ..Self::default() })
+    }
+}
+
 /// Where a bridge stands in time; written together for many bridges, at most every 30 s. Losing the last one costs a
 /// full answer or a later deletion, never a change.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -179,9 +186,10 @@ pub enum Op {
     /// health too. To be repeated until nothing goes.
     Forget { endpoint: Name, limit: usize },
     /// Moves a bridge's snapshot and state to another name, at most `limit` records at once; the state last. Its events keep
-    /// the name that they were committed under. To be repeated until nothing moves.
+    /// the name that they were committed under, and the last sequence number stays there. To be repeated until nothing moves.
     RenameBridge { from: Name, to: Name, limit: usize },
-    /// Drops a bridge's snapshot and state, at most `limit` records at once. To be repeated until nothing goes.
+    /// Drops a bridge's snapshot and state but for its sequence number, at most `limit` records at once. To be repeated until
+    /// nothing goes.
     ForgetBridge { bridge: Name, limit: usize },
 }
 

@@ -1,9 +1,24 @@
 //! The log: to journald under systemd, else to standard error, as text or JSON. `RUST_LOG`, else `log.level`, sets what is
 //! said.
 
-use std::{io::IsTerminal, sync::OnceLock};
+pub mod kind;
+pub mod trace;
 
-use tracing_subscriber::{EnvFilter, Registry, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt};
+use std::{io::IsTerminal, sync::OnceLock, time::Duration};
+
+use tokio::time::Instant;
+use tracing::field::{Field, Visit};
+use tracing_subscriber::{
+    EnvFilter, Registry,
+    field::{RecordFields, VisitOutput},
+    fmt::{
+        self, FormatFields,
+        format::{DefaultVisitor, Writer},
+    },
+    layer::{self, Layer, SubscriberExt},
+    reload,
+    util::SubscriberInitExt,
+};
 
 /// How lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -17,23 +32,112 @@ static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
 /// Installs the log for the process. `format` of `None` is journald under systemd, else text.
 pub fn init(format: Option<Format>, level: Option<&str>) {
+    let mut layers: Vec<Box<dyn Layer<Filtered> + Send + Sync>> = Vec::new();
+    #[cfg(feature = "otlp")]
+    layers.extend(trace::export());
     let (filter, handle) = reload::Layer::new(filter(level));
-    let registry = tracing_subscriber::registry().with(filter);
-    // A second installation (tests) changes nothing.
-    let installed = match format {
+    layers.push(match format {
         None if std::env::var_os("JOURNAL_STREAM").is_some() => match tracing_journald::layer() {
             // Fields are BRIDGE=, ENDPOINT=, EVENT_ID=, ..., to be asked for by `journalctl BRIDGE=orders`.
-            Ok(journal) => registry.with(journal.with_field_prefix(None)).try_init(),
-            Err(_) => registry.with(fmt::layer().with_writer(std::io::stderr).with_ansi(false)).try_init(),
+            Ok(journal) => lines(journal.with_field_prefix(None)),
+            Err(_) => text(false),
         },
-        Some(Format::Json) => registry.with(fmt::layer().json().with_writer(std::io::stderr)).try_init(),
+        Some(Format::Json) => lines(fmt::layer().json().with_writer(std::io::stderr)),
         _ => {
             let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            registry.with(fmt::layer().with_writer(std::io::stderr).with_ansi(colour)).try_init()
+            text(colour)
         }
-    };
-    if installed.is_ok() {
+    });
+    // A second installation (tests) changes nothing.
+    if tracing_subscriber::registry().with(filter).with(layers).try_init().is_ok() {
         let _ = FILTER.set(handle);
+    }
+}
+
+/// What is said at all.
+type Filtered = layer::Layered<reload::Layer<EnvFilter, Registry>, Registry>;
+
+fn text(colour: bool) -> Box<dyn Layer<Filtered> + Send + Sync> {
+    lines(fmt::layer().with_writer(std::io::stderr).fmt_fields(Readable).with_ansi(colour))
+}
+
+/// What writes lines knows nothing of spans, which are for the collector.
+fn lines(layer: impl Layer<Filtered> + Send + Sync) -> Box<dyn Layer<Filtered> + Send + Sync> {
+    #[cfg(feature = "otlp")]
+    let layer = layer.with_filter(tracing_subscriber::filter::filter_fn(|metadata| metadata.target() != trace::TARGET));
+    Box::new(layer)
+}
+
+/// Fields as text: `message_id` is for programs, and the text says the same.
+struct Readable;
+
+impl<'w> FormatFields<'w> for Readable {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'w>, fields: R) -> std::fmt::Result {
+        let mut visitor = WithoutId(DefaultVisitor::new(writer, true));
+        fields.record(&mut visitor);
+        visitor.0.finish()
+    }
+}
+
+struct WithoutId<'w>(DefaultVisitor<'w>);
+
+impl Visit for WithoutId<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() != MESSAGE_ID {
+            self.0.record_str(field, value);
+        }
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        self.0.record_error(field, value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.0.record_debug(field, value);
+    }
+}
+
+/// The field of [`kind`]; journald has it as `MESSAGE_ID=`.
+const MESSAGE_ID: &str = "message_id";
+
+/// Lines of which thousands could come at once: one is said, then one a minute, with how many were left out since.
+#[derive(Debug, Default)]
+pub struct Seldom {
+    said: Option<Instant>,
+    left_out: u64,
+}
+
+/// One line a minute is noticed, and a day of them can still be read.
+const SELDOM: Duration = Duration::from_secs(60);
+
+impl Seldom {
+    pub const fn new() -> Self {
+        Self { said: None, left_out: 0 }
+    }
+
+    /// Whether this one is said: then with how many were not since the last one.
+    pub fn turn(&mut self) -> Option<u64> {
+        if self.said.is_some_and(|at| at.elapsed() < SELDOM) {
+            self.left_out = self.left_out.saturating_add(1);
+            return None;
+        }
+        self.said = Some(Instant::now());
+        Some(std::mem::take(&mut self.left_out))
+    }
+
+    /// How many were left out, when none came after the minute to say so.
+    pub fn overdue(&mut self) -> Option<u64> {
+        if self.left_out == 0 {
+            return None;
+        }
+        let left_out = std::mem::take(&mut self.left_out);
+        match self.turn() {
+            Some(_) => Some(left_out),
+            None => {
+                self.left_out = left_out;
+                None
+            }
+        }
     }
 }
 
@@ -49,5 +153,13 @@ pub fn set_level(level: Option<&str>) {
 /// sled's own lines are of interest to nobody at `info`.
 fn filter(level: Option<&str>) -> EnvFilter {
     let level = level.unwrap_or("info");
-    EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("{level},sled=warn")))
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("{level},sled=warn")));
+    // Spans are no lines: they do not depend on the log's level.
+    #[cfg(feature = "otlp")]
+    if trace::is_on()
+        && let Ok(spans) = format!("{}=info", trace::TARGET).parse()
+    {
+        return filter.add_directive(spans);
+    }
+    filter
 }

@@ -26,6 +26,7 @@ use crate::{
         transport::redact,
     },
     store::{self, Attempt, Outgoing},
+    telemetry::trace::Span,
 };
 
 /// How much of an answer is read.
@@ -77,6 +78,16 @@ struct Told {
 
 impl Sender {
     pub(super) async fn attempt(&self, job: &Job) -> Attempted {
+        let span = Span::attempt(&self.endpoint.name);
+        let attempted = span.around(self.try_once(job)).await;
+        if let Some(first) = attempted.records.first() {
+            let events = attempted.records.iter().map(|record| record.event.as_str());
+            span.attempted(attempted.result.class(), first.status, events, first.error.as_deref());
+        }
+        attempted
+    }
+
+    async fn try_once(&self, job: &Job) -> Attempted {
         let started = Instant::now();
         let at = self.shared.clock.now();
         let number = job.events.iter().map(|waiting| waiting.attempts).max().unwrap_or_default().saturating_add(1);
@@ -100,7 +111,6 @@ impl Sender {
 
     /// What is recorded of an attempt that panicked.
     pub(super) fn panicked(&self, job: &Job) -> Attempted {
-        tracing::error!(endpoint = %self.endpoint.name, "an attempt panicked: please report it with this log");
         let result = Answered::Refused { error: "the attempt panicked: see the log".into(), retry_after: None };
         self.attempted(job, self.shared.clock.now(), Duration::ZERO, result, Vec::new(), Told::default())
     }

@@ -22,20 +22,19 @@ use super::{
     queue::{Answered, BY_HAND, Job, Queue, Rules},
 };
 use crate::{
+    clock,
     config::{Endpoint, Format, QueueFull},
     event, failpoint,
     model::{Name, Timestamp},
     pulse,
     store::{self, Commit, EndpointState, Op, Position, Settlement, Waiting, Written},
+    telemetry::{Seldom, kind},
 };
 
 /// Messages that may wait for a dispatcher; the one who hands over waits beyond it.
 const MESSAGES_MAX: usize = 256;
 /// A dispatcher looks again at least so often: a wall clock that jumps moves what is due.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
-
-/// A wall clock that differs by more from the monotonic one was set.
-const JUMP_MS: i64 = 60_000;
 
 pub(super) enum Message {
     Queued(Vec<Waiting>),
@@ -64,6 +63,8 @@ pub(super) struct Dispatcher {
     asked: Option<BoxFuture<'static, Result<OwnedSemaphorePermit, AcquireError>>>,
     /// It was told that the queue is full, and it was not told otherwise since.
     full: bool,
+    refused: Seldom,
+    dead: Seldom,
 }
 
 impl Dispatcher {
@@ -99,6 +100,8 @@ impl Dispatcher {
             flights: JoinSet::new(),
             asked: None,
             full: false,
+            refused: Seldom::default(),
+            dead: Seldom::default(),
         };
         Ok((dispatcher, sender))
     }
@@ -111,6 +114,9 @@ impl Dispatcher {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             self.tell_full().await?;
+            if let Some(left_out) = self.dead.overdue() {
+                tracing::warn!(message_id = kind::DEAD_LETTER, endpoint = %self.endpoint.name, left_out, "more dead letters");
+            }
             let wait = self.send_due();
             let woken = tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -126,8 +132,8 @@ impl Dispatcher {
             };
             // Before anything gets a time of the clock as it is now.
             let jump = self.shared.clock.now().0 - wall.plus(monotonic.elapsed()).0;
-            if jump.abs() > JUMP_MS {
-                tracing::warn!(endpoint = %self.endpoint.name, jump_ms = jump, "the wall clock was set");
+            if jump.abs() > clock::JUMP_MS {
+                tracing::debug!(endpoint = %self.endpoint.name, jump_ms = jump, "the wall clock was set");
                 self.queue.shift(jump);
             }
             (wall, monotonic) = (self.shared.clock.now(), Instant::now());
@@ -208,7 +214,6 @@ impl Dispatcher {
                 Ok(done) => done,
                 // A panicked attempt leaves its lane in flight until the next start reads the queue again.
                 Err(error) => {
-                    tracing::error!(endpoint = %self.endpoint.name, %error, "an attempt panicked");
                     return Err(store::Error::Io(format!("an attempt panicked: {error}")));
                 }
             };
@@ -216,7 +221,7 @@ impl Dispatcher {
             self.tell(&job, &attempted, now);
             let outcomes = self.queue.settle(&job, sent, &attempted.result, now, attempted.random);
             for ((attempt, outcome), waiting) in attempted.records.into_iter().zip(outcomes).zip(&job.events) {
-                self.log(&attempt, outcome);
+                self.log(&attempt, outcome, &attempted.result);
                 settlements.push(Settlement { position: waiting.position, outcome, attempt });
             }
             jobs.push(job);
@@ -232,14 +237,7 @@ impl Dispatcher {
 
     /// Tells what came of an attempt to those who watch.
     fn tell(&self, job: &Job, attempted: &Attempted, now: Timestamp) {
-        let class = match attempted.result {
-            Answered::Taken => "taken",
-            Answered::Down { .. } => "down",
-            Answered::Refused { .. } => "refused",
-            Answered::Gone { .. } => "gone",
-            Answered::Lost => "lost",
-            Answered::Idle => "idle",
-        };
+        let class = attempted.result.class();
         for (record, waiting) in attempted.records.iter().zip(&job.events) {
             // A replay, and an event whose due time was moved by a refusal, no longer know when it was seen.
             let fresh = attempted.result == Answered::Taken && !waiting.replay && waiting.refusals == 0;
@@ -255,17 +253,28 @@ impl Dispatcher {
         }
     }
 
-    fn log(&self, record: &store::Attempt, outcome: store::Outcome) {
+    /// What came of one event. Thousands may be refused or die in a minute: lines about them are few, however many they are.
+    fn log(&mut self, record: &store::Attempt, outcome: store::Outcome, result: &Answered) {
         let endpoint = &self.endpoint.name;
+        let store::Attempt { event: event_id, status, error, .. } = record;
         match outcome {
             store::Outcome::Delivered => {
-                tracing::debug!(%endpoint, event_id = record.event, attempt = record.number, "delivered");
+                tracing::debug!(%endpoint, event_id, attempt = record.number, "delivered");
             }
-            store::Outcome::Dead => {
-                tracing::warn!(%endpoint, event_id = record.event, status = record.status, error = record.error, "dead letter");
-            }
+            store::Outcome::Dead => match self.dead.turn() {
+                Some(left_out) => {
+                    tracing::warn!(message_id = kind::DEAD_LETTER, %endpoint, event_id, status, error, left_out, "dead letter");
+                }
+                None => tracing::debug!(%endpoint, event_id, status, error, "dead letter, one of many"),
+            },
             store::Outcome::Retry { due, .. } => {
-                tracing::debug!(%endpoint, event_id = record.event, status = record.status, error = record.error, %due, "to be tried again");
+                let refused = matches!(result, Answered::Refused { .. });
+                match refused.then(|| self.refused.turn()).flatten() {
+                    Some(left_out) => {
+                        tracing::warn!(message_id = kind::ENDPOINT_REFUSES, %endpoint, event_id, status, error, %due, left_out, "the receiver refused an event: it is tried again");
+                    }
+                    None => tracing::debug!(%endpoint, event_id, status, error, %due, "to be tried again"),
+                }
             }
         }
     }
@@ -277,16 +286,26 @@ impl Dispatcher {
             return Ok(());
         }
         let endpoint = &self.endpoint.name.clone();
-        if before.failing_since.is_none() && state.failing_since.is_some() {
-            tracing::warn!(%endpoint, error = state.last_error, "the endpoint fails");
-        } else if before.failing_since.is_some() && state.failing_since.is_none() {
-            tracing::info!(%endpoint, "the endpoint takes events again");
+        match (before.next_attempt, state.next_attempt) {
+            (None, Some(_)) => {
+                tracing::warn!(message_id = kind::ENDPOINT_DOWN, %endpoint, error = state.last_error, "the endpoint is down: its events wait");
+            }
+            (Some(_), None) if state.disabled.is_none() => {
+                tracing::info!(message_id = kind::ENDPOINT_UP, %endpoint, "the endpoint answers again");
+            }
+            _ => {}
         }
         // One who did it by hand need not be told.
-        let disabled = state.disabled.as_ref().filter(|why| *why != BY_HAND);
-        if let (None, Some(why)) = (&before.disabled, disabled) {
-            tracing::error!(%endpoint, why, "the endpoint is disabled; its events are kept until `bellpull endpoint enable`");
-            self.alert("endpoint.disabled", why).await?;
+        match (&before.disabled, &state.disabled) {
+            (None, Some(why)) if why == BY_HAND => {
+                tracing::info!(message_id = kind::ENDPOINT_DISABLED, %endpoint, "disabled by hand");
+            }
+            (None, Some(why)) => {
+                tracing::error!(message_id = kind::ENDPOINT_DISABLED, %endpoint, why, "the endpoint is disabled: its events are kept until `bellpull endpoint enable`");
+                self.alert("endpoint.disabled", why).await?;
+            }
+            (Some(_), None) => tracing::info!(message_id = kind::ENDPOINT_ENABLED, %endpoint, "enabled by hand"),
+            _ => {}
         }
         // After the alert: a crash between the two tells it again instead of never.
         self.shared.store.write(Op::Endpoint(endpoint.clone(), state)).await?;
@@ -316,7 +335,7 @@ impl Dispatcher {
         if waiting.saturating_mul(10) < max.saturating_mul(9) {
             self.shared.deliveries.full.set(&self.endpoint.name, false);
             if std::mem::take(&mut self.full) {
-                tracing::info!(endpoint = %self.endpoint.name, "the queue has room again");
+                tracing::info!(message_id = kind::ENDPOINT_ROOM, endpoint = %self.endpoint.name, "the queue has room again");
             }
         } else if waiting >= max && self.endpoint.queue_full == QueueFull::Pause {
             self.shared.deliveries.full.set(&self.endpoint.name, true);
@@ -330,7 +349,7 @@ impl Dispatcher {
             return Ok(());
         }
         let why = format!("the queue holds {} events (`queue-max`): {then}", self.endpoint.queue_max);
-        tracing::error!(endpoint = %self.endpoint.name, why, "the queue is full");
+        tracing::error!(message_id = kind::ENDPOINT_FULL, endpoint = %self.endpoint.name, why, "the queue is full");
         self.alert("endpoint.full", &why).await
     }
 

@@ -44,6 +44,19 @@ pub enum Answered {
     Idle,
 }
 
+impl Answered {
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Taken => "taken",
+            Self::Down { .. } => "down",
+            Self::Refused { .. } => "refused",
+            Self::Gone { .. } => "gone",
+            Self::Lost => "lost",
+            Self::Idle => "idle",
+        }
+    }
+}
+
 /// One attempt to make, with one event or several.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Job {

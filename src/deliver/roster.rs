@@ -9,6 +9,7 @@ use crate::{
     config::Endpoint,
     model::{Name, Timestamp},
     store::{self, EndpointState, Op, Store, Written},
+    telemetry::kind,
 };
 
 /// How long the queue of an endpoint is kept that left the file.
@@ -56,7 +57,7 @@ pub(super) async fn settle(
 
 /// Moves a queue to another name. What a crash leaves moves at the next start.
 async fn rename(store: &Store, from: &Name, to: &Name) -> Result<(), store::Error> {
-    tracing::info!(endpoint = %to, was = %from, "the queue moves to the new name");
+    tracing::info!(message_id = kind::RENAMED, endpoint = %to, was = %from, "the queue moves to the new name");
     let rename = Op::Rename { from: from.clone(), to: to.clone(), limit: SLICE };
     while let Written::Swept(1..) = store.write(rename.clone()).await? {}
     Ok(())
@@ -67,8 +68,11 @@ pub async fn forget(store: &Store, now: Timestamp) -> Result<(), store::Error> {
     let states = store.read(|engine| engine.endpoints()).await?;
     for (endpoint, state) in states {
         if state.removed.is_some_and(|removed| removed.plus(REMOVED_KEPT) <= now) {
-            tracing::warn!(%endpoint, "left the file 30 days ago: its queue is dropped");
-            store.write(Op::Forget { endpoint, limit: SLICE }).await?;
+            let written = store.write(Op::Forget { endpoint: endpoint.clone(), limit: SLICE }).await?;
+            // Once, not for each slice.
+            if written == Written::Swept(0) {
+                tracing::warn!(message_id = kind::DROPPED, %endpoint, "left the file 30 days ago: its queue is dropped");
+            }
         }
     }
     Ok(())

@@ -29,7 +29,7 @@ use super::{
     identity::{Identity, Version},
     origin,
 };
-use crate::{model::Hash, settings::units::Rate};
+use crate::{model::Hash, settings::units::Rate, telemetry::trace::Span};
 
 /// The longest wait for a connection; a request's own timeout may end it earlier.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -163,7 +163,14 @@ impl Client {
     ) -> Result<Answer, Error> {
         let origin = origin(&request.url);
         let late = || Error::Timeout { origin: origin.clone(), after: within };
-        timeout(within, self.exchange(request, &origin, limit, share)).await.map_err(|_| late())?
+        let span = Span::request(&origin, request.method.as_str());
+        let exchange = timeout(within, self.exchange(request, &origin, limit, share));
+        let answer = span.around(exchange).await.map_err(|_| late()).flatten();
+        match &answer {
+            Ok(answer) => span.answered(answer.status, Some(answer.body.len())),
+            Err(error) => span.failed(error),
+        }
+        answer
     }
 
     /// Asks for another protocol on the connection (RFC 9110, section 7.8): the connection and the answer's headers, or the
@@ -205,8 +212,13 @@ impl Client {
         let mut wire = reqwest::Request::new(reqwest::Method::POST, url);
         *wire.headers_mut() = headers;
         *wire.body_mut() = Some(body.into());
-        let response = self.client.execute(wire).await.map_err(|e| classify(&e, &from))?;
-        Ok(response.into())
+        let span = Span::request(&from, "POST");
+        let response = span.around(self.client.execute(wire)).await.map_err(|e| classify(&e, &from));
+        match &response {
+            Ok(response) => span.answered(response.status().as_u16(), None),
+            Err(error) => span.failed(error),
+        }
+        Ok(response?.into())
     }
 
     async fn exchange(

@@ -37,8 +37,8 @@ impl Poller {
         match self.store.write(Op::Commit(Box::new(commit))).await {
             Ok(Written::Queued(queued)) => self.deliveries.queued(queued).await,
             Ok(_) => {}
-            // The store's failure ends the run; the state that led here leads here again.
-            Err(error) => tracing::error!(%error, "an operational event could not be stored"),
+            // The store's failure ends the run, which is told once; the state that led here leads here again.
+            Err(error) => tracing::debug!(%error, "an operational event could not be stored"),
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     model::{ChangeKind, Entry, Event, Hash, Record, Timestamp},
     source::Answer,
     store::{BridgeState, Commit, HoldChange, Op, Progress, Written},
+    telemetry::{kind, trace},
 };
 
 /// What an answer brings, before it is judged.
@@ -26,6 +27,8 @@ pub struct Detected {
     pub(super) mark: Option<String>,
     /// Records of a window that must be written again so that they are not forgotten.
     pub(super) seen_again: Vec<Record>,
+    /// Messages that could not be read: how many, and what was wrong with the first.
+    pub(super) left_out: Option<(usize, String)>,
     /// Absence means something.
     pub(super) complete: bool,
 }
@@ -169,15 +172,24 @@ impl Poller {
             events,
         };
         self.write(polled, commit).await?;
-        polled.held = None;
+        let bridge = &polled.bridge.name;
+        if polled.is_on_hold() {
+            tracing::info!(message_id = kind::BRIDGE_RELEASED, %bridge, "nothing is held any more");
+        }
         polled.progress.missing.retain(|(key, _)| !gone.contains(key));
-        tracing::info!(bridge = %polled.bridge.name, created, updated, deleted = deleted_count, records, baseline = silence == Silence::Silent, "committed");
-        Ok(if silence == Silence::Silent {
+        let (deleted, baseline) = (deleted_count, silence == Silence::Silent);
+        if baseline || created + updated + deleted > 0 {
+            tracing::info!(message_id = kind::BRIDGE_CHANGED, %bridge, created, updated, deleted, records, baseline, "committed");
+        } else {
+            tracing::debug!(%bridge, records, "committed without a change that counts");
+        }
+        polled.held = None;
+        Ok(if baseline {
             Polling::Baseline { records }
-        } else if created + updated + deleted_count == 0 {
+        } else if created + updated + deleted == 0 {
             Polling::Same
         } else {
-            Polling::Changed { created, updated, deleted: deleted_count }
+            Polling::Changed { created, updated, deleted }
         })
     }
 
@@ -195,6 +207,7 @@ impl Poller {
     /// Writes a commit; the bridge stands where it leads only when it is durable.
     pub(super) async fn write(&self, polled: &mut Polled, commit: Commit) -> Result<(), Failure> {
         let state = commit.state.clone();
+        trace::originates(commit.events.iter().map(|event| event.id.to_string()));
         match self.store.write(Op::Commit(Box::new(commit))).await {
             Ok(written) => {
                 let progress = &mut polled.progress;

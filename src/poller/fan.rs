@@ -19,6 +19,7 @@ use crate::{
     expr::Expr,
     model::{Name, Record},
     store,
+    telemetry::kind,
 };
 
 /// Bridges by name.
@@ -30,19 +31,53 @@ pub(super) struct Fan {
     reading: bool,
     /// It changed while it was read.
     again: bool,
+    /// It was told that members are left out.
+    leaves_out: bool,
 }
 
 /// Members as they were read, and the bridge that they are of.
-pub(super) type Unfolded = (Arc<Bridge>, Members);
+pub(super) type Unfolded = (Arc<Bridge>, Listed);
+
+/// A member, or the key of a record that makes none, and why.
+type Member = Result<(Name, Arc<Bridge>), (String, String)>;
+
+/// What a list holds.
+#[derive(Default)]
+pub(super) struct Listed {
+    members: Members,
+    /// Records that make no member: how many, and the first one's key and error.
+    failed: Option<(usize, String, String)>,
+    /// There are more than may be.
+    cut: bool,
+}
+
+impl Fan {
+    /// Told with the first reading that leaves members out, until one leaves none out.
+    fn tell(&mut self, listed: &Listed) {
+        let leaves_out = listed.cut || listed.failed.is_some();
+        if std::mem::replace(&mut self.leaves_out, leaves_out) {
+            return;
+        }
+        let bridge = &self.bridge.name;
+        if listed.cut {
+            tracing::error!(message_id = kind::BRIDGE_LEFT_OUT, %bridge, max = MEMBERS_MAX, "it has too many members: the others are not polled");
+        }
+        if let Some((count, member, error)) = &listed.failed {
+            tracing::warn!(message_id = kind::BRIDGE_LEFT_OUT, %bridge, count, member, error, "`each.item` failed: these members are not polled");
+        }
+    }
+}
 
 impl Runner {
     /// The bridges of a configuration with members in the place of those that have a list.
     pub(super) async fn unfold(&mut self, bridges: Members) -> Result<Members, store::Error> {
         let (fans, mut plain): (Members, Members) = bridges.into_iter().partition(|(_, bridge)| bridge.each.is_some());
-        let fan = |(name, bridge)| (name, Fan { bridge, reading: false, again: false });
+        let fan = |(name, bridge)| (name, Fan { bridge, reading: false, again: false, leaves_out: false });
         self.fans = fans.into_iter().map(fan).collect();
-        for fan in self.fans.values() {
-            plain.extend(members(&self.poller, &fan.bridge).await?);
+        for fan in self.fans.values_mut() {
+            let listed = members(&self.poller, &fan.bridge).await?;
+            fan.tell(&listed);
+            plain.extend(listed.members);
         }
         Ok(plain)
     }
@@ -69,7 +104,7 @@ impl Runner {
         &mut self,
         read: Result<Result<Unfolded, store::Error>, JoinError>,
     ) -> Result<(), store::Error> {
-        let (bridge, now) = match read {
+        let (bridge, listed) = match read {
             Ok(read) => read?,
             Err(error) => {
                 tracing::error!(%error, "the members of a bridge could not be read: they stay as they are");
@@ -82,6 +117,8 @@ impl Runner {
             return Ok(());
         };
         fan.reading = false;
+        fan.tell(&listed);
+        let now = listed.members;
         if std::mem::take(&mut fan.again)
             && let Some(Each::Bridge { name, .. }) = &bridge.each
         {
@@ -96,30 +133,35 @@ impl Runner {
 }
 
 /// The members of a bridge as its list is now.
-async fn members(poller: &Poller, fan: &Arc<Bridge>) -> Result<Members, store::Error> {
+async fn members(poller: &Poller, fan: &Arc<Bridge>) -> Result<Listed, store::Error> {
     let (parent, item) = match &fan.each {
-        Some(Each::List(list)) => return Ok(fan.members(list)),
+        Some(Each::List(list)) => return Ok(Listed { members: fan.members(list), ..Listed::default() }),
         Some(Each::Bridge { name, item }) => (name.clone(), item.clone()),
-        None => return Ok(Members::new()),
+        None => return Ok(Listed::default()),
     };
-    let mut members = Members::new();
+    let mut listed = Listed::default();
     let mut after = None;
     while let Some(slice) = poller.slice(&parent, &mut after, SLICE).await? {
         let (fan, item) = (fan.clone(), item.clone());
         let found =
             compute(move || slice.iter().filter_map(|record| one(&fan, &item, record)).collect::<Vec<_>>()).await;
-        members.extend(found.map_err(|e| store::Error::Io(e.to_string()))?);
-        if members.len() > MEMBERS_MAX {
-            tracing::error!(bridge = %parent, "it has more than {MEMBERS_MAX} members: the others are not polled");
-            members = members.into_iter().take(MEMBERS_MAX).collect();
-            return Ok(members);
+        for one in found.map_err(|e| store::Error::Io(e.to_string()))? {
+            match one {
+                Ok((name, member)) => drop(listed.members.insert(name, member)),
+                Err((key, error)) => listed.failed.get_or_insert((0, key, error)).0 += 1,
+            }
+        }
+        if listed.members.len() > MEMBERS_MAX {
+            listed.members = listed.members.into_iter().take(MEMBERS_MAX).collect();
+            listed.cut = true;
+            return Ok(listed);
         }
     }
-    Ok(members)
+    Ok(listed)
 }
 
-/// The member that a record stands for, if it does.
-fn one(fan: &Bridge, item: &Option<Expr>, record: &Record) -> Option<(Name, Arc<Bridge>)> {
+/// The member that a record stands for, if it does; or the record's key and why it cannot.
+fn one(fan: &Bridge, item: &Option<Expr>, record: &Record) -> Option<Member> {
     let value = value_of(record).map_err(|failure| failure.to_string());
     let found = value.and_then(|value| match item {
         Some(item) => item.first(&value).map_err(|e| e.to_string()),
@@ -127,10 +169,7 @@ fn one(fan: &Bridge, item: &Option<Expr>, record: &Record) -> Option<(Name, Arc<
     });
     match found {
         Ok(None | Some(Json::Null)) => None,
-        Ok(Some(item)) => Some(fan.member(&record.key, item)),
-        Err(error) => {
-            tracing::warn!(bridge = %fan.name, member = %record.key, error, "`each.item` failed");
-            None
-        }
+        Ok(Some(item)) => Some(Ok(fan.member(&record.key, item))),
+        Err(error) => Some(Err((record.key.clone(), error))),
     }
 }

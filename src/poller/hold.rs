@@ -12,6 +12,7 @@ use crate::{
     model::{Event, Hash},
     source::Answer,
     store::{Commit, HeldPage, Hold, HoldChange, Op},
+    telemetry::kind,
 };
 
 impl Poller {
@@ -47,13 +48,19 @@ impl Poller {
             answer: pages,
             validators,
         };
-        tracing::warn!(bridge = %polled.bridge.name, reason, hash = %hash, "the answer is held: `bellpull accept` or `bellpull reject`");
         let data = serde_json::json!({
             "bridge": &*polled.bridge.name, "reason": reason, "hash": hash,
             "created": counts.created, "updated": counts.updated, "deleted": counts.deleted,
         });
         let event = self.operational(&polled.bridge, "bridge.held", data);
         self.write_hold(polled, HoldChange::Set(Box::new(hold)), vec![event]).await?;
+        let bridge = &polled.bridge.name;
+        // An answer that differs each time is held each time: that is the same state.
+        if polled.is_on_hold() {
+            tracing::debug!(%bridge, reason, %hash, "another answer is held in its place");
+        } else {
+            tracing::warn!(message_id = kind::BRIDGE_HELD, %bridge, reason, %hash, "the answer is held: `bellpull accept` or `bellpull reject`");
+        }
         polled.held = Some(Held { hash, rejected: false, judged_under });
         polled.progress.held_again = 0;
         Ok(Polling::Held)
@@ -128,6 +135,10 @@ impl Poller {
         let (hash, judged_under) = (hold.hash, hold.judged_under);
         let rejected = Hold { rejected: true, answer: Vec::new(), ..hold };
         self.write_hold(polled, HoldChange::Set(Box::new(rejected)), Vec::new()).await.map_err(|e| e.to_string())?;
+        if polled.is_on_hold() {
+            let bridge = &polled.bridge.name;
+            tracing::info!(message_id = kind::BRIDGE_RELEASED, %bridge, %hash, "the held answer is rejected");
+        }
         polled.held = Some(Held { hash, rejected: true, judged_under });
         Ok(())
     }

@@ -9,6 +9,7 @@ use crate::{
     guard::Verdict,
     model::{Hash, Name},
     store::Op,
+    telemetry::kind,
 };
 
 /// Why a request was not taken.
@@ -70,9 +71,15 @@ pub(super) async fn run_job(poller: Poller, mut polled: Polled, job: Job) -> (Po
             reply(answer, result.map(|()| json!({ "result": "rejected" })));
         }
         Job::Pause(pause, answer) => {
-            polled.progress.paused = pause;
+            let was = std::mem::replace(&mut polled.progress.paused, pause);
             let rows = vec![(polled.bridge.name.clone(), polled.progress.clone())];
             let written = poller.store.write(Op::Progress(rows)).await;
+            let bridge = &polled.bridge.name;
+            match (was, pause) {
+                (false, true) => tracing::info!(message_id = kind::BRIDGE_PAUSED, %bridge, "paused by hand"),
+                (true, false) => tracing::info!(message_id = kind::BRIDGE_RESUMED, %bridge, "resumed by hand"),
+                _ => {}
+            }
             let result = if pause { "paused" } else { "resumed" };
             reply(answer, written.map(|_| json!({ "result": result })).map_err(|e| e.to_string()));
         }

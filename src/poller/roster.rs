@@ -7,6 +7,7 @@ use crate::{
     config::Bridge,
     model::{Name, Timestamp},
     store::{self, Loaded, Op, Progress, Store, Written},
+    telemetry::kind,
 };
 
 /// How long the snapshot of a bridge is kept that left the file.
@@ -28,7 +29,7 @@ pub(super) async fn settle(
         // A name that has a snapshot of its own is no heir.
         let was = bridge.was.as_ref().filter(|was| names.contains(was) && !names.contains(&&bridge.name));
         if let Some(was) = was {
-            tracing::info!(bridge = %bridge.name, %was, "the snapshot moves to the new name");
+            tracing::info!(message_id = kind::RENAMED, bridge = %bridge.name, %was, "the snapshot moves to the new name");
             let rename = Op::RenameBridge { from: was.clone(), to: bridge.name.clone(), limit: SLICE };
             while let Written::Swept(1..) = store.write(rename.clone()).await? {}
         }
@@ -58,8 +59,12 @@ pub async fn forget(store: &Store, now: Timestamp) -> Result<(), store::Error> {
     for loaded in known {
         let removed = loaded.progress.and_then(|progress| progress.removed);
         if removed.is_some_and(|removed| removed.plus(REMOVED_KEPT) <= now) {
-            tracing::warn!(bridge = %loaded.name, "left the file 30 days ago: its snapshot is dropped");
-            store.write(Op::ForgetBridge { bridge: loaded.name, limit: SLICE }).await?;
+            let bridge = loaded.name.clone();
+            let written = store.write(Op::ForgetBridge { bridge: loaded.name, limit: SLICE }).await?;
+            // Once, not for each slice.
+            if written == Written::Swept(0) {
+                tracing::warn!(message_id = kind::DROPPED, %bridge, "left the file 30 days ago: its snapshot is dropped");
+            }
         }
     }
     Ok(())

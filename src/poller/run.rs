@@ -29,6 +29,7 @@ use crate::{
     model::{Name, Timestamp},
     schedule::HINT_MAX,
     store::{self, Op, Progress},
+    telemetry::kind,
 };
 
 /// Requests that may wait for the runner.
@@ -260,7 +261,9 @@ impl Runner {
         let (id, result) = match done {
             Ok((id, result)) => (id, Some(result)),
             Err(error) => {
-                tracing::error!(%error, "a poll panicked");
+                if let Some((name, _)) = self.working.get(&error.id()) {
+                    self.tell_panic(name, &error);
+                }
                 (error.id(), None)
             }
         };
@@ -283,7 +286,8 @@ impl Runner {
             // It would panic again at once.
             None => {
                 let mut polled = load(&self.poller, bridge).await?;
-                polled.progress.failures = polled.progress.failures.saturating_add(1);
+                // What is stored of it may be older than the failure before.
+                polled.progress.failures = polled.progress.failures.max(slot.last.failures).saturating_add(1);
                 polled.progress.last_error = Some("the poll panicked: please report it with the log".into());
                 let failure = Failure::Answer("the poll panicked".into());
                 (polled, Some(Outcome { result: Err(failure), hint: None }))
@@ -308,6 +312,15 @@ impl Runner {
         self.arm(&name, now);
         self.work(&name);
         Ok(())
+    }
+
+    /// A bridge whose every poll panics is told once.
+    fn tell_panic(&self, bridge: &Name, error: &tokio::task::JoinError) {
+        if self.slots.get(bridge).is_none_or(|slot| slot.last.failures == 0) {
+            tracing::error!(message_id = kind::BRIDGE_PANICKED, %bridge, %error, "the poll panicked: please report it with this log");
+        } else {
+            tracing::debug!(%bridge, %error, "the poll panicked, which is told already");
+        }
     }
 
     /// Puts a bridge's due time on the heap.

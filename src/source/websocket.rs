@@ -43,6 +43,7 @@ use crate::{
     http::{Request, identity::Version, origin},
     model::{Hash, Validators},
     settings::{Item, Table, value::Value},
+    telemetry::Seldom,
 };
 
 /// The interval in which messages are committed.
@@ -225,7 +226,7 @@ impl Source {
         }
         let (into, arrived) = mpsc::channel(MESSAGES_MAX);
         let (ended, stop) = (Arc::new(Mutex::new(None)), CancellationToken::new());
-        let reader = Reader { stream, into, room: self.room(), ping: self.ping };
+        let reader = Reader { stream, into, room: self.room(), ping: self.ping, origin: from };
         let (why, until) = (ended.clone(), stop.clone());
         tokio::spawn(async move {
             tokio::select! {
@@ -319,11 +320,15 @@ struct Reader {
     into: mpsc::Sender<Arrived>,
     room: Room,
     ping: Duration,
+    /// For the log: the server's, without its path.
+    origin: String,
 }
 
 impl Reader {
     /// Why it ended.
     async fn run(mut self) -> String {
+        /// For all of them: each connects again and again.
+        static TOLD: Mutex<Seldom> = Mutex::new(Seldom::new());
         let mut beat = interval(self.ping);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         beat.reset();
@@ -363,8 +368,15 @@ impl Reader {
                 }
             };
             if serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_err() {
-                if !std::mem::replace(&mut told, true) {
-                    tracing::warn!("a WebSocket sends messages that are not JSON: they hold no records");
+                if !std::mem::replace(&mut told, true)
+                    && let Some(left_out) = TOLD.lock().expect("no thread panics with it").turn()
+                {
+                    let origin = &self.origin;
+                    tracing::warn!(
+                        origin,
+                        left_out,
+                        "a WebSocket sends messages that are not JSON: they hold no records"
+                    );
                 }
                 continue;
             }

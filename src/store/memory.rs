@@ -135,18 +135,33 @@ impl Inner {
             }
             Op::Rename { from, to, .. } => return Ok(Written::Swept(self.rename(&from, &to))),
             Op::RenameBridge { from, to, .. } => {
-                if let Some(bridge) = self.bridges.remove(&from) {
-                    self.bridges.insert(to, bridge);
+                let mut bridge = self.leave_sequence(&from);
+                let heir = self.bridges.entry(to).or_default();
+                if let (Some(state), Some(of_heir)) = (&mut bridge.state, &heir.state) {
+                    state.sequence = state.sequence.max(of_heir.sequence);
                 }
+                if let Some(progress) = &mut bridge.progress {
+                    progress.removed = None;
+                }
+                *heir = bridge;
                 return Ok(Written::Swept(0));
             }
             Op::ForgetBridge { bridge, .. } => {
-                self.bridges.remove(&bridge);
+                self.leave_sequence(&bridge);
                 return Ok(Written::Swept(0));
             }
             Op::Forget { endpoint, .. } => return Ok(Written::Swept(self.forget(&endpoint))),
         }
         Ok(Written::Done)
+    }
+
+    /// All that a bridge was; its sequence number alone stays under its name.
+    fn leave_sequence(&mut self, name: &Name) -> Bridge {
+        let bridge = self.bridges.remove(name).unwrap_or_default();
+        if let Some(left) = bridge.state.clone().and_then(BridgeState::sequence_alone) {
+            self.bridges.insert(name.clone(), Bridge { state: Some(left), ..Bridge::default() });
+        }
+        bridge
     }
 
     fn commit(&mut self, commit: Commit) -> Result<Vec<(Name, Waiting)>, Error> {

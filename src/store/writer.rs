@@ -150,7 +150,11 @@ impl Writer {
             thread::sleep(Duration::from_millis(20));
         }
         let commits = group.iter().filter(|op| matches!(op, Op::Commit(_))).count();
-        let results = self.engine.write(self.lease, group);
+        let results = if failpoint::is_on("disk") {
+            group.iter().map(|_| Err(Error::Io("the failpoint `disk` is on".into()))).collect()
+        } else {
+            self.engine.write(self.lease, group)
+        };
         debug_assert_eq!(results.len(), answers.len(), "one answer for each write");
         self.counters.groups.fetch_add(1, Ordering::Relaxed);
         self.counters.commits.fetch_add(u64::try_from(commits).unwrap_or(0), Ordering::Relaxed);

@@ -25,6 +25,9 @@ mod cli;
 mod web;
 mod backup;
 mod service;
+mod log;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod dst;
 mod config;
 mod fleet;

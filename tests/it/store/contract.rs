@@ -56,7 +56,7 @@ for_both! {
 const ALL: usize = usize::MAX;
 
 fn all(engine: &dyn Engine) -> Vec<u64> {
-    let found = engine.events(&EventFilter { limit: ALL, ..EventFilter::default() }).expect("read");
+    let found = engine.events(&EventFilter { bodies: true, limit: ALL, ..EventFilter::default() }).expect("read");
     found.iter().map(|stored| stored.event.sequence).collect()
 }
 

@@ -35,7 +35,7 @@ fn next(n: u64) -> Commit {
 /// Whether the store is what `next` made, as a whole.
 fn version(engine: &SledEngine) -> u64 {
     let version = engine.bridge("shop").expect("read").map_or(0, |loaded| loaded.state.version);
-    let all = EventFilter { limit: usize::MAX, ..EventFilter::default() };
+    let all = EventFilter { bodies: true, limit: usize::MAX, ..EventFilter::default() };
     let events = engine.events(&all).expect("read");
     assert_eq!(u64::try_from(events.len()).ok(), Some(3 * version));
     assert_eq!(engine.waiting("app").expect("read").len(), events.len());

@@ -51,7 +51,7 @@ impl Place {
         self.path().join("bridges.toml")
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = bellpull();
         command.arg("--config").arg(self.file()).args(arguments).current_dir(self.path());
         command

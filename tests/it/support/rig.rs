@@ -246,7 +246,7 @@ impl Rig {
     }
 
     pub async fn stored_events(&self) -> Vec<store::StoredEvent> {
-        let all = EventFilter { limit: usize::MAX, ..EventFilter::default() };
+        let all = EventFilter { bodies: true, limit: usize::MAX, ..EventFilter::default() };
         let mut events = self.store.read(move |engine| engine.events(&all)).await.expect("read");
         events.reverse();
         events
