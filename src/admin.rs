@@ -187,7 +187,7 @@ impl Admin {
             let _counted = counted;
             Ok(spool(engine, &path))
         };
-        Ok(self.store.read(export).await??)
+        self.store.read(export).await?
     }
 
     /// One line: "214 bridges, 3 failing; 1 endpoint down, 42 waiting".
@@ -216,7 +216,9 @@ impl Admin {
         }
         .map_err(|e| Error::Refused(e.to_string()))?;
         if let Some(all) = bridges.as_object_mut() {
-            all.extend(self.removed_bridges().await?);
+            for (name, removed) in self.removed_bridges().await? {
+                all.entry(name).or_insert(removed);
+            }
         }
         let holds = self.store.read(|engine| {
             let held = engine.bridges()?.into_iter().filter(|b| b.held);
@@ -274,9 +276,11 @@ impl Admin {
         Ok(all.into_iter().map(show).collect())
     }
 
-    /// Bridges that left the file, while their snapshot is kept.
+    /// Bridges that left the file, while their snapshot is kept. Members that left a list are not told.
     async fn removed_bridges(&self) -> Result<Vec<(String, Json)>, Error> {
-        let all = self.store.read(|engine| engine.bridges()).await?;
+        let config = self.config();
+        let mut all = self.store.read(|engine| engine.bridges()).await?;
+        all.retain(|loaded| config.bridge(&loaded.name).is_none());
         let removed = |loaded: store::Loaded| {
             let until = loaded.progress?.removed?.plus(poller::roster::REMOVED_KEPT).to_string();
             let shown = json!({ "state": "removed", "records": loaded.state.records, "sequence": loaded.state.sequence, "kept_until": until });
@@ -462,7 +466,7 @@ impl Admin {
         // A clock that is wrong at the start would drop what is waited for.
         if self.started.elapsed() >= FORGET_FROM {
             deliver::roster::forget(&self.store, now).await?;
-            poller::roster::forget(&self.store, now).await?;
+            poller::roster::forget(&self.store, &config.bridges, now).await?;
         }
         Ok(())
     }

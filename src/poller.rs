@@ -12,6 +12,7 @@ mod hold;
 mod job;
 mod known;
 pub mod roster;
+mod reload;
 mod run;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -80,6 +81,8 @@ pub struct Polled {
     pub pace: Duration,
     /// `progress` has something that is not stored yet.
     pub dirty: bool,
+    /// Since when it is polled: the daemon's start, or the last time that it was resumed.
+    pub watched_from: Timestamp,
     /// From its due time to the start of the poll, where it was due.
     pub lag: Option<Duration>,
     /// It was told that messages are left out.
@@ -176,6 +179,7 @@ impl Polled {
             memo: Memo::default(),
             expected_bytes: EXPECTED_BYTES_FIRST,
             dirty: false,
+            watched_from: Timestamp(0),
             lag: None,
             leaves_out: false,
         }
@@ -424,9 +428,11 @@ impl Poller {
         // The first poll that is not accepted starts the time of one that never was.
         let since = *polled.progress.accepted_at.get_or_insert(now);
         let bridge = &polled.bridge;
-        let default = || (3 * bridge.schedule.gap(now)).max(STALE_AFTER_MIN);
-        let after = bridge.alert.stale_after.unwrap_or_else(default);
-        if since.plus(after) <= now && !polled.progress.stale {
+        let few_polls = (3 * bridge.schedule.gap(now)).max(STALE_AFTER_MIN);
+        let after = bridge.alert.stale_after.unwrap_or(few_polls);
+        // While nobody polled, no poll could be accepted: after a stop or a pause it has a few of them first.
+        let had_time = polled.watched_from.plus(after.min(few_polls)) <= now;
+        if since.plus(after) <= now && had_time && !polled.progress.stale {
             polled.progress.stale = true;
             tracing::warn!(message_id = kind::BRIDGE_STALE, bridge = %bridge.name, %since, "no poll was accepted for long");
             let data = serde_json::json!({ "bridge": &*polled.bridge.name, "since": since.to_string() });

@@ -269,26 +269,48 @@ impl Pulse {
         let inner = &self.0;
         inner.polls.get_or_create(&OutcomeLabel { outcome: poll.outcome.name() }).inc();
         inner.bytes.inc_by(poll.bytes);
-        for (change, count) in [("created", poll.created), ("updated", poll.updated), ("deleted", poll.deleted)] {
-            inner.changes.get_or_create(&ChangeLabel { change }).inc_by(count);
-        }
+        self.count([poll.created, poll.updated, poll.deleted]);
         inner.poll_duration.observe(Duration::from_millis(poll.took_ms).as_secs_f64());
         if let Some(lag) = lag {
             inner.poll_lag.observe(lag.as_secs_f64());
         }
-        let changes = u32::try_from(poll.created + poll.updated + poll.deleted).unwrap_or(u32::MAX);
-        let count = |bucket: &mut Bucket| {
-            bucket.polls = bucket.polls.saturating_add(1);
-            bucket.failed = bucket.failed.saturating_add(u32::from(poll.outcome == PollEnd::Failed));
-            bucket.changes = bucket.changes.saturating_add(changes);
-        };
-        {
-            let mut history = inner.history.lock().expect("no thread panics with it");
-            history.all.at(now.0.div_euclid(QUARTER_MS)).map(count);
-            let ring = history.bridges.entry(poll.bridge.clone()).or_default();
-            ring.at(now.0.div_euclid(HOUR_MS)).map(count);
-        }
+        let changes = poll.created + poll.updated + poll.deleted;
+        let failed = u32::from(poll.outcome == PollEnd::Failed);
+        self.remember(
+            &poll.bridge,
+            Bucket { polls: 1, failed, changes: u32::try_from(changes).unwrap_or(u32::MAX) },
+            now,
+        );
         self.tell(Notice::Poll(poll));
+    }
+
+    /// What a guard held was accepted: created, updated and deleted records.
+    pub fn accepted(&self, bridge: &Name, changed: [u64; 3], now: Timestamp) {
+        self.count(changed);
+        let changes = u32::try_from(changed.iter().sum::<u64>()).unwrap_or(u32::MAX);
+        self.remember(bridge, Bucket { changes, ..Bucket::default() }, now);
+        let [created, updated, deleted] = changed;
+        let (bridge, outcome) = (bridge.clone(), PollEnd::Changed);
+        self.tell(Notice::Poll(Poll { bridge, outcome, created, updated, deleted, bytes: 0, took_ms: 0, error: None }));
+    }
+
+    fn count(&self, changed: [u64; 3]) {
+        for (change, count) in ["created", "updated", "deleted"].into_iter().zip(changed) {
+            self.0.changes.get_or_create(&ChangeLabel { change }).inc_by(count);
+        }
+    }
+
+    /// Adds to the last 24 hours.
+    fn remember(&self, bridge: &Name, more: Bucket, now: Timestamp) {
+        let add = |bucket: &mut Bucket| {
+            bucket.polls = bucket.polls.saturating_add(more.polls);
+            bucket.failed = bucket.failed.saturating_add(more.failed);
+            bucket.changes = bucket.changes.saturating_add(more.changes);
+        };
+        let mut history = self.0.history.lock().expect("no thread panics with it");
+        history.all.at(now.0.div_euclid(QUARTER_MS)).map(add);
+        let ring = history.bridges.entry(bridge.clone()).or_default();
+        ring.at(now.0.div_euclid(HOUR_MS)).map(add);
     }
 
     /// An attempt has ended.
@@ -334,9 +356,9 @@ impl Pulse {
         }
     }
 
-    /// Forgets bridges that are no more.
-    pub fn retain(&self, keep: impl Fn(&str) -> bool) {
-        self.0.history.lock().expect("no thread panics with it").bridges.retain(|name, _| keep(name));
+    /// Forgets a bridge that is no more.
+    pub fn forget(&self, bridge: &str) {
+        self.0.history.lock().expect("no thread panics with it").bridges.remove(bridge);
     }
 
     /// All of it as OpenMetrics text, after `gauges` were set.
@@ -423,7 +445,7 @@ mod tests {
         let later = pulse.history(Some("a"), at(124));
         assert_eq!(later.iter().map(|b| b.polls).sum::<u32>(), 1, "the first hour is over a day old");
         assert_eq!(pulse.history(None, at(101)).iter().map(|b| b.polls).sum::<u32>(), 2);
-        pulse.retain(|name| name != "a");
+        pulse.forget("a");
         assert_eq!(pulse.history(Some("a"), at(101)), vec![Bucket::default(); HOURS]);
     }
 

@@ -118,7 +118,7 @@ impl Client {
             Self::Socket { .. } => self.post(&format!("bridges/{}/poll", segment(name)), &()).await,
             Self::Alone { path, config } => {
                 let store = open(config).await?;
-                alone(path, store, async |admin| admin.poll(name).await).await
+                alone(path, store, Names::Settle, async |admin| admin.poll(name).await).await
             }
         }
     }
@@ -134,7 +134,7 @@ impl Client {
                         Store::start(Arc::new(MemoryEngine::new())).map_err(|e| Failure::new(IO, e.to_string()))?
                     }
                 };
-                alone(path, store, async |admin| admin.dry_run(name, request).await).await
+                alone(path, store, Names::Leave, async |admin| admin.dry_run(name, request).await).await
             }
         }
     }
@@ -315,8 +315,21 @@ async fn stored(config: &Config) -> Result<Admin, Failure> {
     Ok(Admin::new(store, Arc::new(config.clone()), None, None, Pulse::new()))
 }
 
+/// What becomes of the names of bridges that the store knows.
+enum Names {
+    /// They follow the file.
+    Settle,
+    /// They stay, for a look.
+    Leave,
+}
+
 /// One bridge's runner without a daemon: what it commits goes out when the daemon runs.
-async fn alone(path: &Path, store: Store, work: impl AsyncFnOnce(&Admin) -> Result<Json, admin::Error>) -> Answer {
+async fn alone(
+    path: &Path,
+    store: Store,
+    names: Names,
+    work: impl AsyncFnOnce(&Admin) -> Result<Json, admin::Error>,
+) -> Answer {
     // Now the secrets are needed.
     let mut read = super::load(path, Secrets::Read).await?;
     let client = crate::http::Client::new(&read.network).map_err(|e| Failure::new(super::CONFIG, e))?;
@@ -339,6 +352,10 @@ async fn alone(path: &Path, store: Store, work: impl AsyncFnOnce(&Admin) -> Resu
         Arc::make_mut(bridge).enabled = false;
     }
     let (runner, handle) = Runner::new(poller.clone(), 1);
+    let runner = match names {
+        Names::Settle => runner,
+        Names::Leave => runner.leaving_names(),
+    };
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(runner.run(shutdown.clone()));
     handle.apply(read.bridges.clone(), poller).await;

@@ -55,10 +55,8 @@ pub(super) fn notice(kind: &str, notice: &Json, json: bool) -> String {
 
 /// One attempt by itself, such as that of `endpoint test`.
 pub(super) fn attempt(attempt: &Json) -> String {
-    let said = match text(attempt, "answer") {
-        answer if answer.is_empty() => String::new(),
-        answer => format!("\n{}", answer.trim_end()),
-    };
+    let answer = attempt["answer"].as_str().unwrap_or_default();
+    let said: String = answer.trim_end().lines().map(|line| format!("\n{}", plain(line))).collect();
     let status = if attempt["error"].is_null() { "taken".into() } else { text(attempt, "error") };
     format!(
         "{} {}: {status} ({}) after {} ms{said}\n",
@@ -72,9 +70,22 @@ pub(super) fn attempt(attempt: &Json) -> String {
 pub(super) fn text(value: &Json, key: &str) -> String {
     match value.get(key) {
         None | Some(Json::Null) => "-".into(),
-        Some(Json::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
+        Some(Json::String(text)) => plain(text),
+        Some(other) => plain(&other.to_string()),
     }
+}
+
+/// What others wrote in one line, without what a terminal would obey.
+fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for char in text.chars() {
+        if char.is_control() {
+            out.extend(char.escape_default());
+        } else {
+            out.push(char);
+        }
+    }
+    out
 }
 
 /// A time without its date's noise.
@@ -82,6 +93,9 @@ fn time(value: &Json, key: &str) -> String {
     let text = text(value, key);
     text.split_once('.').map_or(text.clone(), |(seconds, _)| seconds.replace('T', " "))
 }
+
+/// What painting adds to a word.
+const PAINT_CHARS: usize = 9;
 
 fn paint(word: &str, colour: bool) -> String {
     let code = match word {
@@ -95,7 +109,7 @@ fn paint(word: &str, colour: bool) -> String {
 
 /// Columns as wide as their widest cell.
 fn table(head: &[&str], rows: &[Vec<String>]) -> String {
-    let visible = |cell: &str| cell.chars().count() - if cell.contains('\x1b') { 9 } else { 0 };
+    let visible = |cell: &str| cell.chars().count().saturating_sub(if cell.contains('\x1b') { PAINT_CHARS } else { 0 });
     let mut widths: Vec<usize> = head.iter().map(|h| h.len()).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -124,7 +138,7 @@ fn status(value: &Json, colour: bool) -> String {
             .iter()
             .map(|(name, b)| {
                 if let Some(error) = b.get("last_error").and_then(Json::as_str) {
-                    notes.push_str(&format!("\n{name}: {error}\n"));
+                    notes.push_str(&format!("\n{name}: {}\n", plain(error)));
                 }
                 if let Some(hold) = b.get("hold").filter(|h| h.get("rejected") == Some(&Json::Bool(false))) {
                     notes.push_str(&format!(
@@ -147,7 +161,7 @@ fn status(value: &Json, colour: bool) -> String {
             .map(|(name, e)| {
                 for key in ["disabled", "last_error"] {
                     if let Some(error) = e.get(key).and_then(Json::as_str) {
-                        notes.push_str(&format!("\n{name}: {error}\n"));
+                        notes.push_str(&format!("\n{name}: {}\n", plain(error)));
                     }
                 }
                 vec![

@@ -64,6 +64,9 @@ pub(super) async fn run_job(poller: Poller, mut polled: Polled, job: Job) -> (Po
         }
         Job::Accept(hash, answer) => {
             let result = poller.accept(&mut polled, hash).await;
+            if let Ok(Polling::Changed { created, updated, deleted }) = &result {
+                poller.pulse.accepted(&polled.bridge.name, [*created, *updated, *deleted], poller.clock.now());
+            }
             reply(answer, result.map(|polling| show(&polling)));
         }
         Job::Reject(hash, answer) => {
@@ -72,6 +75,7 @@ pub(super) async fn run_job(poller: Poller, mut polled: Polled, job: Job) -> (Po
         }
         Job::Pause(pause, answer) => {
             let was = std::mem::replace(&mut polled.progress.paused, pause);
+            polled.watched_from = poller.clock.now();
             let rows = vec![(polled.bridge.name.clone(), polled.progress.clone())];
             let written = poller.store.write(Op::Progress(rows)).await;
             let bridge = &polled.bridge.name;

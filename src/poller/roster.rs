@@ -24,23 +24,29 @@ pub(super) async fn settle(
     now: Timestamp,
 ) -> Result<(), store::Error> {
     let known = store.read(|engine| engine.bridges()).await?;
-    let names: Vec<&Name> = known.iter().map(|loaded| &loaded.name).collect();
-    for bridge in bridges.values() {
-        // A name that has a snapshot of its own is no heir.
-        let was = bridge.was.as_ref().filter(|was| names.contains(was) && !names.contains(&&bridge.name));
-        if let Some(was) = was {
-            tracing::info!(message_id = kind::RENAMED, bridge = %bridge.name, %was, "the snapshot moves to the new name");
-            let rename = Op::RenameBridge { from: was.clone(), to: bridge.name.clone(), limit: SLICE };
-            while let Written::Swept(1..) = store.write(rename.clone()).await? {}
-        }
+    let mut known: BTreeMap<Name, Loaded> = known.into_iter().map(|loaded| (loaded.name.clone(), loaded)).collect();
+    for (was, name) in moves(&known, bridges) {
+        tracing::info!(message_id = kind::RENAMED, bridge = %name, %was, "the snapshot moves to the new name");
+        known.remove(&was);
+        until_done(store, Op::RenameBridge { from: was, to: name, limit: SLICE }).await?;
     }
-    let moved = |name: &Name| bridges.values().any(|bridge| bridge.was.as_ref() == Some(name));
     let mut rows: Vec<(Name, Progress)> = Vec::new();
-    for Loaded { name, state, progress, .. } in known.into_iter().filter(|loaded| !moved(&loaded.name)) {
-        // Of a member its bridge counts.
+    for Loaded { name, state, progress, .. } in known.into_values() {
         let base = name.split('/').next().unwrap_or(&name);
+        // A member that left its list, whose bridge is there, is marked by who reads the list.
+        let is_there = bridges.contains_key(&name);
+        if !is_there && bridges.contains_key(base) {
+            continue;
+        }
+        if !is_there && state.version == 0 {
+            // Without a snapshot there is nothing to keep.
+            if progress.is_some() {
+                until_done(store, Op::ForgetBridge { bridge: name, limit: SLICE }).await?;
+            }
+            continue;
+        }
         let mut progress = progress.unwrap_or_else(|| Progress { version: state.version, ..Progress::default() });
-        progress.removed = match (bridges.contains_key(base), progress.removed) {
+        progress.removed = match (is_there, progress.removed) {
             (true, Some(_)) => None,
             (false, None) => Some(now),
             _ => continue,
@@ -53,17 +59,47 @@ pub(super) async fn settle(
     Ok(())
 }
 
-/// Forgets the bridges that have been gone for long enough: a slice of each, so that nothing waits for it long.
-pub async fn forget(store: &Store, now: Timestamp) -> Result<(), store::Error> {
+/// From which name to which a snapshot moves: of a bridge, and of its members.
+fn moves(known: &BTreeMap<Name, Loaded>, bridges: &BTreeMap<Name, Arc<Bridge>>) -> Vec<(Name, Name)> {
+    let has_snapshot = |name: &Name| known.get(name).is_some_and(|loaded| loaded.state.version > 0);
+    let mut moves = Vec::new();
+    for bridge in bridges.values() {
+        let Some(was) = &bridge.was else { continue };
+        if has_snapshot(was) && has_snapshot(&bridge.name) {
+            tracing::warn!(bridge = %bridge.name, %was, "it has a snapshot of its own: that of its old name stays where it is");
+            continue;
+        }
+        let prefix: Name = format!("{was}/").into();
+        let members = known.range(prefix.clone()..).map(|(name, _)| name).take_while(|name| name.starts_with(&*prefix));
+        for from in known.get_key_value(was).map(|(name, _)| name).into_iter().chain(members) {
+            let rest = from.strip_prefix(&**was).unwrap_or_default();
+            let to: Name = format!("{}{rest}", bridge.name).into();
+            let progressed = known.get(from).is_some_and(|loaded| loaded.progress.is_some());
+            if (has_snapshot(from) || progressed) && !has_snapshot(&to) {
+                moves.push((from.clone(), to));
+            }
+        }
+    }
+    moves
+}
+
+/// Repeats a write until nothing of it is left.
+async fn until_done(store: &Store, op: Op) -> Result<(), store::Error> {
+    while let Written::Swept(1..) = store.write(op.clone()).await? {}
+    Ok(())
+}
+
+/// Forgets what has been gone for long enough: a slice of each, so that nothing waits for it long. `bridges` are those of the file.
+pub async fn forget(store: &Store, bridges: &BTreeMap<Name, Arc<Bridge>>, now: Timestamp) -> Result<(), store::Error> {
     let known = store.read(|engine| engine.bridges()).await?;
-    for loaded in known {
+    for loaded in known.into_iter().filter(|loaded| !bridges.contains_key(&loaded.name)) {
         let removed = loaded.progress.and_then(|progress| progress.removed);
         if removed.is_some_and(|removed| removed.plus(REMOVED_KEPT) <= now) {
             let bridge = loaded.name.clone();
             let written = store.write(Op::ForgetBridge { bridge: loaded.name, limit: SLICE }).await?;
             // Once, not for each slice.
             if written == Written::Swept(0) {
-                tracing::warn!(message_id = kind::DROPPED, %bridge, "left the file 30 days ago: its snapshot is dropped");
+                tracing::warn!(message_id = kind::DROPPED, %bridge, "it left 30 days ago: its snapshot is dropped");
             }
         }
     }

@@ -5,7 +5,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -19,10 +19,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Failure, Held, Outcome, Polled, Poller, Polling,
-    fan::{Fan, Members, Unfolded},
+    fan::{Fan, Unfolded},
     handle::{Handle, Request, Status},
     job::{Job, refuse, run_job},
-    roster,
+    reload::Applying,
 };
 use crate::{
     config::Bridge,
@@ -39,26 +39,28 @@ const SAVE_EVERY: Duration = Duration::from_secs(30);
 /// A server's hint longer than this is written at once: a restart must not ask too early.
 const HINT_SAVED_FROM: Duration = Duration::from_secs(60);
 /// Rows of one write.
-const SAVE_AT_ONCE: usize = 1000;
+pub(super) const SAVE_AT_ONCE: usize = 1000;
 /// Jobs that may wait for one bridge.
 const JOBS_MAX: usize = 16;
 /// How soon a bridge looks again whether the queue that stopped it has room.
 const PAUSED_LOOK: Duration = Duration::from_secs(1);
 
 pub(super) struct Slot {
-    bridge: Arc<Bridge>,
+    pub(super) bridge: Arc<Bridge>,
     /// Away while a task works on it.
-    polled: Option<Polled>,
-    due: Timestamp,
+    pub(super) polled: Option<Polled>,
+    pub(super) due: Timestamp,
     /// Of the heap's entry that counts; older ones are void.
-    generation: u64,
-    jobs: VecDeque<Job>,
+    pub(super) generation: u64,
+    pub(super) jobs: VecDeque<Job>,
     /// As it stood when the work began.
-    last: Status,
+    pub(super) last: Status,
     /// In line for a place among the polls in flight.
-    queued: bool,
+    pub(super) queued: bool,
     /// The timer was cut: when it fires it is not due yet.
-    cut: bool,
+    pub(super) cut: bool,
+    /// It was kept from its due poll on purpose: how late that is says nothing.
+    pub(super) held_back: bool,
 }
 
 impl Slot {
@@ -75,9 +77,9 @@ impl Slot {
 
 /// The bridges of one origin that are polled now, and those that wait for that.
 #[derive(Default)]
-struct Crowd {
+pub(super) struct Crowd {
     in_flight: usize,
-    waiting: VecDeque<Name>,
+    pub(super) waiting: VecDeque<Name>,
 }
 
 /// Runs all bridges.
@@ -89,15 +91,21 @@ pub struct Runner {
     heap: BinaryHeap<Reverse<(Instant, u64, Name)>>,
     generation: u64,
     /// Due, and waiting for a place.
-    ready: VecDeque<Name>,
+    pub(super) ready: VecDeque<Name>,
     tasks: JoinSet<(Polled, Option<Outcome>)>,
     working: HashMap<Id, (Name, Option<String>)>,
-    crowds: HashMap<String, Crowd>,
+    pub(super) crowds: HashMap<String, Crowd>,
     saving: JoinSet<Result<(), store::Error>>,
     /// Bridges over a list: they are not polled, their members are.
     pub(super) fans: BTreeMap<Name, Fan>,
     /// Lists that are read anew.
     pub(super) fanning: JoinSet<Result<Unfolded, store::Error>>,
+    /// Removed while something worked on them.
+    pub(super) leaving: BTreeSet<Name>,
+    /// Another configuration, until those that leave have left.
+    pub(super) applying: Option<Applying>,
+    /// Names of bridges may move and go in the store.
+    pub(super) settles: bool,
 }
 
 impl Runner {
@@ -117,8 +125,16 @@ impl Runner {
             saving: JoinSet::new(),
             fans: BTreeMap::new(),
             fanning: JoinSet::new(),
+            leaving: BTreeSet::new(),
+            applying: None,
+            settles: true,
         };
         (runner, Handle { requests: sender })
+    }
+
+    /// For a look at what a file would do: which bridges are known stays as it is.
+    pub fn leaving_names(self) -> Self {
+        Self { settles: false, ..self }
     }
 
     /// Runs until shutdown, or until the store fails. Polls under way are finished and everything is written first.
@@ -187,10 +203,12 @@ impl Runner {
             slot.queued = false;
             // While something else works on it, it is due again when that is done.
             if !slot.can_start() {
+                slot.held_back |= slot.polled.as_ref().is_some_and(|polled| polled.progress.paused);
                 continue;
             }
             if let Some(endpoint) = slot.pausing(&self.poller) {
                 tracing::debug!(bridge = %name, %endpoint, "not polled: the endpoint's queue is full");
+                slot.held_back = true;
                 // It keeps its due time, and with it its place in the spread of all bridges.
                 self.generation += 1;
                 slot.generation = self.generation;
@@ -243,7 +261,8 @@ impl Runner {
         slot.last = status(slot);
         let Some(mut polled) = slot.polled.take() else { return };
         if matches!(job, Job::Due) {
-            polled.lag = Some(slot.due.until(self.poller.clock.now()));
+            let held_back = std::mem::take(&mut slot.held_back);
+            polled.lag = (!held_back).then(|| slot.due.until(self.poller.clock.now()));
         }
         let poller = self.poller.clone();
         let origin = polled.bridge.source.origin().map(str::to_owned);
@@ -271,12 +290,14 @@ impl Runner {
             return Ok(());
         };
         self.leave(origin);
+        self.leaving.remove(&name);
         let Some(slot) = self.slots.get_mut(&name) else {
             // The bridge left the configuration meanwhile: where it stood is still worth keeping.
             if let Some((polled, _)) = result {
-                self.poller.store.write(Op::Progress(vec![(name, polled.progress)])).await?;
+                let progress = Progress { removed: Some(self.poller.clock.now()), ..polled.progress };
+                self.poller.store.write(Op::Progress(vec![(name, progress)])).await?;
             }
-            return Ok(());
+            return self.apply_when_left().await;
         };
         let bridge = slot.bridge.clone();
         let (mut polled, outcome) = match result {
@@ -324,7 +345,7 @@ impl Runner {
     }
 
     /// Puts a bridge's due time on the heap.
-    fn arm(&mut self, name: &Name, now: Timestamp) {
+    pub(super) fn arm(&mut self, name: &Name, now: Timestamp) {
         self.generation += 1;
         let generation = self.generation;
         let Some(slot) = self.slots.get_mut(name) else { return };
@@ -364,95 +385,8 @@ impl Runner {
                 let _ = answer.send(all);
             }
             Request::Apply(bridges, poller, answer) => {
-                self.apply(bridges, *poller).await?;
-                let _ = answer.send(());
+                self.begin(bridges, *poller, answer).await?;
             }
-        }
-        Ok(())
-    }
-
-    async fn apply(&mut self, bridges: BTreeMap<Name, Arc<Bridge>>, poller: Poller) -> Result<(), store::Error> {
-        self.poller = poller;
-        // Those that are gone are written first: a new name begins where the old one stood.
-        let gone = |name: &&Name| !bridges.contains_key(name.split('/').next().unwrap_or(name));
-        let gone: Vec<Name> = self.slots.keys().filter(gone).cloned().collect();
-        self.remove(gone).await?;
-        roster::settle(&self.poller.store, &bridges, self.poller.clock.now()).await?;
-        let bridges = self.unfold(bridges).await?;
-        // Who waits at an origin may be another's now, or gone.
-        for crowd in self.crowds.values_mut() {
-            self.ready.extend(crowd.waiting.drain(..));
-        }
-        let removed: Vec<Name> = self.slots.keys().filter(|name| !bridges.contains_key(*name)).cloned().collect();
-        self.remove(removed).await?;
-        self.install(bridges).await
-    }
-
-    /// Stops polling some bridges; where they stood is kept.
-    pub(super) async fn remove(&mut self, names: Vec<Name>) -> Result<(), store::Error> {
-        let left = names.into_iter().filter_map(|name| {
-            let polled = self.slots.remove(&name)?.polled?;
-            Some((name, polled.progress))
-        });
-        let rows: Vec<(Name, Progress)> = left.collect();
-        for chunk in rows.chunks(SAVE_AT_ONCE) {
-            self.poller.store.write(Op::Progress(chunk.to_vec())).await?;
-        }
-        Ok(())
-    }
-
-    /// Polls some bridges from now on; those that are polled already keep their timing unless they changed.
-    pub(super) async fn install(&mut self, bridges: Members) -> Result<(), store::Error> {
-        let fresh: Vec<Name> = bridges.keys().filter(|name| !self.slots.contains_key(*name)).cloned().collect();
-        // At the start all of them: one read instead of one for each.
-        let mut loaded: BTreeMap<Name, store::Loaded> = BTreeMap::new();
-        if !fresh.is_empty() {
-            let all = self.poller.store.read(|engine| engine.bridges()).await?;
-            loaded.extend(all.into_iter().map(|l| (l.name.clone(), l)));
-        }
-        let now = self.poller.clock.now();
-        for (name, bridge) in bridges {
-            match self.slots.get_mut(&name) {
-                Some(slot) if *slot.bridge == *bridge => continue,
-                Some(slot) => {
-                    let stored = slot.due;
-                    slot.bridge = bridge.clone();
-                    // Its old due time may lie too far ahead for the new schedule; a hint and a backoff still hold.
-                    let waits = match &slot.polled {
-                        Some(polled) => polled.progress.hinted || polled.progress.failures > 0,
-                        None => slot.last.failures > 0,
-                    };
-                    if !waits {
-                        slot.due = stored.min(bridge.schedule.first(&name, None, false, now));
-                    }
-                    slot.polled = slot.polled.take().map(|polled| rebuilt(bridge, polled));
-                }
-                None => {
-                    let stored = loaded.remove(&name);
-                    let held = match &stored {
-                        Some(stored) if stored.held => self.poller.hold(&name).await?.as_ref().map(Held::from),
-                        _ => None,
-                    };
-                    let known = stored.as_ref().filter(|l| l.state.version > 0 || l.progress.is_some());
-                    let due = known.map(|l| l.progress.as_ref().map_or(Timestamp(0), |p| p.due));
-                    let hinted = known.and_then(|l| l.progress.as_ref()).is_some_and(|p| p.hinted);
-                    let due = bridge.schedule.first(&name, due, hinted, now);
-                    let polled = Polled::new(bridge.clone(), stored, held);
-                    let mut slot = Slot {
-                        bridge,
-                        polled: Some(polled),
-                        due,
-                        generation: 0,
-                        jobs: VecDeque::new(),
-                        last: Status::default(),
-                        queued: false,
-                        cut: false,
-                    };
-                    slot.last = status(&slot);
-                    self.slots.insert(name.clone(), slot);
-                }
-            }
-            self.arm(&name, now);
         }
         Ok(())
     }
@@ -487,8 +421,8 @@ fn stale(outcome: &Option<Outcome>) -> bool {
 }
 
 /// The same state under another definition.
-fn rebuilt(bridge: Arc<Bridge>, old: Polled) -> Polled {
-    let held = old.held;
+pub(super) fn rebuilt(bridge: Arc<Bridge>, old: Polled) -> Polled {
+    let (held, watched_from) = (old.held, old.watched_from);
     let stays = bridge.source == old.bridge.source;
     let memo = old.memo;
     let loaded = store::Loaded {
@@ -498,6 +432,7 @@ fn rebuilt(bridge: Arc<Bridge>, old: Polled) -> Polled {
         held: held.is_some(),
     };
     let mut polled = Polled::new(bridge, Some(loaded), held);
+    polled.watched_from = watched_from;
     if stays {
         // A connection stays, with what it has brought.
         polled.memo = memo.of_the_same_source();
@@ -524,7 +459,7 @@ fn next_due(polled: &mut Polled, due: Timestamp, now: Timestamp, outcome: &Outco
     outcome.hint.map_or(next, |hint| next.max(now.plus(hint.min(HINT_MAX))))
 }
 
-fn status(slot: &Slot) -> Status {
+pub(super) fn status(slot: &Slot) -> Status {
     let next_poll = slot.bridge.enabled.then(|| slot.due.to_string());
     let Some(polled) = &slot.polled else {
         return Status { polling: true, ..slot.last.clone() };

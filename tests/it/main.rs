@@ -24,6 +24,7 @@ mod support {
 mod cli;
 mod web;
 mod backup;
+mod reload;
 mod service;
 mod log;
 #[cfg(feature = "otlp")]

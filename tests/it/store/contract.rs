@@ -498,7 +498,12 @@ fn a_bridge_under_another_name_keeps_its_snapshot(engine: &dyn Engine) {
     let progress = Progress { version: 1, failures: 3, ..Progress::default() };
     writer.one(Op::Progress(vec![("old".into(), progress.clone())]));
     repeat(&writer, &Op::RenameBridge { from: "old".into(), to: "new".into(), limit: 7 });
-    assert_eq!(engine.bridge("old").expect("read").map(|loaded| loaded.state.version), None);
+    let sequence_alone = |name: &str| {
+        let left = engine.bridge(name).expect("read").expect("its sequence number");
+        assert_eq!((left.progress, left.held), (None, false));
+        (left.state.version, left.state.records, left.state.sequence)
+    };
+    assert_eq!(sequence_alone("old"), (0, 0, 7));
     let loaded = engine.bridge("new").expect("read").expect("there");
     assert_eq!((loaded.state.version, loaded.state.sequence, loaded.progress), (1, 7, Some(progress)));
     assert_eq!(engine.list("new"), Ok(list));
@@ -506,9 +511,20 @@ fn a_bridge_under_another_name_keeps_its_snapshot(engine: &dyn Engine) {
     assert!(engine.scan("old", None, ALL).expect("read").is_empty() && engine.list("old").expect("read").is_empty());
     assert_eq!(engine.records("new", &[records[3].entry.key]).expect("read"), [Some(records[3].clone())]);
     // It goes on where it stood.
-    writer.one(op(commit("new", 1)));
+    let mut second = commit("new", 1);
+    second.state.sequence = 9;
+    writer.one(op(second));
+    // Back under the first name, and the higher number stays.
+    repeat(&writer, &Op::RenameBridge { from: "new".into(), to: "old".into(), limit: 7 });
+    let mut third = commit("old", 2);
+    third.state.sequence = 8;
+    writer.one(op(third));
+    repeat(&writer, &Op::RenameBridge { from: "old".into(), to: "new".into(), limit: 7 });
+    assert_eq!(engine.bridge("new").expect("read").expect("there").state.sequence, 9);
     repeat(&writer, &Op::ForgetBridge { bridge: "new".into(), limit: 7 });
-    assert_eq!(engine.bridges().expect("read").iter().map(|b| &*b.name).collect::<Vec<_>>(), ["other"]);
+    assert_eq!((sequence_alone("new"), sequence_alone("old")), ((0, 0, 9), (0, 0, 8)));
+    let names: Vec<_> = engine.bridges().expect("read").into_iter().map(|b| b.name.to_string()).collect();
+    assert_eq!(names, ["new", "old", "other"]);
     assert!(engine.scan("new", None, ALL).expect("read").is_empty());
 }
 

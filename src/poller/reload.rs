@@ -1,0 +1,155 @@
+//! Another configuration: which bridges are polled no more, which are new, and which go on as they are.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use tokio::sync::oneshot;
+
+use super::{
+    Held, Polled, Poller,
+    fan::Members,
+    handle::Status,
+    roster,
+    run::{Runner, SAVE_AT_ONCE, Slot, rebuilt, status},
+};
+use crate::{
+    config::Bridge,
+    model::{Name, Timestamp},
+    store::{self, Op, Progress},
+};
+
+/// The bridges of another configuration, and who waits until it is taken.
+pub(super) struct Applying {
+    bridges: BTreeMap<Name, Arc<Bridge>>,
+    answers: Vec<oneshot::Sender<()>>,
+}
+
+impl Runner {
+    /// Removes the bridges that another configuration does not have; the rest of it follows when they have left.
+    pub(super) async fn begin(
+        &mut self,
+        bridges: BTreeMap<Name, Arc<Bridge>>,
+        poller: Poller,
+        answer: oneshot::Sender<()>,
+    ) -> Result<(), store::Error> {
+        self.poller = poller;
+        // Those that are gone are written first: a new name begins where the old one stood.
+        let gone = |name: &&Name| !bridges.contains_key(name.split('/').next().unwrap_or(name));
+        let gone: Vec<Name> = self.slots.keys().filter(gone).cloned().collect();
+        self.remove(gone).await?;
+        let mut answers = self.applying.take().map(|earlier| earlier.answers).unwrap_or_default();
+        answers.push(answer);
+        self.applying = Some(Applying { bridges, answers });
+        self.apply_when_left().await
+    }
+
+    /// Takes the bridges of another configuration, once no work on one that has left is under way: it would write under a name
+    /// that is another's by then.
+    pub(super) async fn apply_when_left(&mut self) -> Result<(), store::Error> {
+        if self.leaving.is_empty()
+            && let Some(Applying { bridges, answers }) = self.applying.take()
+        {
+            self.apply(bridges).await?;
+            for answer in answers {
+                // The one who asked may have gone.
+                let _ = answer.send(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply(&mut self, bridges: BTreeMap<Name, Arc<Bridge>>) -> Result<(), store::Error> {
+        if self.settles {
+            roster::settle(&self.poller.store, &bridges, self.poller.clock.now()).await?;
+        }
+        let bridges = self.unfold(bridges).await?;
+        // Who waits at an origin may be another's now, or gone.
+        for crowd in self.crowds.values_mut() {
+            self.ready.extend(crowd.waiting.drain(..));
+        }
+        let removed: Vec<Name> = self.slots.keys().filter(|name| !bridges.contains_key(*name)).cloned().collect();
+        self.remove(removed).await?;
+        self.install(bridges).await
+    }
+
+    /// Stops polling some bridges; where they stood is kept for a while.
+    pub(super) async fn remove(&mut self, names: Vec<Name>) -> Result<(), store::Error> {
+        let now = self.poller.clock.now();
+        let mut rows: Vec<(Name, Progress)> = Vec::new();
+        for name in names {
+            self.poller.pulse.forget(&name);
+            match self.slots.remove(&name).map(|slot| slot.polled) {
+                Some(Some(polled)) => rows.push((name, Progress { removed: Some(now), ..polled.progress })),
+                // What works on it ends by itself.
+                Some(None) => drop(self.leaving.insert(name)),
+                None => {}
+            }
+        }
+        for chunk in rows.chunks(SAVE_AT_ONCE) {
+            self.poller.store.write(Op::Progress(chunk.to_vec())).await?;
+        }
+        Ok(())
+    }
+
+    /// Polls some bridges from now on; those that are polled already keep their timing unless they changed.
+    pub(super) async fn install(&mut self, bridges: Members) -> Result<(), store::Error> {
+        let fresh: Vec<Name> = bridges.keys().filter(|name| !self.slots.contains_key(*name)).cloned().collect();
+        // At the start all of them: one read instead of one for each.
+        let mut loaded: BTreeMap<Name, store::Loaded> = BTreeMap::new();
+        if !fresh.is_empty() {
+            let all = self.poller.store.read(|engine| engine.bridges()).await?;
+            loaded.extend(all.into_iter().map(|l| (l.name.clone(), l)));
+        }
+        let now = self.poller.clock.now();
+        for (name, bridge) in bridges {
+            match self.slots.get_mut(&name) {
+                Some(slot) if *slot.bridge == *bridge => continue,
+                Some(slot) => {
+                    let stored = slot.due;
+                    slot.bridge = bridge.clone();
+                    // Its old due time may lie too far ahead for the new schedule; a hint and a backoff still hold.
+                    let waits = match &slot.polled {
+                        Some(polled) => polled.progress.hinted || polled.progress.failures > 0,
+                        None => slot.last.failures > 0,
+                    };
+                    if !waits {
+                        slot.due = stored.min(bridge.schedule.first(&name, None, false, now));
+                    }
+                    slot.polled = slot.polled.take().map(|polled| rebuilt(bridge, polled));
+                }
+                None => {
+                    let stored = loaded.remove(&name);
+                    let held = match &stored {
+                        Some(stored) if stored.held => self.poller.hold(&name).await?.as_ref().map(Held::from),
+                        _ => None,
+                    };
+                    let known = stored.as_ref().filter(|l| l.state.version > 0 || l.progress.is_some());
+                    let due = known.map(|l| l.progress.as_ref().map_or(Timestamp(0), |p| p.due));
+                    let hinted = known.and_then(|l| l.progress.as_ref()).is_some_and(|p| p.hinted);
+                    let due = bridge.schedule.first(&name, due, hinted, now);
+                    let mut polled = Polled::new(bridge.clone(), stored, held);
+                    polled.watched_from = now;
+                    // A member that is in its list again.
+                    polled.dirty |= polled.progress.removed.take().is_some();
+                    let mut slot = Slot {
+                        bridge,
+                        polled: Some(polled),
+                        due,
+                        generation: 0,
+                        jobs: VecDeque::new(),
+                        last: Status::default(),
+                        queued: false,
+                        cut: false,
+                        held_back: false,
+                    };
+                    slot.last = status(&slot);
+                    self.slots.insert(name.clone(), slot);
+                }
+            }
+            self.arm(&name, now);
+        }
+        Ok(())
+    }
+}
