@@ -307,6 +307,7 @@ impl Poller {
                 item: bridge.item.as_ref(),
                 count,
                 seen,
+                pulse: &self.pulse,
                 memo,
             })
             .await;

@@ -21,7 +21,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use serde::Serialize;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use crate::model::{Name, Timestamp};
 
@@ -71,6 +71,13 @@ pub struct Poll {
     pub took_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// How far the walk under way has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Walked {
+    pub pages: usize,
+    pub records: usize,
 }
 
 /// One attempt.
@@ -208,6 +215,7 @@ struct Inner {
     gauges: Gauges,
     history: Mutex<History>,
     feed: broadcast::Sender<Arc<Notice>>,
+    walk: watch::Sender<Walked>,
 }
 
 /// What is read anew for each scrape.
@@ -251,6 +259,7 @@ impl Pulse {
             gauges: Gauges::default(),
             history: Mutex::default(),
             feed: broadcast::channel(FEED_MAX).0,
+            walk: watch::Sender::default(),
         };
         inner.reload_ok.set(1);
         // There from the start: what appears with its first count is missed by who watches its rise.
@@ -317,6 +326,20 @@ impl Pulse {
 
     pub fn feed(&self) -> broadcast::Receiver<Arc<Notice>> {
         self.0.feed.subscribe()
+    }
+
+    /// The pages of walks, for a process that makes one poll: it is not said whose they are.
+    pub fn walk(&self) -> watch::Receiver<Walked> {
+        self.0.walk.subscribe()
+    }
+
+    /// Whether somebody wants to know of each page.
+    pub fn is_walk_watched(&self) -> bool {
+        self.0.walk.receiver_count() > 0
+    }
+
+    pub fn walked(&self, walked: Walked) {
+        self.0.walk.send_replace(walked);
     }
 
     /// The last 24 hours: by the hour of one bridge, by the quarter of an hour of all.
