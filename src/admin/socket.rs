@@ -10,7 +10,7 @@ use std::{
 use axum::serve::Listener;
 use tokio::net::{UnixListener, UnixStream, unix::UCred};
 
-use crate::telemetry::Seldom;
+use crate::telemetry::{LeftOut, Seldom};
 
 /// After a failed accept (no file descriptors left), so that it is not a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -70,7 +70,7 @@ impl Listener for Guarded {
                 Err(error) => (None, Some(error.to_string())),
             };
             // Any user of the machine can knock.
-            if let Some(left_out) = self.refused.turn() {
+            if let Some(LeftOut(left_out)) = self.refused.turn() {
                 tracing::warn!(uid, error, left_out, "refused a connection to the admin socket");
             }
             if error.is_some() {

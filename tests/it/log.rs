@@ -191,6 +191,14 @@ async fn each_state_of_an_endpoint_is_told_once() {
     scene.says("disabled by hand", 1).await;
     scene.run(&["endpoint", "enable", "me"]).await;
     scene.says("enabled by hand", 1).await;
+    // Enabled while it is down, it has not answered yet.
+    scene.receiver.status("/me", 503);
+    scene.change(15);
+    scene.says("the endpoint is down", 2).await;
+    scene.run(&["endpoint", "disable", "me"]).await;
+    scene.run(&["endpoint", "enable", "me"]).await;
+    scene.says("enabled by hand", 2).await;
+    scene.says("the endpoint answers again", 1).await;
     scene.receiver.status("/me", 410);
     scene.change(20);
     scene.says("the endpoint is disabled", 1).await;
@@ -215,7 +223,8 @@ async fn each_reload_is_told_once() {
     let log = blocking(move || {
         daemon.stop();
         std::fs::remove_file(place.path().join("log")).expect("removed");
-        place.start().log()
+        // It is ready before it says so, and says all when it has stopped.
+        place.start().stop()
     })
     .await;
     let started = log.lines().find(|line| line.contains("bellpull runs")).expect("a line");
