@@ -514,3 +514,16 @@ fn show_event(stored: &StoredEvent) -> Json {
         "sequence": stored.event.sequence, "timestamp": stored.event.at.to_string(), "deliveries": deliveries,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::MemoryEngine;
+
+    /// It was told as a failure of the store, which stopped polling and delivery.
+    #[test]
+    fn an_export_that_cannot_be_written_is_refused() {
+        let refused = spool(&MemoryEngine::new(), Path::new("/nowhere/export.tmp")).expect_err("refused");
+        assert!(matches!(&refused, Error::Refused(why) if why.contains("/nowhere/export.tmp")), "{refused}");
+    }
+}

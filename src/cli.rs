@@ -6,6 +6,7 @@ mod listen;
 mod manual;
 mod show;
 mod sign;
+mod waiting;
 
 use std::{
     io::{IsTerminal, Write},

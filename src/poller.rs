@@ -311,6 +311,7 @@ impl Poller {
                 item: bridge.item.as_ref(),
                 count,
                 seen,
+                pulse: &self.pulse,
                 memo,
             })
             .await;

@@ -21,7 +21,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use serde::Serialize;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use crate::model::{Name, Timestamp};
 
@@ -71,6 +71,13 @@ pub struct Poll {
     pub took_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// How far the walk under way has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Walked {
+    pub pages: usize,
+    pub records: usize,
 }
 
 /// One attempt.
@@ -210,6 +217,7 @@ struct Inner {
     scraping: Mutex<()>,
     history: Mutex<History>,
     feed: broadcast::Sender<Arc<Notice>>,
+    walk: watch::Sender<Walked>,
 }
 
 /// What is read anew for each scrape.
@@ -254,6 +262,7 @@ impl Pulse {
             scraping: Mutex::default(),
             history: Mutex::default(),
             feed: broadcast::channel(FEED_MAX).0,
+            walk: watch::Sender::default(),
         };
         inner.reload_ok.set(1);
         // There from the start: what appears with its first count is missed by who watches its rise.
@@ -344,6 +353,20 @@ impl Pulse {
         self.0.feed.subscribe()
     }
 
+    /// The pages of walks, for a process that makes one poll: it is not said whose they are.
+    pub fn walk(&self) -> watch::Receiver<Walked> {
+        self.0.walk.subscribe()
+    }
+
+    /// Whether somebody wants to know of each page.
+    pub fn is_walk_watched(&self) -> bool {
+        self.0.walk.receiver_count() > 0
+    }
+
+    pub fn walked(&self, walked: Walked) {
+        self.0.walk.send_replace(walked);
+    }
+
     /// The last 24 hours: by the hour of one bridge, by the quarter of an hour of all.
     pub fn history(&self, bridge: Option<&str>, now: Timestamp) -> Vec<Bucket> {
         let history = self.0.history.lock().expect("no thread panics with it");
@@ -430,6 +453,29 @@ mod tests {
 
     fn poll(bridge: &str, outcome: PollEnd, created: u64) -> Poll {
         Poll { bridge: bridge.into(), outcome, created, updated: 0, deleted: 0, bytes: 10, took_ms: 5, error: None }
+    }
+
+    /// Two scrapers at once read each other's halves: 600 bridges, or none, of 300.
+    #[test]
+    fn scrapes_at_the_same_time_are_each_whole() {
+        let pulse = Pulse::new();
+        let scrape = || {
+            pulse.scrape(|gauges| {
+                gauges.bridges.clear();
+                for _ in 0..300 {
+                    gauges.bridges.get_or_create(&StateLabel { state: "ok".into() }).inc();
+                }
+            })
+        };
+        let all = std::thread::scope(|scope| {
+            let scrapers: Vec<_> =
+                (0..4).map(|_| scope.spawn(|| (0..50).map(|_| scrape()).collect::<Vec<_>>())).collect();
+            scrapers.into_iter().flat_map(|scraper| scraper.join().expect("no panic")).collect::<Vec<_>>()
+        });
+        assert_eq!(all.len(), 200);
+        for text in all {
+            assert!(text.contains("bellpull_bridges{state=\"ok\"} 300\n"), "{text}");
+        }
     }
 
     #[test]

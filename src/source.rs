@@ -24,6 +24,7 @@ use crate::{
     expr,
     http::{Client, budget::Share},
     model::{Hash, Timestamp, Validators},
+    pulse::Pulse,
     schedule::FailureKind,
     settings::{Table, units::Rate},
 };
@@ -209,6 +210,8 @@ pub struct Ask<'a> {
     pub item: Option<&'a Json>,
     pub count: Count,
     pub seen: Seen,
+    /// Who may want to know how far a long walk has come.
+    pub pulse: &'a Pulse,
     /// What was found out about pages of the last walk.
     pub memo: &'a mut Memo,
 }

@@ -110,34 +110,38 @@ pub struct Seldom {
 /// One line a minute is noticed, and a day of them can still be read.
 const SELDOM: Duration = Duration::from_secs(60);
 
+/// How many lines were left out before one that is said, if any.
+#[derive(Debug, PartialEq, Eq)]
+pub struct LeftOut(pub Option<u64>);
+
 impl Seldom {
     pub const fn new() -> Self {
         Self { said: None, left_out: 0 }
     }
 
-    /// Whether this one is said: then with how many were not since the last one.
-    pub fn turn(&mut self) -> Option<u64> {
-        if self.said.is_some_and(|at| at.elapsed() < SELDOM) {
+    /// Whether this one is said.
+    pub fn turn(&mut self) -> Option<LeftOut> {
+        if !self.is_time() {
             self.left_out = self.left_out.saturating_add(1);
             return None;
         }
         self.said = Some(Instant::now());
-        Some(std::mem::take(&mut self.left_out))
+        Some(LeftOut(self.take()))
     }
 
     /// How many were left out, when none came after the minute to say so.
     pub fn overdue(&mut self) -> Option<u64> {
-        if self.left_out == 0 {
-            return None;
-        }
-        let left_out = std::mem::take(&mut self.left_out);
-        match self.turn() {
-            Some(_) => Some(left_out),
-            None => {
-                self.left_out = left_out;
-                None
-            }
-        }
+        let left_out = if self.is_time() { self.take()? } else { return None };
+        self.said = Some(Instant::now());
+        Some(left_out)
+    }
+
+    fn is_time(&self) -> bool {
+        self.said.is_none_or(|at| at.elapsed() >= SELDOM)
+    }
+
+    fn take(&mut self) -> Option<u64> {
+        Some(std::mem::take(&mut self.left_out)).filter(|left_out| *left_out > 0)
     }
 }
 
@@ -162,4 +166,23 @@ fn filter(level: Option<&str>) -> EnvFilter {
         return filter.add_directive(spans);
     }
     filter
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn of_thousands_one_a_minute_is_said_and_none_is_forgotten() {
+        let mut seldom = Seldom::new();
+        assert_eq!((seldom.overdue(), seldom.turn()), (None, Some(LeftOut(None))));
+        assert!((0..1000).all(|_| seldom.turn().is_none()));
+        assert_eq!(seldom.overdue(), None);
+        tokio::time::advance(SELDOM).await;
+        assert_eq!(seldom.turn(), Some(LeftOut(Some(1000))));
+        assert!((0..5).all(|_| seldom.turn().is_none()));
+        tokio::time::advance(SELDOM).await;
+        // None comes any more: those five are told all the same, once.
+        assert_eq!((seldom.overdue(), seldom.overdue()), (Some(5), None));
+    }
 }

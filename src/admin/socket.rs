@@ -36,3 +36,24 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
     Ok(listener)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever was at the path was removed.
+    #[tokio::test]
+    async fn only_a_socket_that_nobody_answers_on_is_replaced() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let notes = dir.path().join("notes.txt");
+        std::fs::write(&notes, "mine").expect("written");
+        assert_eq!(bind(&notes).expect_err("refused").kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read_to_string(&notes).expect("there"), "mine");
+        let path = dir.path().join("admin.sock");
+        let first = bind(&path).expect("bound");
+        assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o660);
+        assert_eq!(bind(&path).expect_err("refused").kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        bind(&path).expect("that of a crash is replaced");
+    }
+}

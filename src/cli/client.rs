@@ -11,7 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value as Json;
 use tokio_util::sync::CancellationToken;
 
-use super::{FAILED, Failure, IO, UNAVAILABLE};
+use super::{FAILED, Failure, IO, UNAVAILABLE, waiting};
 use crate::{
     admin::{self, Admin, DeliveryQuery, DryRun, EventQuery, Replay},
     clock::Clock,
@@ -115,17 +115,26 @@ impl Client {
 
     pub(super) async fn poll(&self, name: &str) -> Answer {
         match self {
-            Self::Socket { .. } => self.post(&format!("bridges/{}/poll", segment(name)), &()).await,
+            Self::Socket { .. } => {
+                waiting::for_poll(None, self.post(&format!("bridges/{}/poll", segment(name)), &())).await
+            }
             Self::Alone { path, config } => {
-                let store = open(config).await?;
-                alone(path, store, Names::Settle, async |admin| admin.poll(name).await).await
+                let (store, pulse) = (open(config).await?, Pulse::new());
+                let walk = pulse.walk();
+                waiting::for_poll(
+                    Some(walk),
+                    alone(path, store, Names::Settle, pulse, async |admin| admin.poll(name).await),
+                )
+                .await
             }
         }
     }
 
     pub(super) async fn dry_run(&self, name: &str, request: DryRun) -> Answer {
         match self {
-            Self::Socket { .. } => self.post(&format!("bridges/{}/dry-run", segment(name)), &request).await,
+            Self::Socket { .. } => {
+                waiting::for_poll(None, self.post(&format!("bridges/{}/dry-run", segment(name)), &request)).await
+            }
             Self::Alone { path, config } => {
                 // Without a store there is nothing to compare with, and nothing is to be written.
                 let store = match has_store(config) {
@@ -134,7 +143,10 @@ impl Client {
                         Store::start(Arc::new(MemoryEngine::new())).map_err(|e| Failure::new(IO, e.to_string()))?
                     }
                 };
-                alone(path, store, Names::Leave, async |admin| admin.dry_run(name, request).await).await
+                let pulse = Pulse::new();
+                let walk = pulse.walk();
+                let work = alone(path, store, Names::Leave, pulse, async |admin| admin.dry_run(name, request).await);
+                waiting::for_poll(Some(walk), work).await
             }
         }
     }
@@ -328,6 +340,7 @@ async fn alone(
     path: &Path,
     store: Store,
     names: Names,
+    pulse: Pulse,
     work: impl AsyncFnOnce(&Admin) -> Result<Json, admin::Error>,
 ) -> Answer {
     // Now the secrets are needed.
@@ -336,14 +349,14 @@ async fn alone(
     let clock = Clock::system();
     let vault = Vault::new(read.daemon.state_dir.join(crate::daemon::TOKENS));
     let (_deliveries, handle) =
-        Deliveries::new(store.clone(), client.clone(), vault.clone(), Pulse::new(), clock.clone(), 1);
+        Deliveries::new(store.clone(), client.clone(), vault.clone(), pulse.clone(), clock.clone(), 1);
     let poller = Poller {
         store: store.clone(),
         client,
         clock,
         budget: Budget::new(read.daemon.memory),
         vault,
-        pulse: Pulse::new(),
+        pulse: pulse.clone(),
         endpoints: Arc::new(read.endpoints.clone()),
         deliveries: handle,
     };
@@ -359,7 +372,7 @@ async fn alone(
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(runner.run(shutdown.clone()));
     handle.apply(read.bridges.clone(), poller).await;
-    let admin = Admin::new(store, Arc::new(read), Some(handle), None, Pulse::new());
+    let admin = Admin::new(store, Arc::new(read), Some(handle), None, pulse);
     let result = done(work(&admin).await);
     shutdown.cancel();
     running.await.map_err(|e| Failure::new(IO, e.to_string()))?.map_err(|e| Failure::new(IO, e.to_string()))?;

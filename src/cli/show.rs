@@ -225,3 +225,22 @@ fn attempts(value: &Json) -> String {
         .collect();
     table(&["TIME", "ENDPOINT", "EVENT", "ATTEMPT", "STATUS", "DURATION", "ERROR"], &rows)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A key of an escape character made the width of a cell underflow: every listing that had it ended in a panic.
+    #[test]
+    fn what_others_wrote_moves_no_cursor() {
+        let deliveries = json!([{ "endpoint": "me", "state": "dead" }]);
+        let event = json!({ "timestamp": "2026-11-23T12:00:00.000Z", "id": "evt_1", "type": "a.created",
+            "bridge": "a", "key": "\u{1b}", "sequence": 1, "deliveries": deliveries });
+        let shown = human(&json!([event]), Kind::Events, true);
+        assert!(shown.contains(r"\u{1b}") && shown.matches('\x1b').count() % 2 == 0, "{shown:?}");
+        let tried = json!({ "endpoint": "me", "event": "evt_1", "status": 200, "duration_ms": 3, "error": null,
+            "answer": "\u{1b}]0;owned\u{7}\nnext" });
+        let shown = attempt(&tried);
+        assert!(!shown.contains(['\x1b', '\x07']) && shown.ends_with("\nnext\n"), "{shown:?}");
+    }
+}

@@ -28,7 +28,7 @@ use crate::{
     model::{Name, Timestamp},
     pulse,
     store::{self, Commit, EndpointState, Op, Position, Settlement, Waiting, Written},
-    telemetry::{Seldom, kind},
+    telemetry::{LeftOut, Seldom, kind},
 };
 
 /// Messages that may wait for a dispatcher; the one who hands over waits beyond it.
@@ -262,7 +262,7 @@ impl Dispatcher {
                 tracing::debug!(%endpoint, event_id, attempt = record.number, "delivered");
             }
             store::Outcome::Dead => match self.dead.turn() {
-                Some(left_out) => {
+                Some(LeftOut(left_out)) => {
                     tracing::warn!(message_id = kind::DEAD_LETTER, %endpoint, event_id, status, error, left_out, "dead letter");
                 }
                 None => tracing::debug!(%endpoint, event_id, status, error, "dead letter, one of many"),
@@ -270,7 +270,7 @@ impl Dispatcher {
             store::Outcome::Retry { due, .. } => {
                 let refused = matches!(result, Answered::Refused { .. });
                 match refused.then(|| self.refused.turn()).flatten() {
-                    Some(left_out) => {
+                    Some(LeftOut(left_out)) => {
                         tracing::warn!(message_id = kind::ENDPOINT_REFUSES, %endpoint, event_id, status, error, %due, left_out, "the receiver refused an event: it is tried again");
                     }
                     None => tracing::debug!(%endpoint, event_id, status, error, %due, "to be tried again"),
@@ -290,19 +290,20 @@ impl Dispatcher {
             (None, Some(_)) => {
                 tracing::warn!(message_id = kind::ENDPOINT_DOWN, %endpoint, error = state.last_error, "the endpoint is down: its events wait");
             }
-            (Some(_), None) if state.disabled.is_none() => {
+            // One that somebody enabled has not answered yet.
+            (Some(_), None) if before.disabled.is_none() => {
                 tracing::info!(message_id = kind::ENDPOINT_UP, %endpoint, "the endpoint answers again");
             }
             _ => {}
         }
-        // One who did it by hand need not be told.
+        // One who did it by hand needs no event.
         match (&before.disabled, &state.disabled) {
             (None, Some(why)) if why == BY_HAND => {
                 tracing::info!(message_id = kind::ENDPOINT_DISABLED, %endpoint, "disabled by hand");
             }
-            (None, Some(why)) => {
-                tracing::error!(message_id = kind::ENDPOINT_DISABLED, %endpoint, why, "the endpoint is disabled: its events are kept until `bellpull endpoint enable`");
-                self.alert("endpoint.disabled", why).await?;
+            (None, Some(reason)) => {
+                tracing::error!(message_id = kind::ENDPOINT_DISABLED, %endpoint, reason, "the endpoint is disabled: its events are kept until `bellpull endpoint enable`");
+                self.alert("endpoint.disabled", reason).await?;
             }
             (Some(_), None) => tracing::info!(message_id = kind::ENDPOINT_ENABLED, %endpoint, "enabled by hand"),
             _ => {}
@@ -348,9 +349,9 @@ impl Dispatcher {
         if std::mem::replace(&mut self.full, true) {
             return Ok(());
         }
-        let why = format!("the queue holds {} events (`queue-max`): {then}", self.endpoint.queue_max);
-        tracing::error!(message_id = kind::ENDPOINT_FULL, endpoint = %self.endpoint.name, why, "the queue is full");
-        self.alert("endpoint.full", &why).await
+        let reason = format!("the queue holds {} events (`queue-max`): {then}", self.endpoint.queue_max);
+        tracing::error!(message_id = kind::ENDPOINT_FULL, endpoint = %self.endpoint.name, reason, "the queue is full");
+        self.alert("endpoint.full", &reason).await
     }
 
     async fn message(&mut self, message: Message) -> Result<(), store::Error> {

@@ -43,7 +43,7 @@ use crate::{
     http::{Request, identity::Version, origin},
     model::{Hash, Validators},
     settings::{Item, Table, value::Value},
-    telemetry::Seldom,
+    telemetry::{LeftOut, Seldom},
 };
 
 /// The interval in which messages are committed.
@@ -369,7 +369,7 @@ impl Reader {
             };
             if serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_err() {
                 if !std::mem::replace(&mut told, true)
-                    && let Some(left_out) = TOLD.lock().expect("no thread panics with it").turn()
+                    && let Some(LeftOut(left_out)) = TOLD.lock().expect("no thread panics with it").turn()
                 {
                     let origin = &self.origin;
                     tracing::warn!(

@@ -820,3 +820,25 @@ async fn a_list_that_shrinks_in_the_middle_of_a_walk_loses_nobody() {
     assert_eq!(world.rig.lines().await, ["orders.deleted 1 #1"]);
     assert_eq!(world.rig.snapshot().await.len(), 4);
 }
+
+#[tokio::test]
+async fn who_watches_a_long_walk_sees_its_pages_and_records() {
+    let mut world = World::start(&list("source.http.pages.link = {}")).await;
+    world.upstream.paging(Paging::Link(2));
+    world.upstream.fill(5);
+    let walk = world.rig.poller.pulse.walk();
+    // So that each page is seen by itself.
+    world.upstream.delay(std::time::Duration::from_millis(20));
+    let (mut watched, mut seen) = (walk.clone(), Vec::new());
+    let watching = tokio::spawn(async move {
+        while seen.len() < 3 && watched.changed().await.is_ok() {
+            let walked = *watched.borrow_and_update();
+            seen.push((walked.pages, walked.records));
+        }
+        seen
+    });
+    world.poll().await;
+    assert_eq!(watching.await.expect("it ends"), [(1, 2), (2, 4), (3, 5)]);
+    drop(walk);
+    assert!(!world.rig.poller.pulse.is_walk_watched(), "nobody counts for nobody");
+}

@@ -14,6 +14,7 @@ use crate::{
     decode::{self, Page},
     http::{self, Client, hint, origin, retry_after},
     model::{Hash, Timestamp, Validators},
+    pulse::Walked,
     settings::value::{JsonBody, Value},
     source::{
         Answer, Ask, Count, Error, ErrorKind, Fetched, Known, Step,
@@ -49,6 +50,8 @@ struct Gathered {
     read: Vec<(Hash, Known)>,
     size: u64,
     records: u64,
+    /// As it is told to one who watches.
+    shown: Walked,
     /// Of the first page: validators, the server's clock, and what `previous` will be.
     first: Option<(Validators, Option<Timestamp>, Json)>,
 }
@@ -233,6 +236,11 @@ impl Walk {
         if step != Step::End && !source.shows_all() && (ask.seen)(page.clone()).await? {
             step = Step::End;
         }
+        if ask.pulse.is_walk_watched() {
+            let records = self.count(ask, &page).await.unwrap_or_default();
+            gathered.shown = Walked { pages: number + 1, records: gathered.shown.records + records };
+            ask.pulse.walked(gathered.shown);
+        }
         gathered.read.push((page.hash, known));
         let first = || {
             let (headers, now) = (&answer.headers, ask.clock.now());
@@ -296,8 +304,12 @@ impl Walk {
     }
 
     async fn has_records(&self, ask: &Ask<'_>, page: &Page) -> Result<bool, Error> {
+        Ok(self.count(ask, page).await? > 0)
+    }
+
+    async fn count(&self, ask: &Ask<'_>, page: &Page) -> Result<usize, Error> {
         let (count, page) = (ask.count.clone(), page.clone());
-        blocking(move || Ok(count(&page)? > 0)).await
+        blocking(move || count(&page)).await
     }
 }
 
