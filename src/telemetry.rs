@@ -4,7 +4,12 @@
 pub mod kind;
 pub mod trace;
 
-use std::{io::IsTerminal, sync::OnceLock, time::Duration};
+use std::{
+    io::IsTerminal,
+    os::{fd::AsFd, unix::fs::MetadataExt},
+    sync::OnceLock,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use tracing::field::{Field, Visit};
@@ -37,7 +42,7 @@ pub fn init(format: Option<Format>, level: Option<&str>) {
     layers.extend(trace::export());
     let (filter, handle) = reload::Layer::new(filter(level));
     layers.push(match format {
-        None if std::env::var_os("JOURNAL_STREAM").is_some() => match tracing_journald::layer() {
+        None if is_read_by_journald() => match tracing_journald::layer() {
             // Fields are BRIDGE=, ENDPOINT=, EVENT_ID=, ..., to be asked for by `journalctl BRIDGE=orders`.
             Ok(journal) => lines(journal.with_field_prefix(None)),
             Err(_) => text(false),
@@ -52,6 +57,14 @@ pub fn init(format: Option<Format>, level: Option<&str>) {
     if tracing_subscriber::registry().with(filter).with(layers).try_init().is_ok() {
         let _ = FILTER.set(handle);
     }
+}
+
+/// Whether standard error is the stream that journald reads (systemd.exec(5)): a program that a service started, with a terminal
+/// of its own, inherits only the variable.
+fn is_read_by_journald() -> bool {
+    let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    let own = std::io::stderr().as_fd().try_clone_to_owned().and_then(|own| std::fs::File::from(own).metadata());
+    own.is_ok_and(|own| stream == format!("{}:{}", own.dev(), own.ino()))
 }
 
 /// What is said at all.

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Checks bellpull.service with this machine's systemd-analyze, as it is and with the Debian 12 drop-in.
+# Checks bellpull.service and bellpull.socket with this machine's systemd-analyze, as it is and with the Debian 12 drop-in.
 #
 # Needs no running systemd and no installed bellpull: the units are copied to a temporary directory, and a dummy stands in
 # for /usr/bin/bellpull where that is absent. Exits 1 on any warning that is not in the list below, and when the exposure is over 1.3.
@@ -47,7 +47,8 @@ verify_in() {
         sed -i "s#/usr/bin/bellpull#$dir/bellpull#" "$unit"
     fi
 
-    systemd-analyze verify --man=no "$unit" >"$dir/verify.out" 2>&1 || status=$?
+    cp "$here/bellpull.socket" "$dir/"
+    systemd-analyze verify --man=no "$unit" "$dir/bellpull.socket" >"$dir/verify.out" 2>&1 || status=$?
     # Lines read "FILE:LINE: message"; only the message is compared, and only as a whole.
     local line message known tolerated_count=0
     while IFS= read -r line; do

@@ -237,7 +237,7 @@ mod tests {
         let event = json!({ "timestamp": "2026-11-23T12:00:00.000Z", "id": "evt_1", "type": "a.created",
             "bridge": "a", "key": "\u{1b}", "sequence": 1, "deliveries": deliveries });
         let shown = human(&json!([event]), Kind::Events, true);
-        assert!(shown.contains(r"\u{1b}") && shown.matches('\x1b').count() % 2 == 0, "{shown:?}");
+        assert!(shown.contains(r"\u{1b}") && shown.matches('\x1b').count().is_multiple_of(2), "{shown:?}");
         let tried = json!({ "endpoint": "me", "event": "evt_1", "status": 200, "duration_ms": 3, "error": null,
             "answer": "\u{1b}]0;owned\u{7}\nnext" });
         let shown = attempt(&tried);

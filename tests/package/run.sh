@@ -127,6 +127,7 @@ check "dpkg takes it" install_deb "$deb"
 check "it is installed" version_is "$version"
 check "the binary, 755 of root" mode /usr/bin/bellpull '755 root root'
 check "the unit, 644" mode /usr/lib/systemd/system/bellpull.service '644 root root'
+check "the socket, 644" mode /usr/lib/systemd/system/bellpull.socket '644 root root'
 check "bridges.toml, 644" mode /etc/bellpull/bridges.toml '644 root root'
 check "conf.d, 755" mode /etc/bellpull/conf.d '755 root root'
 check "secrets, 700" mode /etc/bellpull/secrets '700 root root'
@@ -168,7 +169,7 @@ check "and is not stopped before" not_told "stop bellpull.service"
 
 echo "remove"
 check "dpkg removes it" inside timeout "$step_limit_s" dpkg --remove bellpull
-check "the program is gone" absent /usr/bin/bellpull /usr/lib/systemd/system/bellpull.service /usr/lib/systemd/system/bellpull.service.d /usr/share/bellpull /usr/share/man/man1/bellpull.1.gz
+check "the program is gone" absent /usr/bin/bellpull /usr/lib/systemd/system/bellpull.service /usr/lib/systemd/system/bellpull.socket /usr/lib/systemd/system/bellpull.service.d /usr/share/bellpull /usr/share/man/man1/bellpull.1.gz
 check "the daemon is stopped" told "stop bellpull.service"
 check "the configuration is kept" mine_is_there
 check "the store is kept" state_is_there
@@ -176,13 +177,13 @@ check "the store is kept" state_is_there
 echo "install again"
 check "dpkg takes it" install_deb "$work/second.deb"
 check "the configuration is the old one" mine_is_there
-check "no mask is left of the removal" absent /etc/systemd/system/bellpull.service
+check "no mask is left of the removal" absent /etc/systemd/system/bellpull.service /etc/systemd/system/bellpull.socket
 
 echo "purge"
 check "dpkg purges it" inside timeout "$step_limit_s" dpkg --purge bellpull
 check "the configuration and the secrets are gone" absent /etc/bellpull
 check "the store is gone" absent /var/lib/bellpull /var/lib/private/bellpull
-check "nothing of systemd's is left" absent /etc/systemd/system/bellpull.service /etc/systemd/system/multi-user.target.wants/bellpull.service
+check "nothing of systemd's is left" absent /etc/systemd/system/bellpull.service /etc/systemd/system/bellpull.socket /etc/systemd/system/multi-user.target.wants/bellpull.service
 check "dpkg knows nothing of it" bash -c "$(declare -f inside); root='$root'; ! inside dpkg-query -W bellpull"
 check "no file of it is left" bash -c "! find '$root/usr' '$root/etc' '$root/var/lib' -xdev -name '*bellpull*' -not -path '$work/*' 2>/dev/null | grep -v -e /usr/src -e /usr/local | grep ."
 

@@ -26,8 +26,12 @@ from harness import SHOTS, WORK, Browser, GaveUp, check, check_soon, failed, pas
 
 SUITE = sys.argv[7]
 ROOT, TLS, DEB, LATER = map(Path, sys.argv[8:12])
-README = HERE.parents[1] / "README.md"
-SECTIONS = ("On a server", "Backups, and moving to another machine")
+TREE = HERE.parents[1]
+SECTIONS = (
+    (TREE / "README.md", "On a server"),
+    (TREE / "README.md", "Backups, and moving to another machine"),
+    (TREE / "systemd/README.md", "The socket, made by systemd"),
+)
 
 GITHUB = "140.82.121.6"  # public, so that the daemon's guard lets it be; it is on the loopback interface of this network
 BRANCHES = "/repos/octocat/Hello-World/branches"
@@ -144,8 +148,8 @@ class Machine:
 def commands():
     """What can be typed, in its order, by its first line without a comment. A here-document is one command."""
     found = {}
-    for section in SECTIONS:
-        text = README.read_text().split(f"\n## {section}\n", 1)[1].split("\n## ", 1)[0]
+    for page, section in SECTIONS:
+        text = page.read_text().split(f"\n## {section}\n", 1)[1].split("\n## ", 1)[0]
         for block in re.findall(r"^```bash\n(.*?)^```$", text, re.M | re.S):
             lines = iter(block.splitlines())
             for line in lines:
@@ -312,6 +316,17 @@ def day(github, machine, browser):
     check_soon("changes come", lambda: soon(lambda: sha in receiver.text()))
     check("in a new stream", stream(receiver) != before, before)
     receiver.interrupt()
+
+    print("the socket of systemd")
+    admin.types("systemctl stop bellpull")
+    admin.types("mkdir -p /etc/systemd/system/bellpull.service.d")
+    admin.types("printf '[Service]\\nRuntimeDirectory=\\n' > /etc/systemd/system/bellpull.service.d/socket.conf")
+    admin.types("systemctl daemon-reload")
+    admin.types("systemctl enable --now bellpull.socket")
+    admin.types("systemctl start bellpull")
+    admin.sees("the daemon answers on it", status, r"branches\s.*\b3\b")
+    check("systemd holds it", "bellpull.socket" in machine.run("systemctl list-sockets").stdout)
+
     check("a poll without news was answered without a body", github.unchanged > 0, (github.asked, github.unchanged))
 
     left = set(admin.known) - admin.typed

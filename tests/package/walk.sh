@@ -89,7 +89,7 @@ for suite in "${suites[@]}"; do
     chroot "$root" update-ca-certificates >/dev/null 2>&1
     printf '127.0.0.1 localhost\n140.82.121.6 api.github.com\n' >"$root/etc/hosts"
     mkdir "$root/root/systemd"
-    cp "$here/../../systemd"/{verify.sh,bellpull.service,debian-12.conf} "$root/root/systemd/"
+    cp "$here/../../systemd"/{verify.sh,bellpull.service,bellpull.socket,debian-12.conf} "$root/root/systemd/"
 
     echo "systemd/verify.sh in $suite:"
     chroot "$root" bash /root/systemd/verify.sh || failed=1
