@@ -7,6 +7,7 @@ mod bridge;
 mod each;
 mod endpoint;
 mod load;
+pub mod plan;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -12,7 +12,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
     task::{JoinHandle, JoinSet},
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, MissedTickBehavior, sleep, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -131,6 +131,8 @@ impl Drop for AbortOnDrop {
 /// or receiver stops none of them.
 async fn watch_over(within: Duration, admin: Admin) {
     let mut every = tokio::time::interval(within / 3);
+    // What was missed while nothing moved is not made up for.
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut stuck = false;
     loop {
         every.tick().await;
@@ -456,7 +458,8 @@ impl Daemon {
         parts.admin.configure(config.clone());
         telemetry::set_level(config.log.level);
         let (bridges, endpoints) = (config.bridges.len(), config.endpoints.len());
-        tracing::info!(message_id = kind::RELOADED, bridges, endpoints, "reloaded");
+        let plan = config::plan::plan(&self.config, &config);
+        tracing::info!(message_id = kind::RELOADED, bridges, endpoints, changes = %plan, "reloaded");
         self.config = config;
         Ok(())
     }

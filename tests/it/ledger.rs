@@ -421,7 +421,12 @@ async fn run(seed: u64, cycles: u32) -> Figures {
             // tokio's timers count milliseconds.
             tokio::task::block_in_place(|| std::thread::sleep(wait));
         }
-        assert!(child.try_wait().expect("a child").is_none(), "the daemon ended by itself: {}", log());
+        if child.try_wait().expect("a child").is_some() {
+            // Its cause is in the files.
+            let kept = std::env::temp_dir().join(format!("bellpull-ledger-{seed}"));
+            let copied = std::process::Command::new("cp").arg("-r").arg(place.path()).arg(&kept).status();
+            panic!("the daemon ended by itself; its files are in {} ({copied:?}): {}", kept.display(), log());
+        }
         child.start_kill().expect("killed");
         child.wait().await.expect("ended");
         let reached = match stage {
