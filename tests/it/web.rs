@@ -1,12 +1,19 @@
 //! HTTP on `daemon.listen`: who is let in, what is open, what is told while things go on.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    io::{Read, Write},
+    sync::Arc,
+    time::Duration,
+};
 
+use bellpull::admin::Admin;
 use serde_json::{Value as Json, json};
 
 use crate::support::{
     daemon::{Daemon, Place},
     receiver::Receiver,
+    rig::World,
     server::eventually,
     upstream::Upstream,
 };
@@ -161,6 +168,72 @@ async fn every_metric_is_documented() {
             && text.contains("bellpull_bridges{state=\"ok\"} 1"),
         "{text}"
     );
+}
+
+/// A head that never ended was waited for without a limit, with as many connections as came: 2,000 of them filled the unit's memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_is_bounded_in_size_and_time() {
+    let site = Site::start("").await;
+    let address = site.base.trim_start_matches("http://").to_owned();
+    let read_all = move |send: Vec<u8>| {
+        let address = address.clone();
+        tokio::task::spawn_blocking(move || {
+            let mut stream = std::net::TcpStream::connect(address).expect("connected");
+            stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+            // It may be closed while this is still written.
+            let _ = stream.write_all(&send);
+            let mut answer = Vec::new();
+            let ended = stream.read_to_end(&mut answer);
+            (String::from_utf8_lossy(&answer).into_owned(), ended.map_err(|e| e.kind()))
+        })
+    };
+    let long = [b"GET /live HTTP/1.1\r\nhost: localhost\r\nx: ".as_slice(), &[b'a'; 40_000]].concat();
+    let slow = read_all(b"GET /live HTTP/1.1\r\nhost: localhost\r\n".to_vec());
+    let (answer, _) = read_all(long).await.expect("no panic");
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer:?}");
+    let (answer, ended) = slow.await.expect("no panic");
+    assert!(ended.is_ok() && !answer.contains("200 OK"), "{answer:?} {ended:?}");
+    assert_eq!(site.ask("/live", &[]).await.0, 200);
+}
+
+/// As many series as states, outcomes and classes, whatever the number of bridges; of endpoints 200 have a name.
+#[tokio::test(flavor = "multi_thread")]
+async fn labels_are_bounded_at_ten_thousand_bridges() {
+    let bridge = |n: usize| {
+        format!(
+            "[bridge.shop{n}]\nevery = \"1h\"\nitems = \".[]\"\nkey = \".id\"\nto = [\"hook{}\"]\nfirst-poll = \"emit\"\n\
+             source.http.url = \"UPSTREAM/items\"\n",
+            n % 300
+        )
+    };
+    let endpoint = |n: usize| {
+        format!("[endpoint.hook{n}]\nurl = \"RECEIVER/{n}\"\nsign.standard.secrets = [{{ value = \"SECRET\" }}]\n")
+    };
+    let text: String = (0..10_000).map(bridge).chain((0..300).map(endpoint)).collect();
+    let mut world = World::start(&text).await;
+    world.upstream.fill(1);
+    let handle = world.rig.run().await;
+    for n in 0..300 {
+        handle.poll(format!("shop{n}").into()).await.expect("polled");
+    }
+    let (store, config) = (world.rig.store.clone(), Arc::new(world.rig.config.clone()));
+    let (deliveries, pulse) = (world.rig.deliveries.clone(), world.rig.poller.pulse.clone());
+    let admin = Admin::new(store, config, Some(handle), Some(deliveries), pulse);
+    let text = admin.metrics().await;
+    let of = |name: &str| text.lines().filter(|line| line.starts_with(&format!("{name}{{"))).count();
+    let sum = |name: &str| -> u64 {
+        let of = text.lines().filter(|line| line.starts_with(&format!("{name}{{")));
+        of.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    };
+    assert!(sum("bellpull_polls_total") >= 300 && sum("bellpull_changes_total") >= 300);
+    assert_eq!(sum("bellpull_bridges"), 10_000);
+    assert!(!text.contains("shop"), "no label is a bridge's name");
+    for name in ["bellpull_outbox_events", "bellpull_outbox_oldest_seconds", "bellpull_dead_letters"] {
+        assert_eq!(of(name), 201, "{name}");
+        assert!(text.contains(&format!("{name}{{endpoint=\"_others\"}}")), "{name}");
+    }
+    let series = text.lines().filter(|line| !line.starts_with('#')).count();
+    assert!(series < 800, "{series} series");
 }
 
 #[tokio::test(flavor = "multi_thread")]
