@@ -2,18 +2,17 @@
 //!
 //! It decides nothing about bridges or deliveries; it asks their owners, and reads what is stored.
 
+mod export;
 mod metrics;
 mod replay;
 mod routes;
 mod socket;
+mod status;
 mod strip;
 mod web;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{Seek, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -127,22 +126,6 @@ pub struct Admin {
     exports: Arc<AtomicUsize>,
 }
 
-/// Counts as long as it is held.
-struct Counted(Arc<AtomicUsize>);
-
-impl Counted {
-    fn new(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl Admin {
     /// Without handles it only reads.
     pub fn new(
@@ -177,153 +160,6 @@ impl Admin {
         let (Some(runner), Some(deliveries)) = (&self.runner, &self.deliveries) else { return false };
         let (_, _, written) = tokio::join!(runner.status(), deliveries.status(), self.store.ping());
         written
-    }
-
-    /// One consistent state of the store as JSON lines, in a file that has no name any more. Writes wait while it is made.
-    pub async fn export(&self) -> Result<std::fs::File, Error> {
-        let path = self.config().daemon.state_dir.join(format!("export-{}.tmp", EventId::random()));
-        let counted = Counted::new(&self.exports);
-        let export = move |engine: &dyn store::Engine| {
-            let _counted = counted;
-            Ok(spool(engine, &path))
-        };
-        self.store.read(export).await?
-    }
-
-    /// One line: "214 bridges, 3 failing; 1 endpoint down, 42 waiting".
-    pub async fn summary(&self) -> String {
-        let (Some(runner), Some(deliveries)) = (&self.runner, &self.deliveries) else {
-            return "not running".into();
-        };
-        let (bridges, endpoints) = (runner.status().await, deliveries.status().await);
-        let count = |state: &str| bridges.values().filter(|b| b.state == state).count();
-        let down = endpoints.values().filter(|e| e.state == "down" || e.state == "disabled").count();
-        let waiting: usize = endpoints.values().map(|e| e.waiting).sum();
-        format!(
-            "{} bridges, {} failing, {} held; {down} of {} endpoints down, {waiting} waiting",
-            bridges.len(),
-            count("failing"),
-            count("held"),
-            endpoints.len(),
-        )
-    }
-
-    /// Every bridge and endpoint, or one bridge with what it holds.
-    pub async fn status(&self, bridge: Option<&str>) -> Result<Json, Error> {
-        let mut bridges = match &self.runner {
-            Some(runner) => serde_json::to_value(runner.status().await),
-            None => serde_json::to_value(self.stored_bridges().await?),
-        }
-        .map_err(|e| Error::Refused(e.to_string()))?;
-        if let Some(all) = bridges.as_object_mut() {
-            for (name, removed) in self.removed_bridges().await? {
-                all.entry(name).or_insert(removed);
-            }
-        }
-        let holds = self.store.read(|engine| {
-            let held = engine.bridges()?.into_iter().filter(|b| b.held);
-            held.map(|b| Ok((b.name.clone(), engine.hold(&b.name)?))).collect::<Result<Vec<_>, store::Error>>()
-        });
-        for (name, hold) in holds.await? {
-            if let (Some(place), Some(hold)) = (bridges.get_mut(&*name), hold) {
-                add(
-                    place,
-                    "hold",
-                    json!({
-                        "hash": hold.hash, "at": hold.at.to_string(), "reason": hold.reason, "rejected": hold.rejected,
-                        "created": hold.created, "updated": hold.updated, "deleted": hold.deleted,
-                    }),
-                );
-            }
-        }
-        if let Some(name) = bridge {
-            let one =
-                bridges.get(name).cloned().ok_or_else(|| Error::Refused(format!("there is no bridge {name:?}")))?;
-            return Ok(json!({ "bridges": { name: one } }));
-        }
-        let mut endpoints = match &self.deliveries {
-            Some(deliveries) => serde_json::to_value(deliveries.status().await),
-            None => serde_json::to_value(self.stored_endpoints().await?),
-        }
-        .map_err(|e| Error::Refused(e.to_string()))?;
-        if let Some(all) = endpoints.as_object_mut() {
-            all.extend(self.removed().await?);
-            let names: Vec<String> = all.keys().cloned().collect();
-            let dead = self.store.read(move |engine| {
-                names.into_iter().map(|n| Ok((engine.dead(&n)?, n))).collect::<Result<Vec<_>, store::Error>>()
-            });
-            for (dead, name) in dead.await? {
-                all.entry(name).and_modify(|e| add(e, "dead", dead.into()));
-            }
-        }
-        Ok(
-            json!({ "version": env!("CARGO_PKG_VERSION"), "stream": &**self.store.stream(), "running": self.runner.is_some(), "bridges": bridges, "endpoints": endpoints }),
-        )
-    }
-
-    async fn stored_bridges(&self) -> Result<BTreeMap<Name, Json>, Error> {
-        let all = self.store.read(|engine| engine.bridges()).await?;
-        let show = |b: store::Loaded| {
-            let progress = b.progress.unwrap_or_default();
-            let status = json!({
-                "state": if progress.failures > 0 { "failing" } else if b.held { "held" } else { "ok" },
-                "records": b.state.records, "sequence": b.state.sequence, "version": b.state.version,
-                "last_poll": progress.last_poll.map(|at| at.to_string()), "next_poll": progress.due.to_string(),
-                "failures": progress.failures, "last_error": progress.last_error, "polling": false,
-            });
-            (b.name, status)
-        };
-        Ok(all.into_iter().map(show).collect())
-    }
-
-    /// Bridges that left the file, while their snapshot is kept. Members that left a list are not told.
-    async fn removed_bridges(&self) -> Result<Vec<(String, Json)>, Error> {
-        let config = self.config();
-        let mut all = self.store.read(|engine| engine.bridges()).await?;
-        all.retain(|loaded| config.bridge(&loaded.name).is_none());
-        let removed = |loaded: store::Loaded| {
-            let until = loaded.progress?.removed?.plus(poller::roster::REMOVED_KEPT).to_string();
-            let shown = json!({ "state": "removed", "records": loaded.state.records, "sequence": loaded.state.sequence, "kept_until": until });
-            Some((loaded.name.to_string(), shown))
-        };
-        Ok(all.into_iter().filter_map(removed).collect())
-    }
-
-    /// Endpoints that left the file, while their queue is kept.
-    async fn removed(&self) -> Result<Vec<(String, Json)>, Error> {
-        let config = self.config();
-        let read = self.store.read(move |engine| {
-            let gone = engine.endpoints()?.into_iter().filter(|(name, _)| !config.endpoints.contains_key(name));
-            gone.map(|(name, state)| Ok((engine.waiting(&name)?.len(), name, state.removed)))
-                .collect::<Result<Vec<_>, store::Error>>()
-        });
-        let show = |(waiting, name, since): (usize, Name, Option<Timestamp>)| {
-            let until = since.map(|since| since.plus(deliver::roster::REMOVED_KEPT).to_string());
-            (name.to_string(), json!({ "state": "removed", "waiting": waiting, "kept_until": until }))
-        };
-        Ok(read.await?.into_iter().map(show).collect())
-    }
-
-    async fn stored_endpoints(&self) -> Result<BTreeMap<Name, Json>, Error> {
-        let names: Vec<Name> = self.config().endpoints.keys().cloned().collect();
-        let all = self.store.read(move |engine| {
-            let states: BTreeMap<Name, store::EndpointState> = engine.endpoints()?.into_iter().collect();
-            names
-                .into_iter()
-                .map(|name| {
-                    let state = states.get(&name).cloned().unwrap_or_default();
-                    let waiting = engine.waiting(&name)?.len();
-                    let word = match (&state.disabled, &state.next_attempt) {
-                        (Some(_), _) => "disabled",
-                        (None, Some(_)) => "down",
-                        (None, None) => "ok",
-                    };
-                    let status = json!({ "state": word, "waiting": waiting, "last_error": state.last_error, "disabled": state.disabled });
-                    Ok((name, status))
-                })
-                .collect::<Result<BTreeMap<_, _>, store::Error>>()
-        });
-        Ok(all.await?)
     }
 
     pub async fn poll(&self, bridge: &str) -> Result<Json, Error> {
@@ -472,20 +308,6 @@ impl Admin {
     }
 }
 
-/// One consistent state in a file without a name. That it cannot be written is the admin's, and no failure of the store.
-fn spool(engine: &dyn store::Engine, path: &Path) -> Result<std::fs::File, Error> {
-    let failed = |e: std::io::Error| Error::Refused(format!("failed to write the export to {}: {e}", path.display()));
-    let mut options = std::fs::OpenOptions::new();
-    let mut file = options.read(true).write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
-    std::fs::remove_file(path).map_err(failed)?;
-    let mut out = std::io::BufWriter::new(&mut file);
-    engine.export(&mut out).map_err(|error| Error::Refused(format!("the export failed: {error}")))?;
-    out.flush().map_err(failed)?;
-    drop(out);
-    file.rewind().map_err(failed)?;
-    Ok(file)
-}
-
 /// Adds a field to an object.
 fn add(object: &mut Json, key: &str, value: Json) {
     if let Json::Object(map) = object {
@@ -513,17 +335,4 @@ fn show_event(stored: &StoredEvent) -> Json {
         "id": stored.event.id, "type": stored.event.kind, "bridge": &*stored.event.bridge, "key": stored.event.key,
         "sequence": stored.event.sequence, "timestamp": stored.event.at.to_string(), "deliveries": deliveries,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::memory::MemoryEngine;
-
-    /// It was told as a failure of the store, which stopped polling and delivery.
-    #[test]
-    fn an_export_that_cannot_be_written_is_refused() {
-        let refused = spool(&MemoryEngine::new(), Path::new("/nowhere/export.tmp")).expect_err("refused");
-        assert!(matches!(&refused, Error::Refused(why) if why.contains("/nowhere/export.tmp")), "{refused}");
-    }
 }

@@ -1,5 +1,7 @@
 //! The daemon: opens the store, builds the parts, reloads, drains, and opens the store again when it failed.
 
+mod watchdog;
+
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -12,10 +14,11 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
     task::{JoinHandle, JoinSet},
-    time::{Instant, MissedTickBehavior, sleep, timeout, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
+use self::watchdog::Watchdog;
 use crate::{
     admin::{self, Admin, Gate, Standing, Web},
     clock::{self, Clock},
@@ -116,38 +119,6 @@ struct Daemon {
     servers: JoinSet<()>,
     /// The last reload was refused.
     refused: bool,
-}
-
-/// A task that ends with its holder.
-struct AbortOnDrop(JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// Tells systemd that the daemon is alive while the scheduler, the store's writer and every delivery loop move. A slow API
-/// or receiver stops none of them.
-async fn watch_over(within: Duration, admin: Admin) {
-    let mut every = tokio::time::interval(within / 3);
-    // What was missed while nothing moved is not made up for.
-    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut stuck = false;
-    loop {
-        every.tick().await;
-        let moves = timeout(within / 2, admin.moves()).await == Ok(true);
-        if moves {
-            notify::alive();
-        }
-        let told = std::mem::replace(&mut stuck, !moves);
-        if !moves && !told {
-            tracing::error!(
-                message_id = kind::STUCK,
-                "scheduler, store or deliveries stand still: the watchdog is not fed"
-            );
-        }
-    }
 }
 
 /// The parts that live as long as one opened store.
@@ -346,8 +317,7 @@ impl Daemon {
             Err(error) => store::Error::Io(format!("a part panicked: {error}")),
         };
         // Dropped with the parts that it looks at.
-        let _watchdog =
-            notify::watchdog().map(|within| AbortOnDrop(tokio::spawn(watch_over(within, parts.admin.clone()))));
+        let _watchdog = notify::watchdog().map(|within| Watchdog::start(within, parts.admin.clone()));
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return End::Shutdown,

@@ -4,8 +4,9 @@
 //! It decides nothing, nothing waits for it, and losing it loses no event. No label is a bridge's name: they may be a
 //! hundred thousand.
 
+mod history;
+
 use std::{
-    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -24,14 +25,11 @@ use serde::Serialize;
 use tokio::sync::{broadcast, watch};
 
 use crate::model::{Name, Timestamp};
+use history::History;
+pub use history::{Bucket, HOURS, QUARTERS};
 
 /// Notices that a slow reader may be behind, before it misses some.
 const FEED_MAX: usize = 1024;
-/// The strips' buckets: an hour of one bridge, a quarter of an hour of all.
-const HOUR_MS: i64 = 3_600_000;
-const QUARTER_MS: i64 = HOUR_MS / 4;
-pub const HOURS: usize = 24;
-pub const QUARTERS: usize = 96;
 
 /// How a poll ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -102,61 +100,6 @@ pub struct Delivery {
 pub enum Notice {
     Poll(Poll),
     Delivery(Delivery),
-}
-
-/// Polls and what came of them, within some time.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Bucket {
-    pub polls: u32,
-    pub failed: u32,
-    pub changes: u32,
-}
-
-/// A ring of buckets; those of another day are void.
-#[derive(Debug, Clone)]
-struct Ring<const N: usize> {
-    buckets: [Bucket; N],
-    /// The number since the epoch of the bucket that was written last.
-    last: i64,
-}
-
-impl<const N: usize> Default for Ring<N> {
-    fn default() -> Self {
-        Self { buckets: [Bucket::default(); N], last: 0 }
-    }
-}
-
-impl<const N: usize> Ring<N> {
-    /// The bucket of a time, after those that were passed over were emptied.
-    fn at(&mut self, number: i64) -> Option<&mut Bucket> {
-        let length = i64::try_from(N).ok()?;
-        for passed in (self.last + 1).max(number - length + 1)..=number {
-            if let Some(bucket) = self.slot(passed) {
-                *bucket = Bucket::default();
-            }
-        }
-        self.last = self.last.max(number);
-        self.slot(number)
-    }
-
-    fn slot(&mut self, number: i64) -> Option<&mut Bucket> {
-        let index = number.rem_euclid(i64::try_from(N).ok()?);
-        self.buckets.get_mut(usize::try_from(index).ok()?)
-    }
-
-    /// The last of them, the oldest first.
-    fn until(&self, number: i64) -> Vec<Bucket> {
-        let mut copy = self.clone();
-        copy.at(number);
-        let length = i64::try_from(N).unwrap_or_default();
-        (number - length + 1..=number).filter_map(|n| copy.slot(n).copied()).collect()
-    }
-}
-
-#[derive(Debug, Default)]
-struct History {
-    all: Ring<QUARTERS>,
-    bridges: BTreeMap<Name, Box<Ring<HOURS>>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -311,15 +254,7 @@ impl Pulse {
 
     /// Adds to the last 24 hours.
     fn remember(&self, bridge: &Name, more: Bucket, now: Timestamp) {
-        let add = |bucket: &mut Bucket| {
-            bucket.polls = bucket.polls.saturating_add(more.polls);
-            bucket.failed = bucket.failed.saturating_add(more.failed);
-            bucket.changes = bucket.changes.saturating_add(more.changes);
-        };
-        let mut history = self.0.history.lock().expect("no thread panics with it");
-        history.all.at(now.0.div_euclid(QUARTER_MS)).map(add);
-        let ring = history.bridges.entry(bridge.clone()).or_default();
-        ring.at(now.0.div_euclid(HOUR_MS)).map(add);
+        self.0.history.lock().expect("no thread panics with it").add(bridge, more, now);
     }
 
     /// An attempt has ended.
@@ -369,19 +304,12 @@ impl Pulse {
 
     /// The last 24 hours: by the hour of one bridge, by the quarter of an hour of all.
     pub fn history(&self, bridge: Option<&str>, now: Timestamp) -> Vec<Bucket> {
-        let history = self.0.history.lock().expect("no thread panics with it");
-        match bridge {
-            None => history.all.until(now.0.div_euclid(QUARTER_MS)),
-            Some(name) => history
-                .bridges
-                .get(name)
-                .map_or_else(|| vec![Bucket::default(); HOURS], |ring| ring.until(now.0.div_euclid(HOUR_MS))),
-        }
+        self.0.history.lock().expect("no thread panics with it").of(bridge, now)
     }
 
     /// Forgets a bridge that is no more.
     pub fn forget(&self, bridge: &str) {
-        self.0.history.lock().expect("no thread panics with it").bridges.remove(bridge);
+        self.0.history.lock().expect("no thread panics with it").forget(bridge);
     }
 
     /// All of it as OpenMetrics text, after `gauges` were set.
@@ -476,23 +404,6 @@ mod tests {
         for text in all {
             assert!(text.contains("bellpull_bridges{state=\"ok\"} 300\n"), "{text}");
         }
-    }
-
-    #[test]
-    fn a_day_is_kept_by_the_hour_and_older_hours_are_void() {
-        let pulse = Pulse::new();
-        let at = |hours: i64| Timestamp(hours * HOUR_MS + 1);
-        pulse.polled(poll("a", PollEnd::Changed, 3), None, at(100));
-        pulse.polled(poll("a", PollEnd::Failed, 0), None, at(101));
-        let day = pulse.history(Some("a"), at(101));
-        assert_eq!(day.len(), HOURS);
-        assert_eq!(day.last(), Some(&Bucket { polls: 1, failed: 1, changes: 0 }));
-        assert_eq!(day.get(HOURS - 2), Some(&Bucket { polls: 1, failed: 0, changes: 3 }));
-        let later = pulse.history(Some("a"), at(124));
-        assert_eq!(later.iter().map(|b| b.polls).sum::<u32>(), 1, "the first hour is over a day old");
-        assert_eq!(pulse.history(None, at(101)).iter().map(|b| b.polls).sum::<u32>(), 2);
-        pulse.forget("a");
-        assert_eq!(pulse.history(Some("a"), at(101)), vec![Bucket::default(); HOURS]);
     }
 
     #[test]

@@ -429,6 +429,9 @@ async fn run(seed: u64, cycles: u32) -> Figures {
         }
         child.start_kill().expect("killed");
         child.wait().await.expect("ended");
+        // A request that the dead one had sent was taken for one of the next, whose next request then seemed to say that it
+        // had accepted the answer.
+        upstream.settled().await;
         let reached = match stage {
             // A delivery came first: the commit was over.
             Stage::Commit if receiver.received().len() > arrived => Stage::Delivery,

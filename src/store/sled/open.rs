@@ -61,6 +61,21 @@ pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<SledEngine, Error> {
         wait_for_sled(&database)?;
         opened = open();
     }
+    if matches!(opened, Err(Error::Damaged(_))) && copy.made {
+        // Sled's snapshot is a shortcut through its log, and after a kill it was once at odds with it; the log alone has all. The
+        // mark says whether that is so.
+        copy.put_back().map_err(io("putting the copy back"))?;
+        copy = before.copy(dir)?;
+        if copy.made {
+            remove_snapshots(&database).map_err(io("removing sled's snapshots"))?;
+            wait_for_sled(&database)?;
+            let again = open();
+            if again.is_ok() {
+                tracing::warn!("the store was opened by its whole log: sled's snapshot of it was unreadable");
+                opened = again;
+            }
+        }
+    }
     let (db, tables) = match opened {
         Ok(opened) => opened,
         Err(Error::Damaged(why)) => return Err(Error::Damaged(advice(dir, &why, copy.put_back()))),
@@ -299,6 +314,16 @@ fn advice(dir: &Path, why: &str, untouched: io::Result<bool>) -> String {
          takes a new baseline, and events that were not yet delivered are gone",
         dir.display()
     )
+}
+
+fn remove_snapshots(database: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(database)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with("snap.") {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn open_database(database: &Path, cache_bytes: u64) -> Result<Db, Error> {

@@ -337,3 +337,29 @@ fn a_compaction_that_ends_between_its_renames_leaves_a_store_that_opens() {
     assert_eq!(export(&engine), before);
     assert!(!dir.path().join("compact").exists() && !dir.path().join("sled-before-compact").exists());
 }
+
+/// A kill once left a snapshot of sled's that did not fit its log: the daemon did not start again, though the log had all.
+#[test]
+fn an_unreadable_snapshot_of_sleds_is_done_without() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let engine = open(dir.path());
+    let all = fill(&engine);
+    drop(engine);
+    // It is written at an opening.
+    drop(open(dir.path()));
+    let snapshots = |dir: &Path| {
+        let names = contents(&dir.join("sled")).into_keys();
+        names
+            .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("snap.")))
+            .collect::<Vec<_>>()
+    };
+    for harm in [&[0x55; 64][..], &[0; 13]] {
+        for path in snapshots(dir.path()) {
+            fs::write(path, harm).expect("written");
+        }
+        assert!(!snapshots(dir.path()).is_empty());
+        assert_eq!(export(&open(dir.path())), all);
+        drop(open(dir.path()));
+    }
+    assert!(!dir.path().join("sled-before-open").exists());
+}

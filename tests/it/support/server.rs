@@ -1,6 +1,14 @@
 //! HTTP/1.1 by hand, so that a test decides every byte of an answer, the wrong ones too.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -114,6 +122,14 @@ impl<F: Fn(Request) -> Reply + Send + Sync + 'static> Handler for F {
 pub struct Server {
     pub addr: SocketAddr,
     accepting: AbortHandle,
+    connections: Arc<Connections>,
+}
+
+#[derive(Default)]
+struct Connections {
+    open: AtomicUsize,
+    /// Who was accepted last.
+    last: Mutex<Option<SocketAddr>>,
 }
 
 impl Drop for Server {
@@ -126,13 +142,32 @@ impl Server {
     pub async fn start(handler: Arc<impl Handler>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let addr = listener.local_addr().expect("an address");
+        let connections = Arc::new(Connections::default());
+        let counted = connections.clone();
         let accepting = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                // A client that goes away is no matter of the server's.
-                tokio::spawn(serve(stream, handler.clone()));
+            while let Ok((stream, peer)) = listener.accept().await {
+                counted.open.fetch_add(1, Ordering::SeqCst);
+                *counted.last.lock().expect("not poisoned") = Some(peer);
+                let (handler, counted) = (handler.clone(), counted.clone());
+                tokio::spawn(async move {
+                    // A client that goes away is no matter of the server's.
+                    let _ = serve(stream, handler).await;
+                    counted.open.fetch_sub(1, Ordering::SeqCst);
+                });
             }
         });
-        Self { addr, accepting: accepting.abort_handle() }
+        Self { addr, accepting: accepting.abort_handle(), connections }
+    }
+
+    /// Until all that a client sent before it was killed was read, and nobody else is connected.
+    pub async fn settled(&self) {
+        // Connections are accepted in their order.
+        let probe = TcpStream::connect(self.addr).await.expect("it listens");
+        let own = probe.local_addr().expect("an address");
+        eventually("the probe is accepted", async || *self.connections.last.lock().expect("not poisoned") == Some(own))
+            .await;
+        drop(probe);
+        eventually("all are closed", async || self.connections.open.load(Ordering::SeqCst) == 0).await;
     }
 
     pub fn origin(&self) -> String {

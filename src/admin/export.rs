@@ -1,0 +1,70 @@
+//! `export`: the store in a file of its own, so that nobody waits for a reader who is slow.
+
+use std::{
+    io::{Seek, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use super::{Admin, Error};
+use crate::{model::EventId, store};
+
+/// Counts as long as it is held.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Admin {
+    /// One consistent state of the store as JSON lines, in a file that has no name any more. Writes wait while it is made.
+    pub async fn export(&self) -> Result<std::fs::File, Error> {
+        let path = self.config().daemon.state_dir.join(format!("export-{}.tmp", EventId::random()));
+        let counted = Counted::new(&self.exports);
+        let export = move |engine: &dyn store::Engine| {
+            let _counted = counted;
+            Ok(spool(engine, &path))
+        };
+        self.store.read(export).await?
+    }
+}
+
+/// One consistent state in a file without a name. That it cannot be written is the admin's, and no failure of the store.
+fn spool(engine: &dyn store::Engine, path: &Path) -> Result<std::fs::File, Error> {
+    let failed = |e: std::io::Error| Error::Refused(format!("failed to write the export to {}: {e}", path.display()));
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.read(true).write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    std::fs::remove_file(path).map_err(failed)?;
+    let mut out = std::io::BufWriter::new(&mut file);
+    engine.export(&mut out).map_err(|error| Error::Refused(format!("the export failed: {error}")))?;
+    out.flush().map_err(failed)?;
+    drop(out);
+    file.rewind().map_err(failed)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::MemoryEngine;
+
+    /// It was told as a failure of the store, which stopped polling and delivery.
+    #[test]
+    fn an_export_that_cannot_be_written_is_refused() {
+        let refused = spool(&MemoryEngine::new(), Path::new("/nowhere/export.tmp")).expect_err("refused");
+        assert!(matches!(&refused, Error::Refused(why) if why.contains("/nowhere/export.tmp")), "{refused}");
+    }
+}
