@@ -20,7 +20,10 @@ use std::{
 use bytes::Bytes;
 use encoding_rs::Encoding;
 
-use crate::{model::Hash, settings::Item};
+use crate::{
+    model::Hash,
+    settings::{Item, optional},
+};
 use charset::Declared;
 
 /// One page of an answer.
@@ -106,7 +109,7 @@ pub fn read(item: &Item<'_>) -> Option<Decoder> {
         _ => Some(Kind::Json),
     };
     options.finish();
-    Some(Decoder { kind: kind?, charset: charset.map_or(Some(None), |c| c.map(Some))? })
+    Some(Decoder { kind: kind?, charset: optional(charset)? })
 }
 
 /// The document as JSON text, checked for nesting but not yet parsed.

@@ -6,7 +6,7 @@ use crate::{
     decode::{self, Page},
     expr::{self, Expr},
     model::{Entry, Hash},
-    settings::Table,
+    settings::{Table, optional},
 };
 
 /// The longest key; it stands in headers and rows.
@@ -92,8 +92,8 @@ impl Definition {
             return None;
         }
         Some(Self {
-            items: items.map_or(Some(None), |i| i.map(Some))?,
-            key: key.map_or(Some(None), |k| k.map(Some))?,
+            items: optional(items)?,
+            key: optional(key)?,
             ignore: ignore?,
             unordered: unordered?,
             decoder: source?.decoder(),

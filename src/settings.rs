@@ -16,6 +16,11 @@ use toml::de::{DeTable, DeValue};
 use crate::expr::Expr;
 use diagnostic::{Diagnostic, Place, Severity};
 
+/// What a key gave that may be absent: `None` is an error that was told, `Some(None)` that the key is not there.
+pub fn optional<T>(taken: Option<Option<T>>) -> Option<Option<T>> {
+    taken.map_or(Some(None), |value| value.map(Some))
+}
+
 /// What is shared while files are read.
 #[derive(Debug)]
 pub struct Context {

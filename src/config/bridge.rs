@@ -11,7 +11,7 @@ use crate::{
     guard::Guard,
     model::{ChangeKind, Hash, Name},
     schedule::Schedule,
-    settings::{Item, Table},
+    settings::{Item, Table, optional},
     source::{Source, http::read_statuses, page::At},
 };
 
@@ -159,8 +159,8 @@ impl Bridge {
         table.finish();
         Some(Self {
             name: name.into(),
-            was: was.map_or(Some(None), |was| was.map(Some))?,
-            each: each.map_or(Some(None), |e| e.map(Some))?,
+            was: optional(was)?,
+            each: optional(each)?,
             of: None,
             item: None,
             enabled,
@@ -173,7 +173,7 @@ impl Bridge {
             forget,
             absent: absent.unwrap_or_default(),
             guard,
-            since: since.map_or(Some(None), |s| s.map(Some))?,
+            since: optional(since)?,
             filters,
             routes: routes?,
             alert: alert?,
@@ -251,7 +251,7 @@ fn read_routes(item: &Item<'_>) -> Option<Vec<Route>> {
         let filters = Filters::read(&mut table);
         let payload = table.take("payload").map(|i| i.expr());
         table.finish();
-        Some(Route { endpoint: endpoint?.into(), filters, payload: payload.map_or(Some(None), |p| p.map(Some))? })
+        Some(Route { endpoint: endpoint?.into(), filters, payload: optional(payload)? })
     };
     let routes: Vec<Option<Route>> = all.iter().map(route).collect();
     routes.into_iter().collect()
@@ -269,7 +269,7 @@ fn read_alert(item: Option<Item<'_>>) -> Option<Alert> {
     table.finish();
     alert.after = u32::try_from(after?).unwrap_or(u32::MAX);
     (alert.repeat, alert.to) = (repeat?, to?);
-    alert.stale_after = stale_after.map_or(Some(None), |after| after.map(Some))?;
+    alert.stale_after = optional(stale_after)?;
     Some(alert)
 }
 

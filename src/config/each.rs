@@ -12,7 +12,7 @@ use super::Bridge;
 use crate::{
     expr::Expr,
     model::{Hash, Name},
-    settings::Item,
+    settings::{Item, optional},
 };
 
 /// A longer member's name is a hash: names stand in rows and on command lines.
@@ -57,7 +57,7 @@ impl Each {
             }
             (None, Some(bridge)) => {
                 let name = bridge.string()?.into();
-                Some(Self::Bridge { name, item: taken.map_or(Some(None), |i| i.map(Some))? })
+                Some(Self::Bridge { name, item: optional(taken)? })
             }
             _ => {
                 item.error(format!("{title} needs `list` or `bridge`"))

@@ -11,7 +11,7 @@ use crate::{
     http::identity::Identity,
     model::Name,
     settings::{
-        Item, Table,
+        Item, Table, optional,
         secret::Secret,
         units::{self, Rate},
         value::Value,
@@ -175,16 +175,16 @@ impl Endpoint {
         let hidden = url.as_ref().map_or(Vec::new(), hidden_parts);
         Some(Self {
             name: name.into(),
-            was: was.map_or(Some(None), |was| was.map(Some))?,
+            was: optional(was)?,
             url: url?,
             query,
             enabled,
-            sign: sign.map_or(Some(None), |s| s.map(Some))?,
+            sign: optional(sign)?,
             format: format?,
-            payload: payload.map_or(Some(None), |p| p.map(Some))?,
+            payload: optional(payload)?,
             thin,
             body_max,
-            batch: batch.map_or(Some(None), |b| b.map(Some))?,
+            batch: optional(batch)?,
             coalesce,
             method: match method? {
                 0 => Method::POST,

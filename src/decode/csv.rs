@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use ::csv::{ReaderBuilder, StringRecord};
 
 use super::{Declared, Error, Input, Out, line, malformed_text};
-use crate::settings::Table;
+use crate::settings::{Table, optional};
 
 const CSV: &str = "CSV";
 
@@ -25,7 +25,7 @@ impl Options {
     pub(super) fn read(table: &mut Table<'_>) -> Option<Self> {
         let delimiter = table.take("delimiter").map(|i| i.parse_text(delimiter, "one character such as \";\""));
         let header = table.take("header").map_or(Some(true), |i| i.boolean());
-        Some(Self { delimiter: delimiter.map_or(Some(None), |d| d.map(Some))?, header: header? })
+        Some(Self { delimiter: optional(delimiter)?, header: header? })
     }
 
     pub(super) fn with_delimiter(delimiter: u8) -> Self {

@@ -5,7 +5,7 @@ use url::Url;
 
 use crate::{
     model::Hash,
-    settings::{Item, Table, secret::Secret},
+    settings::{Item, Table, optional, secret::Secret},
 };
 
 /// What makes a connection another one. The default is the daemon's own.
@@ -45,7 +45,7 @@ impl Identity {
         let version = if any_version { table.take("http") } else { None };
         let version = version.map_or(Some(Version::Auto), |item| item.word(&words));
         let (ca, own) = tls.unwrap_or(Some((None, None)))?;
-        Some(Self::new(ca, own, proxy.map_or(Some(None), |p| p.map(Some))?, version?))
+        Some(Self::new(ca, own, optional(proxy)?, version?))
     }
 
     fn new(ca: Option<String>, own: Option<Secret>, proxy: Option<Url>, version: Version) -> Self {
@@ -110,5 +110,5 @@ fn read_tls(item: &Item<'_>) -> Option<(Option<String>, Option<Secret>)> {
             return None;
         }
     };
-    Some((ca.map_or(Some(None), |ca| ca.map(Some))?, own))
+    Some((optional(ca)?, own))
 }

@@ -18,7 +18,7 @@ use crate::{
     decode::{self, Page},
     http::budget::Share,
     model::Hash,
-    settings::{Item, Table, value::Value},
+    settings::{Item, Table, optional, value::Value},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -50,13 +50,7 @@ impl Source {
         let size_max = table.take("size-max").map_or(Some(SIZE_MAX), |i| i.size());
         let decode = table.take("decode").map(|i| decode::read(&i));
         table.finish();
-        Some(Self {
-            argv: argv?,
-            env: env?,
-            timeout: timeout?,
-            size_max: size_max?,
-            decode: decode.map_or(Some(None), |d| d.map(Some))?,
-        })
+        Some(Self { argv: argv?, env: env?, timeout: timeout?, size_max: size_max?, decode: optional(decode)? })
     }
 
     /// What the snapshot depends on.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     decode, expr,
-    settings::{Item, Table, value::Value},
+    settings::{Item, Table, optional, value::Value},
 };
 
 /// Errors of one answer that a message names.
@@ -42,9 +42,9 @@ pub fn read(mut table: Table<'_>) -> Option<Source> {
     let transport = Transport::read(&mut table, "headers", Over::Http);
     table.finish();
     let body = Body::Graphql(Query { text: query?.to_owned(), variables: variables? });
-    let decode = decode.map_or(Some(None), |d| d.map(Some))?;
-    let fail = fail.map_or(Some(None), |f| f.map(Some))?;
-    let pages = pages.map_or(Some(None), |p| p.map(Some))?;
+    let decode = optional(decode)?;
+    let fail = optional(fail)?;
+    let pages = optional(pages)?;
     Some(Source { pages, ..Source::post(url?, body, decode, fail, transport?) })
 }
 

@@ -29,7 +29,7 @@ use crate::{
     http::{self, Client, Request, identity::Version, origin},
     model::Hash,
     settings::{
-        Item, Table,
+        Item, Table, optional,
         value::{JsonBody, Value},
     },
 };
@@ -121,7 +121,7 @@ impl Source {
             target,
             service,
             method,
-            request: request.map_or(Some(None), |r| r.map(Some))?,
+            request: optional(request)?,
             descriptors: descriptors?,
             transport: transport?,
         })

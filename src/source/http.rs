@@ -24,7 +24,7 @@ use crate::{
     expr::Expr,
     http::origin,
     settings::{
-        Item, Table,
+        Item, Table, optional,
         value::{JsonBody, Value},
     },
 };
@@ -106,13 +106,13 @@ impl Source {
             method: method?,
             query: query?,
             body: body?,
-            pages: pages.map_or(Some(None), |p| p.map(Some))?,
-            decode: decode.map_or(Some(None), |d| d.map(Some))?,
+            pages: optional(pages)?,
+            decode: optional(decode)?,
             accept: accept?,
-            fail: fail.map_or(Some(None), |f| f.map(Some))?,
-            retry: retry.map_or(Some(None), |r| r.map(Some))?,
+            fail: optional(fail)?,
+            retry: optional(retry)?,
             conditional,
-            job: job.map_or(Some(None), |j| j.map(Some))?,
+            job: optional(job)?,
             transport: transport?,
         })
     }
@@ -265,7 +265,7 @@ pub fn read_statuses(item: &Item<'_>) -> Option<Vec<u16>> {
 impl Job {
     fn read(item: &Item<'_>) -> Option<Self> {
         let mut table = item.table()?;
-        let mut expr = |key| table.take(key).map_or(Some(None), |i| i.expr().map(Some));
+        let mut expr = |key| optional(table.take(key).map(|i| i.expr()));
         let (url, done, failed) = (expr("url"), expr("done"), expr("failed"));
         let every = table.take("every").map_or(Some(JOB_EVERY), |i| i.some_duration());
         table.finish();

@@ -9,7 +9,7 @@ use url::Url;
 use super::{Error, ErrorKind, Known, Step};
 use crate::{
     expr::Expr,
-    settings::{Item, Table},
+    settings::{Item, Table, optional},
 };
 
 /// Pages of one walk when the file says nothing: far above what is meant, far below for ever.
@@ -220,7 +220,7 @@ impl Pages {
             kind: kind?,
             max: usize::try_from(max?).unwrap_or(usize::MAX),
             delay: delay?,
-            end: end.map_or(Some(None), |end| end.map(Some))?,
+            end: optional(end)?,
             stop_known: stop_known?,
         })
     }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     decode::{self, Decoder},
-    settings::{Table, value::Value},
+    settings::{Table, optional, value::Value},
 };
 
 /// What an answer may be; some services look.
@@ -68,7 +68,7 @@ pub fn read(mut table: Table<'_>) -> Option<Source> {
     table.finish();
     let body = Body::Soap(Envelope { version: version?, action: action?.to_owned(), body: body? });
     let decode = decode.unwrap_or_else(|| lists.map(Decoder::xml))?;
-    let fail = fail.map_or(Some(None), |f| f.map(Some))?;
+    let fail = optional(fail)?;
     Some(Source::post(url?, body, Some(decode), fail, transport?))
 }
 

@@ -8,7 +8,7 @@ use url::Url;
 use super::{Error, With, read_text, read_token_url, request, vault};
 use crate::{
     model::Hash,
-    settings::{Table, secret::Secret},
+    settings::{Table, optional, secret::Secret},
 };
 use vault::Token;
 
@@ -63,9 +63,9 @@ impl Oauth2 {
         let mut oauth2 = Self {
             token_url: token_url??,
             client_id: client_id?,
-            client_secret: client_secret.map_or(Some(None), |s| s.map(Some))?,
+            client_secret: optional(client_secret)?,
             scopes: scopes?,
-            audience: audience.map_or(Some(None), |a| a.map(Some))?,
+            audience: optional(audience)?,
             grant: refresh?,
             in_body: in_body?,
             id: Hash::default(),

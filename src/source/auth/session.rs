@@ -18,7 +18,7 @@ use crate::{
     expr::Expr,
     http::{self, Request, origin},
     model::Hash,
-    settings::{Item, Table, secret::Secret, value::Value},
+    settings::{Item, Table, optional, secret::Secret, value::Value},
     source::{
         page::At,
         transport::{HTTP, check_url, read_headers},
@@ -91,7 +91,7 @@ impl Session {
             method,
             headers,
             body,
-            token: token.map_or(Some(None), |t| t.map(Some))?,
+            token: optional(token)?,
             inject: inject?,
             expires: expires?,
             id: Hash::default(),

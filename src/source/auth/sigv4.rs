@@ -16,7 +16,7 @@ use super::{Error, header, read_text};
 use crate::{
     http::Request,
     model::Timestamp,
-    settings::{Table, secret::Secret},
+    settings::{Table, optional, secret::Secret},
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -42,7 +42,7 @@ impl Sigv4 {
             service: service?.to_owned(),
             access_key: access_key?,
             secret_key: secret_key?,
-            session_token: session_token.map_or(Some(None), |s| s.map(Some))?,
+            session_token: optional(session_token)?,
         })
     }
 
