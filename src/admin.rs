@@ -13,10 +13,7 @@ mod web;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -34,6 +31,7 @@ use crate::{
     pulse::{Notice, Pulse},
     store::{self, DeliveryState, EventFilter, Op, Store, StoredEvent, Written},
 };
+use export::Exports;
 pub use socket::{bind, inherited};
 pub use web::{Gate, Standing, Web, serve, serve_socket, token};
 
@@ -122,8 +120,7 @@ pub struct Admin {
     deliveries: Option<deliver::Handle>,
     started: Instant,
     pulse: Pulse,
-    /// Exports that are being made.
-    exports: Arc<AtomicUsize>,
+    exports: Exports,
 }
 
 impl Admin {
@@ -136,7 +133,7 @@ impl Admin {
         pulse: Pulse,
     ) -> Self {
         let config = Arc::new(Mutex::new(config));
-        Self { store, config, runner, deliveries, started: Instant::now(), pulse, exports: Arc::default() }
+        Self { store, config, runner, deliveries, started: Instant::now(), pulse, exports: Exports::default() }
     }
 
     /// Takes another configuration, after a reload.
@@ -154,7 +151,7 @@ impl Admin {
 
     /// Whether the scheduler, the store's writer and every delivery loop answer. While an export is made they may wait for it.
     pub async fn moves(&self) -> bool {
-        if self.exports.load(Ordering::Relaxed) > 0 {
+        if self.exports.are_made() {
             return true;
         }
         let (Some(runner), Some(deliveries)) = (&self.runner, &self.deliveries) else { return false };
@@ -264,6 +261,9 @@ impl Admin {
             };
             let read = self.store.read(move |engine| {
                 let events = engine.events(&filter)?;
+                if events.is_empty() {
+                    return Ok(Vec::new());
+                }
                 // The last attempt of each: the ring as a whole, with its answers, would not fit.
                 let mut left: BTreeSet<String> = events.iter().map(|event| event.event.id.to_string()).collect();
                 let endpoint = filter.endpoint.as_deref();

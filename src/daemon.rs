@@ -5,6 +5,7 @@ mod watchdog;
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
+    pin::Pin,
     sync::Arc,
     time::Duration,
 };
@@ -306,6 +307,7 @@ impl Daemon {
         let mut status = tokio::time::interval(STATUS_EVERY);
         let mut sweep = tokio::time::interval(admin::SWEEP_EVERY);
         let mut heartbeat = beats(self.config.daemon.heartbeat.as_ref());
+        let mut applying: Option<Applying> = None;
         let mut swept = true;
         let (mut wall, mut monotonic) = (self.clock.now(), Instant::now());
         let store = parts.store.clone();
@@ -324,17 +326,17 @@ impl Daemon {
                 error = &mut failed => return End::StoreFailed(error),
                 result = &mut parts.polling => return End::StoreFailed(ended(result)),
                 result = &mut parts.delivering => return End::StoreFailed(ended(result)),
-                // It may wait for attempts under way: nothing else must wait with it.
-                _ = reload.recv() => {
+                _ = reload.recv(), if applying.is_none() => {
                     let before = self.config.daemon.heartbeat.clone();
-                    tokio::select! {
-                        () = shutdown.cancelled() => return End::Shutdown,
-                        error = &mut failed => return End::StoreFailed(error),
-                        () = self.reload(parts) => {}
-                    }
+                    applying = self.reload(parts).await;
                     if self.config.daemon.heartbeat != before {
                         heartbeat = beats(self.config.daemon.heartbeat.as_ref());
                     }
+                }
+                // It may take as long as an attempt or a poll that is under way.
+                () = async { applying.as_mut().expect("the condition says so").await }, if applying.is_some() => {
+                    applying = None;
+                    self.told_of_reload(parts).await;
                 }
                 _ = status.tick() => {
                     let jump_ms = self.clock.now().0 - wall.plus(monotonic.elapsed()).0;
@@ -358,15 +360,24 @@ impl Daemon {
         }
     }
 
-    /// Validates first: a file with an error changes nothing.
-    async fn reload(&mut self, parts: &mut Parts) {
+    /// Validates first: a file with an error changes nothing. Another one counts from now on, also for a store that is opened
+    /// again; what brings it to bridges and endpoints is returned.
+    async fn reload(&mut self, parts: &mut Parts) -> Option<Applying> {
         notify::reloading();
         let result = self.read_again(parts).await;
         self.refused = result.is_err();
         self.pulse.reloaded(result.is_ok());
-        if let Err(error) = result {
-            tracing::error!(message_id = kind::RELOAD_REFUSED, %error, "the configuration was not reloaded, the old one goes on");
+        match result {
+            Ok(applying) => Some(applying),
+            Err(error) => {
+                tracing::error!(message_id = kind::RELOAD_REFUSED, %error, "the configuration was not reloaded, the old one goes on");
+                self.told_of_reload(parts).await;
+                None
+            }
         }
+    }
+
+    async fn told_of_reload(&self, parts: &Parts) {
         notify::status(&self.summary(&parts.admin).await);
         notify::ready();
     }
@@ -396,7 +407,7 @@ impl Daemon {
         }
     }
 
-    async fn read_again(&mut self, parts: &mut Parts) -> Result<(), Error> {
+    async fn read_again(&mut self, parts: &mut Parts) -> Result<Applying, Error> {
         let mut config = load(&self.path, Secrets::Read).await?;
         // The heartbeat names endpoints, which may be others now.
         let daemon = config::Daemon { heartbeat: config.daemon.heartbeat.clone(), ..self.config.daemon.clone() };
@@ -421,19 +432,24 @@ impl Daemon {
             endpoints: Arc::new(config.endpoints.clone()),
             deliveries: parts.deliveries.clone(),
         };
-        // Endpoints first: a new bridge's first event finds its dispatcher.
-        parts.deliveries.apply(endpoints(&config), client.clone()).await;
-        parts.runner.apply(config.bridges.clone(), poller).await;
-        parts.client = client;
+        let plan = config::plan::plan(&self.config, &config);
+        let (deliveries, runner) = (parts.deliveries.clone(), parts.runner.clone());
+        parts.client = client.clone();
         parts.admin.configure(config.clone());
         telemetry::set_level(config.log.level);
-        let (bridges, endpoints) = (config.bridges.len(), config.endpoints.len());
-        let plan = config::plan::plan(&self.config, &config);
-        tracing::info!(message_id = kind::RELOADED, bridges, endpoints, changes = %plan, "reloaded");
-        self.config = config;
-        Ok(())
+        self.config = config.clone();
+        Ok(Box::pin(async move {
+            // Endpoints first: a new bridge's first event finds its dispatcher.
+            deliveries.apply(endpoints(&config), client).await;
+            runner.apply(config.bridges.clone(), poller).await;
+            let (bridges, endpoints) = (config.bridges.len(), config.endpoints.len());
+            tracing::info!(message_id = kind::RELOADED, bridges, endpoints, changes = %plan, "reloaded");
+        }))
     }
 }
+
+/// A configuration on its way to bridges and endpoints.
+type Applying = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The first one comes after an interval: a daemon that is started again and again must not look alive.
 fn beats(heartbeat: Option<&config::Heartbeat>) -> tokio::time::Interval {

@@ -188,7 +188,7 @@ pub struct Deliveries {
 #[derive(Default)]
 struct Changing {
     stopped: Vec<Running>,
-    answers: Vec<oneshot::Sender<()>>,
+    answer: Option<oneshot::Sender<()>>,
 }
 
 impl Changing {
@@ -285,14 +285,14 @@ impl Deliveries {
                     by_endpoint.entry(endpoint).or_default().push(waiting);
                 }
                 for (endpoint, waiting) in by_endpoint {
-                    match self.running.get(&endpoint) {
+                    match self.of(&endpoint) {
                         // One that has ended has failed: its error ends the run.
                         Some(running) => drop(running.messages.send(Message::Queued(waiting)).await),
                         None => self.inherit(&endpoint).await?,
                     }
                 }
             }
-            Request::Enable(endpoint, enable, answer) => match self.running.get(&endpoint) {
+            Request::Enable(endpoint, enable, answer) => match self.of(&endpoint) {
                 Some(running) => {
                     let _ = running.messages.send(Message::Enable(enable, answer)).await;
                 }
@@ -301,7 +301,7 @@ impl Deliveries {
                 }
             },
             Request::Test(endpoint, answer) => {
-                if let Some(running) = self.running.get(&endpoint) {
+                if let Some(running) = self.of(&endpoint) {
                     let (shared, endpoint) = (self.shared.clone(), running.endpoint.clone());
                     let sender = Sender { shared, endpoint, allowed: Arc::new(OnceCell::new()) };
                     // Bounded by the endpoint's timeout; the one who asked waits for it.
@@ -315,7 +315,9 @@ impl Deliveries {
             }
             Request::Status(answer) => {
                 let mut all = BTreeMap::new();
-                for (name, running) in &self.running {
+                let stopping = self.changing.iter().flat_map(|changing| &changing.stopped);
+                for running in self.running.values().chain(stopping) {
+                    let name = &running.endpoint.name;
                     let (one, result) = oneshot::channel();
                     if running.messages.send(Message::Status(one)).await.is_ok()
                         && let Ok(status) = result.await
@@ -328,10 +330,16 @@ impl Deliveries {
             }
             Request::Apply(endpoints, client, answer) => {
                 self.apply(endpoints, client).await?;
-                self.changing.get_or_insert_default().answers.push(answer);
+                self.changing.get_or_insert_default().answer = Some(answer);
             }
         }
         Ok(())
+    }
+
+    /// An endpoint's dispatcher, also one that ends because the file has another.
+    fn of(&self, name: &Name) -> Option<&Running> {
+        let mut stopping = self.changing.iter().flat_map(|changing| &changing.stopped);
+        self.running.get(name).or_else(|| stopping.find(|running| running.endpoint.name == *name))
     }
 
     async fn apply(&mut self, endpoints: Endpoints, client: Client) -> Result<(), store::Error> {
@@ -367,7 +375,7 @@ impl Deliveries {
 
     /// What was stopped has ended: those of the file start that do not run.
     async fn changed(&mut self) -> Result<(), store::Error> {
-        let Changing { stopped, answers } = self.changing.take().unwrap_or_default();
+        let Changing { stopped, answer } = self.changing.take().unwrap_or_default();
         for running in stopped {
             self.shared.deliveries.full.set(&running.endpoint.name, false);
         }
@@ -377,7 +385,7 @@ impl Deliveries {
                 self.start(endpoint, states.remove(&name).unwrap_or_default()).await?;
             }
         }
-        for answer in answers {
+        if let Some(answer) = answer {
             // The one who asked may have gone.
             let _ = answer.send(());
         }

@@ -59,9 +59,11 @@ pub struct BridgeState {
 }
 
 impl BridgeState {
-    /// What stays of a bridge under a name that it left: its events' numbers go on from there, should the name come back.
+    /// What stays of a bridge under a name that it left: its events' numbers go on from there, should the name come back. Of that
+    /// alone nothing stays.
     pub fn sequence_alone(self) -> Option<Self> {
-        (self.sequence > 0).then(|| Self { sequence: self.sequence, ..Self::default() })
+        let stays = self.version > 0 && self.sequence > 0;
+        stays.then(|| Self { sequence: self.sequence, accepted_at: self.accepted_at, ..Self::default() })
     }
 }
 

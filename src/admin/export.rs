@@ -4,28 +4,47 @@ use std::{
     io::{Seek, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 use super::{Admin, Error};
 use crate::{model::EventId, store};
 
-/// Counts as long as it is held.
-struct Counted(Arc<AtomicUsize>);
+/// After so long an export says no more that all is well.
+const EXPORT_MAX: Duration = Duration::from_secs(15 * 60);
 
-impl Counted {
-    fn new(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count.clone())
+/// Exports that are being made: since when each.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Exports(Arc<Mutex<Vec<Instant>>>);
+
+impl Exports {
+    /// Whether bridges and deliveries may wait for one.
+    pub fn are_made(&self) -> bool {
+        self.0.lock().expect("no thread panics with it").iter().any(|began| began.elapsed() < EXPORT_MAX)
+    }
+
+    fn begin(&self) -> Export {
+        let began = Instant::now();
+        self.0.lock().expect("no thread panics with it").push(began);
+        Export { began, all: self.clone() }
     }
 }
 
-impl Drop for Counted {
+/// Counts as long as it is held.
+struct Export {
+    began: Instant,
+    all: Exports,
+}
+
+impl Drop for Export {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let mut all = self.all.0.lock().expect("no thread panics with it");
+        if let Some(own) = all.iter().position(|began| *began == self.began) {
+            all.swap_remove(own);
+        }
     }
 }
 
@@ -33,12 +52,12 @@ impl Admin {
     /// One consistent state of the store as JSON lines, in a file that has no name any more. Writes wait while it is made.
     pub async fn export(&self) -> Result<std::fs::File, Error> {
         let path = self.config().daemon.state_dir.join(format!("export-{}.tmp", EventId::random()));
-        let counted = Counted::new(&self.exports);
-        let export = move |engine: &dyn store::Engine| {
-            let _counted = counted;
+        let export = self.exports.begin();
+        let make = move |engine: &dyn store::Engine| {
+            let _export = export;
             Ok(spool(engine, &path))
         };
-        self.store.read(export).await?
+        self.store.read(make).await?
     }
 }
 

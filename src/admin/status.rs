@@ -84,7 +84,9 @@ impl Admin {
     }
 
     async fn stored_bridges(&self) -> Result<BTreeMap<Name, Json>, Error> {
-        let all = self.store.read(|engine| engine.bridges()).await?;
+        let mut all = self.store.read(|engine| engine.bridges()).await?;
+        // Of a name that was given away there is but its number.
+        all.retain(|loaded| loaded.state.version > 0 || loaded.progress.is_some());
         let show = |b: store::Loaded| {
             let progress = b.progress.unwrap_or_default();
             let status = json!({

@@ -32,6 +32,7 @@ use tokio::{
     task::JoinSet,
     time::sleep,
 };
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -56,6 +57,8 @@ const CONNECTIONS_MAX: usize = 256;
 /// What a request's head may take, also on a connection that is kept open.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 const HEAD_BYTES_MAX: usize = 16 << 10;
+/// How long a part of an answer may wait for its reader.
+const WRITE_WITHIN: Duration = Duration::from_secs(30);
 /// After a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
@@ -170,11 +173,14 @@ pub async fn serve(listener: TcpListener, web: Web, gate: Gate) {
     while connections.join_next().await.is_some() {}
 }
 
-/// One connection, whose requests must come within a time and a size: it is open to whoever reaches the address.
+/// One connection. A head must come within a time and a size, and an answer must be read as it comes: the address is open to whoever
+/// reaches it.
 async fn converse(stream: TcpStream, router: Router, shutdown: CancellationToken) {
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(HEAD_BYTES_MAX);
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(WRITE_WITHIN));
+    let connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router));
     let mut connection = std::pin::pin!(connection);
     // How a connection ends is the other side's business.
     tokio::select! {

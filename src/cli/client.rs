@@ -367,7 +367,7 @@ async fn alone(
     let (runner, handle) = Runner::new(poller.clone(), 1);
     let runner = match names {
         Names::Settle => runner,
-        Names::Leave => runner.leaving_names(),
+        Names::Leave => runner.only_looking(),
     };
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(runner.run(shutdown.clone()));

@@ -148,8 +148,12 @@ impl Dispatcher {
             }
         }
         self.asked = None;
-        while let Some(done) = self.flights.join_next().await {
-            self.settle(done).await?;
+        // What is under way may take as long as its receiver does: who asks meanwhile is answered.
+        while !self.flights.is_empty() {
+            tokio::select! {
+                Some(done) = self.flights.join_next() => self.settle(done).await?,
+                Some(message) = self.messages.recv() => self.message(message).await?,
+            }
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Another configuration: which bridges are polled no more, which are new, and which go on as they are.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -20,42 +20,48 @@ use crate::{
     store::{self, Op, Progress},
 };
 
-/// The bridges of another configuration, and who waits until it is taken.
+/// Another configuration, and who waits until it is taken.
 pub(super) struct Applying {
     bridges: BTreeMap<Name, Arc<Bridge>>,
-    answers: Vec<oneshot::Sender<()>>,
+    poller: Poller,
+    answer: oneshot::Sender<()>,
+}
+
+/// A member's bridge, or the bridge itself.
+fn base(name: &str) -> &str {
+    name.split('/').next().unwrap_or(name)
 }
 
 impl Runner {
-    /// Removes the bridges that another configuration does not have; the rest of it follows when they have left.
+    /// Stops the bridges that another configuration does not have. The others go on as they are until it is taken: at once, but
+    /// where a bridge takes over the snapshot of one that is worked on, which would write under a name that is another's by then.
     pub(super) async fn begin(
         &mut self,
         bridges: BTreeMap<Name, Arc<Bridge>>,
         poller: Poller,
         answer: oneshot::Sender<()>,
     ) -> Result<(), store::Error> {
-        self.poller = poller;
-        // Those that are gone are written first: a new name begins where the old one stood.
-        let gone = |name: &&Name| !bridges.contains_key(name.split('/').next().unwrap_or(name));
+        let gone = |name: &&Name| !bridges.contains_key(base(name));
         let gone: Vec<Name> = self.slots.keys().filter(gone).cloned().collect();
+        let heirs: BTreeSet<&Name> = bridges.values().filter_map(|bridge| bridge.was.as_ref()).collect();
+        let moves = |name: &&Name| heirs.iter().any(|was| &***was == base(name));
+        let worked_on = |name: &&Name| self.slots.get(*name).is_some_and(|slot| slot.polled.is_none());
+        self.leaving.extend(gone.iter().filter(|name| !heirs.is_empty() && moves(name) && worked_on(name)).cloned());
+        // Their lists bring no member back.
+        self.fans.retain(|name, _| bridges.contains_key(name));
         self.remove(gone).await?;
-        let mut answers = self.applying.take().map(|earlier| earlier.answers).unwrap_or_default();
-        answers.push(answer);
-        self.applying = Some(Applying { bridges, answers });
+        self.applying = Some(Applying { bridges, poller, answer });
         self.apply_when_left().await
     }
 
-    /// Takes the bridges of another configuration, once no work on one that has left is under way: it would write under a name
-    /// that is another's by then.
     pub(super) async fn apply_when_left(&mut self) -> Result<(), store::Error> {
         if self.leaving.is_empty()
-            && let Some(Applying { bridges, answers }) = self.applying.take()
+            && let Some(Applying { bridges, poller, answer }) = self.applying.take()
         {
+            self.poller = poller;
             self.apply(bridges).await?;
-            for answer in answers {
-                // The one who asked may have gone.
-                let _ = answer.send(());
-            }
+            // The one who asked may have gone.
+            let _ = answer.send(());
         }
         Ok(())
     }
@@ -80,11 +86,9 @@ impl Runner {
         let mut rows: Vec<(Name, Progress)> = Vec::new();
         for name in names {
             self.poller.pulse.forget(&name);
-            match self.slots.remove(&name).map(|slot| slot.polled) {
-                Some(Some(polled)) => rows.push((name, Progress { removed: Some(now), ..polled.progress })),
-                // What works on it ends by itself.
-                Some(None) => drop(self.leaving.insert(name)),
-                None => {}
+            // What works on it writes that itself when it has ended.
+            if let Some(polled) = self.slots.remove(&name).and_then(|slot| slot.polled) {
+                rows.push((name, Progress { removed: Some(now), ..polled.progress }));
             }
         }
         for chunk in rows.chunks(SAVE_AT_ONCE) {
@@ -108,6 +112,7 @@ impl Runner {
                 Some(slot) if *slot.bridge == *bridge => continue,
                 Some(slot) => {
                     let stored = slot.due;
+                    slot.held_back |= !slot.bridge.enabled;
                     slot.bridge = bridge.clone();
                     // Its old due time may lie too far ahead for the new schedule; a hint and a backoff still hold.
                     let waits = match &slot.polled {
@@ -132,7 +137,7 @@ impl Runner {
                     let mut polled = Polled::new(bridge.clone(), stored, held);
                     polled.watched_from = now;
                     // A member that is in its list again.
-                    polled.dirty |= polled.progress.removed.take().is_some();
+                    polled.dirty |= self.settles && polled.progress.removed.take().is_some();
                     let mut slot = Slot {
                         bridge,
                         polled: Some(polled),

@@ -12,6 +12,9 @@ use crate::{
 
 /// How long the snapshot of a bridge is kept that left the file.
 pub const REMOVED_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How long the last sequence number of a name counts after its bridge's last poll: receivers that heard nothing for so long are
+/// not thought to know it.
+pub const SEQUENCE_KEPT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Records of one write, so that polls and deliveries get their turn.
 const SLICE: usize = 500;
 /// Rows of one write.
@@ -92,14 +95,17 @@ async fn until_done(store: &Store, op: Op) -> Result<(), store::Error> {
 /// Forgets what has been gone for long enough: a slice of each, so that nothing waits for it long. `bridges` are those of the file.
 pub async fn forget(store: &Store, bridges: &BTreeMap<Name, Arc<Bridge>>, now: Timestamp) -> Result<(), store::Error> {
     let known = store.read(|engine| engine.bridges()).await?;
-    for loaded in known.into_iter().filter(|loaded| !bridges.contains_key(&loaded.name)) {
-        let removed = loaded.progress.and_then(|progress| progress.removed);
-        if removed.is_some_and(|removed| removed.plus(REMOVED_KEPT) <= now) {
-            let bridge = loaded.name.clone();
-            let written = store.write(Op::ForgetBridge { bridge: loaded.name, limit: SLICE }).await?;
+    for Loaded { name, state, progress, .. } in known.into_iter().filter(|loaded| !bridges.contains_key(&loaded.name)) {
+        let has_snapshot = state.version > 0;
+        let over = match &progress {
+            Some(progress) => progress.removed.map(|removed| removed.plus(REMOVED_KEPT)),
+            None => (!has_snapshot).then(|| state.accepted_at.plus(SEQUENCE_KEPT)),
+        };
+        if over.is_some_and(|over| over <= now) {
+            let written = store.write(Op::ForgetBridge { bridge: name.clone(), limit: SLICE }).await?;
             // Once, not for each slice.
-            if written == Written::Swept(0) {
-                tracing::warn!(message_id = kind::DROPPED, %bridge, "it left 30 days ago: its snapshot is dropped");
+            if written == Written::Swept(0) && has_snapshot {
+                tracing::warn!(message_id = kind::DROPPED, bridge = %name, "it left 30 days ago: its snapshot is dropped");
             }
         }
     }

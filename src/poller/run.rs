@@ -100,11 +100,11 @@ pub struct Runner {
     pub(super) fans: BTreeMap<Name, Fan>,
     /// Lists that are read anew.
     pub(super) fanning: JoinSet<Result<Unfolded, store::Error>>,
-    /// Removed while something worked on them.
+    /// Removed while something works on them, and another configuration waits for its end.
     pub(super) leaving: BTreeSet<Name>,
-    /// Another configuration, until those that leave have left.
+    /// Another configuration, until it is taken.
     pub(super) applying: Option<Applying>,
-    /// Names of bridges may move and go in the store.
+    /// Where bridges stand is written, and their names follow the file.
     pub(super) settles: bool,
 }
 
@@ -132,8 +132,8 @@ impl Runner {
         (runner, Handle { requests: sender })
     }
 
-    /// For a look at what a file would do: which bridges are known stays as it is.
-    pub fn leaving_names(self) -> Self {
+    /// For a look at what a file would do: where bridges stand, and under which names, stays as it is.
+    pub fn only_looking(self) -> Self {
         Self { settles: false, ..self }
     }
 
@@ -262,7 +262,11 @@ impl Runner {
         let Some(mut polled) = slot.polled.take() else { return };
         if matches!(job, Job::Due) {
             let held_back = std::mem::take(&mut slot.held_back);
-            polled.lag = (!held_back).then(|| slot.due.until(self.poller.clock.now()));
+            let now = self.poller.clock.now();
+            polled.lag = (!held_back).then(|| slot.due.until(now));
+            if held_back {
+                polled.watched_from = now;
+            }
         }
         let poller = self.poller.clone();
         let origin = polled.bridge.source.origin().map(str::to_owned);
@@ -290,13 +294,14 @@ impl Runner {
             return Ok(());
         };
         self.leave(origin);
-        self.leaving.remove(&name);
         let Some(slot) = self.slots.get_mut(&name) else {
             // The bridge left the configuration meanwhile: where it stood is still worth keeping.
+            self.poller.pulse.forget(&name);
             if let Some((polled, _)) = result {
                 let progress = Progress { removed: Some(self.poller.clock.now()), ..polled.progress };
-                self.poller.store.write(Op::Progress(vec![(name, progress)])).await?;
+                self.poller.store.write(Op::Progress(vec![(name.clone(), progress)])).await?;
             }
+            self.leaving.remove(&name);
             return self.apply_when_left().await;
         };
         let bridge = slot.bridge.clone();
@@ -393,7 +398,7 @@ impl Runner {
 
     /// Writes where bridges stand, in the background; nothing when the last writing is still under way.
     fn save(&mut self) {
-        if !self.saving.is_empty() {
+        if !self.saving.is_empty() || !self.settles {
             return;
         }
         let mut rows: Vec<(Name, Progress)> = Vec::new();
@@ -443,7 +448,8 @@ pub(super) fn rebuilt(bridge: Arc<Bridge>, old: Polled) -> Polled {
 async fn load(poller: &Poller, bridge: Arc<Bridge>) -> Result<Polled, store::Error> {
     let name = bridge.name.clone();
     let (loaded, hold) = poller.store.read(move |engine| Ok((engine.bridge(&name)?, engine.hold(&name)?))).await?;
-    Ok(Polled::new(bridge, loaded, hold.as_ref().map(Held::from)))
+    let polled = Polled::new(bridge, loaded, hold.as_ref().map(Held::from));
+    Ok(Polled { watched_from: poller.clock.now(), ..polled })
 }
 
 /// After success on the beat, after failure by backoff; a hint of the server only delays.

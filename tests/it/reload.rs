@@ -57,8 +57,9 @@ async fn a_receiver_that_hangs_holds_up_neither_status_nor_the_end() {
     receiver.answers("/me", |_| Reply::Hang);
     tokio::task::spawn_blocking(move || {
         let file = |timeout: &str| {
-            let grace = "shutdown-grace = \"1s\"\n[network]";
-            let place = bridge("orders", &upstream, "first-poll = \"emit\"") + &endpoint(&receiver, timeout);
+            let grace = "shutdown-grace = \"1s\"\nheartbeat = { to = [\"ops\"], every = \"200ms\" }\n[network]";
+            let ops = endpoint(&receiver, "").replace("me]", "ops]").replace("/me", "/ops");
+            let place = bridge("orders", &upstream, "first-poll = \"emit\"") + &endpoint(&receiver, timeout) + &ops;
             (place, grace)
         };
         upstream.fill(2);
@@ -75,7 +76,14 @@ async fn a_receiver_that_hangs_holds_up_neither_status_nor_the_end() {
         daemon.told("RELOADING=1");
         let began = Instant::now();
         assert!(of(&place, "orders").is_object());
+        // The endpoint that one edits is the one that hangs: it was said not to exist.
+        assert_eq!(place.json(&["status"])["endpoints"]["me"]["waiting"], 2);
+        let enabled = place.run(&["endpoint", "enable", "me"]);
+        assert_eq!(enabled.code, 0, "{enabled:?}");
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        let beats = || receiver.taken("/ops").iter().filter(|r| r.kind() == "bellpull.heartbeat").count();
+        let before = beats();
+        until("heartbeats go on", || beats() >= before + 3);
         for _ in 0..4 {
             assert!(daemon.tells_within("WATCHDOG=1", Duration::from_secs(2)));
         }
@@ -156,6 +164,76 @@ async fn a_bridge_that_is_removed_while_it_is_polled_is_kept_and_named() {
     .expect("it does not panic");
 }
 
+/// While the poll of a bridge that leaves was waited for, the others were polled by their old routes and the new endpoints: what
+/// they detected went to nobody. And a list that changed meanwhile brought members of the old name back, which were waited for for
+/// ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_polled_while_a_reload_waits_reaches_the_heir() {
+    let (upstream, slow, receiver) = (Upstream::start().await, Upstream::start().await, Receiver::start().await);
+    tokio::task::spawn_blocking(move || {
+        let file = |old: &str, endpoint_name: &str, lines: &str| {
+            let fan = |name: &str, was: &str| {
+                bridge(name, &slow, &format!("{was}\neach.bridge = \"orders\"")).replace("100ms", "1s")
+            };
+            let fan = if old.is_empty() { fan("new", "was = \"old\"") } else { fan("old", "") };
+            let text = bridge("orders", &upstream, "") + &fan + &endpoint(&receiver, lines);
+            text.replace("\"me\"]", &format!("\"{endpoint_name}\"]"))
+                .replace("endpoint.me]", &format!("endpoint.{endpoint_name}]"))
+        };
+        upstream.fill(2);
+        slow.fill(1);
+        let place = Place::new(&file("old", "a", ""));
+        let mut daemon = place.start();
+        until("the members' baselines", || of(&place, "old/1")["records"] == 1);
+        slow.delay(Duration::from_secs(3));
+        let before = slow.count();
+        until("a member is polled", || slow.count() > before);
+        std::thread::sleep(Duration::from_millis(50));
+        place.write(&file("", "b", "was = \"a\""));
+        daemon.signal("HUP");
+        daemon.told("RELOADING=1");
+        upstream.put("1", r#"{"id":1,"v":1}"#);
+        upstream.put("3", r#"{"id":3,"v":1}"#);
+        until("both changes arrive", || {
+            receiver.taken("/me").iter().filter(|r| r.kind().starts_with("orders.")).count() == 2
+        });
+        daemon.told("READY=1");
+        until("the members have their new name", || of(&place, "new/1")["records"] == 1);
+        assert!(of(&place, "old/1").is_null() && daemon.log().contains("reloaded"));
+        until("the new member too", || of(&place, "new/3")["records"] == 1);
+    })
+    .await
+    .expect("it does not panic");
+}
+
+/// A store that failed while a reload waited took the reload with it, and nothing said so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_fails_while_a_reload_waits_is_opened_with_the_new_file() {
+    let (upstream, receiver) = (Upstream::start().await, Receiver::start().await);
+    receiver.answers("/me", |_| Reply::Hang);
+    tokio::task::spawn_blocking(move || {
+        let orders = bridge("orders", &upstream, "first-poll = \"emit\"");
+        let place = Place::new(&(orders.clone() + &endpoint(&receiver, "timeout = \"2m\"")));
+        let points = place.path().join("points");
+        std::fs::create_dir(&points).expect("made");
+        upstream.fill(2);
+        let mut daemon = place.start_with(&[("BELLPULL_FAILPOINTS", points.to_str().expect("a path"))]);
+        until("an attempt is under way", || !receiver.received().is_empty());
+        let more = bridge("more", &upstream, "");
+        place.write(&(orders.clone() + &more + &endpoint(&receiver, "timeout = \"1m\"")));
+        daemon.signal("HUP");
+        daemon.told("RELOADING=1");
+        std::fs::write(points.join("disk"), "").expect("on");
+        upstream.put("1", r#"{"id":1,"v":1}"#);
+        until("the store has failed", || daemon.log().contains("the store failed"));
+        std::fs::remove_file(points.join("disk")).expect("off");
+        daemon.told("READY=1");
+        until("the new bridge is polled", || of(&place, "more")["records"] == 2);
+    })
+    .await
+    .expect("it does not panic");
+}
+
 /// `was` of a bridge over a list moved nothing: its members began anew, and what had changed meanwhile was lost.
 #[tokio::test]
 async fn members_move_with_their_bridge() {
@@ -192,6 +270,19 @@ async fn a_dry_run_with_another_file_changes_no_name() {
         place.write(&file);
         assert_eq!((&of(&place, "a")["records"], of(&place, "b").is_null()), (&3.into(), true));
         assert_eq!(of(&place, "a")["state"], "ok");
+        // Nor is one that has left marked as back.
+        place.write(&(bridge("c", &upstream, "") + &endpoint(&receiver, "")));
+        drop(place.start());
+        let kept = || {
+            let export = place.run(&["export"]);
+            assert_eq!(export.code, 0, "{export:?}");
+            export.out.lines().find(|line| line.contains("\"progress\":{\"bridge\":\"a\"")).expect("a row").to_owned()
+        };
+        let before = kept();
+        assert!(before.contains("\"removed\":"), "{before}");
+        place.write(&file);
+        assert_eq!(place.run(&["poll", "a", "--dry-run"]).code, 0);
+        assert_eq!(kept(), before);
     })
     .await
     .expect("it does not panic");
@@ -248,18 +339,24 @@ async fn what_is_accepted_is_counted() {
 #[tokio::test]
 async fn a_stop_makes_no_bridge_stale_by_itself() {
     let clock = Clock::starting_at(Timestamp::parse("2026-11-23T12:00:00Z").expect("a time"));
-    let mut world = World::at(Arc::new(MemoryEngine::new()), clock, &list("alert.stale-after = \"2h\"")).await;
+    let text = list("alert.stale-after = \"2h\"");
+    let mut world = World::at(Arc::new(MemoryEngine::new()), clock.clone(), &text).await;
     world.upstream.fill(1);
     world.poll().await;
-    let clock = world.rig.poller.clock.clone();
     let (began, hours) = (clock.now(), |n: i64| n * 3_600_000);
     clock.set(began.plus_ms(hours(9)));
-    world.rig.polled().watched_from = clock.now();
     world.upstream.always(Some(Answer::new(500, "no").into()));
-    world.fail().await;
+    let handle = world.rig.run().await;
     let stale = async |world: &World| world.rig.alerts().await.iter().filter(|a| *a == "bellpull.bridge.stale").count();
+    handle.poll("orders".into()).await.expect_err("it fails");
     assert_eq!(stale(&world).await, 0);
-    clock.set(began.plus_ms(hours(12)));
-    world.fail().await;
+    // Nor does a pause.
+    handle.pause("orders".into(), true).await.expect("paused");
+    clock.set(began.plus_ms(hours(20)));
+    handle.pause("orders".into(), false).await.expect("resumed");
+    handle.poll("orders".into()).await.expect_err("it fails");
+    assert_eq!(stale(&world).await, 0);
+    clock.set(began.plus_ms(hours(23)));
+    handle.poll("orders".into()).await.expect_err("it fails");
     assert_eq!(stale(&world).await, 1);
 }

@@ -175,6 +175,17 @@ async fn every_metric_is_documented() {
 async fn a_head_is_bounded_in_size_and_time() {
     let site = Site::start("").await;
     let address = site.base.trim_start_matches("http://").to_owned();
+    // One that asks and never reads: its place is free again after a while.
+    let unread_address = address.clone();
+    let unread = tokio::task::spawn_blocking(move || {
+        let mut stream = std::net::TcpStream::connect(unread_address).expect("connected");
+        stream.set_write_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+        let request = b"GET /app.js HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(500);
+        let began = std::time::Instant::now();
+        while stream.write_all(&request).is_ok() {
+            assert!(began.elapsed() < Duration::from_secs(90), "it is never closed");
+        }
+    });
     let read_all = move |send: Vec<u8>| {
         let address = address.clone();
         tokio::task::spawn_blocking(move || {
@@ -189,10 +200,14 @@ async fn a_head_is_bounded_in_size_and_time() {
     };
     let long = [b"GET /live HTTP/1.1\r\nhost: localhost\r\nx: ".as_slice(), &[b'a'; 40_000]].concat();
     let slow = read_all(b"GET /live HTTP/1.1\r\nhost: localhost\r\n".to_vec());
+    let idle = read_all(Vec::new());
     let (answer, _) = read_all(long).await.expect("no panic");
     assert!(answer.starts_with("HTTP/1.1 431 "), "{answer:?}");
     let (answer, ended) = slow.await.expect("no panic");
     assert!(ended.is_ok() && !answer.contains("200 OK"), "{answer:?} {ended:?}");
+    let (answer, ended) = idle.await.expect("no panic");
+    assert!(ended.is_ok() && answer.is_empty(), "{answer:?} {ended:?}");
+    unread.await.expect("it is closed");
     assert_eq!(site.ask("/live", &[]).await.0, 200);
 }
 

@@ -13,7 +13,7 @@ use std::{
 use super::{
     META_EPOCH, META_STREAM, SledEngine,
     group::Group,
-    open,
+    import, open,
     tables::{Table, io_error},
 };
 use crate::store::{Engine, Error, codec};
@@ -64,7 +64,7 @@ impl SledEngine {
     }
 }
 
-/// What a compaction left that ended between its renames.
+/// What a compaction or an import left that was killed.
 pub(super) fn mend(dir: &Path) -> io::Result<()> {
     let (store, old) = (dir.join("sled"), dir.join(OLD));
     match (store.exists(), old.exists()) {
@@ -72,7 +72,8 @@ pub(super) fn mend(dir: &Path) -> io::Result<()> {
         (true, true) => fs::remove_dir_all(&old)?,
         _ => {}
     }
-    open::clear(&dir.join(WORK))
+    open::clear(&dir.join(WORK))?;
+    open::clear(&dir.join(import::WORK))
 }
 
 #[cfg(test)]

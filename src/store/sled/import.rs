@@ -152,7 +152,7 @@ pub struct Imported {
 }
 
 /// Where the new store is made.
-const WORK: &str = "import";
+pub(super) const WORK: &str = "import";
 
 impl SledEngine {
     /// Makes a store of a backup in a directory that has none. It is made beside its place and moved there when it is whole,
@@ -292,7 +292,7 @@ impl Import<'_> {
         }
         match line {
             Line::State { bridge, state } => {
-                self.imported.bridges += 1;
+                self.imported.bridges += u64::from(state.version > 0);
                 group.put(Table::Bridges, &key::bridge(BridgeRow::State, &bridge), &codec::encode_state(&state)?)?;
             }
             Line::Progress { bridge, progress } => {
