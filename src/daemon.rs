@@ -1,5 +1,6 @@
 //! The daemon: opens the store, builds the parts, reloads, drains, and opens the store again when it failed.
 
+mod heartbeat;
 mod watchdog;
 
 use std::{
@@ -25,13 +26,13 @@ use crate::{
     clock::{self, Clock},
     config::{self, Config, Secrets},
     deliver::{self, Deliveries},
-    event, failpoint,
+    failpoint,
     http::{Client, budget::Budget},
     notify, poller,
     poller::{Poller, Runner},
     pulse::Pulse,
     source::auth::vault::Vault,
-    store::{self, Commit, Op, Store, Written, sled::SledEngine},
+    store::{self, Store, sled::SledEngine},
     telemetry::{self, kind},
 };
 
@@ -306,7 +307,7 @@ impl Daemon {
     ) -> End {
         let mut status = tokio::time::interval(STATUS_EVERY);
         let mut sweep = tokio::time::interval(admin::SWEEP_EVERY);
-        let mut heartbeat = beats(self.config.daemon.heartbeat.as_ref());
+        let mut beat = heartbeat::every(self.config.daemon.heartbeat.as_ref());
         let mut applying: Option<Applying> = None;
         let mut swept = true;
         let (mut wall, mut monotonic) = (self.clock.now(), Instant::now());
@@ -330,7 +331,7 @@ impl Daemon {
                     let before = self.config.daemon.heartbeat.clone();
                     applying = self.reload(parts).await;
                     if self.config.daemon.heartbeat != before {
-                        heartbeat = beats(self.config.daemon.heartbeat.as_ref());
+                        beat = heartbeat::every(self.config.daemon.heartbeat.as_ref());
                     }
                 }
                 // It may take as long as an attempt or a poll that is under way.
@@ -346,7 +347,7 @@ impl Daemon {
                     }
                     notify::status(&self.summary(&parts.admin).await);
                 }
-                _ = heartbeat.tick(), if self.config.daemon.heartbeat.is_some() => self.heartbeat(parts).await,
+                _ = beat.tick(), if self.config.daemon.heartbeat.is_some() => heartbeat::send(&self.config, parts, self.clock.now()).await,
                 _ = sweep.tick() => {
                     let result = parts.admin.sweep(self.clock.now()).await;
                     let told = !std::mem::replace(&mut swept, result.is_ok());
@@ -389,21 +390,6 @@ impl Daemon {
             format!("reload refused: the file has errors, the old configuration goes on; {summary}")
         } else {
             summary
-        }
-    }
-
-    /// An event that says nothing but that the daemon, its store and its deliveries work.
-    async fn heartbeat(&self, parts: &Parts) {
-        let Some(heartbeat) = &self.config.daemon.heartbeat else { return };
-        let data =
-            serde_json::json!({ "bridges": self.config.bridges.len(), "endpoints": self.config.endpoints.len() });
-        let event = event::operational("heartbeat", "daemon", data, &heartbeat.to, self.clock.now());
-        let commit = Commit { events: vec![event], ..Commit::default() };
-        match parts.store.write(Op::Commit(Box::new(commit))).await {
-            Ok(Written::Queued(queued)) => parts.deliveries.queued(queued).await,
-            Ok(_) => {}
-            // The store's failure ends the run, which is told once.
-            Err(error) => tracing::debug!(%error, "the heartbeat could not be stored"),
         }
     }
 
@@ -450,12 +436,6 @@ impl Daemon {
 
 /// A configuration on its way to bridges and endpoints.
 type Applying = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// The first one comes after an interval: a daemon that is started again and again must not look alive.
-fn beats(heartbeat: Option<&config::Heartbeat>) -> tokio::time::Interval {
-    let every = heartbeat.map_or(STATUS_EVERY, |heartbeat| heartbeat.every);
-    tokio::time::interval_at(Instant::now() + every, every)
-}
 
 fn endpoints(config: &Config) -> deliver::Endpoints {
     deliver::Endpoints { all: config.endpoints.clone(), alerts: config.alerted(), bridges: config.bridges.clone() }
