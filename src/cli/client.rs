@@ -315,8 +315,13 @@ fn has_store(config: &Config) -> bool {
 /// The store under its lock; a command makes none.
 async fn open(config: &Config) -> Result<Store, Failure> {
     if !has_store(config) {
-        let dir = config.daemon.state_dir.display();
-        return Err(Failure::new(UNAVAILABLE, format!("no daemon runs, and there is no store in {dir}")));
+        let dir = std::path::absolute(&config.daemon.state_dir).unwrap_or_else(|_| config.daemon.state_dir.clone());
+        let error = format!(
+            "no daemon runs, and there is no store in {} (`daemon.state-dir`); of the systemd unit's daemon `systemctl status bellpull` \
+             tells, and its store is found with STATE_DIRECTORY=/var/lib/bellpull",
+            dir.display()
+        );
+        return Err(Failure::new(UNAVAILABLE, error));
     }
     daemon::open_store(config).await.map_err(|e| Failure::new(IO, e.to_string()))
 }
