@@ -43,10 +43,10 @@ impl Runner {
     ) -> Result<(), store::Error> {
         let gone = |name: &&Name| !bridges.contains_key(base(name));
         let gone: Vec<Name> = self.slots.keys().filter(gone).cloned().collect();
-        let heirs: BTreeSet<&Name> = bridges.values().filter_map(|bridge| bridge.was.as_ref()).collect();
-        let moves = |name: &&Name| heirs.iter().any(|was| &***was == base(name));
-        let worked_on = |name: &&Name| self.slots.get(*name).is_some_and(|slot| slot.polled.is_none());
-        self.leaving.extend(gone.iter().filter(|name| !heirs.is_empty() && moves(name) && worked_on(name)).cloned());
+        let moved: BTreeSet<&str> = bridges.values().filter_map(|bridge| bridge.was.as_deref()).collect();
+        let worked_on = |name: &Name| self.slots.get(name).is_some_and(|slot| slot.polled.is_none());
+        let leaving = gone.iter().filter(|name| moved.contains(base(name)) && worked_on(name));
+        self.leaving.extend(leaving.cloned());
         // Their lists bring no member back.
         self.fans.retain(|name, _| bridges.contains_key(name));
         self.remove(gone).await?;
