@@ -37,8 +37,9 @@ pub use web::{Gate, Standing, Web, serve, serve_socket, token};
 
 /// How often old events are looked for.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
-/// How long the daemon has to run before it forgets endpoints.
-const FORGET_FROM: Duration = Duration::from_secs(60 * 60);
+/// How often what is gone for good is looked for; the first time after as long, since a clock that is wrong at the start would drop what
+/// is waited for.
+const FORGET_EVERY: Duration = Duration::from_secs(60 * 60);
 /// How long delivered events are kept of endpoints that do not say.
 const KEEP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Events that one sweep drops.
@@ -118,7 +119,8 @@ pub struct Admin {
     config: Arc<Mutex<Arc<Config>>>,
     runner: Option<poller::Handle>,
     deliveries: Option<deliver::Handle>,
-    started: Instant,
+    /// When what is gone for good is looked for next.
+    forget_at: Arc<Mutex<Instant>>,
     pulse: Pulse,
     exports: Exports,
 }
@@ -133,7 +135,8 @@ impl Admin {
         pulse: Pulse,
     ) -> Self {
         let config = Arc::new(Mutex::new(config));
-        Self { store, config, runner, deliveries, started: Instant::now(), pulse, exports: Exports::default() }
+        let forget_at = Arc::new(Mutex::new(Instant::now() + FORGET_EVERY));
+        Self { store, config, runner, deliveries, forget_at, pulse, exports: Exports::default() }
     }
 
     /// Takes another configuration, after a reload.
@@ -299,10 +302,14 @@ impl Admin {
         if let Written::Swept(count @ 1..) = self.store.write(sweep).await? {
             tracing::debug!(count, "dropped delivered events");
         }
-        // A clock that is wrong at the start would drop what is waited for.
-        if self.started.elapsed() >= FORGET_FROM {
-            deliver::roster::forget(&self.store, now).await?;
-            poller::roster::forget(&self.store, &config.bridges, now).await?;
+        let forget_at = *self.forget_at.lock().expect("no thread panics with it");
+        if forget_at <= Instant::now() {
+            // All of both are read: only while something is left of what goes, more than once an hour.
+            let endpoints_left = deliver::roster::forget(&self.store, now).await?;
+            let bridges_left = poller::roster::forget(&self.store, &config.bridges, now).await?;
+            if !endpoints_left && !bridges_left {
+                *self.forget_at.lock().expect("no thread panics with it") = Instant::now() + FORGET_EVERY;
+            }
         }
         Ok(())
     }

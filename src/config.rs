@@ -27,7 +27,7 @@ pub use load::{Failed, Secrets, daemon, load};
 use crate::{
     expr,
     http::client,
-    model::{ChangeKind, Name},
+    model::{ChangeKind, Name, bridge_of},
     settings::{diagnostic::Rendered, secret::Secret},
     telemetry,
 };
@@ -47,8 +47,7 @@ pub struct Config {
 impl Config {
     /// The bridge of a name; of a member's, the one that it is a member of.
     pub fn bridge(&self, name: &str) -> Option<&Arc<Bridge>> {
-        let base = || name.split_once('/').and_then(|(base, _)| self.bridges.get(base));
-        self.bridges.get(name).or_else(base)
+        self.bridges.get(bridge_of(name))
     }
 
     /// The endpoints that some bridge's `alert.to` names.

@@ -191,20 +191,11 @@ struct Changing {
     answer: Option<oneshot::Sender<()>>,
 }
 
-impl Changing {
-    /// When the last one has ended.
-    async fn stopped(&self) {
-        for running in &self.stopped {
-            running.done.cancelled().await;
-        }
-    }
-}
-
-/// Never, when nothing changes.
+/// When the last one that is being stopped has ended; never, when nothing changes.
 async fn stopped(changing: Option<&Changing>) {
-    match changing {
-        Some(changing) => changing.stopped().await,
-        None => std::future::pending().await,
+    let Some(changing) = changing else { return std::future::pending().await };
+    for running in &changing.stopped {
+        running.done.cancelled().await;
     }
 }
 

@@ -10,6 +10,11 @@ use serde::{Deserialize, Serialize};
 /// The name of a bridge or an endpoint: `[A-Za-z0-9][A-Za-z0-9_-]{0,63}`; `""` is bellpull itself.
 pub type Name = Arc<str>;
 
+/// The bridge of a member `NAME/MEMBER`, or of itself.
+pub fn bridge_of(name: &str) -> &str {
+    name.split_once('/').map_or(name, |(bridge, _)| bridge)
+}
+
 /// Milliseconds since 1970-01-01T00:00:00Z, by the wall clock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -1,7 +1,7 @@
 //! `export`: the store in a file of its own, so that nobody waits for a reader who is slow.
 
 use std::{
-    io::{Seek, Write},
+    io::Seek,
     os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::{Arc, Mutex},
@@ -67,10 +67,7 @@ fn spool(engine: &dyn store::Engine, path: &Path) -> Result<std::fs::File, Error
     let mut options = std::fs::OpenOptions::new();
     let mut file = options.read(true).write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
     std::fs::remove_file(path).map_err(failed)?;
-    let mut out = std::io::BufWriter::new(&mut file);
-    engine.export(&mut out).map_err(|error| Error::Refused(format!("the export failed: {error}")))?;
-    out.flush().map_err(failed)?;
-    drop(out);
+    engine.export(&mut file).map_err(|error| Error::Refused(format!("the export failed: {error}")))?;
     file.rewind().map_err(failed)?;
     Ok(file)
 }

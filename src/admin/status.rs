@@ -32,21 +32,25 @@ impl Admin {
 
     /// Every bridge and endpoint, or one bridge with what it holds.
     pub async fn status(&self, bridge: Option<&str>) -> Result<Json, Error> {
+        let read = self.store.read(|engine| {
+            let known = engine.bridges()?;
+            let held = known.iter().filter(|b| b.held).map(|b| Ok((b.name.clone(), engine.hold(&b.name)?)));
+            let holds = held.collect::<Result<Vec<_>, store::Error>>()?;
+            Ok((known, holds))
+        });
+        let (known, holds) = read.await?;
+        let removed = self.removed_bridges(&known);
         let mut bridges = match &self.runner {
             Some(runner) => serde_json::to_value(runner.status().await),
-            None => serde_json::to_value(self.stored_bridges().await?),
+            None => serde_json::to_value(stored_bridges(known)),
         }
         .map_err(|e| Error::Refused(e.to_string()))?;
         if let Some(all) = bridges.as_object_mut() {
-            for (name, removed) in self.removed_bridges().await? {
+            for (name, removed) in removed {
                 all.entry(name).or_insert(removed);
             }
         }
-        let holds = self.store.read(|engine| {
-            let held = engine.bridges()?.into_iter().filter(|b| b.held);
-            held.map(|b| Ok((b.name.clone(), engine.hold(&b.name)?))).collect::<Result<Vec<_>, store::Error>>()
-        });
-        for (name, hold) in holds.await? {
+        for (name, hold) in holds {
             if let (Some(place), Some(hold)) = (bridges.get_mut(&*name), hold) {
                 add(
                     place,
@@ -83,34 +87,15 @@ impl Admin {
         )
     }
 
-    async fn stored_bridges(&self) -> Result<BTreeMap<Name, Json>, Error> {
-        let mut all = self.store.read(|engine| engine.bridges()).await?;
-        // Of a name that was given away there is but its number.
-        all.retain(|loaded| loaded.state.version > 0 || loaded.progress.is_some());
-        let show = |b: store::Loaded| {
-            let progress = b.progress.unwrap_or_default();
-            let status = json!({
-                "state": if progress.failures > 0 { "failing" } else if b.held { "held" } else { "ok" },
-                "records": b.state.records, "sequence": b.state.sequence, "version": b.state.version,
-                "last_poll": progress.last_poll.map(|at| at.to_string()), "next_poll": progress.due.to_string(),
-                "failures": progress.failures, "last_error": progress.last_error, "polling": false,
-            });
-            (b.name, status)
-        };
-        Ok(all.into_iter().map(show).collect())
-    }
-
     /// Bridges that left the file, while their snapshot is kept. Members that left a list are not told.
-    async fn removed_bridges(&self) -> Result<Vec<(String, Json)>, Error> {
+    fn removed_bridges(&self, known: &[store::Loaded]) -> Vec<(String, Json)> {
         let config = self.config();
-        let mut all = self.store.read(|engine| engine.bridges()).await?;
-        all.retain(|loaded| config.bridge(&loaded.name).is_none());
-        let removed = |loaded: store::Loaded| {
-            let until = loaded.progress?.removed?.plus(poller::roster::REMOVED_KEPT).to_string();
+        let removed = |loaded: &store::Loaded| {
+            let until = loaded.progress.as_ref()?.removed?.plus(poller::roster::REMOVED_KEPT).to_string();
             let shown = json!({ "state": "removed", "records": loaded.state.records, "sequence": loaded.state.sequence, "kept_until": until });
             Some((loaded.name.to_string(), shown))
         };
-        Ok(all.into_iter().filter_map(removed).collect())
+        known.iter().filter(|loaded| config.bridge(&loaded.name).is_none()).filter_map(removed).collect()
     }
 
     /// Endpoints that left the file, while their queue is kept.
@@ -149,4 +134,21 @@ impl Admin {
         });
         Ok(all.await?)
     }
+}
+
+/// How bridges stood when they were last written.
+fn stored_bridges(mut all: Vec<store::Loaded>) -> BTreeMap<Name, Json> {
+    // Of a name that was given away there is but its number.
+    all.retain(|loaded| loaded.state.version > 0 || loaded.progress.is_some());
+    let show = |b: store::Loaded| {
+        let progress = b.progress.unwrap_or_default();
+        let status = json!({
+            "state": if progress.failures > 0 { "failing" } else if b.held { "held" } else { "ok" },
+            "records": b.state.records, "sequence": b.state.sequence, "version": b.state.version,
+            "last_poll": progress.last_poll.map(|at| at.to_string()), "next_poll": progress.due.to_string(),
+            "failures": progress.failures, "last_error": progress.last_error, "polling": false,
+        });
+        (b.name, status)
+    };
+    all.into_iter().map(show).collect()
 }

@@ -17,7 +17,7 @@ use crate::{
     config::{Endpoint, Format},
     event,
     http::{self, BodyLimit, Client, Request, retry_after},
-    model::{Content, Event, Timestamp},
+    model::{Content, Event, Timestamp, bridge_of},
     settings::{units::Rate, value::Value},
     shape::{self, Carried, Piece},
     sign::Message,
@@ -242,7 +242,7 @@ impl Sender {
         };
         // Of a bridge that has left the file they go one by one, with what was fixed at their commit.
         let others = self.shared.others.borrow().clone();
-        let Some(bridge) = last.event.bridge.split('/').next().and_then(|name| others.bridges.get(name)) else {
+        let Some(bridge) = others.bridges.get(bridge_of(&last.event.bridge)) else {
             return Coalesced::No;
         };
         let counts = |before: &Json, after: &Json| {

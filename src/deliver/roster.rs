@@ -63,17 +63,20 @@ async fn rename(store: &Store, from: &Name, to: &Name) -> Result<(), store::Erro
     Ok(())
 }
 
-/// Forgets the endpoints that have been gone for long enough: a slice of each, so that nothing waits for it long.
-pub async fn forget(store: &Store, now: Timestamp) -> Result<(), store::Error> {
+/// Forgets the endpoints that have been gone for long enough: a slice of each, so that nothing waits for it long. Whether
+/// something of them is left.
+pub async fn forget(store: &Store, now: Timestamp) -> Result<bool, store::Error> {
     let states = store.read(|engine| engine.endpoints()).await?;
+    let mut left = false;
     for (endpoint, state) in states {
         if state.removed.is_some_and(|removed| removed.plus(REMOVED_KEPT) <= now) {
             let written = store.write(Op::Forget { endpoint: endpoint.clone(), limit: SLICE }).await?;
             // Once, not for each slice.
+            left |= written != Written::Swept(0);
             if written == Written::Swept(0) {
                 tracing::warn!(message_id = kind::DROPPED, %endpoint, "left the file 30 days ago: its queue is dropped");
             }
         }
     }
-    Ok(())
+    Ok(left)
 }

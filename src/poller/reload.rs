@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     config::Bridge,
-    model::{Name, Timestamp},
+    model::{Name, Timestamp, bridge_of},
     store::{self, Op, Progress},
 };
 
@@ -25,11 +25,6 @@ pub(super) struct Applying {
     bridges: BTreeMap<Name, Arc<Bridge>>,
     poller: Poller,
     answer: oneshot::Sender<()>,
-}
-
-/// A member's bridge, or the bridge itself.
-fn base(name: &str) -> &str {
-    name.split('/').next().unwrap_or(name)
 }
 
 impl Runner {
@@ -41,11 +36,11 @@ impl Runner {
         poller: Poller,
         answer: oneshot::Sender<()>,
     ) -> Result<(), store::Error> {
-        let gone = |name: &&Name| !bridges.contains_key(base(name));
+        let gone = |name: &&Name| !bridges.contains_key(bridge_of(name));
         let gone: Vec<Name> = self.slots.keys().filter(gone).cloned().collect();
         let moved: BTreeSet<&str> = bridges.values().filter_map(|bridge| bridge.was.as_deref()).collect();
         let worked_on = |name: &Name| self.slots.get(name).is_some_and(|slot| slot.polled.is_none());
-        let leaving = gone.iter().filter(|name| moved.contains(base(name)) && worked_on(name));
+        let leaving = gone.iter().filter(|name| moved.contains(bridge_of(name)) && worked_on(name));
         self.leaving.extend(leaving.cloned());
         // Their lists bring no member back.
         self.fans.retain(|name, _| bridges.contains_key(name));

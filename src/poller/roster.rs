@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     config::Bridge,
-    model::{Name, Timestamp},
+    model::{Name, Timestamp, bridge_of},
     store::{self, Loaded, Op, Progress, Store, Written},
     telemetry::kind,
 };
@@ -35,10 +35,9 @@ pub(super) async fn settle(
     }
     let mut rows: Vec<(Name, Progress)> = Vec::new();
     for Loaded { name, state, progress, .. } in known.into_values() {
-        let base = name.split('/').next().unwrap_or(&name);
         // A member that left its list, whose bridge is there, is marked by who reads the list.
         let is_there = bridges.contains_key(&name);
-        if !is_there && bridges.contains_key(base) {
+        if !is_there && bridges.contains_key(bridge_of(&name)) {
             continue;
         }
         if !is_there && state.version == 0 {
@@ -93,8 +92,14 @@ async fn until_done(store: &Store, op: Op) -> Result<(), store::Error> {
 }
 
 /// Forgets what has been gone for long enough: a slice of each, so that nothing waits for it long. `bridges` are those of the file.
-pub async fn forget(store: &Store, bridges: &BTreeMap<Name, Arc<Bridge>>, now: Timestamp) -> Result<(), store::Error> {
+/// Whether something of it is left.
+pub async fn forget(
+    store: &Store,
+    bridges: &BTreeMap<Name, Arc<Bridge>>,
+    now: Timestamp,
+) -> Result<bool, store::Error> {
     let known = store.read(|engine| engine.bridges()).await?;
+    let mut left = false;
     for Loaded { name, state, progress, .. } in known.into_iter().filter(|loaded| !bridges.contains_key(&loaded.name)) {
         let has_snapshot = state.version > 0;
         let over = match &progress {
@@ -103,11 +108,12 @@ pub async fn forget(store: &Store, bridges: &BTreeMap<Name, Arc<Bridge>>, now: T
         };
         if over.is_some_and(|over| over <= now) {
             let written = store.write(Op::ForgetBridge { bridge: name.clone(), limit: SLICE }).await?;
+            left |= written != Written::Swept(0);
             // Once, not for each slice.
             if written == Written::Swept(0) && has_snapshot {
                 tracing::warn!(message_id = kind::DROPPED, bridge = %name, "it left 30 days ago: its snapshot is dropped");
             }
         }
     }
-    Ok(())
+    Ok(left)
 }

@@ -3,18 +3,9 @@
 # Unpacks Debian's chromium and chromium-driver, and what of their libraries the system lacks, into $work (or $BROWSER_CACHE, which is kept); a chromium and
 # a chromedriver that are installed are used as they are. Installs selenium from PyPI and axe-core from npm there too. Sets $chromium, $driver, $cache and
 # what their processes need of the environment. Ends the script with `skipped` when npm, pip or apt is absent, or when a package cannot be had.
-#
-# The driver that `within` starts leads a process group (that is what timeout does), and the browser, the daemon and all servers are in it: `end_group`.
 browser=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-group=
-end_group() {
-    if [[ -n $group ]]; then
-        kill -TERM -- "-$group" 2>/dev/null || true
-        wait "$group" 2>/dev/null || true
-        kill -KILL -- "-$group" 2>/dev/null || true
-    fi
-}
+. "$browser/../within.sh"
 
 skip() {
     echo "skipped: $1"
@@ -22,25 +13,6 @@ skip() {
 }
 command -v npm >/dev/null || skip "npm is absent"
 python3 -m pip --version >/dev/null 2>&1 || skip "pip is absent"
-
-# within COMMAND...: what is left of the limit is its limit. In the background, so that a signal to this script is not kept waiting.
-within() {
-    local status=0
-    if ((SECONDS >= limit_s)); then
-        echo "over the limit of $limit_s s" >&2
-        return 1
-    fi
-    timeout --kill-after=10 "$((limit_s - SECONDS))" "$@" &
-    group=$!
-    wait "$group" || status=$?
-    # Whatever the command left behind, should it have been killed itself.
-    kill -KILL -- "-$group" 2>/dev/null || true
-    group=
-    if ((status == 124 || status == 137)); then
-        echo "over the limit of $limit_s s: $1 was stopped" >&2
-    fi
-    return "$status"
-}
 
 cache=${BROWSER_CACHE:-$work/packages}
 mkdir -p "$cache"

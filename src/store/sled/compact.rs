@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, OpenOptions},
-    io::{self, BufReader, BufWriter, Seek, Write},
+    io::{self, BufReader, Seek},
     os::unix::fs::OpenOptionsExt,
     path::Path,
 };
@@ -36,10 +36,7 @@ impl SledEngine {
         let path = work.join("export");
         let mut options = OpenOptions::new();
         let mut file = options.read(true).write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
-        let mut out = BufWriter::new(&mut file);
-        engine.export(&mut out)?;
-        out.flush().map_err(failed)?;
-        drop(out);
+        engine.export(&mut file)?;
         file.rewind().map_err(failed)?;
         Self::fill(&work, cache_bytes, &mut BufReader::new(file))?;
         let new = Self::open(&work, cache_bytes)?;

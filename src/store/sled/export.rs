@@ -52,7 +52,7 @@ impl<'a> Body<'a> {
 impl SledEngine {
     pub(super) fn write_export(&self, out: &mut dyn Write) -> Result<(), Error> {
         let _gate = self.reading()?;
-        let mut counted = Counted { out, lines: 0 };
+        let mut counted = Counted { out: io::BufWriter::new(out), lines: 0 };
         let out: &mut dyn Write = &mut counted;
         let format = self.tables.value(Table::Meta, META_FORMAT)?.map(|v| codec::decode_number(&v)).transpose()?;
         let format = format.unwrap_or(FORMAT.into());
@@ -71,7 +71,8 @@ impl SledEngine {
             line(out, &json!({ "attempt": attempt }))
         })?;
         let lines = counted.lines;
-        line(&mut counted, &json!({ "end": { "lines": lines } }))
+        line(&mut counted, &json!({ "end": { "lines": lines } }))?;
+        counted.flush().map_err(|e| io_error("writing the export", &e))
     }
 
     fn stored_stream(&self) -> Result<String, Error> {
@@ -232,7 +233,7 @@ fn queue_lines(key: &[u8], value: &[u8], out: &mut dyn Write) -> Result<(), Erro
 
 /// How many lines were written: the last one says it, so that a backup that was cut off is no backup.
 struct Counted<'a> {
-    out: &'a mut dyn Write,
+    out: io::BufWriter<&'a mut dyn Write>,
     lines: u64,
 }
 

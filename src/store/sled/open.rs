@@ -135,10 +135,7 @@ impl SledEngine {
         let backup = self.dir.join(format!("export-format-{from}-before-{FORMAT}.jsonl"));
         let export = || {
             let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&backup)?;
-            let mut out = io::BufWriter::new(&mut file);
-            let exported = self.write_export(&mut out);
-            out.flush()?;
-            drop(out);
+            let exported = self.write_export(&mut file);
             file.sync_all()?;
             Ok(exported)
         };
