@@ -26,13 +26,14 @@ use crate::{
     clock::{self, Clock},
     config::{self, Config, Secrets},
     deliver::{self, Deliveries},
-    failpoint,
+    event, failpoint,
     http::{Client, budget::Budget},
+    model::Name,
     notify, poller,
     poller::{Poller, Runner},
     pulse::Pulse,
     source::auth::vault::Vault,
-    store::{self, Store, sled::SledEngine},
+    store::{self, Op, Store, Written, sled::SledEngine},
     telemetry::{self, kind},
 };
 
@@ -188,6 +189,7 @@ impl Daemon {
                 tracing::info!(message_id = kind::STARTED, bridges, endpoints, "bellpull runs");
             }
             refused_to_open = false;
+            self.tell_reset(&parts).await;
             let began = Instant::now();
             let end = self.attend(&mut parts, &mut reload, shutdown).await;
             match end {
@@ -312,6 +314,7 @@ impl Daemon {
         let mut swept = true;
         let (mut wall, mut monotonic) = (self.clock.now(), Instant::now());
         let store = parts.store.clone();
+        let mut scarce = store.scarce();
         let failed = store.failed();
         tokio::pin!(failed);
         let ended = |result: Result<Result<(), store::Error>, tokio::task::JoinError>| match result {
@@ -347,6 +350,10 @@ impl Daemon {
                     }
                     notify::status(&self.summary(&parts.admin).await);
                 }
+                Ok(()) = scarce.changed() => {
+                    let why = scarce.borrow_and_update().clone();
+                    self.tell_room(&parts.admin, why).await;
+                }
                 _ = beat.tick(), if self.config.daemon.heartbeat.is_some() => heartbeat::send(&self.config, parts, self.clock.now()).await,
                 _ = sweep.tick() => {
                     let result = parts.admin.sweep(self.clock.now()).await;
@@ -358,6 +365,47 @@ impl Daemon {
                     }
                 }
             }
+        }
+    }
+
+    /// Says that polls wait for room on the disk, or that there is room again.
+    async fn tell_room(&self, admin: &Admin, scarce: Option<String>) {
+        let standing = match &scarce {
+            Some(why) => {
+                tracing::error!(
+                    message_id = kind::DISK_FULL,
+                    why,
+                    "the disk is nearly full: polls wait until there is room"
+                );
+                Standing::Paused(
+                    Box::new(admin.clone()),
+                    format!("the disk is nearly full, and polls wait for room: {why}"),
+                )
+            }
+            None => {
+                tracing::info!(message_id = kind::DISK_ROOM, "the disk has room again: polls go on");
+                Standing::Running(Box::new(admin.clone()))
+            }
+        };
+        self.standing.send_replace(standing);
+        notify::status(&self.summary(admin).await);
+    }
+
+    /// Tells once, in the log and to every endpoint, that the stream is another than before.
+    async fn tell_reset(&self, parts: &Parts) {
+        let reset = match parts.store.read(|engine| engine.reset()).await {
+            Ok(Some(reset)) if reset.told.is_none() => reset,
+            // A store that cannot be read ends the run, which is told.
+            _ => return,
+        };
+        let (stream, now) = (parts.store.stream().clone(), self.clock.now());
+        tracing::warn!(message_id = kind::STORE_RESET, %stream, why = reset.why, "the store's history is another: receivers are told of a new stream");
+        let data = serde_json::json!({ "stream": &*stream, "reason": reset.why });
+        let to: Vec<Name> = self.config.endpoints.keys().cloned().collect();
+        let event = event::operational("store.reset", "store", data, &to, now);
+        let told = store::Reset { told: Some(now), ..reset };
+        if let Ok(Written::Queued(queued)) = parts.store.write(Op::Reset(told, vec![event])).await {
+            parts.deliveries.queued(queued).await;
         }
     }
 
@@ -385,7 +433,10 @@ impl Daemon {
 
     /// The line of `systemctl status`.
     async fn summary(&self, admin: &Admin) -> String {
-        let summary = admin.summary().await;
+        let mut summary = admin.summary().await;
+        if let Standing::Paused(_, why) = &*self.standing.borrow() {
+            summary = format!("{why}; {summary}");
+        }
         if self.refused {
             format!("reload refused: the file has errors, the old configuration goes on; {summary}")
         } else {

@@ -143,6 +143,11 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Whether every bridge would have failed so.
+    fn is_of_the_store(&self) -> bool {
+        matches!(self, Self::Store(error) if error.needs_reopen() || matches!(error, store::Error::Full(_)))
+    }
+
     fn kind(&self) -> FailureKind {
         match self {
             Self::Source(error) => error.failure_kind(),
@@ -241,6 +246,10 @@ impl Poller {
         polled.progress.last_poll = Some(self.clock.now());
         match &result {
             Ok(_) => self.succeeded(polled).await,
+            // The store's own failure is told by the daemon, once, and says nothing of the bridge.
+            Err(failure) if failure.is_of_the_store() => {
+                tracing::debug!(bridge = %polled.bridge.name, error = %failure, "the poll could not be committed");
+            }
             Err(failure) => self.failed(polled, failure).await,
         }
         self.judge_age(polled, matches!(&result, Ok(polling) if *polling != Polling::Held)).await;
@@ -402,8 +411,7 @@ impl Poller {
         let error = self.told(bridge, failure);
         polled.progress.failures = polled.progress.failures.saturating_add(1);
         let failures = polled.progress.failures;
-        // A store that fails is told once, not by each poll that was under way.
-        if failures == 1 && !matches!(failure, Failure::Store(_)) {
+        if failures == 1 {
             tracing::warn!(message_id = kind::BRIDGE_FAILING, bridge = %bridge.name, error, "the poll failed");
         } else {
             tracing::debug!(bridge = %bridge.name, failures, error, "the poll failed, which is told already");

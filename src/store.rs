@@ -8,7 +8,8 @@
 //!   stored one, else `Conflict`. It is durable when `write` returns `Ok`, and visible to no reader before that.
 //! - `Unknown` means that it cannot be told whether a write became durable. The caller loads the state again and
 //!   compares versions; it never assumes.
-//! - `Full` means that nothing was written for want of space.
+//! - `Full` means that nothing was written for want of space, and that the store goes on.
+//! - An error of one value, one that is too large or cannot be read, is the error of who asked for it.
 //! - Events get positions in the order of their commits; an endpoint's queue is read back in that order.
 //! - What was never acknowledged may be absent after a crash; what was, is there.
 //!
@@ -176,6 +177,8 @@ pub enum Op {
     Requeue(Name, Vec<Requeued>),
     /// An endpoint's health.
     Endpoint(Name, EndpointState),
+    /// That the stream is another, and the events that tell it.
+    Reset(Reset, Vec<Event>),
     /// Drops what was settled before a time: events with no waiting or dead delivery, at most `limit` of them. For an
     /// endpoint that is not named here, `default_before` counts.
     /// Of several endpoints' times the earliest counts. It looks at what was stored before its group; events of one
@@ -351,6 +354,15 @@ pub struct Loaded {
     pub held: bool,
 }
 
+/// Why receivers must not compare what comes with what they had: committed history may be gone, and the stream is another.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reset {
+    pub why: String,
+    /// When an event of it was committed.
+    #[serde(default)]
+    pub told: Option<Timestamp>,
+}
+
 /// How a write ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Written {
@@ -376,6 +388,8 @@ pub enum Error {
     #[error("the store is damaged: {0}")]
     Damaged(String),
     #[error("{0}")]
+    TooLarge(String),
+    #[error("{0}")]
     Io(String),
     /// The directory is held by another process.
     #[error("{0}")]
@@ -385,9 +399,9 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the store has to be opened again before anything else is written.
+    /// Whether it concerns the store as a whole, which has to be opened again, and not only what was asked for.
     pub fn needs_reopen(&self) -> bool {
-        !matches!(self, Self::Conflict { .. } | Self::Fenced { .. })
+        matches!(self, Self::Unknown(_) | Self::Io(_) | Self::Locked(_) | Self::Format { .. })
     }
 }
 
@@ -436,6 +450,10 @@ pub trait Engine: Send + Sync + 'static {
     fn write(&self, lease: Lease, group: Vec<Op>) -> Vec<Result<Written, Error>>;
     /// Every row as JSON lines: a backup that names its format. (`import` comes later.)
     fn export(&self, out: &mut dyn std::io::Write) -> Result<(), Error>;
+    /// Whether there is ample room on the disk, so that polls may go on; `Full` where there is none for a group of so many bytes.
+    fn room(&self, bytes: u64) -> Result<bool, Error>;
+    /// Why the stream is another than before.
+    fn reset(&self) -> Result<Option<Reset>, Error>;
     /// How often the disk was synced.
     fn syncs(&self) -> u64;
     /// What is taken on the disk.

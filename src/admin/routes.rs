@@ -35,7 +35,7 @@ impl FromRequestParts<Web> for Running {
 
     async fn from_request_parts(_: &mut Parts, web: &Web) -> Result<Self, Response> {
         match &*web.standing.borrow() {
-            Standing::Running(admin) => Ok(Self((**admin).clone())),
+            Standing::Running(admin) | Standing::Paused(admin, _) => Ok(Self((**admin).clone())),
             Standing::NotReady(why) => {
                 Err((StatusCode::SERVICE_UNAVAILABLE, Body(json!({ "error": why }))).into_response())
             }

@@ -67,6 +67,8 @@ const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 #[derive(Clone)]
 pub enum Standing {
     Running(Box<Admin>),
+    /// There are, but nothing is polled, and why.
+    Paused(Box<Admin>, String),
     /// Why not.
     NotReady(String),
 }
@@ -106,7 +108,7 @@ fn open() -> Router<Web> {
 async fn ready(State(web): State<Web>) -> Response {
     match &*web.standing.borrow() {
         Standing::Running(_) => Body(json!({ "ready": true })).into_response(),
-        Standing::NotReady(why) => {
+        Standing::Paused(_, why) | Standing::NotReady(why) => {
             (StatusCode::SERVICE_UNAVAILABLE, Body(json!({ "ready": false, "reasons": [why] }))).into_response()
         }
     }
@@ -115,7 +117,7 @@ async fn ready(State(web): State<Web>) -> Response {
 async fn metrics(State(web): State<Web>) -> Response {
     let standing = web.standing.borrow().clone();
     let text = match standing {
-        Standing::Running(admin) => admin.metrics().await,
+        Standing::Running(admin) | Standing::Paused(admin, _) => admin.metrics().await,
         Standing::NotReady(_) => web.pulse.scrape(|_| ()),
     };
     ([(CONTENT_TYPE, METRICS)], text).into_response()

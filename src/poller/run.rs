@@ -141,8 +141,12 @@ impl Runner {
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), store::Error> {
         let mut save = interval(SAVE_EVERY);
         save.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut scarce = self.poller.store.scarce();
         loop {
-            self.start_due();
+            // What is asked for by hand is told that there is no room.
+            if scarce.borrow_and_update().is_none() {
+                self.start_due();
+            }
             let wake = self.heap.peek().map(|Reverse((at, ..))| *at);
             tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -154,7 +158,8 @@ impl Runner {
                     None => break,
                 },
                 _ = save.tick() => self.save(),
-                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
+                Ok(()) = scarce.changed() => self.hold_back_where(scarce.borrow().is_some()),
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() && scarce.borrow().is_none() => {}
             }
         }
         // The grace may end before the slowest poll does.
@@ -171,6 +176,13 @@ impl Runner {
             saved.map_err(|e| store::Error::Io(e.to_string()))??;
         }
         Ok(())
+    }
+
+    /// Where the disk has little room no bridge is polled, and how late they are then says nothing.
+    fn hold_back_where(&mut self, scarce: bool) {
+        if scarce {
+            self.slots.values_mut().for_each(|slot| slot.held_back = true);
+        }
     }
 
     /// Puts what is due in line, and starts as many as there are places.
@@ -460,6 +472,8 @@ fn next_due(polled: &mut Polled, due: Timestamp, now: Timestamp, outcome: &Outco
             polled.pace = schedule.adapt(polled.pace, matches!(polling, Polling::Changed { .. }));
             schedule.next(due, now, polled.pace, crate::deliver::random())
         }
+        // It is polled again when the store takes it.
+        Err(failure) if failure.is_of_the_store() => now,
         Err(failure) => schedule.after_failure(polled.progress.failures, failure.kind(), now, polled.pace),
     };
     outcome.hint.map_or(next, |hint| next.max(now.plus(hint.min(HINT_MAX))))

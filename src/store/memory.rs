@@ -13,8 +13,8 @@ use serde_json::json;
 
 use super::{
     Attempt, BridgeState, Commit, DeliveryState, EndpointState, Engine, Error, EventFilter, Hold, HoldChange, Lease,
-    Loaded, Op, Outcome, Outgoing, Position, Progress, Requeued, Settlement, StoredDelivery, StoredEvent, Waiting,
-    Written, lane,
+    Loaded, Op, Outcome, Outgoing, Position, Progress, Requeued, Reset, Settlement, StoredDelivery, StoredEvent,
+    Waiting, Written, lane,
 };
 use crate::model::{Content, Entry, Event, EventId, Hash, Name, Record, Timestamp};
 
@@ -28,8 +28,6 @@ pub enum Fault {
     UnknownApplied,
     /// It is answered `Unknown`, and was not.
     UnknownLost,
-    /// It is answered `Full`, and was not applied.
-    Full,
 }
 
 /// A store in memory.
@@ -49,7 +47,9 @@ struct Inner {
     /// Newest last.
     attempts: VecDeque<Attempt>,
     syncs: u64,
+    reset: Option<Reset>,
     fault: Option<Fault>,
+    full: bool,
     failed: Option<Error>,
 }
 
@@ -95,6 +95,11 @@ impl MemoryEngine {
         self.lock().fault = Some(fault);
     }
 
+    /// Whether there is room for another group.
+    pub fn set_full(&self, full: bool) {
+        self.lock().full = full;
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -128,6 +133,10 @@ impl Inner {
             }
             Op::Endpoint(endpoint, state) => {
                 self.endpoints.insert(endpoint, state);
+            }
+            Op::Reset(reset, events) => {
+                self.reset = Some(reset);
+                return Ok(Written::Queued(self.queue(events)));
             }
             Op::Sweep { before, default_before, limit } => {
                 let before: BTreeMap<Name, Timestamp> = before.into_iter().collect();
@@ -182,6 +191,10 @@ impl Inner {
                 HoldChange::Set(new) => bridge.hold = Some(*new),
             }
         }
+        Ok(self.queue(events))
+    }
+
+    fn queue(&mut self, events: Vec<Event>) -> Vec<(Name, Waiting)> {
         let pack = self.next_pack;
         self.next_pack += 1;
         let mut queued = Vec::new();
@@ -206,7 +219,7 @@ impl Inner {
             }
             self.events.insert(position, kept);
         }
-        Ok(queued)
+        queued
     }
 
     fn settle(&mut self, endpoint: &str, settlement: Settlement) {
@@ -459,10 +472,6 @@ impl Engine for MemoryEngine {
                 let why = String::from("an injected fault");
                 (fault == Fault::UnknownApplied, Some(Error::Unknown(why.clone())), Some(Error::Io(why)))
             }
-            Some(Fault::Full) => {
-                let full = Error::Full("an injected fault".into());
-                (false, Some(full.clone()), Some(full))
-            }
         };
         inner.failed = after;
         let results: Vec<_> = group
@@ -491,6 +500,14 @@ impl Engine for MemoryEngine {
             writeln!(out, "{line}").map_err(|e| Error::Io(format!("writing the export: {e}")))?;
         }
         Ok(())
+    }
+
+    fn room(&self, _: u64) -> Result<bool, Error> {
+        if self.lock().full { Err(Error::Full("the disk is said to be full".into())) } else { Ok(true) }
+    }
+
+    fn reset(&self) -> Result<Option<Reset>, Error> {
+        Ok(self.read()?.reset.clone())
     }
 
     fn syncs(&self) -> u64 {

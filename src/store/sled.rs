@@ -1,8 +1,9 @@
 //! The engine on one disk: sled, used in the few ways that were measured to be safe.
 //!
 //! One write is one group: one transaction over all trees, `flush`, `sync_all` on the database's file (sled's flush
-//! alone is not durable across a power cut), and only then an answer. From the first failure on nothing more is read
-//! or written until the store is opened again: what sled then holds in memory may not be on the disk.
+//! alone is not durable across a power cut), and only then an answer. A transaction or a sync that fails ends the process:
+//! sled, dropped in good order, would make durable what it had begun, and what reads back after a failed sync may not be on
+//! the disk. The next opening finds the state before or after, whole.
 //!
 //! Beside the database lie `owner`, which is locked while the store is open, and `mark`, the number of the last group
 //! that was acknowledged: sled cuts a damaged file back to what it can read and says nothing, and only the mark tells.
@@ -11,11 +12,14 @@ mod bridges;
 mod compact;
 mod endpoints;
 mod export;
+mod files;
 mod group;
 pub mod import;
+mod mark;
 mod open;
 mod ops;
 mod read;
+mod room;
 mod tables;
 
 use std::{
@@ -34,15 +38,20 @@ use ::sled::{Batch, Db, Transactional, Tree, transaction::TransactionError};
 
 use self::{
     group::Group,
-    open::Mark,
+    mark::Mark,
+    room::Room,
     tables::{Rows, Table, Tables, io_error},
 };
 use super::{
-    Attempt, EndpointState, Engine, Error, EventFilter, Hold, Lease, Loaded, Op, Outgoing, Position, StoredEvent,
-    Waiting, Written,
+    Attempt, EndpointState, Engine, Error, EventFilter, Hold, Lease, Loaded, Op, Outgoing, Position, Reset,
+    StoredEvent, Waiting, Written,
     codec::{self, Counters},
 };
-use crate::model::{Entry, EventId, Hash, Name, Record};
+use crate::{
+    failpoint,
+    model::{Entry, EventId, Hash, Name, Record},
+    telemetry::kind,
+};
 
 /// What this code reads and writes.
 pub const FORMAT: u32 = 1;
@@ -51,6 +60,8 @@ const META_FORMAT: &[u8] = b"format";
 const META_STREAM: &[u8] = b"stream";
 const META_EPOCH: &[u8] = b"epoch";
 const META_COUNTERS: &[u8] = b"counters";
+/// Why the stream is another than before, until there is another reason.
+const META_RESET: &[u8] = b"reset";
 
 /// An open store.
 pub struct SledEngine {
@@ -62,8 +73,9 @@ pub struct SledEngine {
     /// `sled/db`, for syncing.
     file: File,
     mark: Mark,
-    /// Held by a write from its transaction to the end of its sync. What made the store fail, once something did.
-    gate: RwLock<Option<Error>>,
+    room: Room,
+    /// Held by a write from its transaction to the end of its sync.
+    gate: RwLock<()>,
     writer: Mutex<WriterState>,
     /// Dead deliveries, of the endpoints that were asked for.
     dead: Mutex<BTreeMap<Name, u64>>,
@@ -78,12 +90,10 @@ struct WriterState {
     sweep_from: u64,
 }
 
-/// How applying a group failed.
+/// At which step applying a group failed.
 enum Failure {
-    /// Nothing of it is on the disk, and nothing will be: its transaction was not sealed.
-    Before(Error),
-    /// It may be.
-    Unknown(Error),
+    Transaction(Error),
+    Sync(Error),
 }
 
 impl SledEngine {
@@ -118,12 +128,8 @@ impl SledEngine {
         Ok(longest)
     }
 
-    fn reading(&self) -> Result<RwLockReadGuard<'_, Option<Error>>, Error> {
-        let gate = self.gate.read().map_err(|_| read::poisoned())?;
-        match &*gate {
-            Some(error) => Err(error.clone()),
-            None => Ok(gate),
-        }
+    fn reading(&self) -> Result<RwLockReadGuard<'_, ()>, Error> {
+        self.gate.read().map_err(|_| read::poisoned())
     }
 
     fn counters(&self) -> Result<Counters, Error> {
@@ -137,63 +143,86 @@ impl SledEngine {
         self.tables.value(Table::Meta, META_EPOCH)?.map_or(Ok(0), |value| codec::decode_number(&value))
     }
 
-    /// Makes a group durable; on success `gate` was held until it was.
+    /// Makes a group durable, or ends the process.
     fn apply(&self, mut group: Group<'_>) -> Result<(), Error> {
         group.counters.groups += 1;
         let counters = group.counters;
         group.put(Table::Meta, META_COUNTERS, &codec::encode_counters(counters))?;
         let (batches, rows) = group.batches();
-        let mut gate = self.gate.write().map_err(|_| read::poisoned())?;
-        // A panic in sled must not take the answers of the whole group with it.
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.apply_batches(batches)))
-            .unwrap_or_else(|_| Err(Failure::Unknown(Error::Io("the database panicked while writing".into()))));
-        match outcome {
-            Ok(()) => {
-                self.syncs.fetch_add(1, Ordering::Relaxed);
-                self.rows.fetch_add(rows, Ordering::Relaxed);
-                // Not synced, and its failure is none: an older mark only notices less.
-                let _ = self.mark.write(counters.groups);
-                let mut dead = self.dead.lock().map_err(|_| read::poisoned())?;
-                for (endpoint, more) in &group.dead {
-                    if let Some(count) = dead.get_mut(endpoint) {
-                        *count = count.saturating_add_signed(*more);
-                    }
-                }
-                Ok(())
+        let _gate = self.gate.write().map_err(|_| read::poisoned())?;
+        let panicked = |_| Err(Failure::Transaction(Error::Io("the database panicked while writing".into())));
+        match catch_unwind(AssertUnwindSafe(|| self.apply_batches(&batches))).unwrap_or_else(panicked) {
+            Ok(()) => {}
+            Err(Failure::Transaction(error) | Failure::Sync(error)) if failpoint::is_on("drop-engine") => {
+                return Err(error);
             }
-            Err(Failure::Before(error)) => {
-                *gate = Some(error.clone());
-                Err(error)
-            }
-            Err(Failure::Unknown(error)) => {
-                let unknown = Error::Unknown(error.to_string());
-                *gate = Some(error);
-                Err(unknown)
+            Err(Failure::Transaction(_) | Failure::Sync(_)) if failpoint::is_on("swallow-enospc") => {}
+            Err(failure) => self.end(&failure),
+        }
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+        // Not synced, and its failure is none: an older mark only notices less.
+        let _ = self.mark.write(counters.groups);
+        let mut dead = self.dead.lock().map_err(|_| read::poisoned())?;
+        for (endpoint, more) in &group.dead {
+            if let Some(count) = dead.get_mut(endpoint) {
+                *count = count.saturating_add_signed(*more);
             }
         }
+        Ok(())
     }
 
-    fn apply_batches(&self, batches: Vec<(Table, Batch)>) -> Result<(), Failure> {
+    fn apply_batches(&self, batches: &[(Table, Batch)]) -> Result<(), Failure> {
+        if failpoint::is_on("deliver-before-sync") {
+            // The group before this one.
+            self.sync()?;
+        }
         let trees: Vec<&Tree> = batches.iter().map(|(table, _)| self.tables.get(*table)).collect();
         let applied = trees.as_slice().transaction(|trees| {
-            for (tree, (_, batch)) in trees.iter().zip(&batches) {
+            for (tree, (_, batch)) in trees.iter().zip(batches) {
                 tree.apply_batch(batch)?;
             }
             Ok(())
         });
         applied.map_err(|e: TransactionError<()>| match e {
-            TransactionError::Storage(e) => Failure::Before(tables::error(e)),
-            TransactionError::Abort(()) => Failure::Before(Error::Io("the transaction was aborted".into())),
+            TransactionError::Storage(e) => Failure::Transaction(tables::error(e)),
+            TransactionError::Abort(()) => Failure::Transaction(Error::Io("the transaction was aborted".into())),
         })?;
-        // Never `flush_async`, which hung, and never inside of the transaction.
-        self.db.flush().map_err(|e| Failure::Unknown(tables::error(e)))?;
-        self.file.sync_all().map_err(|e| Failure::Unknown(io_error("syncing the database", &e)))
+        if failpoint::is_on("deliver-before-sync") || failpoint::is_on("skip-sync") { Ok(()) } else { self.sync() }
     }
 
-    /// Writes one value of the meta table as a group of its own.
-    fn put_meta(&self, key: &[u8], value: &[u8]) -> Result<(), Error> {
+    fn sync(&self) -> Result<(), Failure> {
+        // Never `flush_async`, which hung, and never inside of the transaction.
+        self.db.flush().map_err(|e| Failure::Sync(tables::error(e)))?;
+        self.file.sync_all().map_err(|e| Failure::Sync(io_error("syncing the database", &e)))
+    }
+
+    /// Ends the process at once. No destructor may run: sled would write what it has begun of the group, and sync it.
+    fn end(&self, failure: &Failure) -> ! {
+        let (what, error) = match failure {
+            Failure::Transaction(error) => ("a commit", error),
+            Failure::Sync(error) => ("a sync", error),
+        };
+        // Sled writes back within its transaction, too; what found no room was never written.
+        if !matches!(failure, Failure::Transaction(Error::Full(_)))
+            && let Err(error) = self.mark.doubt()
+        {
+            tracing::error!(%error, "failed to note in `mark` that the disk failed");
+        }
+        tracing::error!(
+            message_id = kind::STORE_FAILED,
+            %error,
+            "{what} of the store failed: the process ends, and the next start finds what was committed before it"
+        );
+        std::process::abort()
+    }
+
+    /// Writes values of the meta table as a group of their own.
+    fn put_meta(&self, rows: &[(&[u8], Vec<u8>)]) -> Result<(), Error> {
         let mut group = Group::new(&self.tables, self.counters()?, 0);
-        group.put(Table::Meta, key, value)?;
+        for (key, value) in rows {
+            group.put(Table::Meta, key, value)?;
+        }
         self.apply(group)
     }
 }
@@ -205,9 +234,8 @@ impl Engine for SledEngine {
 
     fn claim(&self) -> Result<Lease, Error> {
         let _writer = self.writer.lock().map_err(|_| read::poisoned())?;
-        drop(self.reading()?);
         let epoch = self.epoch()? + 1;
-        self.put_meta(META_EPOCH, &codec::encode_number(epoch))?;
+        self.put_meta(&[(META_EPOCH, codec::encode_number(epoch))])?;
         Ok(Lease { epoch })
     }
 
@@ -274,9 +302,6 @@ impl Engine for SledEngine {
         let Ok(mut writer) = self.writer.lock() else {
             return all(read::poisoned());
         };
-        if let Err(error) = self.reading() {
-            return all(error);
-        }
         let (epoch, counters) = match self.epoch().and_then(|epoch| Ok((epoch, self.counters()?))) {
             Ok(stored) => stored,
             Err(error) => return all(error),
@@ -304,6 +329,16 @@ impl Engine for SledEngine {
 
     fn syncs(&self) -> u64 {
         self.syncs.load(Ordering::Relaxed)
+    }
+
+    fn room(&self, bytes: u64) -> Result<bool, Error> {
+        self.room.find(bytes)?;
+        Ok(self.room.is_ample())
+    }
+
+    fn reset(&self) -> Result<Option<Reset>, Error> {
+        let _gate = self.reading()?;
+        self.tables.value(Table::Meta, META_RESET)?.map(|value| codec::decode_json(&value)).transpose()
     }
 
     fn size_bytes(&self) -> Result<u64, Error> {

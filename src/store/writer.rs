@@ -1,10 +1,11 @@
 //! The async door to an [`Engine`](super::Engine): one writer thread that takes whatever writes are waiting, applies
 //! them as one group and answers all of them after the sync. Reads run on tokio's blocking threads.
 //!
-//! It never retries and never drops a write: a closed or failed store answers with its error, and `failed` tells the
-//! daemon to open it again.
+//! It never drops a write. Where there is no room on the disk a commit of a bridge is refused, whose answer comes again, and
+//! everything else waits for room. A panic on its thread ends the process.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,7 +17,7 @@ use std::{
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::{Engine, Error, Lease, Op, SharedEngine, Written};
-use crate::{failpoint, model::Name};
+use crate::{failpoint, model::Name, telemetry::kind};
 
 /// Writes that may wait; a poller or dispatcher beyond it waits for its turn.
 const WAITING_MAX: usize = 1024;
@@ -24,6 +25,9 @@ const WAITING_MAX: usize = 1024;
 const GROUP_ROWS_MAX: usize = 5_000;
 /// Bytes of one group, for the same reason.
 const GROUP_BYTES_MAX: usize = 8 << 20;
+
+/// How often room is looked for that writes or polls wait for.
+const ROOM_LOOK: Duration = Duration::from_millis(100);
 
 /// A cloneable handle.
 #[derive(Clone)]
@@ -33,6 +37,7 @@ pub struct Store {
     waiting: mpsc::Sender<Job>,
     failed: watch::Receiver<Option<Error>>,
     report: watch::Sender<Option<Error>>,
+    scarce: watch::Receiver<Option<String>>,
     counters: Arc<Counters>,
 }
 
@@ -41,9 +46,17 @@ pub struct Store {
 pub struct Counters {
     pub commits: AtomicU64,
     pub groups: AtomicU64,
+    /// Turns of its loop: it moves also while it waits for room.
+    turns: AtomicU64,
 }
 
-struct Job {
+enum Job {
+    Write(Box<Write>),
+    /// Nothing: the loop turns.
+    Turn,
+}
+
+struct Write {
     op: Op,
     answer: oneshot::Sender<Result<Written, Error>>,
 }
@@ -54,13 +67,21 @@ impl Store {
         let lease = engine.claim()?;
         let (waiting, jobs) = mpsc::channel(WAITING_MAX);
         let (report, failed) = watch::channel(None);
+        let (tell_scarce, scarce) = watch::channel(None);
         let counters = Arc::new(Counters::default());
-        let writer = Writer { engine: engine.clone(), lease, report: report.clone(), counters: counters.clone() };
+        let writer = Writer {
+            engine: engine.clone(),
+            lease,
+            report: report.clone(),
+            scarce: tell_scarce,
+            counters: counters.clone(),
+            held: VecDeque::new(),
+        };
         thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || writer.run(jobs))
             .map_err(|e| Error::Io(format!("failed to start the writer thread: {e}")))?;
-        Ok(Self { stream: engine.stream(), engine, waiting, failed, report, counters })
+        Ok(Self { stream: engine.stream(), engine, waiting, failed, report, scarce, counters })
     }
 
     /// Names the store's life.
@@ -86,17 +107,30 @@ impl Store {
         }
     }
 
+    /// Why polls have to wait, while there is little room on the disk.
+    pub fn scarce(&self) -> watch::Receiver<Option<String>> {
+        self.scarce.clone()
+    }
+
     /// Applies one write; durable on `Ok`.
     pub async fn write(&self, op: Op) -> Result<Written, Error> {
         let (answer, result) = oneshot::channel();
         let gone = || Error::Unknown("the store's writer thread ended".into());
-        self.waiting.send(Job { op, answer }).await.map_err(|_| gone())?;
+        self.waiting.send(Job::Write(Box::new(Write { op, answer }))).await.map_err(|_| gone())?;
         result.await.map_err(|_| gone())?
     }
 
-    /// Whether the writer's thread still moves: an empty write comes back.
+    /// Returns when the writer's thread has moved; `false` where it has ended.
     pub async fn ping(&self) -> bool {
-        self.write(Op::Progress(Vec::new())).await.is_ok()
+        const LOOK: Duration = Duration::from_millis(20);
+        let turns = || self.counters.turns.load(Ordering::Relaxed);
+        let before = turns();
+        // Where the channel is full it has work to turn with.
+        let _ = self.waiting.try_send(Job::Turn);
+        while turns() == before && !self.waiting.is_closed() {
+            tokio::time::sleep(LOOK).await;
+        }
+        !self.waiting.is_closed()
     }
 
     /// Runs a read on a blocking thread.
@@ -113,7 +147,7 @@ impl Store {
             .map_err(|e| Error::Io(format!("a read of the store panicked: {e}")))
             .flatten();
         // A damaged row is told by whoever needs it; a disk that does not answer concerns all.
-        if let Err(error @ (Error::Io(_) | Error::Full(_))) = &result {
+        if let Err(error @ Error::Io(_)) = &result {
             self.report.send_replace(Some(error.clone()));
         }
         result
@@ -124,36 +158,114 @@ struct Writer {
     engine: SharedEngine,
     lease: Lease,
     report: watch::Sender<Option<Error>>,
+    scarce: watch::Sender<Option<String>>,
     counters: Arc<Counters>,
+    /// Writes that wait for room on the disk.
+    held: VecDeque<Write>,
+}
+
+/// On the writer's thread: what a panic leaves in the engine is not known, and nothing may go on with it.
+struct EndOnPanic;
+
+impl Drop for EndOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            tracing::error!(message_id = kind::STORE_FAILED, "the store's writer panicked: the process ends");
+            std::process::abort();
+        }
+    }
 }
 
 impl Writer {
-    fn run(self, mut jobs: mpsc::Receiver<Job>) {
-        while let Some(first) = jobs.blocking_recv() {
-            let mut size = Size::of(&first.op);
-            let mut group = vec![first.op];
-            let mut answers = vec![first.answer];
+    fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+        let _end_on_panic = EndOnPanic;
+        loop {
+            let scarce = self.scarce.borrow().is_some();
+            // Room comes without a word: it is looked for.
+            let job = if scarce || !self.held.is_empty() {
+                match jobs.try_recv() {
+                    Err(mpsc::error::TryRecvError::Empty) => {
+                        thread::sleep(ROOM_LOOK);
+                        self.look_for_room();
+                        Job::Turn
+                    }
+                    Err(mpsc::error::TryRecvError::Disconnected) => return,
+                    Ok(job) => job,
+                }
+            } else {
+                match jobs.blocking_recv() {
+                    Some(job) => job,
+                    None => return,
+                }
+            };
+            self.counters.turns.fetch_add(1, Ordering::Relaxed);
+            let mut size = Size::default();
+            let mut group = Vec::new();
+            // What waited for room comes before what came later.
+            let mut next = self.held.pop_front().map(|write| Job::Write(Box::new(write))).into_iter().chain([job]);
+            let mut take = || next.next().or_else(|| jobs.try_recv().ok());
             while size.rows < GROUP_ROWS_MAX
                 && size.bytes < GROUP_BYTES_MAX
-                && let Ok(job) = jobs.try_recv()
+                && let Some(job) = take()
             {
-                size.add(&job.op);
-                group.push(job.op);
-                answers.push(job.answer);
+                if let Job::Write(write) = job {
+                    size.add(&write.op);
+                    group.push(*write);
+                }
             }
-            self.apply(group, answers);
+            if let Some(Job::Write(write)) = next.next() {
+                self.held.push_back(*write);
+            }
+            if !group.is_empty() {
+                self.apply_where_there_is_room(group, &size);
+            }
         }
     }
 
-    fn apply(&self, group: Vec<Op>, answers: Vec<oneshot::Sender<Result<Written, Error>>>) {
+    /// Tells when room is ample again. What waits is tried with each turn.
+    fn look_for_room(&self) {
+        if self.scarce.borrow().is_some() && self.engine.room(0) == Ok(true) {
+            self.scarce.send_replace(None);
+        }
+    }
+
+    fn apply_where_there_is_room(&mut self, group: Vec<Write>, size: &Size) {
+        match self.engine.room(u64::try_from(size.bytes).unwrap_or(u64::MAX)) {
+            Ok(true) => self.apply(group),
+            Ok(false) => {
+                self.tell_scarce("what is left of the disk is kept for deliveries under way");
+                self.apply(group);
+            }
+            Err(error @ Error::Full(_)) => {
+                self.tell_scarce(&error.to_string());
+                for write in group {
+                    match &write.op {
+                        Op::Commit(commit) if commit.bridge.is_some() => drop(write.answer.send(Err(error.clone()))),
+                        _ => self.held.push_back(write),
+                    }
+                }
+            }
+            Err(error) => {
+                self.report.send_replace(Some(error.clone()));
+                group.into_iter().for_each(|write| drop(write.answer.send(Err(error.clone()))));
+            }
+        }
+    }
+
+    fn tell_scarce(&self, why: &str) {
+        self.scarce.send_if_modified(|scarce| scarce.replace(why.to_owned()).is_none());
+    }
+
+    fn apply(&self, group: Vec<Write>) {
         while failpoint::is_on("writer") {
             thread::sleep(Duration::from_millis(20));
         }
-        let commits = group.iter().filter(|op| matches!(op, Op::Commit(_))).count();
+        let commits = group.iter().filter(|write| matches!(write.op, Op::Commit(_))).count();
+        let (ops, answers): (Vec<Op>, Vec<_>) = group.into_iter().map(|write| (write.op, write.answer)).unzip();
         let results = if failpoint::is_on("disk") {
-            group.iter().map(|_| Err(Error::Io("the failpoint `disk` is on".into()))).collect()
+            ops.iter().map(|_| Err(Error::Io("the failpoint `disk` is on".into()))).collect()
         } else {
-            self.engine.write(self.lease, group)
+            self.engine.write(self.lease, ops)
         };
         debug_assert_eq!(results.len(), answers.len(), "one answer for each write");
         self.counters.groups.fetch_add(1, Ordering::Relaxed);
@@ -176,12 +288,6 @@ struct Size {
 }
 
 impl Size {
-    fn of(op: &Op) -> Self {
-        let mut size = Self::default();
-        size.add(op);
-        size
-    }
-
     fn add(&mut self, op: &Op) {
         /// A row's key and overhead.
         const ROW_BYTES: usize = 64;
@@ -200,7 +306,7 @@ impl Size {
             Op::Progress(rows) => (rows.len(), rows.iter().map(|(_, p)| p.missing.len() * 40).sum()),
             Op::Settle(_, rows) => (2 * rows.len(), rows.iter().map(|s| s.attempt.answer.len()).sum()),
             Op::Requeue(_, rows) => (rows.len(), 0),
-            Op::Endpoint(..) => (1, 0),
+            Op::Endpoint(..) | Op::Reset(..) => (1, 0),
             Op::Sweep { limit, .. } | Op::Forget { limit, .. } | Op::ForgetBridge { limit, .. } => (*limit, 0),
             Op::RenameBridge { limit, .. } => (2 * limit, limit * ROW_BYTES_MAX),
             // Packs are written again.

@@ -15,8 +15,8 @@ use std::{
 use bellpull::{
     model::{Entry, EventId, Hash, Name, Record},
     store::{
-        Attempt, EndpointState, Engine, Error, EventFilter, Hold, Lease, Loaded, Op, Outgoing, Position, StoredEvent,
-        Waiting, Written, memory::MemoryEngine,
+        Attempt, EndpointState, Engine, Error, EventFilter, Hold, Lease, Loaded, Op, Outgoing, Position, Reset,
+        StoredEvent, Waiting, Written, memory::MemoryEngine,
     },
 };
 use tokio::{
@@ -629,6 +629,12 @@ impl Engine for Hasty {
     }
     fn size_bytes(&self) -> Result<u64, Error> {
         self.engine().size_bytes()
+    }
+    fn room(&self, bytes: u64) -> Result<bool, Error> {
+        self.engine().room(bytes)
+    }
+    fn reset(&self) -> Result<Option<Reset>, Error> {
+        self.engine().reset()
     }
     fn syncs(&self) -> u64 {
         self.engine().syncs()

@@ -223,7 +223,7 @@ async fn a_stop_writes_where_bridges_stand() {
 #[tokio::test]
 async fn nothing_is_sent_of_a_commit_that_failed() {
     use bellpull::store::memory::{Fault, MemoryEngine};
-    for fault in [Fault::Full, Fault::UnknownLost, Fault::UnknownApplied] {
+    for fault in [Fault::UnknownLost, Fault::UnknownApplied] {
         let engine = std::sync::Arc::new(MemoryEngine::new());
         let mut world = World::on(engine.clone(), LIST).await;
         world.upstream.fill(2);

@@ -19,7 +19,7 @@ pub fn split(value: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
     let (first, rest) = value.split_at_checked(FIRST).unwrap_or((value, &[]));
     let count = 1 + rest.len().div_ceil(NEXT);
     let count = u16::try_from(count)
-        .map_err(|_| Error::Io(format!("a value of {} bytes is more than the store can hold", value.len())))?;
+        .map_err(|_| Error::TooLarge(format!("a value of {} bytes is more than the store can hold", value.len())))?;
     let mut row = Vec::with_capacity(first.len() + 3);
     row.push(VERSION);
     row.extend_from_slice(&count.to_be_bytes());

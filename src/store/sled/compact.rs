@@ -11,10 +11,11 @@ use std::{
 };
 
 use super::{
-    META_EPOCH, META_STREAM, SledEngine,
+    META_EPOCH, META_RESET, META_STREAM, SledEngine,
+    files::DATABASE,
     group::Group,
     import, open,
-    tables::{Table, io_error},
+    tables::{Rows, Table, io_error},
 };
 use crate::store::{Engine, Error, codec};
 
@@ -43,9 +44,9 @@ impl SledEngine {
         new.succeed(&engine)?;
         let after = new.size_bytes()?;
         drop((engine, new));
-        fs::rename(dir.join("sled"), dir.join(OLD)).map_err(failed)?;
-        open::put(&work, dir).map_err(failed)?;
-        open::clear(&dir.join(OLD)).map_err(failed)?;
+        // The mark that is there fits both.
+        open::replace(dir, &work.join(DATABASE)).map_err(failed)?;
+        open::clear(&work).map_err(failed)?;
         drop(lock);
         Ok((before, after))
     }
@@ -56,6 +57,11 @@ impl SledEngine {
         counters.groups = counters.groups.max(old.counters()?.groups);
         let mut group = Group::new(&self.tables, counters, 0);
         group.put(Table::Meta, META_STREAM, old.stream().as_bytes())?;
+        // The import said that it is another history.
+        match old.tables.value(Table::Meta, META_RESET)? {
+            Some(reset) => group.put(Table::Meta, META_RESET, &reset)?,
+            None => group.remove(Table::Meta, META_RESET)?,
+        }
         group.put(Table::Meta, META_EPOCH, &codec::encode_number(old.epoch()?))?;
         self.apply(group)
     }
@@ -63,7 +69,7 @@ impl SledEngine {
 
 /// What a compaction or an import left that was killed.
 pub(super) fn mend(dir: &Path) -> io::Result<()> {
-    let (store, old) = (dir.join("sled"), dir.join(OLD));
+    let (store, old) = (dir.join(DATABASE), dir.join(OLD));
     match (store.exists(), old.exists()) {
         (false, true) => fs::rename(&old, &store)?,
         (true, true) => fs::remove_dir_all(&old)?,

@@ -72,6 +72,10 @@ impl<'a> Group<'a> {
                 self.put(Table::Endpoints, &key::endpoint(&endpoint), &codec::encode_json(&state)?)?;
                 Ok(Written::Done)
             }
+            Op::Reset(reset, events) => {
+                self.put(Table::Meta, super::META_RESET, &codec::encode_json(&reset)?)?;
+                self.events(&events).map(Written::Queued)
+            }
             Op::Sweep { before, default_before, limit } => self.sweep(&before, default_before, limit),
             Op::Rename { from, to, limit } => self.rename(&from, &to, limit),
             Op::RenameBridge { from, to, limit } => self.rename_bridge(&from, &to, limit),

@@ -180,6 +180,8 @@ impl SledEngine {
     /// Fills a new store.
     pub(super) fn fill(dir: &Path, cache_bytes: u64, input: &mut dyn BufRead) -> Result<Imported, Error> {
         let engine = Self::open(dir, cache_bytes)?;
+        // A copy of another's history: where it is a compaction's, it takes the other's name.
+        engine.become_another("it was imported from a backup: what was sent after it is not in it")?;
         let mut lines = Lines { input, number: 0 };
         let head: Head = lines.next()?.ok_or_else(|| Error::Io("the backup is empty".into()))?;
         if head.bellpull != "export" {

@@ -1,4 +1,4 @@
-//! Opening: the lock, the check for damage, the format.
+//! Opening: the lock, what the last life left, the check for damage, the format.
 //!
 //! Sled answers a damaged file in one of three ways: it panics, it returns an error, or it silently cuts the file back
 //! to what it can read, which may be nothing. So the files are copied before it sees them, and what it opens must be
@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Mutex, RwLock, atomic::AtomicU64},
@@ -18,73 +18,59 @@ use std::{
 use ::sled::{Config, Db};
 
 use super::{
-    FORMAT, META_COUNTERS, META_FORMAT, META_STREAM, SledEngine, WriterState,
+    FORMAT, META_COUNTERS, META_FORMAT, META_RESET, META_STREAM, SledEngine, WriterState,
+    files::{self, DATABASE, FILE},
+    mark::{MARK, Mark},
+    room::{self, Room},
     tables::{self, Rows, Table, Tables, io_error},
 };
 use crate::{
     model::Name,
-    store::{Error, codec},
+    store::{Error, Reset, codec},
 };
 
-/// The database's directory in the state directory, and its main file.
-const DATABASE: &str = "sled";
-const FILE: &str = "db";
-/// What is there where a store is: itself, its mark, or the one that a compaction was about to replace.
+/// What is there where a store is: itself, its mark, or the one that another was about to replace.
 pub(super) const STORE: [&str; 3] = [DATABASE, MARK, super::compact::OLD];
-const MARK: &str = "mark";
-/// The copy that is made before opening.
+/// The copy that is made before opening, and what it is put back over.
 const COPY: &str = "sled-before-open";
+const CUT: &str = "sled-cut";
 /// A larger database is opened without a copy: it would take seconds, and as much space again.
 const COPY_BYTES_MAX: u64 = 1 << 30;
+/// Where the database is written anew whose sync has failed.
+const RENEWED: &str = "sled-renewed";
+/// Left free beside what is written anew.
+const SPARE_BYTES: u64 = 4 << 20;
+
+fn failed(what: &'static str) -> impl Fn(io::Error) -> Error {
+    move |e| io_error(what, &e)
+}
 
 pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<SledEngine, Error> {
-    let io = |what: &'static str| move |e: io::Error| io_error(what, &e);
     let mut owner = lock_in(dir)?;
-    super::compact::mend(dir).map_err(io("mending a compaction"))?;
-    let mark = Mark::open(dir)?;
-    let before = Before::of(dir, &mark)?;
+    mend(dir).map_err(failed("putting right what the last life left"))?;
+    let room = Room::open(dir)?;
+    let mut mark = Mark::open(dir)?;
     let database = dir.join(DATABASE);
+    let is_new = find(dir, &mark)?;
     wait_for_sled(&database)?;
-    DirBuilder::new().recursive(true).mode(0o700).create(&database).map_err(io("creating the database's directory"))?;
-    let mut copy = before.copy(dir)?;
-    let open = || {
-        let db = open_database(&database, cache_bytes)?;
-        check(&db, &mark)?;
-        let tables = Tables::open(&db).map_err(tables::error)?;
-        Ok((db, tables))
-    };
-    let mut opened = open();
-    if matches!(opened, Err(Error::Full(_))) && copy.made {
-        // The copy itself may be what fills the disk.
-        copy.remove()?;
-        copy.made = false;
-        wait_for_sled(&database)?;
-        opened = open();
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&database)
+        .map_err(failed("creating the database's directory"))?;
+    files::remove_unfinished(&database).map_err(failed("removing a snapshot of sled's that was not finished"))?;
+    if mark.in_doubt {
+        renew(dir, &mut mark)?;
+    } else if !is_new {
+        // What a killed process wrote is in the page cache only: it counts from here on.
+        let synced = File::open(database.join(FILE)).and_then(|file| file.sync_all());
+        doubting(&mark, synced.map_err(failed("syncing the database")))?;
     }
-    if matches!(opened, Err(Error::Damaged(_))) && copy.made {
-        // Sled's snapshot is a shortcut through its log, and after a kill it was once at odds with it; the log alone has all. The
-        // mark says whether that is so.
-        copy.put_back().map_err(io("putting the copy back"))?;
-        copy = before.copy(dir)?;
-        if copy.made {
-            remove_snapshots(&database).map_err(io("removing sled's snapshots"))?;
-            wait_for_sled(&database)?;
-            let again = open();
-            if again.is_ok() {
-                tracing::warn!("the store was opened by its whole log: sled's snapshot of it was unreadable");
-                opened = again;
-            }
-        }
-    }
-    let (db, tables) = match opened {
-        Ok(opened) => opened,
-        Err(Error::Damaged(why)) => return Err(Error::Damaged(advice(dir, &why, copy.put_back()))),
-        Err(error) => {
-            copy.remove()?;
-            return Err(error);
-        }
-    };
-    let file = File::open(database.join(FILE)).map_err(io("opening the database's file"))?;
+    files::make_conf_whole(&database).map_err(failed("writing sled's `conf`"))?;
+    // New names of files are durable only with their directories, and nothing counts before it is.
+    doubting(&mark, files::sync_dirs(dir).map_err(failed("syncing the state directory")))?;
+    let (db, tables) = doubting(&mark, open_unharmed(dir, cache_bytes, &mark))?;
+    let file = File::open(database.join(FILE)).map_err(failed("opening the database's file"))?;
     let mut engine = SledEngine {
         db,
         tables,
@@ -92,22 +78,128 @@ pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<SledEngine, Error> {
         stream: "".into(),
         file,
         mark,
-        gate: RwLock::new(None),
+        room,
+        gate: RwLock::new(()),
         writer: Mutex::new(WriterState::default()),
         dead: Mutex::new(BTreeMap::new()),
         syncs: AtomicU64::new(0),
         rows: AtomicU64::new(0),
-        _owner: owner.try_clone().map_err(io("keeping the lock"))?,
+        _owner: owner.try_clone().map_err(failed("keeping the lock"))?,
     };
     engine.begin()?;
-    // New names of files are durable only with their directories.
-    for dir in [Some(&*database), Some(dir), dir.parent()].into_iter().flatten().filter(|d| !d.as_os_str().is_empty()) {
-        File::open(dir).and_then(|d| d.sync_all()).map_err(io("syncing the state directory"))?;
-    }
     engine.mark.sync()?;
-    copy.remove()?;
-    owner.set_len(0).and_then(|()| writeln!(owner, "{}", std::process::id())).map_err(io("writing `owner`"))?;
+    // Sled made files of its own.
+    doubting(&engine.mark, files::sync_dirs(dir).map_err(failed("syncing the state directory")))?;
+    files::remove_set_aside(&database).map_err(failed("removing sled's old snapshots"))?;
+    clear(&dir.join(COPY)).map_err(failed("removing the copy"))?;
+    owner.set_len(0).and_then(|()| writeln!(owner, "{}", std::process::id())).map_err(failed("writing `owner`"))?;
     Ok(engine)
+}
+
+/// An error of the disk while opening may be one of a sync: the next opening believes nothing that it reads.
+fn doubting<T>(mark: &Mark, result: Result<T, Error>) -> Result<T, Error> {
+    if let Err(Error::Io(_)) = &result
+        && let Err(error) = mark.doubt()
+    {
+        tracing::error!(%error, "failed to note in `mark` that the disk failed");
+    }
+    result
+}
+
+/// Whether the database is to be made. One that was there must be.
+fn find(dir: &Path, mark: &Mark) -> Result<bool, Error> {
+    let bytes = match fs::metadata(dir.join(DATABASE).join(FILE)) {
+        Ok(metadata) => metadata.len(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => 0,
+        Err(e) => return Err(io_error("looking at the database's file", &e)),
+    };
+    if bytes == 0 && mark.groups.is_some() {
+        return Err(Error::Damaged(advice(dir, "sled/db is missing or empty", true)));
+    }
+    Ok(bytes == 0)
+}
+
+/// Writes all of the database to the disk again, as new files: after a sync that failed the kernel believes it written, and a
+/// second sync says so. Takes room and time for all of it: 10 GiB are read and written once.
+fn renew(dir: &Path, mark: &mut Mark) -> Result<(), Error> {
+    let (database, new) = (dir.join(DATABASE), dir.join(RENEWED));
+    clear(&new).map_err(failed("removing an unfinished copy"))?;
+    let bytes = files::size_bytes(&database).map_err(failed("looking at the database"))?;
+    tracing::warn!(bytes, "a sync of the store failed before: all of it is written anew");
+    room::require(dir, "the store, which is written anew since a sync failed,", bytes + SPARE_BYTES)?;
+    files::copy(&database, &new, true).map_err(failed("writing the database anew"))?;
+    replace(dir, &new).map_err(failed("putting the renewed database in place"))?;
+    mark.trust()
+}
+
+/// Puts a database that is whole and synced in the place of the one that is there. Whatever ends in between, `mend` finds one.
+pub(super) fn replace(dir: &Path, new: &Path) -> io::Result<()> {
+    let (database, old) = (dir.join(DATABASE), dir.join(super::compact::OLD));
+    files::sync_dir(dir)?;
+    fs::rename(&database, &old)?;
+    fs::rename(new, &database)?;
+    files::sync_dir(dir)?;
+    clear(&old)
+}
+
+/// What a life left that ended in the middle of replacing the database.
+fn mend(dir: &Path) -> io::Result<()> {
+    let (copy, cut, database) = (dir.join(COPY), dir.join(CUT), dir.join(DATABASE));
+    if cut.exists() {
+        // The copy was synced before the cut database was moved away.
+        if !database.exists() {
+            fs::rename(&copy, &database)?;
+        }
+        clear(&cut)?;
+    }
+    clear(&dir.join(RENEWED))?;
+    super::compact::mend(dir)
+}
+
+/// Lets sled open its files, which it may change, and puts them back where that came to nothing.
+fn open_unharmed(dir: &Path, cache_bytes: u64, mark: &Mark) -> Result<(Db, Tables), Error> {
+    let database = dir.join(DATABASE);
+    let open = || {
+        wait_for_sled(&database)?;
+        let db = open_database(&database, cache_bytes)?;
+        check(&db, mark)?;
+        let tables = Tables::open(&db).map_err(tables::error)?;
+        Ok((db, tables))
+    };
+    if database.join(FILE).exists() {
+        files::read_through(&database.join(FILE)).map_err(failed("reading the database"))?;
+    }
+    let mut copy = Copied::of(dir)?;
+    let mut opened = open();
+    if matches!(opened, Err(Error::Full(_))) && copy.made {
+        // The copy itself may be what fills the disk.
+        copy.remove()?;
+        opened = open();
+    }
+    if matches!(opened, Err(Error::Damaged(_))) {
+        // Sled's snapshot is a shortcut through its log, and may be unreadable or at odds with it; the log alone has all.
+        copy.put_back()?;
+        copy = Copied::of(dir)?;
+        files::set_snapshots_aside(&database).map_err(failed("setting sled's snapshots aside"))?;
+        let again = open();
+        if again.is_ok() {
+            tracing::warn!("the store was opened by its whole log: sled's snapshot of it was unreadable");
+        }
+        opened = again;
+    }
+    let error = match opened {
+        Ok(opened) => return Ok(opened),
+        Err(error) => error,
+    };
+    let untouched = copy.put_back()?;
+    match error {
+        // What has no room to be read looks damaged.
+        Error::Damaged(why) if room::free_bytes(dir)? < SPARE_BYTES => {
+            Err(Error::Full(format!("the store cannot be read without room on the disk: {why}")))
+        }
+        Error::Damaged(why) => Err(Error::Damaged(advice(dir, &why, untouched))),
+        error => Err(error),
+    }
 }
 
 impl SledEngine {
@@ -115,16 +207,27 @@ impl SledEngine {
     fn begin(&mut self) -> Result<(), Error> {
         let format = self.tables.value(Table::Meta, META_FORMAT)?;
         match format.map(|v| codec::decode_number(&v)).transpose()? {
-            None => {
-                self.put_meta(META_STREAM, random_name().as_bytes())?;
-                self.put_meta(META_FORMAT, &codec::encode_number(FORMAT.into()))?;
-            }
+            None => self.put_meta(&[
+                (META_STREAM, random_name().as_bytes().to_vec()),
+                (META_FORMAT, codec::encode_number(FORMAT.into())),
+            ])?,
             Some(format) => self.migrate(u32::try_from(format).unwrap_or(u32::MAX))?,
+        }
+        // The mark is on the disk before the first lease is claimed: without it history may be gone, and its numbers would be
+        // used twice.
+        if self.mark.groups.is_none() && self.epoch()? > 0 {
+            self.become_another("the file `mark` was missing: what was committed last may be lost")?;
         }
         let stream = self.tables.value(Table::Meta, META_STREAM)?;
         let stream = stream.and_then(|v| String::from_utf8(v).ok());
         self.stream = stream.ok_or_else(|| Error::Damaged("the store's name is missing".into()))?.into();
         Ok(())
+    }
+
+    /// A new stream, with the reason to be told.
+    pub(super) fn become_another(&self, why: &str) -> Result<(), Error> {
+        let reset = Reset { why: why.into(), told: None };
+        self.put_meta(&[(META_STREAM, random_name().as_bytes().to_vec()), (META_RESET, codec::encode_json(&reset)?)])
     }
 
     /// Brings an older format to this one, after a backup that any version can read.
@@ -141,7 +244,7 @@ impl SledEngine {
         };
         export().map_err(|e: io::Error| io_error("exporting before the migration", &e))??;
         // Format 0 is format 1 by another number: there is no older one.
-        self.put_meta(META_FORMAT, &codec::encode_number(FORMAT.into()))
+        self.put_meta(&[(META_FORMAT, codec::encode_number(FORMAT.into()))])
     }
 }
 
@@ -159,7 +262,7 @@ pub(super) fn put(work: &Path, dir: &Path) -> io::Result<()> {
     for name in [DATABASE, MARK] {
         fs::rename(work.join(name), dir.join(name))?;
     }
-    File::open(dir)?.sync_all()?;
+    files::sync_dir(dir)?;
     clear(work)
 }
 
@@ -190,137 +293,64 @@ pub(super) fn lock_in(dir: &Path) -> Result<File, Error> {
     }
 }
 
-/// The number of the last acknowledged group, beside the database. It is written after the database was synced, so it
-/// is never ahead of it; it is not synced itself, so after a power cut it may be behind.
-pub(super) struct Mark {
-    file: File,
-    /// As found at the opening.
-    groups: Option<u64>,
-}
-
-impl Mark {
-    fn open(dir: &Path) -> Result<Self, Error> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let mut file = options.open(dir.join(MARK)).map_err(|e| io_error("opening `mark`", &e))?;
-        let mut text = String::new();
-        // An unreadable mark counts as none: it only serves to notice damage elsewhere.
-        let groups = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
-        Ok(Self { file, groups })
-    }
-
-    /// Always the same length, so that a shorter number leaves nothing behind it.
-    pub fn write(&self, groups: u64) -> io::Result<()> {
-        self.file.write_all_at(format!("{groups:020}\n").as_bytes(), 0)
-    }
-
-    fn sync(&self) -> Result<(), Error> {
-        self.file.sync_all().map_err(|e| io_error("syncing `mark`", &e))
-    }
-}
-
-/// What is there before sled sees it.
-struct Before {
-    /// Of the database's file; `None` when there is none.
-    bytes: Option<u64>,
-}
-
-impl Before {
-    fn of(dir: &Path, mark: &Mark) -> Result<Self, Error> {
-        let bytes = match fs::metadata(dir.join(DATABASE).join(FILE)) {
-            Ok(metadata) => Some(metadata.len()),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-            Err(e) => return Err(io_error("looking at the database's file", &e)),
-        };
-        match (bytes, mark.groups) {
-            (None, Some(_)) => Err(Error::Damaged(advice(dir, "sled/db is missing", Ok(true)))),
-            (Some(0), Some(_)) => Err(Error::Damaged(advice(dir, "sled/db is empty", Ok(true)))),
-            _ => Ok(Self { bytes }),
-        }
-    }
-
-    fn copy(&self, dir: &Path) -> Result<Copied, Error> {
-        let copied = Copied { from: dir.join(DATABASE), to: dir.join(COPY), made: false };
-        copied.clear().map_err(|e| io_error("removing an old copy", &e))?;
-        if self.bytes.is_none_or(|bytes| bytes == 0 || bytes > COPY_BYTES_MAX) {
-            return Ok(copied);
-        }
-        // Without space for a copy the store is opened all the same: the mark still tells what was lost.
-        let made = copied.make().is_ok();
-        if !made {
-            copied.remove()?;
-        }
-        Ok(Copied { made, ..copied })
-    }
-}
-
-/// The copy of the database's files.
+/// The copy of the database's files from before sled saw them.
 struct Copied {
-    from: PathBuf,
-    to: PathBuf,
+    dir: PathBuf,
     made: bool,
 }
 
 impl Copied {
-    fn make(&self) -> io::Result<()> {
-        DirBuilder::new().mode(0o700).create(&self.to)?;
-        for entry in fs::read_dir(&self.from)? {
-            let entry = entry?;
-            if entry.file_type()?.is_file() {
-                fs::copy(entry.path(), self.to.join(entry.file_name()))?;
-            }
+    /// Without space for a copy the store is opened all the same: the mark still tells what was lost.
+    fn of(dir: &Path) -> Result<Self, Error> {
+        let copied = Self { dir: dir.to_owned(), made: false };
+        copied.remove()?;
+        let database = dir.join(DATABASE);
+        let bytes = files::size_bytes(&database).map_err(failed("looking at the database"))?;
+        if !database.join(FILE).exists() || bytes > COPY_BYTES_MAX {
+            return Ok(copied);
         }
-        Ok(())
+        let made = files::copy(&database, &dir.join(COPY), false).is_ok();
+        if !made {
+            copied.remove()?;
+        }
+        Ok(Self { made, ..copied })
     }
 
     /// Makes the directory what it was; `false` when there is no copy.
-    fn put_back(&self) -> io::Result<bool> {
-        if !self.made {
-            self.clear()?;
-            return Ok(false);
+    fn put_back(&self) -> Result<bool, Error> {
+        if self.made {
+            let (database, copy, cut) = (self.dir.join(DATABASE), self.dir.join(COPY), self.dir.join(CUT));
+            let put = || {
+                // What is on the disk is replaced only by what is on the disk.
+                files::sync_tree(&copy)?;
+                wait_for_sled(&database).map_err(|e| io::Error::other(e.to_string()))?;
+                fs::rename(&database, &cut)?;
+                fs::rename(&copy, &database)?;
+                files::sync_dir(&self.dir)?;
+                clear(&cut)
+            };
+            put().map_err(failed("putting the copy from before opening back"))?;
         }
-        let blobs = self.from.join("blobs");
-        if blobs.exists() {
-            fs::rename(blobs, self.to.join("blobs"))?;
-        }
-        let cut = self.to.with_extension("cut");
-        fs::rename(&self.from, &cut)?;
-        fs::rename(&self.to, &self.from)?;
-        fs::remove_dir_all(cut)?;
-        Ok(true)
+        Ok(self.made)
     }
 
     fn remove(&self) -> Result<(), Error> {
-        self.clear().map_err(|e| io_error("removing the copy", &e))
-    }
-
-    fn clear(&self) -> io::Result<()> {
-        clear(&self.to)
+        clear(&self.dir.join(COPY)).map_err(failed("removing the copy"))
     }
 }
 
 /// The text of `Damaged`.
-fn advice(dir: &Path, why: &str, untouched: io::Result<bool>) -> String {
-    let left = match untouched {
-        Ok(true) => "Nothing in it was changed.".into(),
-        Ok(false) => "There was no room to copy it first, so sled may have cut it back.".into(),
-        Err(e) => format!("A copy from before opening is in {COPY}; putting it back failed: {e}."),
+fn advice(dir: &Path, why: &str, untouched: bool) -> String {
+    let left = if untouched {
+        "Nothing in it was changed."
+    } else {
+        "It was too large, or the disk too full, to copy it first."
     };
     format!(
-        "{}: {why}. {left} Put back a backup of the whole directory, or move it away and start anew: every bridge then \
-         takes a new baseline, and events that were not yet delivered are gone",
+        "{}: {why}. {left} Put back a backup of the whole directory, or `bellpull import` one that `export` made; if there is \
+         none, keep the directory for whoever can read it, and start with an empty one",
         dir.display()
     )
-}
-
-fn remove_snapshots(database: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(database)? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with("snap.") {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
 }
 
 fn open_database(database: &Path, cache_bytes: u64) -> Result<Db, Error> {
@@ -359,7 +389,8 @@ fn check(db: &Db, mark: &Mark) -> Result<(), Error> {
         && groups < marked
     {
         return Err(Error::Damaged(format!(
-            "{groups} of {marked} acknowledged groups of writes can be read; to go on with those, delete the file `mark`"
+            "{groups} of {marked} acknowledged groups of writes can be read. To go on with those, delete the file `mark`: what \
+             is lost is not sent, and receivers are told of a new stream"
         )));
     }
     if format.is_none() && groups > 1 {

@@ -78,7 +78,7 @@ impl Group<'_> {
     }
 
     /// Packs events and queues them; what waits, in order.
-    fn events(&mut self, events: &[Event]) -> Result<Vec<(Name, Waiting)>, Error> {
+    pub(super) fn events(&mut self, events: &[Event]) -> Result<Vec<(Name, Waiting)>, Error> {
         let mut queued = Vec::new();
         let packs = codec::pack(events);
         let mut events = events.iter();

@@ -1,23 +1,19 @@
-//! Killed processes and full disks.
+//! Killed processes.
 
 use std::{
-    fs,
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::Arc,
 };
 
 use bellpull::{
     model::Content,
-    store::{Commit, Engine, Error, EventFilter, sled::SledEngine},
+    store::{Commit, Engine, EventFilter, sled::SledEngine},
 };
 
-use super::{CACHE_BYTES, Writer, commit, entry, entry_of, event, op, open, record};
+use super::{Writer, commit, entry, entry_of, event, op, open, record};
 
 const DIR: &str = "BELLPULL_TEST_STORE";
-/// A directory on a file system of some MiB: `mount -t tmpfs -o size=12m tmpfs DIR`.
-const SMALL: &str = "BELLPULL_TEST_SMALL_DIR";
 
 /// The commit that makes version `n + 1`: three events, and records that are of one version or are not.
 fn next(n: u64) -> Commit {
@@ -92,32 +88,4 @@ fn killed_at_any_time_it_keeps_what_it_acknowledged() {
         // The commit in flight is there as a whole, or not at all.
         assert!((acknowledged..=acknowledged + 1).contains(&found), "{acknowledged} acknowledged, {found} found");
     }
-}
-
-#[test]
-#[ignore = "needs a small file system"]
-fn a_full_disk_stops_all_and_loses_nothing() {
-    let small = std::env::var_os(SMALL).map(PathBuf::from).expect("where a small file system is mounted");
-    let dir = tempfile::tempdir_in(&small).expect("a directory");
-    let ballast = dir.path().join("ballast");
-    fs::write(&ballast, vec![1; 4 << 20]).expect("written");
-    let engine = Arc::new(open(dir.path()));
-    let writer = Writer::of(&*engine);
-    let mut acknowledged = version(&engine);
-    let error = loop {
-        match writer.try_one(op(next(acknowledged))) {
-            Ok(_) => acknowledged += 1,
-            Err(error) => break error,
-        }
-    };
-    assert!(matches!(error, Error::Full(_) | Error::Unknown(_)), "{error:?}");
-    let later = writer.try_one(op(next(acknowledged))).expect_err("it has failed");
-    assert!(matches!(later, Error::Full(_)), "{later:?}");
-    assert_eq!(engine.bridges().map(|_| ()), Err(later));
-    drop(engine);
-    let full = SledEngine::open(dir.path(), CACHE_BYTES).err();
-    assert!(matches!(full, None | Some(Error::Full(_))), "{full:?}");
-    fs::remove_file(ballast).expect("removed");
-    let found = version(&open(dir.path()));
-    assert!((acknowledged..=acknowledged + 1).contains(&found), "{acknowledged} acknowledged, {found} found");
 }
