@@ -42,8 +42,8 @@ pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const FORGET_EVERY: Duration = Duration::from_secs(60 * 60);
 /// How long delivered events are kept of endpoints that do not say.
 const KEEP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// Events that one sweep drops.
-const SWEEP_AT_ONCE: usize = 1000;
+/// Packs of events that one write drops, so that others get their turn.
+const SWEEP_AT_ONCE: usize = 250;
 /// Rows of one listing when nothing is said.
 const LIST_DEFAULT: usize = 50;
 const LIST_MAX: usize = 10_000;
@@ -293,23 +293,23 @@ impl Admin {
         serde_json::to_value(attempts).map_err(|e| Error::Refused(e.to_string()))
     }
 
-    /// Drops a slice of what was delivered long enough ago.
+    /// Drops what was delivered long enough ago, a slice after the other until nothing is left of it.
     pub async fn sweep(&self, now: Timestamp) -> Result<(), store::Error> {
-        let ago = |keep: Duration| now.plus_ms(-i64::try_from(keep.as_millis()).unwrap_or(i64::MAX));
         let config = self.config();
-        let before = config.endpoints.iter().map(|(name, endpoint)| (name.clone(), ago(endpoint.keep))).collect();
-        let sweep = Op::Sweep { before, default_before: ago(KEEP), limit: SWEEP_AT_ONCE };
-        if let Written::Swept(count @ 1..) = self.store.write(sweep).await? {
-            tracing::debug!(count, "dropped delivered events");
+        let keep: Vec<(Name, Duration)> =
+            config.endpoints.iter().map(|(name, endpoint)| (name.clone(), endpoint.keep)).collect();
+        loop {
+            let sweep = Op::Sweep { now, keep: keep.clone(), default_keep: KEEP, limit: SWEEP_AT_ONCE };
+            match self.store.write(sweep).await? {
+                Written::Swept(count @ 1..) => tracing::debug!(count, "dropped delivered events"),
+                _ => break,
+            }
         }
         let forget_at = *self.forget_at.lock().expect("no thread panics with it");
         if forget_at <= Instant::now() {
-            // All of both are read: only while something is left of what goes, more than once an hour.
-            let endpoints_left = deliver::roster::forget(&self.store, now).await?;
-            let bridges_left = poller::roster::forget(&self.store, &config.bridges, now).await?;
-            if !endpoints_left && !bridges_left {
-                *self.forget_at.lock().expect("no thread panics with it") = Instant::now() + FORGET_EVERY;
-            }
+            deliver::roster::forget(&self.store, now).await?;
+            poller::roster::forget(&self.store, &config.bridges, now).await?;
+            *self.forget_at.lock().expect("no thread panics with it") = Instant::now() + FORGET_EVERY;
         }
         Ok(())
     }

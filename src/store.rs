@@ -10,7 +10,10 @@
 //!   compares versions; it never assumes.
 //! - `Full` means that nothing was written for want of space, and that the store goes on.
 //! - An error of one value, one that is too large or cannot be read, is the error of who asked for it.
-//! - Events get positions in the order of their commits; an endpoint's queue is read back in that order.
+//! - Events get positions in the order of their commits, or of the parts that were written ahead of one; an endpoint's queue is
+//!   read back in that order.
+//! - A commit of any size may be written ahead in parts, between `Stage` and a `Commit` that names the stage. No reader sees
+//!   anything of them before that commit, and nothing is left of them if it never comes.
 //! - What was never acknowledged may be absent after a crash; what was, is there.
 //!
 //! It never decides what an event is or when it is sent again: it stores what `poller` and `deliver` say.
@@ -20,12 +23,13 @@ pub mod memory;
 pub mod sled;
 mod writer;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Content, Entry, Event, EventId, Hash, Name, Record, Timestamp, Validators};
 
+pub use codec::ListChunk;
 pub use writer::{Counters, Store};
 
 /// The right to write, and the number that makes an older holder lose.
@@ -146,6 +150,43 @@ pub enum HoldChange {
     Keep,
     Clear,
     Set(Box<Hold>),
+    /// One whose pages' bodies were written ahead, each in so many pieces, under [`held_piece`].
+    Ahead(Box<Hold>, Vec<u32>),
+}
+
+/// The key of a piece of a held page, among the records that are written ahead.
+pub fn held_piece(page: usize, piece: u32) -> Hash {
+    Hash::of(format!("{page}/{piece}").as_bytes())
+}
+
+/// The list of a complete walk, in the answer's order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum List {
+    Whole(Vec<Entry>),
+    /// As the engine keeps it, against the list that is stored under the version that the commit expects.
+    Cut(Cut),
+}
+
+/// A list in chunks that are named by what they hold.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Cut {
+    /// All of the new list, in order.
+    pub ids: Vec<Hash>,
+    /// Those that the stored list does not have.
+    pub fresh: Vec<ListChunk>,
+    /// Those that the new list does not have.
+    pub gone: Vec<Hash>,
+}
+
+/// A part of a commit that is written before it, and seen with it.
+#[derive(Debug, Clone, Default)]
+pub struct Ahead {
+    pub stage: u64,
+    pub put: Vec<Record>,
+    /// Keys' hashes.
+    pub delete: Vec<Hash>,
+    pub chunks: Vec<ListChunk>,
+    pub events: Vec<Event>,
 }
 
 /// All of it, or none of it.
@@ -156,12 +197,14 @@ pub struct Commit {
     pub expected: u64,
     pub state: BridgeState,
     /// The whole list of entries in the answer's order, when it changed (complete walks only).
-    pub list: Option<Vec<Entry>>,
+    pub list: Option<List>,
     pub put: Vec<Record>,
     /// Keys' hashes.
     pub delete: Vec<Hash>,
     pub hold: HoldChange,
     pub events: Vec<Event>,
+    /// The stage whose parts are seen from this commit on.
+    pub ahead: Option<u64>,
 }
 
 /// What the writer applies, in groups.
@@ -179,23 +222,25 @@ pub enum Op {
     Endpoint(Name, EndpointState),
     /// That the stream is another, and the events that tell it.
     Reset(Reset, Vec<Event>),
-    /// Drops what was settled before a time: events with no waiting or dead delivery, at most `limit` of them. For an
-    /// endpoint that is not named here, `default_before` counts.
-    /// Of several endpoints' times the earliest counts. It looks at what was stored before its group; events of one
-    /// commit may stay together while one of them has to, and go together beyond the limit.
-    Sweep { before: Vec<(Name, Timestamp)>, default_before: Timestamp, limit: usize },
-    /// Moves the deliveries of an endpoint to another name, those of at most `limit` packs; when none is left, its health
-    /// too. Where an event goes to both, the new name's delivery stays. To be repeated until nothing moves.
-    Rename { from: Name, to: Name, limit: usize },
-    /// Drops the deliveries of an endpoint, those of at most `limit` packs, whatever their state; when none is left, its
-    /// health too. To be repeated until nothing goes.
-    Forget { endpoint: Name, limit: usize },
-    /// Moves a bridge's snapshot and state to another name, at most `limit` records at once; the state last. Its events keep
-    /// the name that they were committed under, and the last sequence number stays there. To be repeated until nothing moves.
-    RenameBridge { from: Name, to: Name, limit: usize },
-    /// Drops a bridge's snapshot and state but for its sequence number, at most `limit` records at once. To be repeated until
-    /// nothing goes.
-    ForgetBridge { bridge: Name, limit: usize },
+    /// Opens a stage for a commit of a bridge that is written ahead. One that is left open of the same bridge is given up.
+    Stage(Name),
+    /// A part of what a stage's commit will bring; no reader sees it before that.
+    Ahead(Box<Ahead>),
+    /// No commit of a stage comes any more: its parts go.
+    Abandon(u64),
+    /// Drops events that are delivered everywhere, oldest first, `limit` packs at the most: those whose every endpoint keeps
+    /// them for no longer than they are old. An endpoint that is not named here keeps them for `default_keep`. Events of one
+    /// commit may stay together while one of them has to.
+    Sweep { now: Timestamp, keep: Vec<(Name, Duration)>, default_keep: Duration, limit: usize },
+    /// Gives an endpoint's deliveries and health another name. Where an event goes to both, the new name's delivery counts.
+    Rename { from: Name, to: Name },
+    /// Drops the deliveries of an endpoint, whatever their state, and its health.
+    Forget(Name),
+    /// Gives a bridge's snapshot and state another name. Its events keep the name that they were committed under, and the last
+    /// sequence number stays there.
+    RenameBridge { from: Name, to: Name },
+    /// Drops a bridge's snapshot and state but for its sequence number; of a name that has nothing else, that number.
+    ForgetBridge(Name),
 }
 
 /// An event's place: packs in the order of commits, events within a pack.
@@ -368,8 +413,10 @@ pub struct Reset {
 pub enum Written {
     /// Of a commit: the waiting deliveries it made, by endpoint; and of a `Requeue` likewise.
     Queued(Vec<(Name, Waiting)>),
-    /// Of a sweep: how many events went; of a `Rename` or `Forget`, how many packs' deliveries.
+    /// Of a sweep: how many events went.
     Swept(usize),
+    /// Of a `Stage`: its number.
+    Staged(u64),
     Done,
 }
 
@@ -428,6 +475,10 @@ pub trait Engine: Send + Sync + 'static {
     fn bridge(&self, name: &str) -> Result<Option<Loaded>, Error>;
     /// The list of a complete walk, in the answer's order.
     fn list(&self, bridge: &str) -> Result<Vec<Entry>, Error>;
+    /// Brings a list into the form that the engine keeps, against the stored one; costs a hash of all of it.
+    fn cut(&self, _bridge: &str, list: Vec<Entry>) -> Result<List, Error> {
+        Ok(List::Whole(list))
+    }
     /// Records by key hash, in the order asked for.
     fn records(&self, bridge: &str, keys: &[Hash]) -> Result<Vec<Option<Record>>, Error>;
     /// A slice of a bridge's records in the order of their key hashes, after `after`.
@@ -448,6 +499,10 @@ pub trait Engine: Send + Sync + 'static {
     fn attempts(&self, wanted: &mut dyn FnMut(&Attempt) -> bool, limit: usize) -> Result<Vec<Attempt>, Error>;
     /// Applies a group durably, in order; one answer each.
     fn write(&self, lease: Lease, group: Vec<Op>) -> Vec<Result<Written, Error>>;
+    /// Does a slice of what is done in the background, where there is anything; whether something is left.
+    fn work(&self, _lease: Lease) -> Result<bool, Error> {
+        Ok(false)
+    }
     /// Every row as JSON lines: a backup that names its format. (`import` comes later.)
     fn export(&self, out: &mut dyn std::io::Write) -> Result<(), Error>;
     /// Whether there is ample room on the disk, so that polls may go on; `Full` where there is none for a group of so many bytes.

@@ -14,8 +14,6 @@ use crate::{
 
 /// How long the queue of an endpoint is kept that left the file.
 pub const REMOVED_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// Packs of one write, so that polls and deliveries get their turn.
-const SLICE: usize = 200;
 
 /// The health of every endpoint that the store knows, after those of the file have their queues.
 pub(super) async fn settle(
@@ -31,7 +29,8 @@ pub(super) async fn settle(
         if !queues.contains(was) && !states.contains_key(was) {
             continue;
         }
-        rename(store, was, &endpoint.name).await?;
+        tracing::info!(message_id = kind::RENAMED, endpoint = %endpoint.name, %was, "the queue has the new name");
+        store.write(Op::Rename { from: was.clone(), to: endpoint.name.clone() }).await?;
         if let Some(state) = states.remove(was) {
             states.insert(endpoint.name.clone(), state);
         }
@@ -55,28 +54,14 @@ pub(super) async fn settle(
     Ok(states)
 }
 
-/// Moves a queue to another name. What a crash leaves moves at the next start.
-async fn rename(store: &Store, from: &Name, to: &Name) -> Result<(), store::Error> {
-    tracing::info!(message_id = kind::RENAMED, endpoint = %to, was = %from, "the queue moves to the new name");
-    let rename = Op::Rename { from: from.clone(), to: to.clone(), limit: SLICE };
-    while let Written::Swept(1..) = store.write(rename.clone()).await? {}
-    Ok(())
-}
-
-/// Forgets the endpoints that have been gone for long enough: a slice of each, so that nothing waits for it long. Whether
-/// something of them is left.
-pub async fn forget(store: &Store, now: Timestamp) -> Result<bool, store::Error> {
+/// Forgets the endpoints that have been gone for long enough.
+pub async fn forget(store: &Store, now: Timestamp) -> Result<(), store::Error> {
     let states = store.read(|engine| engine.endpoints()).await?;
-    let mut left = false;
     for (endpoint, state) in states {
         if state.removed.is_some_and(|removed| removed.plus(REMOVED_KEPT) <= now) {
-            let written = store.write(Op::Forget { endpoint: endpoint.clone(), limit: SLICE }).await?;
-            // Once, not for each slice.
-            left |= written != Written::Swept(0);
-            if written == Written::Swept(0) {
-                tracing::warn!(message_id = kind::DROPPED, %endpoint, "left the file 30 days ago: its queue is dropped");
-            }
+            store.write(Op::Forget(endpoint.clone())).await?;
+            tracing::warn!(message_id = kind::DROPPED, %endpoint, "left the file 30 days ago: its queue is dropped");
         }
     }
-    Ok(left)
+    Ok(())
 }

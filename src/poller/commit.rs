@@ -14,7 +14,7 @@ use crate::{
     guard::Counts,
     model::{ChangeKind, Entry, Event, Hash, Record, Timestamp},
     source::Answer,
-    store::{BridgeState, Commit, HoldChange, Op, Progress, Written},
+    store::{BridgeState, Commit, HoldChange, List, Op, Progress, Written},
     telemetry::{kind, trace},
 };
 
@@ -165,11 +165,12 @@ impl Poller {
             bridge: Some(polled.bridge.name.clone()),
             expected: last.version,
             state,
-            list,
+            list: list.map(List::Whole),
             put,
             delete,
             hold,
             events,
+            ahead: None,
         };
         self.write(polled, commit).await?;
         let bridge = &polled.bridge.name;

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use crate::{
     config::Bridge,
     model::{Name, Timestamp, bridge_of},
-    store::{self, Loaded, Op, Progress, Store, Written},
+    store::{self, Loaded, Op, Progress, Store},
     telemetry::kind,
 };
 
@@ -15,8 +15,6 @@ pub const REMOVED_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// How long the last sequence number of a name counts after its bridge's last poll: receivers that heard nothing for so long are
 /// not thought to know it.
 pub const SEQUENCE_KEPT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-/// Records of one write, so that polls and deliveries get their turn.
-const SLICE: usize = 500;
 /// Rows of one write.
 const ROWS: usize = 1000;
 
@@ -29,9 +27,9 @@ pub(super) async fn settle(
     let known = store.read(|engine| engine.bridges()).await?;
     let mut known: BTreeMap<Name, Loaded> = known.into_iter().map(|loaded| (loaded.name.clone(), loaded)).collect();
     for (was, name) in moves(&known, bridges) {
-        tracing::info!(message_id = kind::RENAMED, bridge = %name, %was, "the snapshot moves to the new name");
+        tracing::info!(message_id = kind::RENAMED, bridge = %name, %was, "the snapshot has the new name");
         known.remove(&was);
-        until_done(store, Op::RenameBridge { from: was, to: name, limit: SLICE }).await?;
+        store.write(Op::RenameBridge { from: was, to: name }).await?;
     }
     let mut rows: Vec<(Name, Progress)> = Vec::new();
     for Loaded { name, state, progress, .. } in known.into_values() {
@@ -43,7 +41,7 @@ pub(super) async fn settle(
         if !is_there && state.version == 0 {
             // Without a snapshot there is nothing to keep.
             if progress.is_some() {
-                until_done(store, Op::ForgetBridge { bridge: name, limit: SLICE }).await?;
+                store.write(Op::ForgetBridge(name)).await?;
             }
             continue;
         }
@@ -85,21 +83,9 @@ fn moves(known: &BTreeMap<Name, Loaded>, bridges: &BTreeMap<Name, Arc<Bridge>>) 
     moves
 }
 
-/// Repeats a write until nothing of it is left.
-async fn until_done(store: &Store, op: Op) -> Result<(), store::Error> {
-    while let Written::Swept(1..) = store.write(op.clone()).await? {}
-    Ok(())
-}
-
-/// Forgets what has been gone for long enough: a slice of each, so that nothing waits for it long. `bridges` are those of the file.
-/// Whether something of it is left.
-pub async fn forget(
-    store: &Store,
-    bridges: &BTreeMap<Name, Arc<Bridge>>,
-    now: Timestamp,
-) -> Result<bool, store::Error> {
+/// Forgets what has been gone for long enough. `bridges` are those of the file.
+pub async fn forget(store: &Store, bridges: &BTreeMap<Name, Arc<Bridge>>, now: Timestamp) -> Result<(), store::Error> {
     let known = store.read(|engine| engine.bridges()).await?;
-    let mut left = false;
     for Loaded { name, state, progress, .. } in known.into_iter().filter(|loaded| !bridges.contains_key(&loaded.name)) {
         let has_snapshot = state.version > 0;
         let over = match &progress {
@@ -107,13 +93,11 @@ pub async fn forget(
             None => (!has_snapshot).then(|| state.accepted_at.plus(SEQUENCE_KEPT)),
         };
         if over.is_some_and(|over| over <= now) {
-            let written = store.write(Op::ForgetBridge { bridge: name.clone(), limit: SLICE }).await?;
-            left |= written != Written::Swept(0);
-            // Once, not for each slice.
-            if written == Written::Swept(0) && has_snapshot {
+            store.write(Op::ForgetBridge(name.clone())).await?;
+            if has_snapshot {
                 tracing::warn!(message_id = kind::DROPPED, bridge = %name, "it left 30 days ago: its snapshot is dropped");
             }
         }
     }
-    Ok(left)
+    Ok(())
 }

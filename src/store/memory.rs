@@ -7,14 +7,15 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     io::Write,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use serde_json::json;
 
 use super::{
-    Attempt, BridgeState, Commit, DeliveryState, EndpointState, Engine, Error, EventFilter, Hold, HoldChange, Lease,
-    Loaded, Op, Outcome, Outgoing, Position, Progress, Requeued, Reset, Settlement, StoredDelivery, StoredEvent,
-    Waiting, Written, lane,
+    Ahead, Attempt, BridgeState, Commit, DeliveryState, EndpointState, Engine, Error, EventFilter, Hold, HoldChange,
+    Lease, List, Loaded, Op, Outcome, Outgoing, Position, Progress, Requeued, Reset, Settlement, StoredDelivery,
+    StoredEvent, Waiting, Written, held_piece, lane,
 };
 use crate::model::{Content, Entry, Event, EventId, Hash, Name, Record, Timestamp};
 
@@ -46,11 +47,22 @@ struct Inner {
     next_pack: u64,
     /// Newest last.
     attempts: VecDeque<Attempt>,
+    stages: BTreeMap<u64, Stage>,
+    next_stage: u64,
     syncs: u64,
     reset: Option<Reset>,
     fault: Option<Fault>,
     full: bool,
     failed: Option<Error>,
+}
+
+/// A commit that is written ahead.
+#[derive(Default)]
+struct Stage {
+    bridge: Name,
+    put: Vec<Record>,
+    delete: Vec<Hash>,
+    events: Vec<(Position, Kept)>,
 }
 
 #[derive(Default)]
@@ -136,30 +148,52 @@ impl Inner {
             }
             Op::Reset(reset, events) => {
                 self.reset = Some(reset);
-                return Ok(Written::Queued(self.queue(events)));
+                let (kept, queued) = self.queue(events);
+                self.events.extend(kept);
+                return Ok(Written::Queued(queued));
             }
-            Op::Sweep { before, default_before, limit } => {
-                let before: BTreeMap<Name, Timestamp> = before.into_iter().collect();
-                return Ok(Written::Swept(self.sweep(&before, default_before, limit)));
+            Op::Stage(bridge) => {
+                self.stages.retain(|_, stage| stage.bridge != bridge);
+                self.next_stage += 1;
+                self.stages.insert(self.next_stage, Stage { bridge, ..Stage::default() });
+                return Ok(Written::Staged(self.next_stage));
             }
-            Op::Rename { from, to, .. } => return Ok(Written::Swept(self.rename(&from, &to))),
-            Op::RenameBridge { from, to, .. } => {
+            Op::Ahead(ahead) => {
+                let Ahead { stage: number, put, delete, chunks: _, events } = *ahead;
+                let (kept, queued) = self.queue(events);
+                let gone = Error::Conflict { stored: 0, expected: number };
+                let stage = self.stages.get_mut(&number).ok_or(gone)?;
+                stage.put.extend(put);
+                stage.delete.extend(delete);
+                stage.events.extend(kept);
+                return Ok(Written::Queued(queued));
+            }
+            Op::Abandon(stage) => drop(self.stages.remove(&stage)),
+            Op::Sweep { now, keep, default_keep, limit } => {
+                let keep: BTreeMap<Name, Duration> = keep.into_iter().collect();
+                return Ok(Written::Swept(self.sweep(now, &keep, default_keep, limit)));
+            }
+            Op::Rename { from, to } => self.rename(&from, &to),
+            Op::RenameBridge { from, to } => {
+                let there = |bridge: &&Bridge| {
+                    bridge.progress.is_some() || bridge.state.as_ref().is_some_and(|state| state.version > 0)
+                };
+                if self.bridges.get(&from).filter(there).is_none() {
+                    return Ok(Written::Done);
+                }
                 let mut bridge = self.leave_sequence(&from);
                 let heir = self.bridges.entry(to).or_default();
-                if let (Some(state), Some(of_heir)) = (&mut bridge.state, &heir.state) {
+                if let Some(of_heir) = &heir.state {
+                    let state = bridge.state.get_or_insert_default();
                     state.sequence = state.sequence.max(of_heir.sequence);
                 }
                 if let Some(progress) = &mut bridge.progress {
                     progress.removed = None;
                 }
                 *heir = bridge;
-                return Ok(Written::Swept(0));
             }
-            Op::ForgetBridge { bridge, .. } => {
-                self.leave_sequence(&bridge);
-                return Ok(Written::Swept(0));
-            }
-            Op::Forget { endpoint, .. } => return Ok(Written::Swept(self.forget(&endpoint))),
+            Op::ForgetBridge(bridge) => drop(self.leave_sequence(&bridge)),
+            Op::Forget(endpoint) => self.forget(&endpoint),
         }
         Ok(Written::Done)
     }
@@ -174,30 +208,59 @@ impl Inner {
     }
 
     fn commit(&mut self, commit: Commit) -> Result<Vec<(Name, Waiting)>, Error> {
-        let Commit { bridge, expected, state, list, put, delete, hold, events } = commit;
+        let Commit { bridge, expected, state, list, mut put, mut delete, hold, events, ahead } = commit;
         if let Some(name) = bridge {
             let stored = self.bridges.get(&name).and_then(|b| b.state.as_ref()).map_or(0, |s| s.version);
             if stored != expected || state.version != stored + 1 {
                 return Err(Error::Conflict { stored, expected });
             }
+            let stage = match ahead {
+                Some(number) => self.stages.remove(&number).ok_or(Error::Conflict { stored, expected })?,
+                None => Stage::default(),
+            };
+            self.events.extend(stage.events);
             let bridge = self.bridges.entry(name).or_default();
             bridge.state = Some(state);
-            bridge.list = list.unwrap_or(std::mem::take(&mut bridge.list));
+            bridge.list = match list {
+                None => std::mem::take(&mut bridge.list),
+                Some(List::Whole(list)) => list,
+                Some(List::Cut(_)) => unreachable!("this engine cuts none"),
+            };
+            let hold = match hold {
+                HoldChange::Ahead(mut hold, pieces) => {
+                    for (at, (page, pieces)) in hold.answer.iter_mut().zip(pieces).enumerate() {
+                        let piece = |piece| stage.put.iter().find(|record| record.entry.key == held_piece(at, piece));
+                        let body: Vec<u8> = (0..pieces).filter_map(piece).flat_map(|r| r.body.clone()).collect();
+                        page.body = String::from_utf8(body).expect("it was cut out of a text");
+                    }
+                    HoldChange::Set(hold)
+                }
+                other => {
+                    delete.extend(stage.delete);
+                    // What the commit itself has counts.
+                    put.splice(0..0, stage.put);
+                    other
+                }
+            };
             bridge.records.retain(|key, _| !delete.contains(key));
             bridge.records.extend(put.into_iter().map(|record| (record.entry.key, record)));
             match hold {
                 HoldChange::Keep => {}
                 HoldChange::Clear => bridge.hold = None,
                 HoldChange::Set(new) => bridge.hold = Some(*new),
+                HoldChange::Ahead(..) => unreachable!("its pages were put together"),
             }
         }
-        Ok(self.queue(events))
+        let (kept, queued) = self.queue(events);
+        self.events.extend(kept);
+        Ok(queued)
     }
 
-    fn queue(&mut self, events: Vec<Event>) -> Vec<(Name, Waiting)> {
+    /// Gives events their places.
+    fn queue(&mut self, events: Vec<Event>) -> (Vec<(Position, Kept)>, Vec<(Name, Waiting)>) {
         let pack = self.next_pack;
         self.next_pack += 1;
-        let mut queued = Vec::new();
+        let (mut all, mut queued) = (Vec::new(), Vec::new());
         for (index, event) in (0..=u16::MAX).zip(events) {
             let position = Position { pack, index };
             let deliveries = event.deliveries.iter().map(|delivery| {
@@ -217,9 +280,9 @@ impl Inner {
                     queued.push((endpoint.clone(), kept.waiting(position, standing)));
                 }
             }
-            self.events.insert(position, kept);
+            all.push((position, kept));
         }
-        queued
+        (all, queued)
     }
 
     fn settle(&mut self, endpoint: &str, settlement: Settlement) {
@@ -258,40 +321,36 @@ impl Inner {
         (!dead).then(|| (endpoint.clone(), kept.waiting(requeued.position, standing)))
     }
 
-    /// All at once.
-    fn rename(&mut self, from: &Name, to: &Name) -> usize {
-        let moved = self.events.values_mut().map(|kept| usize::from(kept.rename(from, to))).sum();
-        if moved == 0
-            && let Some(state) = self.endpoints.remove(from)
-        {
+    fn rename(&mut self, from: &Name, to: &Name) {
+        let staged = self.stages.values_mut().flat_map(|stage| stage.events.iter_mut().map(|(_, kept)| kept));
+        self.events.values_mut().chain(staged).for_each(|kept| kept.rename(from, to));
+        if let Some(state) = self.endpoints.remove(from) {
             self.endpoints.insert(to.clone(), state);
         }
-        moved
     }
 
-    fn forget(&mut self, endpoint: &Name) -> usize {
-        let gone = self.events.values_mut().map(|kept| usize::from(kept.drop_delivery(endpoint))).sum();
-        if gone == 0 {
-            self.endpoints.remove(endpoint);
-        }
-        gone
+    fn forget(&mut self, endpoint: &Name) {
+        let staged = self.stages.values_mut().flat_map(|stage| stage.events.iter_mut().map(|(_, kept)| kept));
+        self.events.values_mut().chain(staged).for_each(|kept| kept.drop_delivery(endpoint));
+        self.endpoints.remove(endpoint);
     }
 
     /// The events of one commit go together.
-    fn sweep(&mut self, before: &BTreeMap<Name, Timestamp>, default_before: Timestamp, limit: usize) -> usize {
-        let mut swept = 0;
+    fn sweep(&mut self, now: Timestamp, keep: &BTreeMap<Name, Duration>, default: Duration, limit: usize) -> usize {
+        let (mut swept, mut dropped) = (0, 0);
         let packs: BTreeSet<u64> = self.events.keys().map(|position| position.pack).collect();
         for pack in packs {
-            if swept >= limit {
+            if dropped == limit {
                 break;
             }
             let events = || self.events.iter().filter(|(position, _)| position.pack == pack).map(|(_, kept)| kept);
             let latest = events().map(|kept| kept.event.at).max();
-            let bounds = events().flat_map(Kept::each).map(|(name, _)| *before.get(name).unwrap_or(&default_before));
-            let bound = bounds.min().unwrap_or(default_before);
+            let times = events().flat_map(Kept::each).map(|(name, _)| *keep.get(name).unwrap_or(&default));
+            let longest = times.max().unwrap_or(default);
             let settled = events().flat_map(Kept::each).all(|(_, standing)| standing.state == DeliveryState::Delivered);
-            if settled && latest.is_some_and(|at| at < bound) {
+            if settled && latest.is_some_and(|at| at.plus(longest) <= now) {
                 swept += events().count();
+                dropped += 1;
                 self.events.retain(|position, _| position.pack != pack);
             }
         }
@@ -313,19 +372,20 @@ impl Kept {
         self.deliveries.get_mut(index)
     }
 
-    fn rename(&mut self, from: &Name, to: &Name) -> bool {
+    fn rename(&mut self, from: &Name, to: &Name) {
         if self.get(to).is_some() {
             return self.drop_delivery(from);
         }
-        let found = self.event.deliveries.iter_mut().find(|delivery| delivery.endpoint == *from);
-        found.map(|delivery| delivery.endpoint = to.clone()).is_some()
+        if let Some(delivery) = self.event.deliveries.iter_mut().find(|delivery| delivery.endpoint == *from) {
+            delivery.endpoint = to.clone();
+        }
     }
 
-    fn drop_delivery(&mut self, endpoint: &Name) -> bool {
-        let Some(index) = self.event.deliveries.iter().position(|d| d.endpoint == *endpoint) else { return false };
-        self.event.deliveries.remove(index);
-        self.deliveries.remove(index);
-        true
+    fn drop_delivery(&mut self, endpoint: &Name) {
+        if let Some(index) = self.event.deliveries.iter().position(|d| d.endpoint == *endpoint) {
+            self.event.deliveries.remove(index);
+            self.deliveries.remove(index);
+        }
     }
 
     fn waiting(&self, position: Position, standing: &Standing) -> Waiting {

@@ -8,26 +8,30 @@
 //! Beside the database lie `owner`, which is locked while the store is open, and `mark`, the number of the last group
 //! that was acknowledged: sled cuts a damaged file back to what it can read and says nothing, and only the mark tells.
 
-mod bridges;
+mod ahead;
 mod compact;
-mod endpoints;
+mod convert;
 mod export;
 mod files;
+mod freeze;
 mod group;
 pub mod import;
 mod mark;
+mod names;
 mod open;
 mod ops;
 mod read;
 mod room;
+mod sweep;
 mod tables;
+mod work;
 
 use std::{
     collections::BTreeMap,
     fs::File,
     io::Write,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Mutex, RwLock, RwLockReadGuard,
         atomic::{AtomicU64, Ordering},
@@ -37,15 +41,17 @@ use std::{
 use ::sled::{Batch, Db, Transactional, Tree, transaction::TransactionError};
 
 use self::{
+    freeze::Readers,
     group::Group,
     mark::Mark,
     room::Room,
+    sweep::Cursors,
     tables::{Rows, Table, Tables, io_error},
 };
 use super::{
-    Attempt, EndpointState, Engine, Error, EventFilter, Hold, Lease, Loaded, Op, Outgoing, Position, Reset,
+    Attempt, EndpointState, Engine, Error, EventFilter, Hold, Lease, List, Loaded, Op, Outgoing, Position, Reset,
     StoredEvent, Waiting, Written,
-    codec::{self, Counters},
+    codec::{self, Counters, Stage},
 };
 use crate::{
     failpoint,
@@ -54,7 +60,7 @@ use crate::{
 };
 
 /// What this code reads and writes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 const META_FORMAT: &[u8] = b"format";
 const META_STREAM: &[u8] = b"stream";
@@ -62,32 +68,42 @@ const META_EPOCH: &[u8] = b"epoch";
 const META_COUNTERS: &[u8] = b"counters";
 /// Why the stream is another than before, until there is another reason.
 const META_RESET: &[u8] = b"reset";
+/// Commits that are written ahead.
+const META_STAGES: &[u8] = b"stages";
 
 /// An open store.
 pub struct SledEngine {
     // First, so that the database is closed before the lock is given back.
     db: Db,
     tables: Tables,
-    dir: PathBuf,
     stream: Name,
     /// `sled/db`, for syncing.
     file: File,
     mark: Mark,
     room: Room,
-    /// Held by a write from its transaction to the end of its sync.
-    gate: RwLock<()>,
+    /// Held by a write from its transaction to the end of its sync. The commits that are written ahead, of which no reader sees
+    /// anything.
+    gate: RwLock<Vec<Stage>>,
     writer: Mutex<WriterState>,
-    /// Dead deliveries, of the endpoints that were asked for.
-    dead: Mutex<BTreeMap<Name, u64>>,
+    readers: Readers,
+    dead: Mutex<Dead>,
     syncs: AtomicU64,
     rows: AtomicU64,
     /// Locked as long as it is open.
     _owner: File,
 }
 
+/// Dead deliveries, of the endpoints that were asked for.
+#[derive(Default)]
+struct Dead {
+    counts: BTreeMap<Name, u64>,
+    /// How often some were added or taken away.
+    changes: u64,
+}
+
 #[derive(Default)]
 struct WriterState {
-    sweep_from: u64,
+    sweep: Cursors,
 }
 
 /// At which step applying a group failed.
@@ -128,7 +144,7 @@ impl SledEngine {
         Ok(longest)
     }
 
-    fn reading(&self) -> Result<RwLockReadGuard<'_, ()>, Error> {
+    fn reading(&self) -> Result<RwLockReadGuard<'_, Vec<Stage>>, Error> {
         self.gate.read().map_err(|_| read::poisoned())
     }
 
@@ -145,11 +161,11 @@ impl SledEngine {
 
     /// Makes a group durable, or ends the process.
     fn apply(&self, mut group: Group<'_>) -> Result<(), Error> {
-        group.counters.groups += 1;
-        let counters = group.counters;
-        group.put(Table::Meta, META_COUNTERS, &codec::encode_counters(counters))?;
-        let (batches, rows) = group.batches();
-        let _gate = self.gate.write().map_err(|_| read::poisoned())?;
+        let mut gate = self.gate.write().map_err(|_| read::poisoned())?;
+        if self.readers.any() {
+            group.changed().try_for_each(|(table, row)| self.readers.keep(&self.tables, table, row))?;
+        }
+        let (batches, rows) = group.batches()?;
         let panicked = |_| Err(Failure::Transaction(Error::Io("the database panicked while writing".into())));
         match catch_unwind(AssertUnwindSafe(|| self.apply_batches(&batches))).unwrap_or_else(panicked) {
             Ok(()) => {}
@@ -162,13 +178,19 @@ impl SledEngine {
         self.syncs.fetch_add(1, Ordering::Relaxed);
         self.rows.fetch_add(rows, Ordering::Relaxed);
         // Not synced, and its failure is none: an older mark only notices less.
-        let _ = self.mark.write(counters.groups);
+        let _ = self.mark.write(group.counters.groups);
         let mut dead = self.dead.lock().map_err(|_| read::poisoned())?;
+        dead.changes += u64::from(group.recount_all || !group.dead.is_empty());
+        if group.recount_all {
+            dead.counts.clear();
+        }
         for (endpoint, more) in &group.dead {
-            if let Some(count) = dead.get_mut(endpoint) {
-                *count = count.saturating_add_signed(*more);
+            match (more, dead.counts.get_mut(endpoint)) {
+                (Some(more), Some(count)) => *count = count.saturating_add_signed(*more),
+                _ => drop(dead.counts.remove(endpoint)),
             }
         }
+        *gate = group.stages;
         Ok(())
     }
 
@@ -219,11 +241,22 @@ impl SledEngine {
 
     /// Writes values of the meta table as a group of their own.
     fn put_meta(&self, rows: &[(&[u8], Vec<u8>)]) -> Result<(), Error> {
-        let mut group = Group::new(&self.tables, self.counters()?, 0);
+        let mut group = self.group()?;
         for (key, value) in rows {
             group.put(Table::Meta, key, value)?;
         }
         self.apply(group)
+    }
+
+    /// A group over what is stored.
+    fn group(&self) -> Result<Group<'_>, Error> {
+        Ok(Group::new(&self.tables, self.counters()?, self.reading()?.clone()))
+    }
+
+    /// Whether a lease is the one that counts.
+    fn check(&self, lease: Lease) -> Result<(), Error> {
+        let current = self.epoch()?;
+        if lease.epoch == current { Ok(()) } else { Err(Error::Fenced { current, ours: lease.epoch }) }
     }
 }
 
@@ -251,6 +284,10 @@ impl Engine for SledEngine {
         self.read_list(bridge)
     }
 
+    fn cut(&self, bridge: &str, list: Vec<Entry>) -> Result<List, Error> {
+        Ok(List::Cut(codec::against(codec::cut(&list), &self.read_manifest(bridge)?)))
+    }
+
     fn records(&self, bridge: &str, keys: &[Hash]) -> Result<Vec<Option<Record>>, Error> {
         self.read_records(bridge, keys)
     }
@@ -268,7 +305,6 @@ impl Engine for SledEngine {
     }
 
     fn queues(&self) -> Result<Vec<Name>, Error> {
-        let _gate = self.reading()?;
         self.queue_endpoints()
     }
 
@@ -302,16 +338,13 @@ impl Engine for SledEngine {
         let Ok(mut writer) = self.writer.lock() else {
             return all(read::poisoned());
         };
-        let (epoch, counters) = match self.epoch().and_then(|epoch| Ok((epoch, self.counters()?))) {
-            Ok(stored) => stored,
+        let mut group = match self.check(lease).and_then(|()| self.group()) {
+            Ok(group) => group,
             Err(error) => return all(error),
         };
-        if lease.epoch != epoch {
-            return all(Error::Fenced { current: epoch, ours: lease.epoch });
-        }
-        let mut group = Group::new(&self.tables, counters, writer.sweep_from);
+        group.sweep = std::mem::take(&mut writer.sweep);
         let mut results: Vec<_> = ops.into_iter().map(|op| group.apply(op)).collect();
-        writer.sweep_from = group.sweep_from;
+        writer.sweep = group.sweep.clone();
         if !group.is_empty()
             && let Err(error) = self.apply(group)
         {
@@ -321,6 +354,17 @@ impl Engine for SledEngine {
             }
         }
         results
+    }
+
+    fn work(&self, lease: Lease) -> Result<bool, Error> {
+        let _writer = self.writer.lock().map_err(|_| read::poisoned())?;
+        self.check(lease)?;
+        let mut group = self.group()?;
+        let more = group.apply_work()?;
+        if !group.is_empty() {
+            self.apply(group)?;
+        }
+        Ok(more)
     }
 
     fn export(&self, out: &mut dyn Write) -> Result<(), Error> {

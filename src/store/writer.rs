@@ -16,7 +16,7 @@ use std::{
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use super::{Engine, Error, Lease, Op, SharedEngine, Written};
+use super::{Engine, Error, HoldChange, Lease, List, Op, SharedEngine, Written};
 use crate::{failpoint, model::Name, telemetry::kind};
 
 /// Writes that may wait; a poller or dispatcher beyond it waits for its turn.
@@ -28,6 +28,11 @@ const GROUP_BYTES_MAX: usize = 8 << 20;
 
 /// How often room is looked for that writes or polls wait for.
 const ROOM_LOOK: Duration = Duration::from_millis(100);
+
+/// How many groups come before a slice of what is done in the background, while writes wait.
+const WORK_EVERY: u32 = 8;
+/// What such a slice may write.
+const WORK_BYTES: u64 = 2 << 20;
 
 /// A cloneable handle.
 #[derive(Clone)]
@@ -76,6 +81,8 @@ impl Store {
             scarce: tell_scarce,
             counters: counters.clone(),
             held: VecDeque::new(),
+            works: true,
+            between: 0,
         };
         thread::Builder::new()
             .name("store-writer".into())
@@ -162,6 +169,19 @@ struct Writer {
     counters: Arc<Counters>,
     /// Writes that wait for room on the disk.
     held: VecDeque<Write>,
+    /// There may be something to do in the background: at the start, what the last life left.
+    works: bool,
+    /// Groups since then.
+    between: u32,
+}
+
+/// Whether a write leaves something to be done in the background.
+fn leaves_work(op: &Op) -> bool {
+    match op {
+        Op::Commit(commit) => commit.ahead.is_some() || commit.hold != HoldChange::Keep,
+        Op::Stage(_) | Op::Abandon(_) | Op::Forget(_) | Op::RenameBridge { .. } | Op::ForgetBridge(_) => true,
+        _ => false,
+    }
 }
 
 /// On the writer's thread: what a panic leaves in the engine is not known, and nothing may go on with it.
@@ -181,16 +201,27 @@ impl Writer {
         let _end_on_panic = EndOnPanic;
         loop {
             let scarce = self.scarce.borrow().is_some();
-            // Room comes without a word: it is looked for.
-            let job = if scarce || !self.held.is_empty() {
+            // Room comes without a word: it is looked for. What is done in the background has its turn when nothing else waits,
+            // and now and then when something does.
+            let job = if scarce || !self.held.is_empty() || self.works {
                 match jobs.try_recv() {
-                    Err(mpsc::error::TryRecvError::Empty) => {
+                    Err(mpsc::error::TryRecvError::Empty) if scarce || !self.held.is_empty() => {
                         thread::sleep(ROOM_LOOK);
                         self.look_for_room();
                         Job::Turn
                     }
+                    Err(mpsc::error::TryRecvError::Empty) => {
+                        self.work();
+                        Job::Turn
+                    }
                     Err(mpsc::error::TryRecvError::Disconnected) => return,
-                    Ok(job) => job,
+                    Ok(job) => {
+                        self.between += 1;
+                        if self.between % WORK_EVERY == 0 && self.works && !scarce {
+                            self.work();
+                        }
+                        job
+                    }
                 }
             } else {
                 match jobs.blocking_recv() {
@@ -222,9 +253,26 @@ impl Writer {
         }
     }
 
+    /// A slice of what is done in the background.
+    fn work(&mut self) {
+        match self.engine.room(WORK_BYTES).and_then(|_| self.engine.work(self.lease)) {
+            Ok(more) => self.works = more,
+            // There is none now; it is tried with the next write that may have left something.
+            Err(Error::Full(_)) => self.works = false,
+            Err(error) => {
+                tracing::error!(%error, "what the store does in the background failed");
+                self.works = false;
+                if error.needs_reopen() {
+                    self.report.send_replace(Some(error));
+                }
+            }
+        }
+    }
+
     /// Tells when room is ample again. What waits is tried with each turn.
-    fn look_for_room(&self) {
+    fn look_for_room(&mut self) {
         if self.scarce.borrow().is_some() && self.engine.room(0) == Ok(true) {
+            self.works = true;
             self.scarce.send_replace(None);
         }
     }
@@ -256,10 +304,11 @@ impl Writer {
         self.scarce.send_if_modified(|scarce| scarce.replace(why.to_owned()).is_none());
     }
 
-    fn apply(&self, group: Vec<Write>) {
+    fn apply(&mut self, group: Vec<Write>) {
         while failpoint::is_on("writer") {
             thread::sleep(Duration::from_millis(20));
         }
+        self.works |= group.iter().any(|write| leaves_work(&write.op));
         let commits = group.iter().filter(|write| matches!(write.op, Op::Commit(_))).count();
         let (ops, answers): (Vec<Op>, Vec<_>) = group.into_iter().map(|write| (write.op, write.answer)).unzip();
         let results = if failpoint::is_on("disk") {
@@ -291,11 +340,13 @@ impl Size {
     fn add(&mut self, op: &Op) {
         /// A row's key and overhead.
         const ROW_BYTES: usize = 64;
-        /// A pack's.
-        const ROW_BYTES_MAX: usize = 8 << 10;
         let (rows, bytes) = match op {
             Op::Commit(commit) => {
-                let list = commit.list.as_ref().map_or(0, Vec::len);
+                let list = match &commit.list {
+                    None => 0,
+                    Some(List::Whole(list)) => list.len(),
+                    Some(List::Cut(cut)) => cut.ids.len() / 3 + cut.fresh.len() * 64,
+                };
                 let bodies: usize = commit.put.iter().map(|r| r.body.len()).sum();
                 let events: usize = commit.events.iter().map(|e| e.body.len()).sum();
                 (
@@ -307,10 +358,18 @@ impl Size {
             Op::Settle(_, rows) => (2 * rows.len(), rows.iter().map(|s| s.attempt.answer.len()).sum()),
             Op::Requeue(_, rows) => (rows.len(), 0),
             Op::Endpoint(..) | Op::Reset(..) => (1, 0),
-            Op::Sweep { limit, .. } | Op::Forget { limit, .. } | Op::ForgetBridge { limit, .. } => (*limit, 0),
-            Op::RenameBridge { limit, .. } => (2 * limit, limit * ROW_BYTES_MAX),
-            // Packs are written again.
-            Op::Rename { limit, .. } => (3 * limit, limit * ROW_BYTES_MAX),
+            Op::Ahead(ahead) => {
+                let bodies: usize = ahead.put.iter().map(|r| r.body.len()).sum();
+                let events: usize = ahead.events.iter().map(|e| e.body.len()).sum();
+                let chunks: usize = ahead.chunks.iter().map(|chunk| chunk.row.len()).sum();
+                let rows = ahead.put.len() + ahead.delete.len() + ahead.chunks.len() + ahead.events.len();
+                (rows, bodies + events + chunks)
+            }
+            // A pack, and its deliveries to a few endpoints.
+            Op::Sweep { limit, .. } => (4 * limit, 0),
+            // Names, and what is left to do in the background.
+            Op::Stage(_) | Op::Abandon(_) => (4, 0),
+            Op::Rename { .. } | Op::Forget(_) | Op::RenameBridge { .. } | Op::ForgetBridge(_) => (8, 0),
         };
         self.rows += rows;
         self.bytes += bytes + rows * ROW_BYTES;

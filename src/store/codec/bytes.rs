@@ -167,6 +167,11 @@ impl<'a> Bytes<'a> {
         Err(damaged("a number is too long"))
     }
 
+    /// How many, and each.
+    pub fn numbers(&mut self) -> Result<Vec<u64>, Error> {
+        (0..self.varint::<u16>()?).map(|_| self.u64()).collect()
+    }
+
     pub fn bytes(&mut self) -> Result<&'a [u8], Error> {
         let len = self.varint()?;
         self.take(len)

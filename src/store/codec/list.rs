@@ -1,13 +1,15 @@
 //! A list of entries in chunks that are cut by content and named by content: what did not change keeps its chunks,
 //! wherever in the list it moves to.
 
+use std::collections::BTreeSet;
+
 use super::{
     VERSION,
     bytes::{Bytes, damaged},
 };
 use crate::{
     model::{Entry, Hash},
-    store::Error,
+    store::{Cut, Error},
 };
 
 /// 148 entries of 48 bytes are below `ROW_BYTES_MAX`.
@@ -46,6 +48,17 @@ pub fn cut(list: &[Entry]) -> Vec<ListChunk> {
         close(&mut row);
     }
     chunks
+}
+
+/// What a cut list changes of a stored one. Sets, since the same chunk may stand in a list twice.
+pub fn against(chunks: Vec<ListChunk>, stored: &[Hash]) -> Cut {
+    let ids: Vec<Hash> = chunks.iter().map(|chunk| chunk.id).collect();
+    let old: BTreeSet<Hash> = stored.iter().copied().collect();
+    let new: BTreeSet<Hash> = ids.iter().copied().collect();
+    let mut fresh: Vec<ListChunk> = chunks.into_iter().filter(|chunk| !old.contains(&chunk.id)).collect();
+    fresh.sort_by_key(|chunk| chunk.id);
+    fresh.dedup_by_key(|chunk| chunk.id);
+    Cut { ids, fresh, gone: old.difference(&new).copied().collect() }
 }
 
 /// Appends the entries of one chunk.

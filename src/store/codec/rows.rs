@@ -1,15 +1,18 @@
 //! The values of the other rows.
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::bytes::{Bytes, damaged, put_bytes, put_folded, put_number, put_varint};
 use crate::{
     model::{Content, Entry, Hash, Record, Timestamp},
-    store::{Attempt, BridgeState, DeliveryState, Error},
+    store::{Attempt, BridgeState, DeliveryState, EndpointState, Error, Hold},
 };
 
 /// Bodies and texts below it are stored as they are.
 const FOLD_OVER: usize = 1024;
+
+/// The trees of a store, each with a row that says which group changed it last.
+pub const TREES: usize = 7;
 
 /// What the store counts; one row, written with every group.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,17 +23,128 @@ pub struct Counters {
     pub pack: u64,
     /// Attempts that were recorded.
     pub attempts: u64,
+    /// The last number that was given to a bridge, an endpoint, a layer or a piece of work; 0 is none's.
+    pub numbers: u64,
+    /// The last group that changed each tree: what the trees' own rows must say.
+    pub changed: [u64; TREES],
+}
+
+impl Counters {
+    /// A number that none had before.
+    pub fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
 }
 
 pub fn encode_counters(counters: Counters) -> Vec<u8> {
-    [counters.groups, counters.pack, counters.attempts].into_iter().flat_map(u64::to_be_bytes).collect()
+    let Counters { groups, pack, attempts, numbers, changed } = counters;
+    [groups, pack, attempts, numbers].into_iter().chain(changed).flat_map(u64::to_be_bytes).collect()
 }
 
 pub fn decode_counters(value: &[u8]) -> Result<Counters, Error> {
     let mut bytes = Bytes::of(value);
-    let counters = Counters { groups: bytes.u64()?, pack: bytes.u64()?, attempts: bytes.u64()? };
+    let mut counters = Counters {
+        groups: bytes.u64()?,
+        pack: bytes.u64()?,
+        attempts: bytes.u64()?,
+        numbers: bytes.u64()?,
+        changed: [0; TREES],
+    };
+    for changed in &mut counters.changed {
+        *changed = bytes.u64()?;
+    }
     bytes.end()?;
     Ok(counters)
+}
+
+/// What a bridge's name leads to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BridgeName {
+    /// What its rows hang on; 0 where the name has none.
+    pub number: u64,
+    /// The last sequence number of a bridge that left this name, and when it was last accepted.
+    pub sequence: u64,
+    pub at: Timestamp,
+}
+
+pub fn encode_bridge_name(name: BridgeName) -> Vec<u8> {
+    let BridgeName { number, sequence, at } = name;
+    [number.to_be_bytes(), sequence.to_be_bytes(), at.0.to_be_bytes()].concat()
+}
+
+pub fn decode_bridge_name(value: &[u8]) -> Result<BridgeName, Error> {
+    let mut bytes = Bytes::of(value);
+    let name = BridgeName { number: bytes.u64()?, sequence: bytes.u64()?, at: Timestamp(bytes.i64()?) };
+    bytes.end()?;
+    Ok(name)
+}
+
+/// What an endpoint's name leads to.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct EndpointName {
+    /// What its queue rows hang on. New ones take the first; the others are those of names that it took over, and of a delivery
+    /// that several have that of the first counts.
+    pub numbers: Vec<u64>,
+    pub state: Option<EndpointState>,
+}
+
+pub fn encode_endpoint_name(name: &EndpointName) -> Result<Vec<u8>, Error> {
+    let mut out = Vec::new();
+    put_number(&mut out, name.numbers.len());
+    out.extend(name.numbers.iter().flat_map(|number| number.to_be_bytes()));
+    if let Some(state) = &name.state {
+        out.extend_from_slice(&encode_json(state)?);
+    }
+    Ok(out)
+}
+
+pub fn decode_endpoint_name(value: &[u8]) -> Result<EndpointName, Error> {
+    let mut bytes = Bytes::of(value);
+    let numbers = bytes.numbers()?;
+    let state = if bytes.is_empty() { None } else { Some(decode_json(bytes.rest())?) };
+    Ok(EndpointName { numbers, state })
+}
+
+/// A commit that is written ahead of its last group: nothing of it is there for a reader before that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stage {
+    /// Its records' layer, too.
+    pub number: u64,
+    /// 0 where no commit of it comes any more.
+    pub bridge: u64,
+    /// Of events: from the first to before the last, in order.
+    pub packs: Vec<(u64, u64)>,
+    /// Records that were written, and that are to be deleted.
+    pub put: u64,
+    pub deleted: u64,
+}
+
+impl Stage {
+    pub fn is_open(&self) -> bool {
+        self.bridge > 0
+    }
+
+    pub fn has_pack(&self, pack: u64) -> bool {
+        let after = self.packs.partition_point(|(from, _)| *from <= pack);
+        after.checked_sub(1).and_then(|at| self.packs.get(at)).is_some_and(|(_, to)| pack < *to)
+    }
+}
+
+/// What is done in the background, a slice at a time, until nothing of it is left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Work {
+    /// Records that no bridge has any more.
+    Layer(u64),
+    /// The upper layers of a bridge into the one below.
+    Merge(u64),
+    /// Chunks of a bridge's list that its manifest does not name.
+    Chunks(u64),
+    /// Deliveries of an endpoint that no name has any more.
+    Queue(u64),
+    /// Events that were written ahead of a commit that never came.
+    Stage(u64),
 }
 
 pub fn encode_number(number: u64) -> Vec<u8> {
@@ -57,27 +171,47 @@ pub fn decode_json<T: DeserializeOwned>(value: &[u8]) -> Result<T, Error> {
     serde_json::from_slice(&json).map_err(|e| Error::Damaged(format!("a row cannot be read: {e}")))
 }
 
-/// A bridge's state with its version in front, which every commit compares.
-pub type State = BridgeState;
+/// A bridge's state with its version in front, which every commit compares, and the layers of its records, the lowest first.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct State {
+    pub layers: Vec<u64>,
+    pub state: BridgeState,
+}
 
 pub fn encode_state(state: &State) -> Result<Vec<u8>, Error> {
-    let mut out = state.version.to_be_bytes().to_vec();
-    out.extend_from_slice(&encode_json(state)?);
+    let mut out = state.state.version.to_be_bytes().to_vec();
+    put_number(&mut out, state.layers.len());
+    out.extend(state.layers.iter().flat_map(|layer| layer.to_be_bytes()));
+    out.extend_from_slice(&encode_json(&state.state)?);
     Ok(out)
 }
 
 pub fn decode_state(value: &[u8]) -> Result<State, Error> {
     let mut bytes = Bytes::of(value);
     bytes.u64()?;
-    decode_json(bytes.rest())
+    Ok(State { layers: bytes.numbers()?, state: decode_json(bytes.rest())? })
 }
 
-/// From the state's first row.
-pub fn decode_state_version(first: &[u8]) -> Result<u64, Error> {
+/// The version and the layers, from the state's first row.
+pub fn decode_state_start(first: &[u8]) -> Result<(u64, Vec<u64>), Error> {
     let mut bytes = Bytes::of_row(first)?;
     bytes.u16()?;
-    bytes.u64()
+    Ok((bytes.u64()?, bytes.numbers()?))
 }
+
+/// What is held, and where its pages' bodies are when they were written ahead: the layer, and how many pieces each has.
+pub type HeldIn = Option<(u64, Vec<u32>)>;
+
+pub fn encode_hold(hold: &Hold, pages: &HeldIn) -> Result<Vec<u8>, Error> {
+    encode_json(&(hold, pages))
+}
+
+pub fn decode_hold(value: &[u8]) -> Result<(Hold, HeldIn), Error> {
+    decode_json(value)
+}
+
+/// A record that an upper layer takes away from those below.
+pub const TOMBSTONE: &[u8] = &[];
 
 /// All but the key's hash, which is in the row's key.
 pub fn encode_record(record: &Record) -> Vec<u8> {
@@ -324,19 +458,38 @@ mod tests {
             let _ = decode_counters(&noise);
             let _ = decode_number(&noise);
             let _ = decode_state(&noise);
-            let _ = decode_state_version(&noise);
+            let _ = decode_state_start(&noise);
+            let _ = decode_bridge_name(&noise);
+            let _ = decode_endpoint_name(&noise);
             let _ = decode_json::<Vec<u8>>(&noise);
         }
     }
 
     #[test]
+    fn names_round_trip() {
+        let name = BridgeName { number: 7, sequence: 9, at: Timestamp(-3) };
+        assert_eq!(decode_bridge_name(&encode_bridge_name(name)), Ok(name));
+        for state in [None, Some(EndpointState { step: 3, ..EndpointState::default() })] {
+            let name = EndpointName { numbers: vec![2, 1], state };
+            assert_eq!(decode_endpoint_name(&encode_endpoint_name(&name).expect("encodable")), Ok(name));
+        }
+    }
+
+    #[test]
+    fn a_stage_knows_its_packs() {
+        let stage = Stage { number: 1, bridge: 2, packs: vec![(3, 5), (9, 10)], put: 0, deleted: 0 };
+        assert_eq!((0..12).filter(|pack| stage.has_pack(*pack)).collect::<Vec<_>>(), [3, 4, 9]);
+    }
+
+    #[test]
     fn states_round_trip_with_the_digits_of_their_numbers() {
         let previous = serde_json::from_str("{\"n\":1.10}").expect("JSON");
-        let state = State { version: 7, previous: Some(previous), ..State::default() };
+        let state = BridgeState { version: 7, previous: Some(previous), ..BridgeState::default() };
+        let state = State { layers: vec![3, 900], state };
         let value = encode_state(&state).expect("encodable");
         assert_eq!(decode_state(&value), Ok(state));
         let rows = crate::store::codec::split(&value).expect("it fits");
-        assert_eq!(decode_state_version(rows.first().expect("one")), Ok(7));
+        assert_eq!(decode_state_start(rows.first().expect("one")), Ok((7, vec![3, 900])));
         assert!(matches!(decode_state(value.get(..9).expect("longer")), Err(Error::Damaged(_))));
     }
 }

@@ -11,13 +11,15 @@ use std::{
 };
 
 use super::{
-    META_EPOCH, META_RESET, META_STREAM, SledEngine,
+    META_EPOCH, META_RESET, META_STREAM, SledEngine, convert,
     files::DATABASE,
-    group::Group,
     import, open,
-    tables::{Rows, Table, io_error},
+    tables::{Table, io_error},
 };
-use crate::store::{Engine, Error, codec};
+use crate::store::{
+    Engine, Error, Reset,
+    codec::{self, Counters},
+};
 
 /// Where the new store is made.
 const WORK: &str = "compact";
@@ -41,7 +43,7 @@ impl SledEngine {
         file.rewind().map_err(failed)?;
         Self::fill(&work, cache_bytes, &mut BufReader::new(file))?;
         let new = Self::open(&work, cache_bytes)?;
-        new.succeed(&engine)?;
+        new.succeed(&engine.stream(), engine.epoch()?, engine.counters()?, engine.reset()?)?;
         let after = new.size_bytes()?;
         drop((engine, new));
         // The mark that is there fits both.
@@ -52,17 +54,16 @@ impl SledEngine {
     }
 
     /// Takes the name of a store, and counts on from where it is: the mark that lies beside the old one fits both.
-    fn succeed(&self, old: &Self) -> Result<(), Error> {
-        let mut counters = self.counters()?;
-        counters.groups = counters.groups.max(old.counters()?.groups);
-        let mut group = Group::new(&self.tables, counters, 0);
-        group.put(Table::Meta, META_STREAM, old.stream().as_bytes())?;
+    pub(super) fn succeed(&self, stream: &str, epoch: u64, old: Counters, reset: Option<Reset>) -> Result<(), Error> {
+        let mut group = self.group()?;
+        group.counters.groups = group.counters.groups.max(old.groups);
+        group.put(Table::Meta, META_STREAM, stream.as_bytes())?;
+        group.put(Table::Meta, META_EPOCH, &codec::encode_number(epoch))?;
         // The import said that it is another history.
-        match old.tables.value(Table::Meta, META_RESET)? {
-            Some(reset) => group.put(Table::Meta, META_RESET, &reset)?,
+        match reset {
+            Some(reset) => group.put(Table::Meta, META_RESET, &codec::encode_json(&reset)?)?,
             None => group.remove(Table::Meta, META_RESET)?,
         }
-        group.put(Table::Meta, META_EPOCH, &codec::encode_number(old.epoch()?))?;
         self.apply(group)
     }
 }
@@ -75,8 +76,7 @@ pub(super) fn mend(dir: &Path) -> io::Result<()> {
         (true, true) => fs::remove_dir_all(&old)?,
         _ => {}
     }
-    open::clear(&dir.join(WORK))?;
-    open::clear(&dir.join(import::WORK))
+    [WORK, import::WORK, convert::WORK].into_iter().try_for_each(|work| open::clear(&dir.join(work)))
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! The store as JSON lines: one for each logical row, readable, and all that `import` needs.
 //!
-//! It is one consistent state, with events and queues: writes wait until it is written. So it is written to a file beside
-//! the store, and never to a reader who may be slow.
+//! It is one consistent state, with events and queues, and nothing waits for it: what is changed meanwhile is kept as it was.
 
 use std::io::{self, Write};
 
@@ -9,19 +8,18 @@ use serde::Serialize;
 use serde_json::{json, value::RawValue};
 
 use super::{
-    FORMAT, META_FORMAT, SledEngine,
-    tables::{Rows, Table, error, io_error},
+    FORMAT, META_STAGES, META_STREAM, SledEngine,
+    freeze::Frozen,
+    tables::{ANY_STATE, Rows, Table, io_error},
 };
 use crate::{
-    model::{Content, Event, Record},
+    model::{Content, Entry, Event, Name, Record, Timestamp},
     store::{
-        Attempt, BridgeState, EndpointState, Error, Hold, Progress,
-        codec::{self, Remade, key, key::BridgeRow},
+        BridgeState, EndpointState, Error, Hold, Position, Progress,
+        codec::{self, QueueEntry, Remade, Stage, key, key::BridgeRow},
+        held_piece,
     },
 };
-
-/// Writes the lines of a value, given its key and itself.
-type Lines<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), Error>;
 
 /// A body: as JSON where it is JSON in one line, else as text, else as hex.
 #[derive(Serialize)]
@@ -51,127 +49,269 @@ impl<'a> Body<'a> {
 
 impl SledEngine {
     pub(super) fn write_export(&self, out: &mut dyn Write) -> Result<(), Error> {
-        let _gate = self.reading()?;
-        let mut counted = Counted { out: io::BufWriter::new(out), lines: 0 };
-        let out: &mut dyn Write = &mut counted;
-        let format = self.tables.value(Table::Meta, META_FORMAT)?.map(|v| codec::decode_number(&v)).transpose()?;
-        let format = format.unwrap_or(FORMAT.into());
-        let stream = self.stored_stream()?;
-        line(out, &json!({ "bellpull": "export", "format": format, "stream": stream }))?;
-        self.each(Table::Bridges, &mut |row, value| self.bridge_lines(row, value, out))?;
-        self.each(Table::Records, &mut |key, value| record_line(key, value, out))?;
-        self.each(Table::Endpoints, &mut |key, value| {
-            let state: EndpointState = codec::decode_json(value)?;
-            line(out, &json!({ "endpoint": { "name": &*key::parse_endpoint(key)?, "state": state } }))
-        })?;
-        self.each(Table::Events, &mut |key, value| event_lines(key, value, out))?;
-        self.each(Table::Queue, &mut |key, value| queue_lines(key, value, out))?;
-        self.each(Table::Attempts, &mut |_, value| {
-            let attempt: Attempt = codec::decode_attempt(value)?;
-            line(out, &json!({ "attempt": attempt }))
-        })?;
-        let lines = counted.lines;
-        line(&mut counted, &json!({ "end": { "lines": lines } }))?;
-        counted.flush().map_err(|e| io_error("writing the export", &e))
+        let frozen = self.freeze()?;
+        let stream = frozen.value(Table::Meta, META_STREAM)?.unwrap_or_default();
+        let stream = String::from_utf8(stream).map_err(|_| Error::Damaged("the store's name is not UTF-8".into()))?;
+        let mut lines = Lines::begin(out, FORMAT, &stream)?;
+        frozen.bridges(&mut lines)?;
+        frozen.endpoints(&mut lines)?;
+        let stages = frozen.value(Table::Meta, META_STAGES)?;
+        let stages: Vec<Stage> = stages.map_or(Ok(Vec::new()), |value| codec::decode_json(&value))?;
+        frozen.events(&stages, &mut lines)?;
+        frozen.queues(&stages, &mut lines)?;
+        frozen
+            .each(Table::Attempts, &[], |_, value| lines.line(&json!({ "attempt": codec::decode_attempt(value)? })))?;
+        lines.finish()
     }
+}
 
-    fn stored_stream(&self) -> Result<String, Error> {
-        let value = self.tables.value(Table::Meta, super::META_STREAM)?.unwrap_or_default();
-        String::from_utf8(value).map_err(|_| Error::Damaged("the store's name is not UTF-8".into()))
-    }
-
-    /// Every value of a table, with its key without the chunk number. Chunks of lists, which are rows and no values,
-    /// are left out: a manifest leads to them.
-    fn each(&self, table: Table, write: Lines<'_>) -> Result<(), Error> {
-        for row in self.tables.get(table).iter().keys() {
-            let row = row.map_err(error)?;
-            if table == Table::Bridges && row.first() == Some(&key::LIST_CHUNK) {
-                continue;
-            }
-            let (key, 0) = key::unchunk(&row)? else {
-                continue;
+impl Frozen<'_> {
+    fn bridges(&self, lines: &mut Lines<'_>) -> Result<(), Error> {
+        self.each(Table::Bridges, key::NAMES, |name, value| {
+            let (name, known) = (key::parse_name(name)?, codec::decode_bridge_name(value)?);
+            let Some(stored) = self.state(known.number)? else {
+                if known.sequence > 0 {
+                    let left =
+                        BridgeState { sequence: known.sequence, accepted_at: known.at, ..BridgeState::default() };
+                    lines.state(&name, &left)?;
+                }
+                return self.progress(&name, known.number, lines);
             };
-            if let Some(value) = self.tables.value(table, key)? {
-                write(key, &value)?;
+            let mut state = stored.state;
+            state.sequence = state.sequence.max(known.sequence);
+            lines.state(&name, &state)?;
+            self.progress(&name, known.number, lines)?;
+            if let Some(value) = self.value(Table::Bridges, &key::bridge(BridgeRow::Hold, known.number))? {
+                lines.hold(&name, &self.held(&value)?)?;
             }
+            if let Some(value) = self.value(Table::Bridges, &key::bridge(BridgeRow::Manifest, known.number))? {
+                for id in codec::decode_manifest(&value)? {
+                    let chunk = self.row(Table::Bridges, &key::list_chunk(known.number, id))?;
+                    let missing = || Error::Damaged(format!("chunk {id} of the list of {name} is missing"));
+                    lines.list(&name, &chunk.ok_or_else(missing)?)?;
+                }
+            }
+            for (at, layer) in stored.layers.iter().enumerate() {
+                let above = stored.layers.get(at + 1..).unwrap_or_default();
+                self.each(Table::Records, &key::records(*layer), |key, value| {
+                    let (_, hash) = key::parse_record(key)?;
+                    let hidden =
+                        |layer: &u64| self.first(Table::Records, &key::record(*layer, hash)).map(|row| row.is_some());
+                    if value == codec::TOMBSTONE
+                        || above.iter().map(hidden).collect::<Result<Vec<_>, _>>()?.contains(&true)
+                    {
+                        return Ok(());
+                    }
+                    lines.record(&name, &codec::decode_record(hash, value)?)
+                })?;
+            }
+            Ok(())
+        })
+    }
+
+    fn progress(&self, name: &str, number: u64, lines: &mut Lines<'_>) -> Result<(), Error> {
+        match self.value(Table::Bridges, &key::bridge(BridgeRow::Progress, number))? {
+            Some(value) => lines.progress(name, &codec::decode_json(&value)?),
+            None => Ok(()),
+        }
+    }
+
+    fn held(&self, value: &[u8]) -> Result<Hold, Error> {
+        let (mut hold, pages) = codec::decode_hold(value)?;
+        if let Some((layer, pieces)) = pages {
+            let missing = || Error::Damaged("a page that is held is missing".into());
+            for (at, (page, pieces)) in hold.answer.iter_mut().zip(pieces).enumerate() {
+                let mut body = Vec::new();
+                for hash in (0..pieces).map(|piece| held_piece(at, piece)) {
+                    let value = self.value(Table::Records, &key::record(layer, hash))?.ok_or_else(missing)?;
+                    body.extend_from_slice(&codec::decode_record(hash, &value)?.body);
+                }
+                page.body = String::from_utf8(body).map_err(|_| Error::Damaged("a held page is not UTF-8".into()))?;
+            }
+        }
+        Ok(hold)
+    }
+
+    fn endpoints(&self, lines: &mut Lines<'_>) -> Result<(), Error> {
+        self.each(Table::Endpoints, key::NAMES, |name, value| match codec::decode_endpoint_name(value)?.state {
+            Some(state) => lines.endpoint(&key::parse_name(name)?, &state),
+            None => Ok(()),
+        })
+    }
+
+    fn events(&self, stages: &[Stage], lines: &mut Lines<'_>) -> Result<(), Error> {
+        self.each(Table::Events, &[], |key, value| {
+            let pack = key::parse_pack(key)?;
+            if stages.iter().any(|stage| stage.has_pack(pack)) {
+                return Ok(());
+            }
+            let endpoints = codec::decode_pack_header(value)?.endpoints;
+            let names = endpoints.into_iter().map(|number| self.named(number)).collect::<Result<Vec<_>, _>>()?;
+            lines.events(pack, &codec::decode_pack(value, &names)?)
+        })
+    }
+
+    fn queues(&self, stages: &[Stage], lines: &mut Lines<'_>) -> Result<(), Error> {
+        self.each(Table::Endpoints, key::NAMES, |name, value| {
+            let (name, numbers) = (key::parse_name(name)?, codec::decode_endpoint_name(value)?.numbers);
+            for (at, number) in numbers.iter().enumerate() {
+                let before = numbers.get(..at).unwrap_or_default();
+                // Of what several numbers have, that of the first counts.
+                let counts = |position: Position| {
+                    for other in before {
+                        let own = self.queue_row(*other, position.pack, ANY_STATE)?;
+                        if own.is_some_and(|(_, own)| own.iter().any(|own| own.index == position.index)) {
+                            return Ok(false);
+                        }
+                    }
+                    Ok::<_, Error>(true)
+                };
+                self.each(Table::Queue, &key::queues(*number), |key, value| match key::parse_queue(key)? {
+                    key::QueueKey::Remade { position, .. } => match counts(position)? {
+                        true => lines.remade(&name, position, &codec::decode_content(value)?),
+                        false => Ok(()),
+                    },
+                    key::QueueKey::Deliveries { pack, .. } if stages.iter().any(|stage| stage.has_pack(pack)) => Ok(()),
+                    key::QueueKey::Deliveries { pack, .. } => {
+                        for entry in codec::decode_queue(value)? {
+                            if counts(Position { pack, index: entry.index })? {
+                                lines.delivery(&name, pack, &entry)?;
+                            }
+                        }
+                        Ok(())
+                    }
+                })?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// An export in the making. Its last line says how many were written, so that a backup that was cut off is no backup.
+pub(super) struct Lines<'a> {
+    out: io::BufWriter<&'a mut dyn Write>,
+    written: u64,
+}
+
+impl<'a> Lines<'a> {
+    pub fn begin(out: &'a mut dyn Write, format: u32, stream: &str) -> Result<Self, Error> {
+        let mut lines = Self { out: io::BufWriter::new(out), written: 0 };
+        lines.line(&json!({ "bellpull": "export", "format": format, "stream": stream }))?;
+        Ok(lines)
+    }
+
+    pub fn finish(&mut self) -> Result<(), Error> {
+        let lines = self.written;
+        self.line(&json!({ "end": { "lines": lines } }))?;
+        self.out.flush().map_err(|e| io_error("writing the export", &e))
+    }
+
+    pub fn line<T: Serialize>(&mut self, value: &T) -> Result<(), Error> {
+        let mut json = serde_json::to_vec(value).map_err(|e| Error::Io(format!("failed to encode an export: {e}")))?;
+        json.push(b'\n');
+        self.written += 1;
+        self.out.write_all(&json).map_err(|e| io_error("writing the export", &e))
+    }
+
+    pub fn state(&mut self, bridge: &str, state: &BridgeState) -> Result<(), Error> {
+        self.line(&json!({ "state": { "bridge": bridge, "state": state } }))
+    }
+
+    pub fn progress(&mut self, bridge: &str, progress: &Progress) -> Result<(), Error> {
+        self.line(&json!({ "progress": { "bridge": bridge, "progress": progress } }))
+    }
+
+    pub fn hold(&mut self, bridge: &str, hold: &Hold) -> Result<(), Error> {
+        self.line(&json!({ "hold": { "bridge": bridge, "hold": hold } }))
+    }
+
+    /// A chunk of a list.
+    pub fn list(&mut self, bridge: &str, chunk: &[u8]) -> Result<(), Error> {
+        let mut entries: Vec<Entry> = Vec::new();
+        codec::decode_entries(chunk, &mut entries)?;
+        let entries: Vec<_> = entries.iter().map(|e| [e.key, e.raw, e.canonical]).collect();
+        self.line(&json!({ "list": { "bridge": bridge, "entries": entries } }))
+    }
+
+    pub fn endpoint(&mut self, name: &str, state: &EndpointState) -> Result<(), Error> {
+        self.line(&json!({ "endpoint": { "name": name, "state": state } }))
+    }
+
+    pub fn record(&mut self, bridge: &str, record: &Record) -> Result<(), Error> {
+        #[derive(Serialize)]
+        struct Line<'a> {
+            record: Row<'a>,
+        }
+        #[derive(Serialize)]
+        struct Row<'a> {
+            bridge: &'a str,
+            key: &'a str,
+            hashes: [crate::model::Hash; 3],
+            seen: Timestamp,
+            body: Body<'a>,
+        }
+        let Record { entry, key, seen, body } = record;
+        let hashes = [entry.key, entry.raw, entry.canonical];
+        self.line(&Line { record: Row { bridge, key, hashes, seen: *seen, body: Body::of(body) } })
+    }
+
+    /// Those of a pack.
+    pub fn events(&mut self, pack: u64, events: &[Event]) -> Result<(), Error> {
+        #[derive(Serialize)]
+        struct Line<'a> {
+            event: Row<'a>,
+        }
+        #[derive(Serialize)]
+        struct Row<'a> {
+            position: (u64, usize),
+            id: crate::model::EventId,
+            bridge: &'a str,
+            sequence: u64,
+            #[serde(rename = "type")]
+            kind: &'a str,
+            key: &'a str,
+            at: Timestamp,
+            body: Body<'a>,
+            deliveries: Vec<(&'a str, Contents<'a>)>,
+        }
+        for (index, event) in events.iter().enumerate() {
+            let Event { id, bridge, sequence, kind, key, at, body, deliveries } = event;
+            let deliveries = deliveries.iter().map(|d| (&*d.endpoint, Contents::of(&d.content))).collect();
+            let (position, body) = ((pack, index), Body::of(body));
+            let row = Row { position, id: *id, bridge, sequence: *sequence, kind, key, at: *at, body, deliveries };
+            self.line(&Line { event: row })?;
         }
         Ok(())
     }
 
-    /// A state leads to the list of its bridge, so that both are of the same page.
-    fn bridge_lines(&self, row: &[u8], value: &[u8], out: &mut dyn Write) -> Result<(), Error> {
-        let name = key::bridge_name(row)?;
-        let is = |kind| row.starts_with(&key::bridge_prefix(kind));
-        if is(BridgeRow::State) {
-            let state: BridgeState = codec::decode_state(value)?;
-            line(out, &json!({ "state": { "bridge": &*name, "state": state } }))
-        } else if is(BridgeRow::Progress) {
-            let progress: Progress = codec::decode_json(value)?;
-            line(out, &json!({ "progress": { "bridge": &*name, "progress": progress } }))
-        } else if is(BridgeRow::Hold) {
-            let hold: Hold = codec::decode_json(value)?;
-            line(out, &json!({ "hold": { "bridge": &*name, "hold": hold } }))
-        } else {
-            for id in codec::decode_manifest(value)? {
-                let mut entries = Vec::new();
-                let chunk = self.tables.row(Table::Bridges, &key::list_chunk(&name, id))?;
-                let chunk =
-                    chunk.ok_or_else(|| Error::Damaged(format!("chunk {id} of the list of {name} is missing")))?;
-                codec::decode_entries(&chunk, &mut entries)?;
-                let entries: Vec<_> = entries.iter().map(|e| [e.key, e.raw, e.canonical]).collect();
-                line(out, &json!({ "list": { "bridge": &*name, "entries": entries } }))?;
-            }
-            Ok(())
+    pub fn remade(&mut self, endpoint: &Name, position: Position, content: &Content) -> Result<(), Error> {
+        #[derive(Serialize)]
+        struct Line<'a> {
+            remade: Row<'a>,
         }
+        #[derive(Serialize)]
+        struct Row<'a> {
+            endpoint: &'a str,
+            position: (u64, u16),
+            content: Contents<'a>,
+        }
+        let position = (position.pack, position.index);
+        self.line(&Line { remade: Row { endpoint, position, content: Contents::of(content) } })
     }
-}
 
-fn record_line(key: &[u8], value: &[u8], out: &mut dyn Write) -> Result<(), Error> {
-    #[derive(Serialize)]
-    struct Line<'a> {
-        record: Row<'a>,
+    pub fn delivery(&mut self, endpoint: &Name, pack: u64, entry: &QueueEntry) -> Result<(), Error> {
+        let remade = match entry.remade {
+            Remade::No => "no",
+            Remade::NoDead => "no-dead",
+            Remade::Yes => "yes",
+            Remade::YesDead => "yes-dead",
+        };
+        self.line(&json!({ "delivery": {
+            "endpoint": &**endpoint, "position": [pack, entry.index], "state": entry.state,
+            "attempts": entry.attempts, "refusals": entry.refusals, "due": entry.due,
+            "replay": entry.replay, "lane": entry.lane, "remade": remade,
+        } }))
     }
-    #[derive(Serialize)]
-    struct Row<'a> {
-        bridge: &'a str,
-        key: &'a str,
-        hashes: [crate::model::Hash; 3],
-        seen: crate::model::Timestamp,
-        body: Body<'a>,
-    }
-    let (bridge, hash) = key::parse_record(key)?;
-    let Record { entry, key, seen, body } = codec::decode_record(hash, value)?;
-    let hashes = [entry.key, entry.raw, entry.canonical];
-    line(out, &Line { record: Row { bridge: &bridge, key: &key, hashes, seen, body: Body::of(&body) } })
-}
-
-fn event_lines(key: &[u8], value: &[u8], out: &mut dyn Write) -> Result<(), Error> {
-    #[derive(Serialize)]
-    struct Line<'a> {
-        event: Row<'a>,
-    }
-    #[derive(Serialize)]
-    struct Row<'a> {
-        position: (u64, usize),
-        id: crate::model::EventId,
-        bridge: &'a str,
-        sequence: u64,
-        #[serde(rename = "type")]
-        kind: &'a str,
-        key: &'a str,
-        at: crate::model::Timestamp,
-        body: Body<'a>,
-        deliveries: Vec<(&'a str, Contents<'a>)>,
-    }
-    let pack = key::parse_pack(key)?;
-    for (index, event) in codec::decode_pack(value)?.iter().enumerate() {
-        let Event { id, bridge, sequence, kind, key, at, body, deliveries } = event;
-        let deliveries = deliveries.iter().map(|d| (&*d.endpoint, Contents::of(&d.content))).collect();
-        let (position, body) = ((pack, index), Body::of(body));
-        let row = Row { position, id: *id, bridge, sequence: *sequence, kind, key, at: *at, body, deliveries };
-        line(out, &Line { event: row })?;
-    }
-    Ok(())
 }
 
 #[derive(Serialize)]
@@ -192,66 +332,4 @@ impl<'a> Contents<'a> {
             Content::Dead(reason) => Self::Dead(reason),
         }
     }
-}
-
-fn queue_lines(key: &[u8], value: &[u8], out: &mut dyn Write) -> Result<(), Error> {
-    #[derive(Serialize)]
-    struct Line<'a> {
-        remade: Row<'a>,
-    }
-    #[derive(Serialize)]
-    struct Row<'a> {
-        endpoint: &'a str,
-        position: (u64, u16),
-        content: Contents<'a>,
-    }
-    match key::parse_queue(key)? {
-        key::QueueKey::Remade { endpoint, position } => {
-            let content = codec::decode_content(value)?;
-            let position = (position.pack, position.index);
-            line(out, &Line { remade: Row { endpoint: &endpoint, position, content: Contents::of(&content) } })
-        }
-        key::QueueKey::Deliveries { endpoint, pack } => {
-            for entry in codec::decode_queue(value)? {
-                let remade = match entry.remade {
-                    Remade::No => "no",
-                    Remade::NoDead => "no-dead",
-                    Remade::Yes => "yes",
-                    Remade::YesDead => "yes-dead",
-                };
-                let delivery = json!({
-                    "endpoint": &*endpoint, "position": [pack, entry.index], "state": entry.state,
-                    "attempts": entry.attempts, "refusals": entry.refusals, "due": entry.due,
-                    "replay": entry.replay, "lane": entry.lane, "remade": remade,
-                });
-                line(out, &json!({ "delivery": delivery }))?;
-            }
-            Ok(())
-        }
-    }
-}
-
-/// How many lines were written: the last one says it, so that a backup that was cut off is no backup.
-struct Counted<'a> {
-    out: io::BufWriter<&'a mut dyn Write>,
-    lines: u64,
-}
-
-impl Write for Counted<'_> {
-    /// Only `line` writes, and each time one line.
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.out.write_all(line)?;
-        self.lines += 1;
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
-}
-
-fn line<T: Serialize>(out: &mut dyn Write, value: &T) -> Result<(), Error> {
-    let mut json = serde_json::to_vec(value).map_err(|e| Error::Io(format!("failed to encode an export: {e}")))?;
-    json.push(b'\n');
-    out.write_all(&json).map_err(|e| io_error("writing the export", &e))
 }

@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 
 use ::sled::{Batch, IVec};
 
-use super::tables::{PerTable, Rows, Table, Tables};
+use super::{
+    sweep::Cursors,
+    tables::{PerTable, Rows, Table, Tables},
+};
 use crate::{
     model::Name,
     store::{
         Error, Op, Written,
-        codec::{self, Counters, key},
+        codec::{self, Counters, EndpointName, Stage, key},
     },
 };
 
@@ -24,10 +27,13 @@ pub struct Group<'a> {
     /// Of the current write: what its changes replaced, to be put back in reverse order.
     undo: Vec<(Table, Vec<u8>, Option<Change>)>,
     pub counters: Counters,
-    /// How many more deliveries of an endpoint are dead.
-    pub dead: BTreeMap<Name, i64>,
-    /// The pack at which the next sweep begins.
-    pub sweep_from: u64,
+    /// Commits that are written ahead.
+    pub stages: Vec<Stage>,
+    pub sweep: Cursors,
+    /// How many more deliveries of an endpoint are dead; `None` where they are to be counted again.
+    pub dead: BTreeMap<Name, Option<i64>>,
+    /// Those of every endpoint are to be counted again.
+    pub recount_all: bool,
 }
 
 impl Rows for Group<'_> {
@@ -40,16 +46,24 @@ impl Rows for Group<'_> {
 }
 
 impl<'a> Group<'a> {
-    pub fn new(tables: &'a Tables, counters: Counters, sweep_from: u64) -> Self {
-        let changes = PerTable::default();
-        Self { tables, changes, undo: Vec::new(), counters, dead: BTreeMap::new(), sweep_from }
+    pub fn new(tables: &'a Tables, counters: Counters, stages: Vec<Stage>) -> Self {
+        let (changes, undo, sweep, dead) = Default::default();
+        Self { tables, changes, undo, counters, stages, sweep, dead, recount_all: false }
     }
 
     /// One write, whole or not at all.
     pub fn apply(&mut self, op: Op) -> Result<Written, Error> {
+        self.try_one(|group| group.op(op))
+    }
+
+    pub fn apply_work(&mut self) -> Result<bool, Error> {
+        self.try_one(Self::slice_of_work)
+    }
+
+    fn try_one<T>(&mut self, write: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
         self.undo.clear();
-        let (counters, dead) = (self.counters, self.dead.clone());
-        let result = self.op(op);
+        let (counters, stages, dead) = (self.counters, self.stages.clone(), self.dead.clone());
+        let result = write(self);
         if result.is_err() {
             for (table, row, before) in std::mem::take(&mut self.undo).into_iter().rev() {
                 match before {
@@ -57,7 +71,7 @@ impl<'a> Group<'a> {
                     None => self.changes.get_mut(table).remove(&row),
                 };
             }
-            (self.counters, self.dead) = (counters, dead);
+            (self.counters, self.stages, self.dead) = (counters, stages, dead);
         }
         result
     }
@@ -69,27 +83,64 @@ impl<'a> Group<'a> {
             Op::Settle(endpoint, rows) => self.settle(&endpoint, &rows),
             Op::Requeue(endpoint, rows) => self.requeue(&endpoint, &rows),
             Op::Endpoint(endpoint, state) => {
-                self.put(Table::Endpoints, &key::endpoint(&endpoint), &codec::encode_json(&state)?)?;
+                let known = self.endpoint_name(&endpoint)?.unwrap_or_default();
+                self.put_endpoint_name(&endpoint, &EndpointName { state: Some(state), ..known })?;
                 Ok(Written::Done)
             }
             Op::Reset(reset, events) => {
                 self.put(Table::Meta, super::META_RESET, &codec::encode_json(&reset)?)?;
-                self.events(&events).map(Written::Queued)
+                self.queue(&events).map(Written::Queued)
             }
-            Op::Sweep { before, default_before, limit } => self.sweep(&before, default_before, limit),
-            Op::Rename { from, to, limit } => self.rename(&from, &to, limit),
-            Op::RenameBridge { from, to, limit } => self.rename_bridge(&from, &to, limit),
-            Op::ForgetBridge { bridge, limit } => self.forget_bridge(&bridge, limit),
-            Op::Forget { endpoint, limit } => self.forget_endpoint(&endpoint, limit),
+            Op::Stage(bridge) => self.begin_stage(&bridge),
+            Op::Ahead(ahead) => self.write_ahead(*ahead),
+            Op::Abandon(stage) => self.abandon(stage).map(|()| Written::Done),
+            Op::Sweep { now, keep, default_keep, limit } => self.sweep(now, &keep, default_keep, limit),
+            Op::Rename { from, to } => self.rename_endpoint(&from, &to),
+            Op::Forget(endpoint) => self.forget_endpoint(&endpoint),
+            Op::RenameBridge { from, to } => self.rename_bridge(&from, &to),
+            Op::ForgetBridge(bridge) => self.forget_bridge(&bridge),
         }
+    }
+
+    /// Whether a pack is not seen yet.
+    pub(super) fn is_ahead(&self, pack: u64) -> bool {
+        self.stages.iter().any(|stage| stage.has_pack(pack))
+    }
+
+    pub(super) fn count_dead(&mut self, endpoint: &Name, more: i64) {
+        if let Some(count) = self.dead.entry(endpoint.clone()).or_insert(Some(0)) {
+            *count += more;
+        }
+    }
+
+    /// The dead deliveries of an endpoint are to be counted again.
+    pub(super) fn recount(&mut self, endpoint: &Name) {
+        self.dead.insert(endpoint.clone(), None);
+    }
+
+    /// The rows that it changes.
+    pub fn changed(&self) -> impl Iterator<Item = (Table, &[u8])> {
+        self.changes.iter().flat_map(|(table, changes)| changes.keys().map(move |row| (table, row.as_slice())))
     }
 
     pub fn is_empty(&self) -> bool {
         self.changes.iter().all(|(_, changes)| changes.is_empty())
     }
 
-    /// One batch for each table that changes, and the number of rows.
-    pub fn batches(&mut self) -> (Vec<(Table, Batch)>, u64) {
+    /// One batch for each table that changes, and the number of rows. Each table's last row says which group changed it, and
+    /// the counters what each of them must say: half a group is found by it.
+    pub fn batches(&mut self) -> Result<(Vec<(Table, Batch)>, u64), Error> {
+        self.counters.groups += 1;
+        let group = self.counters.groups;
+        for table in Table::ALL {
+            if table == Table::Meta || !self.changes.get(table).is_empty() {
+                self.put(table, key::GROUP, &codec::encode_number(group))?;
+                if let Some(changed) = self.counters.changed.get_mut(table.index()) {
+                    *changed = group;
+                }
+            }
+        }
+        self.put(Table::Meta, super::META_COUNTERS, &codec::encode_counters(self.counters))?;
         let mut rows = 0;
         let batches = Table::ALL.into_iter().filter_map(|table| {
             let changes = std::mem::take(self.changes.get_mut(table));
@@ -106,7 +157,8 @@ impl<'a> Group<'a> {
             }
             Some((table, batch))
         });
-        (batches.collect(), rows)
+        let batches = batches.collect();
+        Ok((batches, rows))
     }
 
     pub(super) fn change(&mut self, table: Table, row: Vec<u8>, change: Change) {

@@ -4,6 +4,7 @@
 //! compare its numbers with the old ones.
 
 use std::{
+    collections::BTreeMap,
     io::{self, BufRead},
     path::Path,
 };
@@ -16,13 +17,13 @@ use super::{
     group::Group,
     open,
     ops::state_byte,
-    tables::{Table, io_error},
+    tables::{ANY_STATE, Rows, Table, io_error},
 };
 use crate::{
     model::{Content, Delivery, Entry, Event, EventId, Hash, Name, Record, Timestamp},
     store::{
         Attempt, BridgeState, DeliveryState, EndpointState, Error, Hold, Position, Progress,
-        codec::{self, QueueEntry, Remade, key, key::BridgeRow},
+        codec::{self, BridgeName, EndpointName, QueueEntry, Remade, State, key, key::BridgeRow},
     },
 };
 
@@ -191,11 +192,10 @@ impl SledEngine {
             let advice = "import it with the bellpull that made it, or a newer one".into();
             return Err(Error::Format { found: head.format, known: FORMAT, advice });
         }
-        let mut import =
-            Import { engine: &engine, imported: Imported::default(), open: Open::default(), attempts: Vec::new() };
+        let mut import = Import::default();
         let mut more = true;
         while more {
-            let mut group = Group::new(&engine.tables, engine.counters()?, 0);
+            let mut group = engine.group()?;
             for _ in 0..LINES_AT_ONCE {
                 let line: Option<Line> = lines.next()?;
                 let number = lines.number;
@@ -280,14 +280,20 @@ enum Open {
     Queue(Name, u64, Vec<QueueEntry>),
 }
 
-struct Import<'a> {
-    engine: &'a SledEngine,
+#[derive(Default)]
+struct Import {
     imported: Imported,
     open: Open,
+    /// Of each bridge with a snapshot.
+    layers: BTreeMap<Name, u64>,
     attempts: Vec<Attempt>,
 }
 
-impl Import<'_> {
+impl Import {
+    fn layer(&mut self, bridge: &Name, group: &mut Group<'_>) -> u64 {
+        *self.layers.entry(bridge.clone()).or_insert_with(|| group.counters.number())
+    }
+
     fn line(&mut self, line: Line, group: &mut Group<'_>) -> Result<(), Fault> {
         if !self.goes_on(&line) {
             self.close(group)?;
@@ -295,14 +301,22 @@ impl Import<'_> {
         match line {
             Line::State { bridge, state } => {
                 self.imported.bridges += u64::from(state.version > 0);
-                group.put(Table::Bridges, &key::bridge(BridgeRow::State, &bridge), &codec::encode_state(&state)?)?;
+                if state.version == 0 {
+                    let left = BridgeName { number: 0, sequence: state.sequence, at: state.accepted_at };
+                    group.put(Table::Bridges, &key::name(&bridge), &codec::encode_bridge_name(left))?;
+                } else {
+                    let layers = vec![self.layer(&bridge, group)];
+                    let row = key::bridge(BridgeRow::State, group.bridge_number(&bridge)?);
+                    group.put(Table::Bridges, &row, &codec::encode_state(&State { layers, state })?)?;
+                }
             }
             Line::Progress { bridge, progress } => {
-                let row = key::bridge(BridgeRow::Progress, &bridge);
+                let row = key::bridge(BridgeRow::Progress, group.bridge_number(&bridge)?);
                 group.put(Table::Bridges, &row, &codec::encode_json(&progress)?)?;
             }
             Line::Hold { bridge, hold } => {
-                group.put(Table::Bridges, &key::bridge(BridgeRow::Hold, &bridge), &codec::encode_json(&hold)?)?;
+                let row = key::bridge(BridgeRow::Hold, group.bridge_number(&bridge)?);
+                group.put(Table::Bridges, &row, &codec::encode_hold(&hold, &None)?)?;
             }
             Line::List { bridge, entries } => {
                 let entries = entries.into_iter().map(|[key, raw, canonical]| Entry { key, raw, canonical });
@@ -314,14 +328,16 @@ impl Import<'_> {
             Line::Record { bridge, key, hashes: [hash, raw, canonical], seen, body } => {
                 self.imported.records += 1;
                 let record = Record { entry: Entry { key: hash, raw, canonical }, key, seen, body: body.bytes()? };
-                group.put(Table::Records, &key::record(&bridge, hash), &codec::encode_record(&record))?;
+                let row = key::record(self.layer(&bridge, group), hash);
+                group.put(Table::Records, &row, &codec::encode_record(&record))?;
             }
             Line::Endpoint { name, state } => {
-                group.put(Table::Endpoints, &key::endpoint(&name), &codec::encode_json(&state)?)?;
+                let known = group.endpoint_name(&name)?.unwrap_or_default();
+                group.put_endpoint_name(&name, &EndpointName { state: Some(state), ..known })?;
             }
             Line::Event(line) => self.event(*line)?,
             Line::Remade { endpoint, position: (pack, index), content } => {
-                let row = key::remade(&endpoint, Position { pack, index });
+                let row = key::remade(group.endpoint_number(&endpoint)?, Position { pack, index });
                 group.put(Table::Queue, &row, &codec::encode_content(&content.content()?))?;
             }
             Line::Delivery(line) => self.delivery(line),
@@ -391,13 +407,27 @@ impl Import<'_> {
     fn close(&mut self, group: &mut Group<'_>) -> Result<(), Fault> {
         match std::mem::take(&mut self.open) {
             Open::Nothing => {}
-            Open::List(bridge, entries) => group.list(&bridge, &entries)?,
+            Open::List(bridge, entries) => {
+                let bridge = group.bridge_number(&bridge)?;
+                group.list(bridge, &entries)?;
+            }
             Open::Pack(pack, events) => {
                 group.counters.pack = group.counters.pack.max(pack + 1);
-                group.put(Table::Events, &key::pack(pack), &codec::repack(&events))?;
+                let mut numbers = codec::Numbers::new();
+                for delivery in events.iter().flat_map(|event| &event.deliveries) {
+                    numbers.insert(delivery.endpoint.clone(), group.endpoint_number(&delivery.endpoint)?);
+                }
+                group.put(Table::Events, &key::pack(pack), &codec::repack(&events, &numbers))?;
             }
-            Open::Queue(endpoint, pack, entries) => {
-                let row = key::queue(&endpoint, state_byte(&entries), pack);
+            Open::Queue(endpoint, pack, mut entries) => {
+                let number = group.endpoint_number(&endpoint)?;
+                // Of an endpoint that took another over a pack may come twice.
+                if let Some((state, known)) = group.queue_row(number, pack, ANY_STATE)? {
+                    group.remove(Table::Queue, &key::queue(number, state, pack))?;
+                    entries.extend(known);
+                    entries.sort_by_key(|entry| entry.index);
+                }
+                let row = key::queue(number, state_byte(&entries), pack);
                 group.put(Table::Queue, &row, &codec::encode_queue(&entries))?;
             }
         }
@@ -411,8 +441,6 @@ impl Import<'_> {
         for attempt in std::mem::take(&mut self.attempts) {
             group.attempt(&attempt)?;
         }
-        // Counted anew when they are asked for.
-        self.engine.dead.lock().map_err(|_| Error::Io("the counts are poisoned".into()))?.clear();
         Ok(())
     }
 }

@@ -5,7 +5,6 @@
 //! at least as new as the mark; else the copy is put back, and the daemon does not start.
 
 use std::{
-    collections::BTreeMap,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
@@ -18,15 +17,19 @@ use std::{
 use ::sled::{Config, Db};
 
 use super::{
-    FORMAT, META_COUNTERS, META_FORMAT, META_RESET, META_STREAM, SledEngine, WriterState,
+    FORMAT, META_COUNTERS, META_FORMAT, META_RESET, META_STAGES, META_STREAM, SledEngine, WriterState, convert,
     files::{self, DATABASE, FILE},
+    freeze::Readers,
     mark::{MARK, Mark},
     room::{self, Room},
     tables::{self, Rows, Table, Tables, io_error},
 };
 use crate::{
     model::Name,
-    store::{Error, Reset, codec},
+    store::{
+        Error, Reset,
+        codec::{self, Counters, Stage, format1, key},
+    },
 };
 
 /// What is there where a store is: itself, its mark, or the one that another was about to replace.
@@ -69,19 +72,24 @@ pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<SledEngine, Error> {
     files::make_conf_whole(&database).map_err(failed("writing sled's `conf`"))?;
     // New names of files are durable only with their directories, and nothing counts before it is.
     doubting(&mark, files::sync_dirs(dir).map_err(failed("syncing the state directory")))?;
-    let (db, tables) = doubting(&mark, open_unharmed(dir, cache_bytes, &mark))?;
+    let mut opened = doubting(&mark, open_unharmed(dir, cache_bytes, &mark))?;
+    if let Some(format) = older(&opened.1)? {
+        convert::convert(dir, cache_bytes, format, opened)?;
+        opened = doubting(&mark, open_unharmed(dir, cache_bytes, &mark))?;
+    }
+    let (db, tables) = opened;
     let file = File::open(database.join(FILE)).map_err(failed("opening the database's file"))?;
     let mut engine = SledEngine {
         db,
         tables,
-        dir: dir.to_owned(),
         stream: "".into(),
         file,
         mark,
         room,
-        gate: RwLock::new(()),
+        gate: RwLock::new(Vec::new()),
         writer: Mutex::new(WriterState::default()),
-        dead: Mutex::new(BTreeMap::new()),
+        readers: Readers::default(),
+        dead: Mutex::default(),
         syncs: AtomicU64::new(0),
         rows: AtomicU64::new(0),
         _owner: owner.try_clone().map_err(failed("keeping the lock"))?,
@@ -164,6 +172,7 @@ fn open_unharmed(dir: &Path, cache_bytes: u64, mark: &Mark) -> Result<(Db, Table
         let db = open_database(&database, cache_bytes)?;
         check(&db, mark)?;
         let tables = Tables::open(&db).map_err(tables::error)?;
+        check_whole(&tables)?;
         Ok((db, tables))
     };
     if database.join(FILE).exists() {
@@ -211,7 +220,7 @@ impl SledEngine {
                 (META_STREAM, random_name().as_bytes().to_vec()),
                 (META_FORMAT, codec::encode_number(FORMAT.into())),
             ])?,
-            Some(format) => self.migrate(u32::try_from(format).unwrap_or(u32::MAX))?,
+            Some(_) => self.give_up_stages()?,
         }
         // The mark is on the disk before the first lease is claimed: without it history may be gone, and its numbers would be
         // used twice.
@@ -230,21 +239,17 @@ impl SledEngine {
         self.put_meta(&[(META_STREAM, random_name().as_bytes().to_vec()), (META_RESET, codec::encode_json(&reset)?)])
     }
 
-    /// Brings an older format to this one, after a backup that any version can read.
-    fn migrate(&mut self, from: u32) -> Result<(), Error> {
-        if from == FORMAT {
+    /// Of what the last life had written ahead no commit comes any more.
+    fn give_up_stages(&mut self) -> Result<(), Error> {
+        let stages = self.tables.value(Table::Meta, META_STAGES)?;
+        let stages: Vec<Stage> = stages.map_or(Ok(Vec::new()), |value| codec::decode_json(&value))?;
+        *self.gate.get_mut().map_err(|_| super::read::poisoned())? = stages.clone();
+        if stages.is_empty() {
             return Ok(());
         }
-        let backup = self.dir.join(format!("export-format-{from}-before-{FORMAT}.jsonl"));
-        let export = || {
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&backup)?;
-            let exported = self.write_export(&mut file);
-            file.sync_all()?;
-            Ok(exported)
-        };
-        export().map_err(|e: io::Error| io_error("exporting before the migration", &e))??;
-        // Format 0 is format 1 by another number: there is no older one.
-        self.put_meta(&[(META_FORMAT, codec::encode_number(FORMAT.into()))])
+        let mut group = self.group()?;
+        stages.iter().try_for_each(|stage| group.abandon(stage.number))?;
+        self.apply(group)
     }
 }
 
@@ -381,26 +386,59 @@ fn wait_for_sled(database: &Path) -> Result<(), Error> {
 /// What was opened is all that was acknowledged, in a format that is known. Reads only.
 fn check(db: &Db, mark: &Mark) -> Result<(), Error> {
     let meta = Meta(Tables::open_one(db, Table::Meta).map_err(tables::error)?);
-    let number = |key| meta.value(Table::Meta, key)?.map(|v| codec::decode_number(&v)).transpose();
-    let format = number(META_FORMAT)?;
-    let counters = meta.value(Table::Meta, META_COUNTERS)?.map(|v| codec::decode_counters(&v)).transpose()?;
-    let groups = counters.map_or(0, |c| c.groups);
+    let format = format(&meta)?;
+    let counters = meta.value(Table::Meta, META_COUNTERS)?;
+    let counters = match (format, counters) {
+        (_, None) => Counters::default(),
+        (Some(..FORMAT), Some(value)) => format1::decode_counters(&value)?,
+        (_, Some(value)) => codec::decode_counters(&value)?,
+    };
     if let Some(marked) = mark.groups
-        && groups < marked
+        && counters.groups < marked
     {
         return Err(Error::Damaged(format!(
-            "{groups} of {marked} acknowledged groups of writes can be read. To go on with those, delete the file `mark`: what \
-             is lost is not sent, and receivers are told of a new stream"
+            "{} of {marked} acknowledged groups of writes can be read. To go on with those, delete the file `mark`: what \
+             is lost is not sent, and receivers are told of a new stream",
+            counters.groups
         )));
     }
-    if format.is_none() && groups > 1 {
+    if format.is_none() && counters.groups > 1 {
         return Err(Error::Damaged("its format is missing".into()));
     }
-    if let Some(found) = format.and_then(|f| u32::try_from(f).ok())
+    if let Some(found) = format
         && found > FORMAT
     {
         let advice = "start the newer bellpull again, or put back a backup that this one wrote".into();
         return Err(Error::Format { found, known: FORMAT, advice });
+    }
+    Ok(())
+}
+
+fn format(meta: &impl Rows) -> Result<Option<u32>, Error> {
+    let format = meta.value(Table::Meta, META_FORMAT)?.map(|value| codec::decode_number(&value)).transpose()?;
+    Ok(format.map(|format| u32::try_from(format).unwrap_or(u32::MAX)))
+}
+
+/// The format of a store that has to be brought to this one.
+fn older(tables: &Tables) -> Result<Option<u64>, Error> {
+    Ok(format(tables)?.filter(|found| *found < FORMAT).map(u64::from))
+}
+
+/// Each tree says which group changed it last, and the counters say what each must say: of a group that is there in part they
+/// differ.
+fn check_whole(tables: &Tables) -> Result<(), Error> {
+    if older(tables)?.is_some() {
+        return Ok(());
+    }
+    let counters = tables.value(Table::Meta, META_COUNTERS)?;
+    let counters = counters.map_or(Ok(Counters::default()), |value| codec::decode_counters(&value))?;
+    for (table, changed) in Table::ALL.into_iter().zip(counters.changed) {
+        let found = tables.value(table, key::GROUP)?.map_or(Ok(0), |value| codec::decode_number(&value))?;
+        if found != changed {
+            return Err(Error::Damaged(format!(
+                "a group of writes is there in part: of {table:?} group {found} was the last, and it should be {changed}"
+            )));
+        }
     }
     Ok(())
 }

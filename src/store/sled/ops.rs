@@ -1,86 +1,148 @@
 //! What each kind of write changes.
 
-use std::collections::{BTreeMap, BTreeSet, btree_map};
+use std::collections::{BTreeMap, btree_map};
 
 use super::{
     group::Group,
-    tables::{ANY_STATE, DEAD, DELIVERED, Rows, Table, WAITING, error},
+    tables::{ANY_STATE, DEAD, DELIVERED, Rows, Table, WAITING},
 };
 use crate::{
     model::{Content, Entry, Event, Hash, Name, Timestamp},
     store::{
-        Attempt, Commit, DeliveryState, Error, HoldChange, Outcome, Position, Progress, Requeued, Settlement, Waiting,
-        Written,
-        codec::{self, QueueEntry, Remade, key, key::BridgeRow},
+        Attempt, Commit, Cut, DeliveryState, Error, HoldChange, List, Outcome, Position, Progress, Requeued,
+        Settlement, Waiting, Written,
+        codec::{self, QueueEntry, Remade, Stage, Work, key, key::BridgeRow},
         lane,
     },
 };
 
 /// Attempts that are kept: a ring, so that the database does not grow with them.
 pub const ATTEMPTS_MAX: u64 = 65_536;
-/// Packs that a sweep looks at, at least; more when its limit is larger.
-const SWEEP_PACKS_MIN: usize = 1000;
 
 impl Group<'_> {
-    pub(super) fn commit(&mut self, commit: Commit) -> Result<Written, Error> {
-        if let Some(bridge) = &commit.bridge {
-            self.snapshot(bridge, &commit)?;
+    pub(super) fn commit(&mut self, mut commit: Commit) -> Result<Written, Error> {
+        if let Some(bridge) = commit.bridge.take() {
+            self.snapshot(&bridge, &mut commit)?;
         }
-        self.events(&commit.events).map(Written::Queued)
+        self.queue(&commit.events).map(Written::Queued)
     }
 
-    fn snapshot(&mut self, bridge: &str, commit: &Commit) -> Result<(), Error> {
-        let state = key::bridge(BridgeRow::State, bridge);
-        let first = self.first(Table::Bridges, &state)?;
-        let stored = first.map_or(Ok(0), |first| codec::decode_state_version(&first))?;
+    fn snapshot(&mut self, name: &str, commit: &mut Commit) -> Result<(), Error> {
+        let bridge = self.bridge_name(name)?.map_or(0, |known| known.number);
+        let row = |bridge| key::bridge(BridgeRow::State, bridge);
+        let first = if bridge == 0 { None } else { self.first(Table::Bridges, &row(bridge))? };
+        let (stored, mut layers) = first.map_or(Ok((0, Vec::new())), |first| codec::decode_state_start(&first))?;
         if stored != commit.expected || commit.state.version != stored + 1 {
             return Err(Error::Conflict { stored, expected: commit.expected });
         }
-        self.put(Table::Bridges, &state, &codec::encode_state(&commit.state)?)?;
-        let hold = key::bridge(BridgeRow::Hold, bridge);
-        match &commit.hold {
+        let bridge = self.bridge_number(name)?;
+        // The state's own number goes on from it.
+        self.forget_sequence(name)?;
+        let stage = commit.ahead.map(|number| self.close_stage(number)).transpose()?;
+        if stage.as_ref().is_some_and(|stage| stage.bridge != bridge) {
+            return Err(Error::Conflict { stored, expected: commit.expected });
+        }
+        self.hold(bridge, std::mem::take(&mut commit.hold), &stage, &mut layers)?;
+        if layers.is_empty() && !commit.put.is_empty() {
+            layers.push(self.counters.number());
+        }
+        // Before the list is taken: one that has them all needs no layer below.
+        if let Some(stage) = stage.filter(|stage| layers.last() == Some(&stage.number)) {
+            let all = commit.list.is_some() && stage.deleted == 0 && stage.put == commit.state.records;
+            let below = layers.len() - 1;
+            if all {
+                layers.drain(..below).try_for_each(|layer| self.work(Work::Layer(layer)))?;
+            } else if below > 0 {
+                self.work(Work::Merge(bridge))?;
+            }
+        }
+        match commit.list.take() {
+            None => {}
+            Some(List::Whole(list)) => self.list(bridge, &list)?,
+            Some(List::Cut(cut)) => self.cut_list(bridge, cut)?,
+        }
+        let lowest = layers.len() == 1;
+        if let Some(layer) = layers.last().copied() {
+            for hash in &commit.delete {
+                let row = key::record(layer, *hash);
+                if lowest {
+                    self.remove(Table::Records, &row)?
+                } else {
+                    self.put(Table::Records, &row, codec::TOMBSTONE)?
+                }
+            }
+            for record in &commit.put {
+                self.put(Table::Records, &key::record(layer, record.entry.key), &codec::encode_record(record))?;
+            }
+        }
+        let state = codec::State { layers, state: std::mem::take(&mut commit.state) };
+        self.put(Table::Bridges, &row(bridge), &codec::encode_state(&state)?)
+    }
+
+    /// What becomes of a hold, and whether the stage's records are its pages or a layer of the bridge's.
+    fn hold(
+        &mut self,
+        bridge: u64,
+        change: HoldChange,
+        stage: &Option<Stage>,
+        layers: &mut Vec<u64>,
+    ) -> Result<(), Error> {
+        let row = key::bridge(BridgeRow::Hold, bridge);
+        let layer = stage.as_ref().filter(|stage| stage.put + stage.deleted > 0).map(|stage| stage.number);
+        if !matches!(change, HoldChange::Keep) {
+            self.drop_held(bridge)?;
+        }
+        match change {
+            HoldChange::Ahead(hold, pieces) => {
+                return self.put(
+                    Table::Bridges,
+                    &row,
+                    &codec::encode_hold(&hold, &layer.map(|layer| (layer, pieces)))?,
+                );
+            }
             HoldChange::Keep => {}
-            HoldChange::Clear => self.remove(Table::Bridges, &hold)?,
-            HoldChange::Set(new) => self.put(Table::Bridges, &hold, &codec::encode_json(new)?)?,
+            HoldChange::Clear => self.remove(Table::Bridges, &row)?,
+            HoldChange::Set(hold) => self.put(Table::Bridges, &row, &codec::encode_hold(&hold, &None)?)?,
         }
-        if let Some(list) = &commit.list {
-            self.list(bridge, list)?;
-        }
-        for hash in &commit.delete {
-            self.remove(Table::Records, &key::record(bridge, *hash))?;
-        }
-        for record in &commit.put {
-            let row = key::record(bridge, record.entry.key);
-            self.put(Table::Records, &row, &codec::encode_record(record))?;
-        }
+        layers.extend(layer);
         Ok(())
     }
 
+    pub(super) fn manifest(&self, bridge: u64) -> Result<Vec<Hash>, Error> {
+        let value = self.value(Table::Bridges, &key::bridge(BridgeRow::Manifest, bridge))?;
+        value.map_or(Ok(Vec::new()), |value| codec::decode_manifest(&value))
+    }
+
     /// Writes the chunks that the old list does not have, and removes those that the new one does not.
-    pub(super) fn list(&mut self, bridge: &str, list: &[Entry]) -> Result<(), Error> {
-        let manifest = key::bridge(BridgeRow::Manifest, bridge);
-        let old = self.value(Table::Bridges, &manifest)?.map_or(Ok(Vec::new()), |v| codec::decode_manifest(&v))?;
-        let chunks = codec::cut(list);
-        let ids: Vec<Hash> = chunks.iter().map(|chunk| chunk.id).collect();
-        if ids != old {
-            self.put(Table::Bridges, &manifest, &codec::encode_manifest(&ids))?;
+    pub(super) fn list(&mut self, bridge: u64, list: &[Entry]) -> Result<(), Error> {
+        let cut = codec::against(codec::cut(list), &self.manifest(bridge)?);
+        self.cut_list(bridge, cut)
+    }
+
+    fn cut_list(&mut self, bridge: u64, cut: Cut) -> Result<(), Error> {
+        let Cut { ids, fresh, gone } = cut;
+        if !(fresh.is_empty() && gone.is_empty()) || self.manifest(bridge)? != ids {
+            self.put(Table::Bridges, &key::bridge(BridgeRow::Manifest, bridge), &codec::encode_manifest(&ids))?;
         }
-        // Sets, since the same chunk may stand in a list twice.
-        let old: BTreeSet<Hash> = old.into_iter().collect();
-        let new: BTreeSet<Hash> = ids.into_iter().collect();
-        for chunk in chunks.into_iter().filter(|chunk| !old.contains(&chunk.id)) {
+        for chunk in fresh {
             self.change(Table::Bridges, key::list_chunk(bridge, chunk.id), Some(chunk.row));
         }
-        for gone in old.difference(&new) {
-            self.change(Table::Bridges, key::list_chunk(bridge, *gone), None);
+        for id in gone {
+            self.change(Table::Bridges, key::list_chunk(bridge, id), None);
         }
         Ok(())
     }
 
     /// Packs events and queues them; what waits, in order.
-    pub(super) fn events(&mut self, events: &[Event]) -> Result<Vec<(Name, Waiting)>, Error> {
+    pub(super) fn queue(&mut self, events: &[Event]) -> Result<Vec<(Name, Waiting)>, Error> {
         let mut queued = Vec::new();
-        let packs = codec::pack(events);
+        let mut numbers = codec::Numbers::new();
+        for delivery in events.iter().flat_map(|event| &event.deliveries) {
+            if !numbers.contains_key(&delivery.endpoint) {
+                numbers.insert(delivery.endpoint.clone(), self.endpoint_number(&delivery.endpoint)?);
+            }
+        }
+        let packs = codec::pack(events, &numbers);
         let mut events = events.iter();
         for pack in packs {
             let number = self.counters.pack;
@@ -110,6 +172,7 @@ impl Group<'_> {
                 }
             }
             for (endpoint, entries) in queues {
+                let endpoint = *numbers.get(endpoint).expect("every endpoint was numbered");
                 let row = key::queue(endpoint, state_byte(&entries), number);
                 self.put_new(Table::Queue, &row, &codec::encode_queue(&entries))?;
             }
@@ -119,18 +182,18 @@ impl Group<'_> {
 
     pub(super) fn progress(&mut self, rows: &[(Name, Progress)]) -> Result<Written, Error> {
         for (bridge, progress) in rows {
-            let row = key::bridge(BridgeRow::Progress, bridge);
+            let row = key::bridge(BridgeRow::Progress, self.bridge_number(bridge)?);
             self.put(Table::Bridges, &row, &codec::encode_json(progress)?)?;
         }
         Ok(Written::Done)
     }
 
     pub(super) fn settle(&mut self, endpoint: &Name, rows: &[Settlement]) -> Result<Written, Error> {
-        let mut queues = Queues::default();
+        let mut queues = Queues::of(self, endpoint, &[WAITING])?;
         for Settlement { position, outcome, attempt } in rows {
             self.attempt(attempt)?;
             // What no longer waits was settled before, or swept: only the attempt is recorded.
-            let Some(entry) = queues.entry(self, endpoint, *position, &[WAITING])? else {
+            let Some((_, entry)) = queues.entry(self, *position)? else {
                 continue;
             };
             if entry.state != DeliveryState::Waiting {
@@ -146,7 +209,7 @@ impl Group<'_> {
                 }
             }
         }
-        queues.write(self, endpoint)?;
+        queues.write(self)?;
         Ok(Written::Done)
     }
 
@@ -157,10 +220,10 @@ impl Group<'_> {
     }
 
     pub(super) fn requeue(&mut self, endpoint: &Name, rows: &[Requeued]) -> Result<Written, Error> {
-        let mut queues = Queues::default();
+        let mut queues = Queues::of(self, endpoint, ANY_STATE)?;
         let mut queued = Vec::new();
         for Requeued { position, content } in rows {
-            let Some(entry) = queues.entry(self, endpoint, *position, ANY_STATE)? else {
+            let Some((number, entry)) = queues.entry(self, *position)? else {
                 continue;
             };
             if entry.state == DeliveryState::Waiting {
@@ -168,7 +231,7 @@ impl Group<'_> {
             }
             let was_dead = entry.state == DeliveryState::Dead;
             if let Some(content) = content {
-                self.put(Table::Queue, &key::remade(endpoint, *position), &codec::encode_content(content))?;
+                self.put(Table::Queue, &key::remade(number, *position), &codec::encode_content(content))?;
                 let dead = matches!(content, Content::Dead(_));
                 entry.remade = if dead { Remade::YesDead } else { Remade::Yes };
             }
@@ -182,109 +245,72 @@ impl Group<'_> {
             }
             self.count_dead(endpoint, i64::from(dead) - i64::from(was_dead));
         }
-        queues.write(self, endpoint)?;
+        queues.write(self)?;
         Ok(Written::Queued(queued))
-    }
-
-    pub(super) fn count_dead(&mut self, endpoint: &Name, more: i64) {
-        *self.dead.entry(endpoint.clone()).or_default() += more;
-    }
-
-    /// Goes on where the last sweep stopped, so that packs which stay are not read again and again.
-    pub(super) fn sweep(
-        &mut self,
-        before: &[(Name, Timestamp)],
-        default_before: Timestamp,
-        limit: usize,
-    ) -> Result<Written, Error> {
-        let before: BTreeMap<&str, Timestamp> = before.iter().map(|(name, at)| (&**name, *at)).collect();
-        let mut looks = limit.saturating_mul(2).max(SWEEP_PACKS_MIN);
-        let mut swept = 0;
-        let rows = self.tables.get(Table::Events).range(key::chunk(&key::pack(self.sweep_from), 0)..);
-        self.sweep_from = 0;
-        for row in rows.keys() {
-            let row = row.map_err(error)?;
-            let (key, chunk) = key::unchunk(&row)?;
-            if chunk > 0 {
-                continue;
-            }
-            let pack = key::parse_pack(key)?;
-            if looks == 0 || swept >= limit {
-                self.sweep_from = pack;
-                break;
-            }
-            looks -= 1;
-            let Some(value) = self.value(Table::Events, key)? else {
-                continue;
-            };
-            let header = codec::decode_pack_header(&value)?;
-            let bounds = header.endpoints.iter().map(|e| before.get(&**e).copied().unwrap_or(default_before));
-            if header.at < bounds.min().unwrap_or(default_before) && self.is_settled(pack, &header.endpoints)? {
-                self.remove(Table::Events, key)?;
-                for endpoint in &header.endpoints {
-                    self.forget(endpoint, pack)?;
-                }
-                swept += header.ids.len();
-            }
-        }
-        Ok(Written::Swept(swept))
-    }
-
-    fn is_settled(&self, pack: u64, endpoints: &[Name]) -> Result<bool, Error> {
-        for endpoint in endpoints {
-            for state in [WAITING, DEAD] {
-                if self.first(Table::Queue, &key::queue(endpoint, state, pack))?.is_some() {
-                    return Ok(false);
-                }
-            }
-        }
-        Ok(true)
-    }
-
-    /// Removes a delivered queue row with what was made anew for it.
-    fn forget(&mut self, endpoint: &Name, pack: u64) -> Result<(), Error> {
-        let Some((state, entries)) = self.queue_row(endpoint, pack, &[DELIVERED])? else {
-            return Ok(());
-        };
-        for entry in entries.iter().filter(|e| matches!(e.remade, Remade::Yes | Remade::YesDead)) {
-            self.remove(Table::Queue, &key::remade(endpoint, Position { pack, index: entry.index }))?;
-        }
-        self.remove(Table::Queue, &key::queue(endpoint, state, pack))
     }
 }
 
 /// The queue rows that one write changes, each read and written once.
-#[derive(Default)]
-struct Queues(BTreeMap<u64, Option<(u8, Vec<QueueEntry>)>>);
+struct Queues<'a> {
+    /// The endpoint's numbers: of a delivery that several have that of the first counts.
+    numbers: Vec<u64>,
+    states: &'a [u8],
+    rows: BTreeMap<u64, Vec<QueueRow>>,
+}
 
-impl Queues {
-    fn entry(
-        &mut self,
-        rows: &impl Rows,
-        endpoint: &Name,
-        position: Position,
-        states: &[u8],
-    ) -> Result<Option<&mut QueueEntry>, Error> {
-        let row = match self.0.entry(position.pack) {
-            btree_map::Entry::Occupied(row) => row.into_mut(),
-            btree_map::Entry::Vacant(vacant) => vacant.insert(rows.queue_row(endpoint, position.pack, states)?),
-        };
-        Ok(row.as_mut().and_then(|(_, entries)| entries.iter_mut().find(|e| e.index == position.index)))
+struct QueueRow {
+    endpoint: u64,
+    state: u8,
+    entries: Vec<QueueEntry>,
+}
+
+impl<'a> Queues<'a> {
+    fn of(rows: &impl Rows, endpoint: &Name, states: &'a [u8]) -> Result<Self, Error> {
+        let numbers = rows.endpoint_name(endpoint)?.map(|known| known.numbers).unwrap_or_default();
+        // Whether the first has it shows in rows of any state.
+        let states = if numbers.len() > 1 { ANY_STATE } else { states };
+        Ok(Self { numbers, states, rows: BTreeMap::new() })
     }
 
-    fn write(self, group: &mut Group<'_>, endpoint: &Name) -> Result<(), Error> {
-        for (pack, row) in self.0 {
-            let Some((before, entries)) = row else {
-                continue;
-            };
-            let after = state_byte(&entries);
-            if after != before {
-                group.remove(Table::Queue, &key::queue(endpoint, before, pack))?;
+    /// A delivery, with the number that it is under.
+    fn entry(&mut self, rows: &impl Rows, position: Position) -> Result<Option<(u64, &mut QueueEntry)>, Error> {
+        let found = match self.rows.entry(position.pack) {
+            btree_map::Entry::Occupied(found) => found.into_mut(),
+            btree_map::Entry::Vacant(vacant) => {
+                let mut found = Vec::with_capacity(1);
+                for endpoint in self.numbers.iter().copied() {
+                    if let Some((state, entries)) = rows.queue_row(endpoint, position.pack, self.states)? {
+                        found.push(QueueRow { endpoint, state, entries });
+                    }
+                }
+                vacant.insert(found)
             }
-            group.put(Table::Queue, &key::queue(endpoint, after, pack), &codec::encode_queue(&entries))?;
+        };
+        Ok(found.iter_mut().find_map(|row| {
+            let entry = row.entries.iter_mut().find(|entry| entry.index == position.index)?;
+            Some((row.endpoint, entry))
+        }))
+    }
+
+    fn write(self, group: &mut Group<'_>) -> Result<(), Error> {
+        for (pack, rows) in self.rows {
+            for QueueRow { endpoint, state: before, entries } in rows {
+                let after = state_byte(&entries);
+                if after != before {
+                    group.remove(Table::Queue, &key::queue(endpoint, before, pack))?;
+                    if after == DELIVERED {
+                        group.sweep.settled(pack);
+                    }
+                }
+                group.put(Table::Queue, &key::queue(endpoint, after, pack), &codec::encode_queue(&entries))?;
+            }
         }
         Ok(())
     }
+}
+
+pub(super) fn u64_of(count: usize) -> u64 {
+    u64::try_from(count).expect("a usize has at most 64 bits")
 }
 
 pub(super) fn state_byte(entries: &[QueueEntry]) -> u8 {

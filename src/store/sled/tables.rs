@@ -4,9 +4,12 @@ use std::io;
 
 use ::sled::{Db, IVec, Tree};
 
-use crate::store::{
-    Error,
-    codec::{self, key},
+use crate::{
+    model::Name,
+    store::{
+        Error,
+        codec::{self, BridgeName, EndpointName, Named, State, key, key::BridgeRow},
+    },
 };
 
 /// A tree; few and fixed, since each costs a place in every transaction.
@@ -14,7 +17,7 @@ use crate::store::{
 pub enum Table {
     /// Format, stream, epoch, counters.
     Meta,
-    /// State, progress, hold and list of each bridge.
+    /// Names of bridges; state, progress, hold and list of each.
     Bridges,
     Records,
     /// Packs of events.
@@ -23,6 +26,7 @@ pub enum Table {
     Queue,
     /// A ring.
     Attempts,
+    /// Names of endpoints with their health, and the names' numbers.
     Endpoints,
 }
 
@@ -42,14 +46,15 @@ impl Table {
         }
     }
 
-    fn index(self) -> usize {
+    /// Its place among all.
+    pub fn index(self) -> usize {
         Self::ALL.iter().position(|table| *table == self).expect("ALL has every table")
     }
 }
 
 /// One of something for each table.
 #[derive(Debug, Default)]
-pub struct PerTable<T>([T; 7]);
+pub struct PerTable<T>([T; codec::TREES]);
 
 impl<T> PerTable<T> {
     pub fn try_from_fn<E>(mut make: impl FnMut(Table) -> Result<T, E>) -> Result<Self, E> {
@@ -105,10 +110,38 @@ pub trait Rows {
         codec::join(rows).map(Some)
     }
 
+    fn bridge_name(&self, name: &str) -> Result<Option<BridgeName>, Error> {
+        self.value(Table::Bridges, &key::name(name))?.map(|value| codec::decode_bridge_name(&value)).transpose()
+    }
+
+    /// The state of a bridge by its number.
+    fn state(&self, bridge: u64) -> Result<Option<State>, Error> {
+        let value = self.value(Table::Bridges, &key::bridge(BridgeRow::State, bridge))?;
+        value.map(|value| codec::decode_state(&value)).transpose()
+    }
+
+    fn endpoint_name(&self, name: &str) -> Result<Option<EndpointName>, Error> {
+        self.value(Table::Endpoints, &key::name(name))?.map(|value| codec::decode_endpoint_name(&value)).transpose()
+    }
+
+    /// The name that an endpoint's number belongs to.
+    fn endpoint_of(&self, number: u64) -> Result<Option<Name>, Error> {
+        let value = self.value(Table::Endpoints, &key::endpoint_number(number))?;
+        let name = |value| String::from_utf8(value).map_err(|_| Error::Damaged("a name is not UTF-8".into()));
+        Ok(value.map(name).transpose()?.map(Name::from))
+    }
+
+    /// The endpoint of a number, with the number's place among its numbers.
+    fn named(&self, number: u64) -> Result<Named, Error> {
+        let Some(name) = self.endpoint_of(number)? else { return Ok(None) };
+        let numbers = self.endpoint_name(&name)?.map(|known| known.numbers).unwrap_or_default();
+        Ok(numbers.iter().position(|own| *own == number).map(|rank| (name, rank)))
+    }
+
     /// A queue row of an endpoint, with its state byte; a pack has at most one.
     fn queue_row(
         &self,
-        endpoint: &str,
+        endpoint: u64,
         pack: u64,
         states: &[u8],
     ) -> Result<Option<(u8, Vec<codec::QueueEntry>)>, Error> {

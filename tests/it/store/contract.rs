@@ -1,10 +1,12 @@
 //! What every engine must do.
 
+use std::{collections::BTreeSet, time::Duration};
+
 use bellpull::{
-    model::{Content, EventId, Timestamp},
+    model::{Content, EventId, Hash, Timestamp, Validators},
     store::{
-        DeliveryState, EndpointState, Engine, Error, EventFilter, HeldPage, Hold, HoldChange, Lease, Op, Outcome,
-        Position, Progress, Requeued, Settlement, Written, memory::MemoryEngine,
+        Ahead, Commit, DeliveryState, EndpointState, Engine, Error, EventFilter, HeldPage, Hold, HoldChange, Lease,
+        List, Op, Outcome, Position, Progress, Requeued, Settlement, Written, held_piece, memory::MemoryEngine,
     },
 };
 
@@ -50,6 +52,9 @@ for_both! {
     a_forgotten_endpoint_leaves_its_events
     a_bridge_under_another_name_keeps_its_snapshot
     large_values_come_back
+    what_is_written_ahead_is_seen_with_its_commit
+    a_held_answer_of_many_pieces_comes_back
+    a_name_that_comes_back_begins_anew
     the_epoch_grows
 }
 
@@ -65,8 +70,8 @@ fn a_commit_is_read_back(engine: &dyn Engine) {
     assert!(engine.bridges().expect("read").is_empty());
     assert!(engine.bridge("shop").expect("read").is_none());
     let sent = event("shop", 1, &[("app", Content::Shared), ("crm", Content::Own(b"own".to_vec()))]);
-    let queued = writer.queued(op(bellpull::store::Commit {
-        list: Some(vec![entry(2), entry(1)]),
+    let queued = writer.queued(op(Commit {
+        list: Some(List::Whole(vec![entry(2), entry(1)])),
         put: vec![record(1, "{\"a\":1}"), record(2, "{\"a\":2}")],
         events: vec![sent.clone()],
         ..commit("shop", 0)
@@ -91,7 +96,7 @@ fn a_commit_is_read_back(engine: &dyn Engine) {
     assert_eq!(stored.event, sent);
     assert!(stored.deliveries.iter().all(|d| d.state == DeliveryState::Waiting && d.due == Some(sent.at)));
 
-    writer.one(op(bellpull::store::Commit { delete: vec![entry(1).key], ..commit("shop", 1) }));
+    writer.one(op(Commit { delete: vec![entry(1).key], ..commit("shop", 1) }));
     let keys = [entry(1).key, entry(2).key];
     assert_eq!(engine.records("shop", &keys), Ok(vec![None, Some(record(2, "{\"a\":2}"))]));
     assert_eq!(engine.list("shop"), Ok(vec![entry(2), entry(1)]), "a commit without a list keeps it");
@@ -120,9 +125,9 @@ fn a_bad_write_does_not_stop_its_group(engine: &dyn Engine) {
     let writer = Writer::of(engine);
     let sent = |n| vec![event("shop", n, &[("app", Content::Shared)])];
     let results = writer.group(vec![
-        op(bellpull::store::Commit { events: sent(1), ..commit("a", 0) }),
-        op(bellpull::store::Commit { events: sent(2), put: vec![record(1, "{}")], ..commit("b", 7) }),
-        op(bellpull::store::Commit { events: sent(3), ..commit("c", 0) }),
+        op(Commit { events: sent(1), ..commit("a", 0) }),
+        op(Commit { events: sent(2), put: vec![record(1, "{}")], ..commit("b", 7) }),
+        op(Commit { events: sent(3), ..commit("c", 0) }),
     ]);
     assert!(matches!(results.as_slice(), [Ok(_), Err(Error::Conflict { stored: 0, expected: 7 }), Ok(_)]));
     assert_eq!(all(engine), [3, 1]);
@@ -133,8 +138,8 @@ fn a_bad_write_does_not_stop_its_group(engine: &dyn Engine) {
 fn writes_of_a_group_see_those_before_them(engine: &dyn Engine) {
     let writer = Writer::of(engine);
     let results = writer.group(vec![
-        op(bellpull::store::Commit { put: vec![record(1, vec![b'1'; 30_000])], ..commit("a", 0) }),
-        op(bellpull::store::Commit { put: vec![record(1, "{}")], ..commit("a", 1) }),
+        op(Commit { put: vec![record(1, vec![b'1'; 30_000])], ..commit("a", 0) }),
+        op(Commit { put: vec![record(1, "{}")], ..commit("a", 1) }),
         op(commit("a", 1)),
     ]);
     assert!(matches!(results.as_slice(), [Ok(_), Ok(_), Err(Error::Conflict { stored: 2, expected: 1 })]));
@@ -150,7 +155,7 @@ fn lists_follow_every_edit(engine: &dyn Engine) {
     let mut list: Vec<_> = (0..1_000).map(entry).collect();
     let mut version = 0;
     let mut write = |list: &Vec<_>| {
-        writer.one(op(bellpull::store::Commit { list: Some(list.clone()), ..commit("shop", version) }));
+        writer.one(op(Commit { list: Some(List::Whole(list.clone())), ..commit("shop", version) }));
         version += 1;
         assert_eq!(engine.list("shop").as_ref(), Ok(list), "after edit {version}");
     };
@@ -178,7 +183,7 @@ fn a_list_may_repeat_itself(engine: &dyn Engine) {
     let twice: Vec<_> = run(1).chain(run(1)).chain(run(2)).collect();
     let once: Vec<_> = run(2).chain(run(1)).collect();
     for (version, list) in (0..).zip([&twice, &once, &twice]) {
-        writer.one(op(bellpull::store::Commit { list: Some(list.clone()), ..commit("shop", version) }));
+        writer.one(op(Commit { list: Some(List::Whole(list.clone())), ..commit("shop", version) }));
         assert_eq!(engine.list("shop").as_ref(), Ok(list));
     }
 }
@@ -187,8 +192,8 @@ fn records_are_scanned_in_slices(engine: &dyn Engine) {
     let writer = Writer::of(engine);
     let size = |n: u64| usize::try_from(n * 3_000).expect("small");
     let mut put: Vec<_> = (0..10).map(|n| record(n, noise(size(n)))).collect();
-    writer.one(op(bellpull::store::Commit { put: put.clone(), ..commit("shop", 0) }));
-    writer.one(op(bellpull::store::Commit { put: vec![record(1, "{}")], ..commit("shop2", 0) }));
+    writer.one(op(Commit { put: put.clone(), ..commit("shop", 0) }));
+    writer.one(op(Commit { put: vec![record(1, "{}")], ..commit("shop2", 0) }));
     put.sort_by_key(|record| record.entry.key);
     let mut read = Vec::new();
     loop {
@@ -231,14 +236,14 @@ fn holds_are_set_kept_and_cleared(engine: &dyn Engine) {
     let writer = Writer::of(engine);
     assert_eq!(engine.hold("shop"), Ok(None));
     let large = hold(1 << 20);
-    writer.one(op(bellpull::store::Commit { hold: HoldChange::Set(Box::new(large.clone())), ..commit("shop", 0) }));
+    writer.one(op(Commit { hold: HoldChange::Set(Box::new(large.clone())), ..commit("shop", 0) }));
     assert_eq!(engine.hold("shop"), Ok(Some(large.clone())));
     writer.one(op(commit("shop", 1)));
     assert_eq!(engine.hold("shop"), Ok(Some(large)));
     assert!(engine.bridge("shop").expect("read").expect("known").held);
-    writer.one(op(bellpull::store::Commit { hold: HoldChange::Set(Box::new(hold(0))), ..commit("shop", 2) }));
+    writer.one(op(Commit { hold: HoldChange::Set(Box::new(hold(0))), ..commit("shop", 2) }));
     assert_eq!(engine.hold("shop"), Ok(Some(hold(0))));
-    writer.one(op(bellpull::store::Commit { hold: HoldChange::Clear, ..commit("shop", 3) }));
+    writer.one(op(Commit { hold: HoldChange::Clear, ..commit("shop", 3) }));
     assert_eq!(engine.hold("shop"), Ok(None));
     assert!(!engine.bridge("shop").expect("read").expect("known").held);
 }
@@ -434,14 +439,14 @@ fn events_are_filtered(engine: &dyn Engine) {
     assert_eq!(engine.event(EventId([9; 16])), Ok(None));
 }
 
-/// Repeats until nothing is left, as its contract says.
-fn repeat(writer: &Writer<'_>, op: &Op) {
-    for _ in 0..100 {
-        if writer.one(op.clone()) == Written::Swept(0) {
+/// Does what is done in the background, to the end.
+fn work(writer: &Writer<'_>) {
+    for _ in 0..1_000 {
+        if !writer.engine.work(writer.lease).expect("done") {
             return;
         }
     }
-    panic!("it never ends: {op:?}");
+    panic!("it never ends");
 }
 
 fn an_endpoint_under_another_name_keeps_its_deliveries(engine: &dyn Engine) {
@@ -461,7 +466,7 @@ fn an_endpoint_under_another_name_keeps_its_deliveries(engine: &dyn Engine) {
     writer.one(Op::Endpoint("old".into(), state.clone()));
     let before = engine.waiting("old").expect("read");
     assert_eq!(before.len(), 39);
-    repeat(&writer, &Op::Rename { from: "old".into(), to: "new".into(), limit: 1 });
+    writer.one(Op::Rename { from: "old".into(), to: "new".into() });
     assert_eq!((engine.waiting("old").expect("read").len(), engine.dead("old")), (0, Ok(0)));
     let after = engine.waiting("new").expect("read");
     assert_eq!(
@@ -491,13 +496,13 @@ fn a_bridge_under_another_name_keeps_its_snapshot(engine: &dyn Engine) {
     let records: Vec<_> = (0..30).map(|n| record(n, format!("{{\"n\":{n},\"text\":\"{large}\"}}"))).collect();
     let list: Vec<_> = (0..30).map(entry).collect();
     let mut first = commit("old", 0);
-    (first.put, first.list) = (records.clone(), Some(list.clone()));
+    (first.put, first.list) = (records.clone(), Some(List::Whole(list.clone())));
     first.state.sequence = 7;
     writer.one(op(first));
     writer.one(op(commit("other", 0)));
     let progress = Progress { version: 1, failures: 3, ..Progress::default() };
     writer.one(Op::Progress(vec![("old".into(), progress.clone())]));
-    repeat(&writer, &Op::RenameBridge { from: "old".into(), to: "new".into(), limit: 7 });
+    writer.one(Op::RenameBridge { from: "old".into(), to: "new".into() });
     let sequence_alone = |name: &str| {
         let left = engine.bridge(name).expect("read").expect("its sequence number");
         assert_eq!((left.progress, left.held), (None, false));
@@ -515,13 +520,13 @@ fn a_bridge_under_another_name_keeps_its_snapshot(engine: &dyn Engine) {
     second.state.sequence = 9;
     writer.one(op(second));
     // Back under the first name, and the higher number stays.
-    repeat(&writer, &Op::RenameBridge { from: "new".into(), to: "old".into(), limit: 7 });
+    writer.one(Op::RenameBridge { from: "new".into(), to: "old".into() });
     let mut third = commit("old", 2);
     third.state.sequence = 8;
     writer.one(op(third));
-    repeat(&writer, &Op::RenameBridge { from: "old".into(), to: "new".into(), limit: 7 });
+    writer.one(Op::RenameBridge { from: "old".into(), to: "new".into() });
     assert_eq!(engine.bridge("new").expect("read").expect("there").state.sequence, 9);
-    repeat(&writer, &Op::ForgetBridge { bridge: "new".into(), limit: 7 });
+    writer.one(Op::ForgetBridge("new".into()));
     assert_eq!((sequence_alone("new"), sequence_alone("old")), ((0, 0, 9), (0, 0, 8)));
     let names: Vec<_> = engine.bridges().expect("read").into_iter().map(|b| b.name.to_string()).collect();
     assert_eq!(names, ["new", "old", "other"]);
@@ -535,7 +540,7 @@ fn a_forgotten_endpoint_leaves_its_events(engine: &dyn Engine) {
     let (_, first) = queued.iter().find(|(name, _)| &**name == "gone").expect("one");
     writer.settle("gone", first.position, Outcome::Dead);
     writer.one(Op::Endpoint("gone".into(), EndpointState::default()));
-    repeat(&writer, &Op::Forget { endpoint: "gone".into(), limit: 2 });
+    writer.one(Op::Forget("gone".into()));
     assert_eq!((engine.waiting("gone").expect("read").len(), engine.dead("gone")), (0, Ok(0)));
     assert_eq!(engine.waiting("stays").expect("read").len(), 30);
     assert_eq!(engine.endpoints(), Ok(vec![]));
@@ -543,7 +548,7 @@ fn a_forgotten_endpoint_leaves_its_events(engine: &dyn Engine) {
     for waiting in engine.waiting("stays").expect("read") {
         writer.settle("stays", waiting.position, Outcome::Delivered);
     }
-    writer.one(Op::Sweep { before: Vec::new(), default_before: Timestamp(1 << 50), limit: ALL });
+    writer.one(sweep(&[], 1 << 50, ALL));
     assert_eq!(all(engine).len(), 0, "and go with it");
 }
 
@@ -551,7 +556,11 @@ fn a_sweep_takes_only_what_is_settled_and_old(engine: &dyn Engine) {
     let writer = Writer::of(engine);
     let sent = |n, endpoint| writer.queued(events(vec![event("shop", n, &[(endpoint, Content::Shared)])]));
     // At 10,000 + n. 5 goes nowhere.
-    for (n, endpoint) in [(1, "app"), (2, "app"), (3, "app"), (4, "crm"), (6, "app")] {
+    for (n, endpoint) in [(1, "app"), (2, "app"), (3, "app"), (4, "crm"), (5, ""), (6, "app")] {
+        if endpoint.is_empty() {
+            writer.one(events(vec![event("shop", n, &[])]));
+            continue;
+        }
         let queued = sent(n, endpoint);
         let (_, waiting) = queued.first().expect("one");
         match n {
@@ -560,18 +569,30 @@ fn a_sweep_takes_only_what_is_settled_and_old(engine: &dyn Engine) {
             _ => writer.settle(endpoint, waiting.position, Outcome::Delivered),
         }
     }
-    writer.one(events(vec![event("shop", 5, &[])]));
-    let sweep = |crm, default| Op::Sweep {
-        before: vec![("crm".into(), Timestamp(crm))],
-        default_before: Timestamp(default),
-        limit: 1_000,
-    };
-    assert_eq!(writer.one(sweep(10_004, 10_006)), Written::Swept(2));
+    let sweep = |crm, default| sweep(&[("crm", crm)], default, 1_000);
+    assert_eq!(writer.one(sweep(10_003, 10_005)), Written::Swept(2));
     assert_eq!(all(engine), [6, 4, 3, 2].into_iter().collect::<Vec<u64>>());
-    assert_eq!(writer.one(sweep(10_005, 10_006)), Written::Swept(1));
-    assert_eq!(writer.one(sweep(i64::MAX, i64::MAX)), Written::Swept(1));
+    assert_eq!(writer.one(sweep(10_004, 10_005)), Written::Swept(1));
+    assert_eq!(writer.one(sweep(20_000, 20_000)), Written::Swept(1));
     assert_eq!(all(engine), [3, 2]);
-    assert_eq!((engine.waiting("app").map(|w| w.len()), engine.dead("app")), (Ok(1), Ok(1)));
+    // What is delivered after all goes with the next one, with the same times as before.
+    assert_eq!(writer.one(sweep(20_000, 20_000)), Written::Swept(0));
+    let waiting = engine.waiting("app").expect("read")[0].position;
+    writer.settle("app", waiting, Outcome::Delivered);
+    assert_eq!(writer.one(sweep(20_000, 20_000)), Written::Swept(1));
+    assert_eq!((all(engine), engine.dead("app")), (vec![3], Ok(1)));
+}
+
+/// Drops what was committed up to a time.
+fn sweep(until: &[(&str, i64)], default_until: i64, limit: usize) -> Op {
+    let now = 1 << 51;
+    let keep = |until: i64| Duration::from_millis(u64::try_from(now - until).expect("before it"));
+    Op::Sweep {
+        now: Timestamp(now),
+        keep: until.iter().map(|(name, until)| ((*name).into(), keep(*until))).collect(),
+        default_keep: keep(default_until),
+        limit,
+    }
 }
 
 fn a_sweep_goes_on_where_it_stopped(engine: &dyn Engine) {
@@ -583,13 +604,170 @@ fn a_sweep_goes_on_where_it_stopped(engine: &dyn Engine) {
     }
     let mut swept = 0;
     for _ in 0..20 {
-        let sweep = Op::Sweep { before: vec![], default_before: Timestamp(i64::MAX), limit: 4 };
-        let Written::Swept(count) = writer.one(sweep) else { panic!("a sweep's answer") };
+        let Written::Swept(count) = writer.one(sweep(&[], 1 << 50, 4)) else { panic!("a sweep's answer") };
         assert!(count <= 4);
         swept += count;
     }
     assert_eq!(swept, 30);
     assert_eq!(all(engine), (0..40).rev().filter(|n| n % 4 == 0).collect::<Vec<_>>());
+}
+
+/// A commit of a million records once stopped everything else while it was written: it is written ahead in parts.
+fn what_is_written_ahead_is_seen_with_its_commit(engine: &dyn Engine) {
+    let writer = Writer::of(engine);
+    let app = [("app", Content::Shared), ("crm", Content::Dead("no".into()))];
+    writer.one(op(Commit {
+        put: (0..20).map(|n| record(n, format!("{{\"old\":{n}}}"))).collect(),
+        list: Some(List::Whole((0..20).map(entry).collect())),
+        events: vec![event("shop", 0, &app)],
+        ..commit("shop", 0)
+    }));
+    let stage = |bridge: &str| match writer.one(Op::Stage(bridge.into())) {
+        Written::Staged(number) => number,
+        other => panic!("{other:?} is no stage"),
+    };
+    let looks = || {
+        let keys: Vec<_> = (0..30).map(|n| entry(n).key).collect();
+        let all_events = EventFilter { bodies: true, limit: ALL, ..EventFilter::default() };
+        (
+            (engine.list("shop"), engine.records("shop", &keys), engine.scan("shop", None, ALL)),
+            (engine.waiting("app"), engine.dead("crm"), engine.queues(), engine.events(&all_events)),
+            engine.event(EventId(5u128.to_be_bytes())),
+        )
+    };
+    let before = looks();
+    let part = |stage, from: u64| Ahead {
+        stage,
+        put: (from..from + 4).map(|n| record(n, format!("{{\"new\":{n}}}"))).collect(),
+        delete: vec![entry(from + 10).key],
+        events: (from..from + 4).map(|n| event("shop", n, &app)).collect(),
+        ..Ahead::default()
+    };
+    let ahead = |part: Ahead| writer.try_one(Op::Ahead(Box::new(part)));
+    // One that never gets a commit, since another begins.
+    let lost = stage("shop");
+    ahead(part(lost, 1)).expect("written");
+    let number = stage("shop");
+    assert!(matches!(ahead(part(lost, 5)), Err(Error::Conflict { .. })));
+    let mut queued = 0;
+    for from in [1, 5] {
+        let Written::Queued(waiting) = ahead(part(number, from)).expect("written") else { panic!("what waits") };
+        queued += waiting.len();
+    }
+    assert_eq!(queued, 8);
+    let after = looks();
+    assert_eq!(after.0, before.0, "no record of it is seen");
+    assert_eq!(after.1.0, before.1.0, "nothing of it waits");
+    assert_eq!((&after.1.1, &after.1.2, &after.1.3), (&before.1.1, &before.1.2, &before.1.3));
+    assert_eq!(after.2, before.2, "no event of it is seen");
+    // Others commit meanwhile, also to its endpoints.
+    writer.one(op(Commit { events: vec![event("other", 70, &app)], ..commit("other", 0) }));
+    work(&writer);
+    let list: Vec<_> = (0..20).filter(|n| *n != 11 && *n != 15).map(entry).collect();
+    writer.one(op(Commit { list: Some(List::Whole(list.clone())), ahead: Some(number), ..commit("shop", 1) }));
+    let seen = |engine: &dyn Engine| {
+        assert_eq!(engine.list("shop").as_ref(), Ok(&list));
+        let records = engine.records("shop", &[entry(3).key, entry(9).key, entry(11).key]).expect("read");
+        assert_eq!(records, [Some(record(3, "{\"new\":3}")), Some(record(9, "{\"old\":9}")), None]);
+        let scanned = engine.scan("shop", None, ALL).expect("read");
+        assert_eq!(scanned.len(), 18);
+        for at in 1..18 {
+            assert_eq!(engine.scan("shop", Some(scanned[at - 1].entry.key), 3).expect("read")[0], scanned[at]);
+        }
+        assert_eq!(engine.waiting("app").expect("read").len(), 10);
+        assert_eq!((engine.dead("crm"), all(engine).len()), (Ok(10), 10));
+    };
+    seen(engine);
+    work(&writer);
+    seen(engine);
+    // A stage of an older version has no commit any more, and its commit is refused as a whole.
+    let late = stage("shop");
+    ahead(part(late, 1)).expect("written");
+    writer.one(op(commit("shop", 2)));
+    let refused = writer.try_one(op(Commit { ahead: Some(late), ..commit("shop", 2) }));
+    assert!(matches!(refused, Err(Error::Conflict { .. })), "{refused:?}");
+    writer.one(Op::Abandon(late));
+    work(&writer);
+    seen(engine);
+    // All of it anew: the layer below goes.
+    let whole = stage("shop");
+    let put: Vec<_> = (0..20).filter(|n| *n != 11 && *n != 15).map(|n| record(n, "{}")).collect();
+    ahead(Ahead { stage: whole, put, ..Ahead::default() }).expect("written");
+    let mut last = commit("shop", 3);
+    last.state.records = 18;
+    writer.one(op(Commit { list: Some(List::Whole(list)), ahead: Some(whole), ..last }));
+    for _ in 0..2 {
+        let bodies: BTreeSet<_> = engine.scan("shop", None, ALL).expect("read").into_iter().map(|r| r.body).collect();
+        assert_eq!(bodies, BTreeSet::from([b"{}".to_vec()]));
+        work(&writer);
+    }
+    // A record that comes after it, and one that goes.
+    writer.one(op(Commit { put: vec![record(40, "{}")], delete: vec![entry(1).key], ..commit("shop", 4) }));
+    assert_eq!(engine.scan("shop", None, ALL).expect("read").len(), 18);
+}
+
+fn a_held_answer_of_many_pieces_comes_back(engine: &dyn Engine) {
+    let writer = Writer::of(engine);
+    let Written::Staged(stage) = writer.one(Op::Stage("shop".into())) else { panic!("a stage") };
+    let pages = ["äöü".repeat(2_000), String::new(), "x".repeat(9_000)];
+    let cut: Vec<Vec<&[u8]>> = pages.iter().map(|page| page.as_bytes().chunks(4_001).collect()).collect();
+    for (page, pieces) in cut.iter().enumerate() {
+        for (piece, bytes) in (0u32..).zip(pieces) {
+            let mut record = record(0, bytes.to_vec());
+            record.entry.key = held_piece(page, piece);
+            writer.one(Op::Ahead(Box::new(Ahead { stage, put: vec![record], ..Ahead::default() })));
+        }
+    }
+    let page = |body: &str| HeldPage { url: "https://a.example".into(), content_type: None, body: body.into() };
+    let hold = |pages: Vec<HeldPage>| {
+        let hash = Hash::of(b"answer");
+        Box::new(Hold {
+            judged_under: hash,
+            hash,
+            at: Timestamp(4),
+            reason: "too many".into(),
+            created: 0,
+            updated: 0,
+            deleted: 9,
+            rejected: false,
+            answer: pages,
+            validators: Validators::default(),
+        })
+    };
+    let counts = cut.iter().map(|pieces| u32::try_from(pieces.len()).expect("few")).collect();
+    let empty = pages.iter().map(|_| page("")).collect();
+    let held = HoldChange::Ahead(hold(empty), counts);
+    writer.one(op(Commit { hold: held, ahead: Some(stage), ..commit("shop", 0) }));
+    work(&writer);
+    let whole = hold(pages.iter().map(|text| page(text)).collect());
+    assert_eq!(engine.hold("shop"), Ok(Some(*whole)));
+    assert_eq!(engine.scan("shop", None, ALL), Ok(vec![]), "its pages are no records");
+    writer.one(op(Commit { hold: HoldChange::Set(hold(vec![page("[]")])), ..commit("shop", 1) }));
+    work(&writer);
+    assert_eq!(engine.hold("shop"), Ok(Some(*hold(vec![page("[]")]))));
+    writer.one(op(Commit { hold: HoldChange::Clear, ..commit("shop", 2) }));
+    assert_eq!(engine.hold("shop"), Ok(None));
+}
+
+/// A name that came back while what it had before was being removed found half of it.
+fn a_name_that_comes_back_begins_anew(engine: &dyn Engine) {
+    let writer = Writer::of(engine);
+    let put = || (0..50).map(|n| record(n, "{}")).collect::<Vec<_>>();
+    let list = || Some(List::Whole((0..50).map(entry).collect()));
+    let sent = |n| event("shop", n, &[("app", Content::Shared)]);
+    writer.one(op(Commit { put: put(), list: list(), events: vec![sent(1), sent(2)], ..commit("shop", 0) }));
+    writer.one(Op::ForgetBridge("shop".into()));
+    writer.one(Op::Forget("app".into()));
+    assert_eq!((engine.scan("shop", None, ALL), engine.list("shop")), (Ok(vec![]), Ok(vec![])));
+    writer.one(op(Commit { put: vec![record(60, "{}")], events: vec![sent(3)], ..commit("shop", 0) }));
+    for _ in 0..2 {
+        assert_eq!(engine.scan("shop", None, ALL).expect("read").len(), 1);
+        assert_eq!((engine.waiting("app").expect("read").len(), engine.list("shop")), (1, Ok(vec![])));
+        work(&writer);
+    }
+    writer.one(Op::RenameBridge { from: "nothing".into(), to: "shop".into() });
+    writer.one(Op::Rename { from: "nothing".into(), to: "app".into() });
+    assert_eq!(engine.scan("shop", None, ALL).expect("read").len(), 1);
 }
 
 fn large_values_come_back(engine: &dyn Engine) {
@@ -599,11 +777,11 @@ fn large_values_come_back(engine: &dyn Engine) {
     large.body = body.clone();
     let small = |n| event("shop", n, &[("app", Content::Shared)]);
     let put = vec![record(1, body.clone())];
-    writer.one(op(bellpull::store::Commit { put, events: vec![small(1), large.clone(), small(3)], ..commit("a", 0) }));
+    writer.one(op(Commit { put, events: vec![small(1), large.clone(), small(3)], ..commit("a", 0) }));
     assert_eq!(engine.records("a", &[entry(1).key]), Ok(vec![Some(record(1, body))]));
     assert_eq!(engine.event(large.id).expect("read").map(|stored| stored.event), Some(large));
     assert_eq!(all(engine), [3, 2, 1]);
-    writer.one(op(bellpull::store::Commit { put: vec![record(1, "{}")], ..commit("a", 1) }));
+    writer.one(op(Commit { put: vec![record(1, "{}")], ..commit("a", 1) }));
     assert_eq!(engine.scan("a", None, ALL), Ok(vec![record(1, "{}")]));
 }
 

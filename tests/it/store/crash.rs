@@ -8,7 +8,7 @@ use std::{
 
 use bellpull::{
     model::Content,
-    store::{Commit, Engine, EventFilter, sled::SledEngine},
+    store::{Commit, Engine, EventFilter, List, sled::SledEngine},
 };
 
 use super::{Writer, commit, entry, entry_of, event, op, open, record};
@@ -23,7 +23,7 @@ fn next(n: u64) -> Commit {
     Commit {
         put: (0..5).map(|k| record(k, vec![b'0' + u8::try_from(n % 10).expect("a digit"); 9_000])).collect(),
         events: (0..3).map(|k| event("shop", 3 * n + k, &to)).collect(),
-        list: Some(list),
+        list: Some(List::Whole(list)),
         ..commit("shop", n)
     }
 }
@@ -37,7 +37,7 @@ fn version(engine: &SledEngine) -> u64 {
     assert_eq!(engine.waiting("app").expect("read").len(), events.len());
     if let Some(last) = version.checked_sub(1) {
         let expected = next(last);
-        assert_eq!(Some(engine.list("shop").expect("read")), expected.list);
+        assert_eq!(Some(List::Whole(engine.list("shop").expect("read"))), expected.list);
         let keys: Vec<_> = expected.put.iter().map(|r| r.entry.key).collect();
         let records: Option<Vec<_>> = engine.records("shop", &keys).expect("read").into_iter().collect();
         assert_eq!(records, Some(expected.put));

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bellpull::{
     model::Content,
-    store::{Engine, Op, Outcome, Settlement},
+    store::{Engine, List, Op, Outcome, Settlement},
 };
 
 use super::{Writer, attempt, commit, entry_of, event, op, open, record};
@@ -43,7 +43,7 @@ fn run(events: u64, changes: u64, commits: u64, lists: bool, settles: bool) {
                 next.events.push(made);
                 sent += 1;
             }
-            next.list = lists.then(|| list.clone());
+            next.list = lists.then(|| List::Whole(list.clone()));
             group.push(op(next));
         }
         for written in writer.group(group) {

@@ -1,12 +1,12 @@
 //! Any sequence of writes leaves the same in both engines.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use bellpull::{
     model::{Content, EventId, Timestamp},
     store::{
-        DeliveryState, Engine, EventFilter, Op, Outcome, Position, Progress, Requeued, Settlement, Written,
-        memory::MemoryEngine,
+        Ahead, DeliveryState, Engine, EventFilter, List, Op, Outcome, Position, Progress, Requeued, Settlement,
+        Written, memory::MemoryEngine,
     },
 };
 use proptest::{collection::vec, prelude::*, sample::Index};
@@ -25,7 +25,12 @@ enum Step {
     Progress { bridge: usize, failures: u32 },
     Settle { endpoint: usize, which: Vec<(Index, u8)> },
     Requeue { endpoint: usize, which: Vec<(Index, u8)> },
-    Sweep { before: i64, default_before: i64 },
+    Sweep { until: i64, default_until: i64 },
+    Ahead { bridge: usize, edits: Vec<Edit>, events: Vec<Vec<(usize, u8)>>, abandoned: bool },
+    RenameBridge { from: usize },
+    ForgetBridge { bridge: usize },
+    Rename { from: usize, to: usize },
+    Forget { endpoint: usize },
 }
 
 #[derive(Debug, Clone)]
@@ -49,12 +54,22 @@ fn edit() -> impl Strategy<Value = Edit> {
 
 /// A sweep is alone: it goes through what was stored before its group.
 fn group() -> impl Strategy<Value = Vec<Step>> {
+    let endpoint = 0..ENDPOINTS.len();
+    let to = vec((endpoint.clone(), 0..4u8), 0..3);
     prop_oneof![
-        5 => vec(step(), 1..4),
-        1 => (0..40i64, 0..40i64).prop_map(|(before, default_before)| {
-            let [before, default_before] = [before, default_before].map(|ms| 10_000 + ms);
-            vec![Step::Sweep { before, default_before }]
+        10 => vec(step(), 1..4),
+        2 => (0..40i64, 0..40i64).prop_map(|(until, default_until)| {
+            let [until, default_until] = [until, default_until].map(|ms| 10_000 + ms);
+            vec![Step::Sweep { until, default_until }]
         }),
+        4 => (0..BRIDGES.len(), vec(edit(), 0..9), vec(to, 0..5), prop::bool::weighted(0.2)).prop_map(
+            |(bridge, edits, events, abandoned)| vec![Step::Ahead { bridge, edits, events, abandoned }]
+        ),
+        1 => (0..BRIDGES.len()).prop_map(|from| vec![Step::RenameBridge { from }]),
+        1 => (0..BRIDGES.len()).prop_map(|bridge| vec![Step::ForgetBridge { bridge }]),
+        1 => (endpoint.clone(), 1..ENDPOINTS.len())
+            .prop_map(|(from, by)| vec![Step::Rename { from, to: (from + by) % ENDPOINTS.len() }]),
+        1 => endpoint.prop_map(|endpoint| vec![Step::Forget { endpoint }]),
     ]
 }
 
@@ -109,12 +124,72 @@ impl Caller {
                 });
                 Op::Requeue(name(&ENDPOINTS, *endpoint).into(), rows.collect())
             }
-            Step::Sweep { before, default_before } => Op::Sweep {
-                before: vec![("app".into(), Timestamp(*before))],
-                default_before: Timestamp(*default_before),
-                limit: usize::MAX,
-            },
+            Step::Sweep { until, default_until } => {
+                let now = 1 << 40;
+                let keep = |until: i64| Duration::from_millis(u64::try_from(now - until).expect("before it"));
+                let (keep, default_keep) = (vec![("app".into(), keep(*until))], keep(*default_until));
+                Op::Sweep { now: Timestamp(now), keep, default_keep, limit: usize::MAX }
+            }
+            Step::RenameBridge { from } => {
+                let (from, to) = (name(&BRIDGES, *from), name(&BRIDGES, 1 - *from));
+                // The caller sees to it that no snapshot is lost.
+                if self.versions.get(to).is_some_and(|version| *version > 0) {
+                    return Op::Progress(Vec::new());
+                }
+                if let Some(version) = self.versions.remove(from) {
+                    self.versions.insert(to, version);
+                    self.lists.extend(self.lists.get(from).cloned().map(|list| (to, list)));
+                    self.lists.remove(from);
+                }
+                Op::RenameBridge { from: from.into(), to: to.into() }
+            }
+            Step::ForgetBridge { bridge } => {
+                let bridge = name(&BRIDGES, *bridge);
+                (self.versions.remove(bridge), self.lists.remove(bridge));
+                Op::ForgetBridge(bridge.into())
+            }
+            Step::Rename { from, to } => {
+                Op::Rename { from: name(&ENDPOINTS, *from).into(), to: name(&ENDPOINTS, *to).into() }
+            }
+            Step::Forget { endpoint } => Op::Forget(name(&ENDPOINTS, *endpoint).into()),
+            Step::Ahead { .. } => unreachable!("it is several writes"),
         }
+    }
+
+    /// A commit that is written ahead in two parts, of which nothing is seen before its last group.
+    fn ahead(&mut self, step: &Step, engine: &dyn Engine) -> Result<Written, bellpull::store::Error> {
+        let Step::Ahead { bridge, edits, events, abandoned } = step else { unreachable!("asked of no other") };
+        let known = (self.versions.clone(), self.lists.clone(), self.events);
+        let Op::Commit(mut commit) = self.commit(*bridge, false, edits, events) else { unreachable!("a commit") };
+        let writer = Writer::of(engine);
+        let before = view(engine);
+        let Written::Staged(stage) = writer.one(Op::Stage(name(&BRIDGES, *bridge).into())) else {
+            panic!("no stage");
+        };
+        let mut queued = Vec::new();
+        // A key that is both put and deleted is put, as in a commit of one group.
+        let (mut put, mut delete) = (std::mem::take(&mut commit.put), std::mem::take(&mut commit.delete));
+        let mut last: BTreeMap<_, _> = put.drain(..).map(|record| (record.entry.key, record)).collect();
+        delete.retain(|key| !last.contains_key(key));
+        let mut events = std::mem::take(&mut commit.events);
+        let (half, rest) = (last.len() / 2, events.split_off(events.len() / 2));
+        let first: Vec<_> = (0..half).filter_map(|_| last.pop_first().map(|(_, record)| record)).collect();
+        let parts = [(first, Vec::new(), events), (last.into_values().collect(), delete, rest)];
+        for (put, delete, events) in parts {
+            let ahead = Ahead { stage, put, delete, events, ..Ahead::default() };
+            match writer.one(Op::Ahead(Box::new(ahead))) {
+                Written::Queued(waiting) => queued.extend(waiting),
+                other => panic!("{other:?} is no answer to it"),
+            }
+            assert_eq!(view(engine), before, "nothing of it is seen");
+        }
+        if *abandoned {
+            (self.versions, self.lists) = (known.0, known.1);
+            return writer.try_one(Op::Abandon(stage));
+        }
+        commit.ahead = Some(stage);
+        writer.one(Op::Commit(commit));
+        Ok(Written::Queued(queued))
     }
 
     fn commit(&mut self, bridge: usize, stale: bool, edits: &[Edit], events: &[Vec<(usize, u8)>]) -> Op {
@@ -138,7 +213,7 @@ impl Caller {
                 Edit::Remove(_) | Edit::Change(..) => {}
             }
         }
-        commit.list = (before != *list || *version == 0).then(|| list.clone());
+        commit.list = (before != *list || *version == 0).then(|| List::Whole(list.clone()));
         for to in events {
             self.events += 1;
             let to: BTreeMap<_, _> = to.iter().map(|(e, c)| (name(&ENDPOINTS, *e), content(*c))).collect();
@@ -239,6 +314,19 @@ proptest! {
             }
             let disk = sled.as_ref().expect("open");
             let [ours, theirs] = &mut callers;
+            if let [step @ Step::Ahead { .. }] = &steps[..] {
+                let [model, real] = [ours.ahead(step, &memory), theirs.ahead(step, disk)].map(anonymous);
+                prop_assert_eq!(model, real);
+                prop_assert_eq!(view(&memory), view(disk));
+                continue;
+            }
+            if number % 3 == 2 {
+                // What is done in the background is not seen.
+                let writer = Writer::of(disk);
+                while disk.work(writer.lease).expect("done") {
+                    prop_assert_eq!(view(&memory), view(disk));
+                }
+            }
             let model: Vec<_> = steps.iter().map(|step| ours.op(step, &memory)).collect();
             let model = Writer::of(&memory).group(model);
             let real: Vec<_> = steps.iter().map(|step| theirs.op(step, disk)).collect();
