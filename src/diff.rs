@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use crate::{
-    extract::{Definition, Error, Parsed, Raw},
+    extract::{Definition, Error, Parsed, Raw, Seen},
     model::{Entry, Hash},
 };
 
@@ -15,9 +15,9 @@ use crate::{
 pub struct Diff {
     /// Known records of the answer and new ones, in its order, then those that are missing from it.
     pub list: Vec<Entry>,
-    pub created: Vec<Parsed>,
+    pub created: Vec<Seen>,
     /// Records whose canonical form changed.
-    pub updated: Vec<Parsed>,
+    pub updated: Vec<Seen>,
     /// Keys of known records that the answer lacks.
     pub missing: Vec<Hash>,
     /// Records in the answer.
@@ -33,8 +33,8 @@ pub fn complete(definition: &Definition, known: &[Entry], pages: Vec<(String, Ve
     let mut met: Vec<Option<(usize, usize, Entry)>> = vec![None; known.len()];
     let mut order: Vec<Slot> = Vec::new();
     let mut fresh: HashMap<Hash, (usize, usize)> = HashMap::new();
-    let mut created: Vec<Option<Parsed>> = Vec::new();
-    let mut updated: HashMap<usize, Parsed> = HashMap::new();
+    let mut created: Vec<Seen> = Vec::new();
+    let mut updated: HashMap<usize, Seen> = HashMap::new();
     let mut diff = Diff::default();
     for (page_number, (page, records)) in pages.into_iter().enumerate() {
         let page_number = page_number + 1;
@@ -43,7 +43,7 @@ pub fn complete(definition: &Definition, known: &[Entry], pages: Vec<(String, Ve
             if let Some(at) = index.by_bytes(known, raw.hash) {
                 let same_page = met.get(at).copied().flatten().filter(|(p, ..)| *p == page_number);
                 if let Some((_, first, _)) = same_page {
-                    let key = definition.parse(raw, record, &page)?.key;
+                    let key = definition.parse(&raw, record, &page)?.key;
                     return Err(Error::SameKey { first, second: record, page, key });
                 }
                 note(&mut met, &mut order, at, (page_number, record, known.get(at).copied()));
@@ -52,45 +52,40 @@ pub fn complete(definition: &Definition, known: &[Entry], pages: Vec<(String, Ve
                 continue;
             }
             diff.parsed += 1;
-            let parsed = definition.parse(raw, record, &page)?;
-            let same_key =
-                |first| Error::SameKey { first, second: record, page: page.clone(), key: parsed.key.clone() };
-            if let Some(at) = index.by_key(known, parsed.entry.key) {
+            let Parsed { key, entry, .. } = definition.parse(&raw, record, &page)?;
+            let seen = Seen { entry, text: raw.text };
+            let same_key = |first| Error::SameKey { first, second: record, page: page.clone(), key: key.clone() };
+            if let Some(at) = index.by_key(known, entry.key) {
                 if let Some((p, first, _)) = met.get(at).copied().flatten()
                     && p == page_number
                 {
                     return Err(same_key(first));
                 }
                 let old = known.get(at).copied();
-                let changed = old.is_none_or(|old| old.canonical != parsed.entry.canonical);
+                let changed = old.is_none_or(|old| old.canonical != entry.canonical);
                 // Where only bytes changed the old ones stay: the stored body is theirs. Without bytes (a list made anew)
                 // these are as good.
                 let anew = old.is_some_and(|old| old.raw == Hash::default());
-                note(
-                    &mut met,
-                    &mut order,
-                    at,
-                    (page_number, record, if changed || anew { Some(parsed.entry) } else { old }),
-                );
+                note(&mut met, &mut order, at, (page_number, record, if changed || anew { Some(entry) } else { old }));
                 if changed {
-                    updated.insert(at, parsed);
+                    updated.insert(at, seen);
                 } else {
                     updated.remove(&at);
                 }
             } else if let Some((at, (p, first))) =
-                fresh.get(&parsed.entry.key).map(|(at, p)| (*at, (*p / RECORDS, *p % RECORDS)))
+                fresh.get(&entry.key).map(|(at, p)| (*at, (*p / RECORDS, *p % RECORDS)))
             {
                 if p == page_number {
                     return Err(same_key(first));
                 }
-                fresh.insert(parsed.entry.key, (at, page_number * RECORDS + record));
+                fresh.insert(entry.key, (at, page_number * RECORDS + record));
                 if let Some(slot) = created.get_mut(at) {
-                    *slot = Some(parsed);
+                    *slot = seen;
                 }
             } else {
-                fresh.insert(parsed.entry.key, (created.len(), page_number * RECORDS + record));
+                fresh.insert(entry.key, (created.len(), page_number * RECORDS + record));
                 order.push(Slot::New(created.len()));
-                created.push(Some(parsed));
+                created.push(seen);
             }
         }
     }
@@ -99,7 +94,7 @@ pub fn complete(definition: &Definition, known: &[Entry], pages: Vec<(String, Ve
         .iter()
         .filter_map(|slot| match slot {
             Slot::Known(at) => met.get(*at).copied().flatten().map(|(.., entry)| entry),
-            Slot::New(at) => created.get(*at).and_then(Option::as_ref).map(|parsed| parsed.entry),
+            Slot::New(at) => created.get(*at).map(|seen| seen.entry),
         })
         .collect();
     for (entry, met) in known.iter().zip(&met) {
@@ -108,10 +103,10 @@ pub fn complete(definition: &Definition, known: &[Entry], pages: Vec<(String, Ve
             diff.list.push(*entry);
         }
     }
-    diff.created = created.into_iter().flatten().collect();
-    let mut updated: Vec<(usize, Parsed)> = updated.into_iter().collect();
+    diff.created = created;
+    let mut updated: Vec<(usize, Seen)> = updated.into_iter().collect();
     updated.sort_by_key(|(at, _)| *at);
-    diff.updated = updated.into_iter().map(|(_, parsed)| parsed).collect();
+    diff.updated = updated.into_iter().map(|(_, seen)| seen).collect();
     Ok(diff)
 }
 
@@ -166,26 +161,34 @@ impl Index {
     }
 }
 
-/// Parses every record of a window or a `since` answer; of a key that several pages have, the later copy counts.
-pub fn parse_all(definition: &Definition, pages: Vec<(String, Vec<Raw>)>) -> Result<Vec<Parsed>, Error> {
-    let mut all: Vec<Parsed> = Vec::new();
+/// Parses every record of a window or a `since` answer, and shows each to `look`; of a key that several pages have, the later
+/// copy counts.
+pub fn parse_all<E: From<Error>>(
+    definition: &Definition,
+    pages: Vec<(String, Vec<Raw>)>,
+    mut look: impl FnMut(&Parsed) -> Result<(), E>,
+) -> Result<Vec<Seen>, E> {
+    let mut all: Vec<Seen> = Vec::new();
     let mut places: HashMap<Hash, (usize, usize, usize)> = HashMap::new();
     for (number, (page, records)) in pages.into_iter().enumerate() {
         for (record, raw) in records.into_iter().enumerate() {
-            let parsed = definition.parse(raw, record + 1, &page)?;
-            match places.get(&parsed.entry.key).copied() {
+            let parsed = definition.parse(&raw, record + 1, &page)?;
+            look(&parsed)?;
+            let Parsed { key, entry, .. } = parsed;
+            let seen = Seen { entry, text: raw.text };
+            match places.get(&entry.key).copied() {
                 Some((p, first, _)) if p == number => {
-                    return Err(Error::SameKey { first, second: record + 1, page, key: parsed.key });
+                    return Err(Error::SameKey { first, second: record + 1, page, key }.into());
                 }
                 Some((.., at)) => {
-                    places.insert(parsed.entry.key, (number, record + 1, at));
+                    places.insert(entry.key, (number, record + 1, at));
                     if let Some(slot) = all.get_mut(at) {
-                        *slot = parsed;
+                        *slot = seen;
                     }
                 }
                 None => {
-                    places.insert(parsed.entry.key, (number, record + 1, all.len()));
-                    all.push(parsed);
+                    places.insert(entry.key, (number, record + 1, all.len()));
+                    all.push(seen);
                 }
             }
         }
@@ -216,7 +219,7 @@ mod tests {
     }
 
     fn raw(text: &str) -> Raw {
-        Raw { text: text.into(), hash: Hash::of(text.as_bytes()) }
+        Raw { text: text.to_owned().into(), hash: Hash::of(text.as_bytes()) }
     }
 
     fn page(records: &[String]) -> (String, Vec<Raw>) {
@@ -269,16 +272,17 @@ mod tests {
             let diff = complete(&definition(), &known(&a), vec![page(&records(&b, false))]).expect("keys differ");
             let mut applied: BTreeMap<String, Json> =
                 a.iter().map(|(id, v)| (id.to_string(), json!({"id": id, "v": v}))).collect();
-            for parsed in diff.created {
-                prop_assert!(applied.insert(parsed.key, parsed.value).is_none(), "created once");
+            let read = |seen: &Seen| definition().read_again(&seen.text).expect("readable");
+            for (key, value) in diff.created.iter().map(read) {
+                prop_assert!(applied.insert(key, value).is_none(), "created once");
             }
-            for parsed in diff.updated {
-                let mut before = applied.get(&parsed.key).cloned().expect("it was known");
-                let patch = json_patch::diff(&before, &parsed.value);
+            for (key, value) in diff.updated.iter().map(read) {
+                let mut before = applied.get(&key).cloned().expect("it was known");
+                let patch = json_patch::diff(&before, &value);
                 prop_assert!(!patch.0.is_empty());
                 json_patch::patch(&mut before, &patch).expect("it applies");
-                prop_assert_eq!(&before, &parsed.value);
-                applied.insert(parsed.key, before);
+                prop_assert_eq!(&before, &value);
+                applied.insert(key, before);
             }
             let names: BTreeMap<Hash, String> =
                 a.keys().map(|id| (Hash::of(id.to_string().as_bytes()), id.to_string())).collect();
@@ -311,7 +315,8 @@ mod tests {
             let whole = complete(&definition(), &known(&a), vec![page(&all)]).expect("keys differ");
             let paged = complete(&definition(), &known(&a), vec![page(&first), page(two)]).expect("keys differ");
             let changes = |d: &Diff| {
-                let keys = |l: &[Parsed]| l.iter().map(|p| (p.key.clone(), p.value.clone())).collect::<BTreeMap<_, _>>();
+                let read = |seen: &Seen| definition().read_again(&seen.text).expect("readable");
+                let keys = |l: &[Seen]| l.iter().map(read).collect::<BTreeMap<_, _>>();
                 (keys(&d.created), keys(&d.updated), d.missing.clone())
             };
             prop_assert_eq!(changes(&whole), changes(&paged));
@@ -336,7 +341,8 @@ mod tests {
         let known = complete(&definition(), &[], vec![page(&same[..1])]).expect("one record").list;
         let twice = ["{\"id\":1}".to_owned(), "{\"id\":1}".to_owned()];
         assert!(complete(&definition(), &known, vec![page(&twice)]).is_err());
-        assert!(parse_all(&definition(), vec![page(&twice)]).is_err());
-        assert_eq!(parse_all(&definition(), vec![page(&twice[..1]), page(&twice[..1])]).map(|l| l.len()), Ok(1));
+        let all = |pages| parse_all(&definition(), pages, |_| Ok::<_, Error>(()));
+        assert!(all(vec![page(&twice)]).is_err());
+        assert_eq!(all(vec![page(&twice[..1]), page(&twice[..1])]).map(|l| l.len()), Ok(1));
     }
 }

@@ -1,5 +1,8 @@
 //! From a document to records: `items`, `key`, and the canonical form that decides whether a record changed. Pure.
 
+use std::borrow::Cow;
+
+use bytes::Bytes;
 use serde_json::Value as Json;
 
 use crate::{
@@ -24,11 +27,18 @@ pub struct Definition {
     pub depth_max: usize,
 }
 
-/// A record's text as it came, not parsed.
+/// A record's text as it came, not parsed: a part of its page's document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Raw {
-    pub text: String,
+    pub text: Bytes,
     pub hash: Hash,
+}
+
+/// A record that was looked at: what it says is read again when it is needed, since the values of many would fill the memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    pub entry: Entry,
+    pub text: Bytes,
 }
 
 /// A parsed record.
@@ -56,6 +66,8 @@ pub enum Error {
     SameKey { first: usize, second: usize, page: String, key: String },
     #[error("record {record} of {page} is not JSON: {cause}")]
     Record { record: usize, page: String, cause: String },
+    #[error("a record that was read before cannot be read again: {0}")]
+    Again(String),
 }
 
 impl Definition {
@@ -112,8 +124,12 @@ impl Definition {
             // A list may be without records; a document is there, or `absent` says which status means that it is not.
             return if self.items.is_some() { Ok(Vec::new()) } else { Err(decode::Error::Empty.into()) };
         }
-        let document = decode::decode(self.decoder.as_ref(), page, self.depth_max)?;
-        let raw = |text: &str| Raw { text: text.to_owned(), hash: Hash::of(text.as_bytes()) };
+        let document = match decode::decode(self.decoder.as_ref(), page, self.depth_max)? {
+            // As it came: records are parts of it, and no copies.
+            Cow::Borrowed(part) => page.body.slice_ref(part),
+            Cow::Owned(made) => Bytes::from(made),
+        };
+        let raw = |text: &str| Raw { text: document.slice_ref(text.as_bytes()), hash: Hash::of(text.as_bytes()) };
         let whole = || std::str::from_utf8(&document).map(str::trim).unwrap_or_default();
         let Some(items) = &self.items else {
             // Parsed once here, so that a damaged document is an error of the page.
@@ -131,7 +147,8 @@ impl Definition {
             return Ok(found.into_iter().map(|value| raw(value.get())).collect());
         }
         let found = items.all_of_text(&document).map_err(Error::Items)?;
-        Ok(found.into_iter().map(|value| raw(&value.to_string())).collect())
+        let made = |text: String| Raw { hash: Hash::of(text.as_bytes()), text: text.into() };
+        Ok(found.into_iter().map(|value| made(value.to_string())).collect())
     }
 
     /// How many records a page has.
@@ -143,8 +160,8 @@ impl Definition {
     }
 
     /// Parses a record: its key and its canonical form. `record` counts from 1 and `page` names the page, for messages.
-    pub fn parse(&self, raw: Raw, record: usize, page: &str) -> Result<Parsed, Error> {
-        let value: Json = serde_json::from_str(&raw.text).map_err(|e| Error::Record {
+    pub fn parse(&self, raw: &Raw, record: usize, page: &str) -> Result<Parsed, Error> {
+        let value: Json = serde_json::from_slice(&raw.text).map_err(|e| Error::Record {
             record,
             page: page.to_owned(),
             cause: e.to_string(),
@@ -158,6 +175,13 @@ impl Definition {
         })?;
         let entry = Entry { key: Hash::of(key.as_bytes()), raw: raw.hash, canonical };
         Ok(Parsed { key, entry, value })
+    }
+
+    /// Reads a record again: its key and its value.
+    pub fn read_again(&self, text: &[u8]) -> Result<(String, Json), Error> {
+        let value: Json = serde_json::from_slice(text).map_err(|e| Error::Again(e.to_string()))?;
+        let key = self.key_of(&value, 0, "the answer")?;
+        Ok((key, value))
     }
 
     fn key_of(&self, value: &Json, record: usize, page: &str) -> Result<String, Error> {
@@ -242,6 +266,25 @@ fn is_path(item: &crate::settings::Item<'_>, expr: &Expr) -> bool {
     !not_a_path
 }
 
+/// About what the value of a text takes when it is parsed: 72 bytes for each element, since a number keeps its digits, and as much
+/// again and its node for each member of an object.
+pub fn value_bytes(text: &[u8]) -> u64 {
+    const ELEMENT: u64 = 72;
+    const MEMBER: u64 = 112;
+    let (mut bytes, mut in_string, mut escaped) = (u64::try_from(text.len()).unwrap_or(u64::MAX), false, false);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b',' | b'[' | b'{' if !in_string => bytes += ELEMENT,
+            b':' if !in_string => bytes += MEMBER,
+            _ => {}
+        }
+    }
+    bytes
+}
+
 fn hash_canonical(value: &Json) -> Hash {
     let mut out = Vec::new();
     write_canonical(value, &mut out);
@@ -318,8 +361,8 @@ mod tests {
     }
 
     fn key(expr: &str, record: &str) -> Result<String, String> {
-        let raw = Raw { text: record.into(), hash: Hash::default() };
-        definition(".[]", expr, &[], &[]).parse(raw, 3, "page 1").map(|p| p.key).map_err(|e| e.to_string())
+        let raw = Raw { text: record.to_owned().into(), hash: Hash::default() };
+        definition(".[]", expr, &[], &[]).parse(&raw, 3, "page 1").map(|p| p.key).map_err(|e| e.to_string())
     }
 
     #[test]

@@ -9,40 +9,37 @@ use crate::{
     model::Timestamp,
 };
 
-/// The mark after an accepted answer: the highest of the known one and those of its records. A time later than the
+/// The mark after another record of an accepted answer: the higher of the known one and the record's. A time later than the
 /// answer's `Date` is clamped to it: a record from the future must not hide those that come before it.
 pub fn advance(
     since: &Since,
-    known: Option<String>,
-    records: &[Parsed],
+    highest: &mut Option<String>,
+    record: &Parsed,
     date: Option<Timestamp>,
-) -> Result<Option<String>, String> {
-    let mut highest = known;
-    for record in records {
-        let found = since.from.first(&record.value).map_err(|e| format!("`since.from`: {e}"))?;
-        let mark = match found {
-            None | Some(Json::Null) => continue,
-            Some(Json::String(text)) => text,
-            Some(Json::Number(number)) => number.to_string(),
-            Some(_) => {
-                return Err(format!("`since.from` gives no string or number for the record {:?}", record.key));
-            }
-        };
-        let mark = match (since.order, date, time(&mark)) {
-            (Order::Time { .. }, _, None) => {
-                return Err(format!("`since.from` gives {mark:?}, which is no RFC 3339 time"));
-            }
-            (Order::Time { .. }, Some(date), Some(at)) if at > date => date.to_string(),
-            (Order::Number { .. }, ..) if digits(&mark).is_none() => {
-                return Err(format!("`since.from` gives {mark:?}, which is no whole number"));
-            }
-            _ => mark,
-        };
-        if highest.as_ref().is_none_or(|h| higher(since.order, &mark, h)) {
-            highest = Some(mark);
+) -> Result<(), String> {
+    let found = since.from.first(&record.value).map_err(|e| format!("`since.from`: {e}"))?;
+    let mark = match found {
+        None | Some(Json::Null) => return Ok(()),
+        Some(Json::String(text)) => text,
+        Some(Json::Number(number)) => number.to_string(),
+        Some(_) => {
+            return Err(format!("`since.from` gives no string or number for the record {:?}", record.key));
         }
+    };
+    let mark = match (since.order, date, time(&mark)) {
+        (Order::Time { .. }, _, None) => {
+            return Err(format!("`since.from` gives {mark:?}, which is no RFC 3339 time"));
+        }
+        (Order::Time { .. }, Some(date), Some(at)) if at > date => date.to_string(),
+        (Order::Number { .. }, ..) if digits(&mark).is_none() => {
+            return Err(format!("`since.from` gives {mark:?}, which is no whole number"));
+        }
+        _ => mark,
+    };
+    if highest.as_ref().is_none_or(|h| higher(since.order, &mark, h)) {
+        *highest = Some(mark);
     }
-    Ok(highest)
+    Ok(())
 }
 
 /// What is sent: the mark less the overlap; `start` before there is a mark.
@@ -112,12 +109,14 @@ mod tests {
         date: Option<Timestamp>,
     ) -> Result<Option<String>, String> {
         let hash = Hash::default();
+        let mut highest = Some(known.into());
         let record = |m: &&str| Parsed {
             key: "k".into(),
             entry: Entry { key: hash, raw: hash, canonical: hash },
             value: serde_json::from_str(&format!("{{\"m\":{m}}}")).expect("JSON"),
         };
-        advance(&since(order), Some(known.into()), &marks.iter().map(record).collect::<Vec<_>>(), date)
+        marks.iter().map(record).try_for_each(|record| advance(&since(order), &mut highest, &record, date))?;
+        Ok(highest)
     }
 
     #[test]

@@ -21,7 +21,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::{
-    clock::Clock,
+    clock::{self, Clock},
     compute::compute,
     config::{Bridge, Endpoint},
     decode::Page,
@@ -44,7 +44,7 @@ use crate::{
     },
 };
 pub use by_hand::Found;
-use commit::Detected;
+use commit::{Detected, u64_of};
 pub use handle::{Handle, Status};
 pub use job::Refused;
 pub use run::Runner;
@@ -83,6 +83,8 @@ pub struct Polled {
     pub dirty: bool,
     /// Since when it is polled: the daemon's start, or the last time that it was resumed.
     pub watched_from: Timestamp,
+    /// When its age was last looked at, by both clocks: one that was set in between moves what is compared with it.
+    looked_at: Option<(Timestamp, Instant)>,
     /// From its due time to the start of the poll, where it was due.
     pub lag: Option<Duration>,
     /// It was told that messages are left out.
@@ -185,6 +187,7 @@ impl Polled {
             expected_bytes: EXPECTED_BYTES_FIRST,
             dirty: false,
             watched_from: Timestamp(0),
+            looked_at: None,
             lag: None,
             leaves_out: false,
         }
@@ -241,7 +244,7 @@ impl Poller {
             Err(error) => (error.hint, Err(error.into())),
             Ok(Fetched::NotModified { hint }) => (hint, self.unchanged(polled).await),
             Ok(Fetched::Absent { hint }) => (hint, self.absent(polled).await),
-            Ok(Fetched::Pages(answer)) => (answer.hint, self.answered(polled, answer).await),
+            Ok(Fetched::Pages(answer)) => (answer.hint, self.answered(polled, answer, &mut share).await),
         };
         polled.progress.last_poll = Some(self.clock.now());
         match &result {
@@ -348,7 +351,7 @@ impl Poller {
         self.judge_and_commit(polled, found, 1, None).await
     }
 
-    async fn answered(&self, polled: &mut Polled, answer: Answer) -> Result<Polling, Failure> {
+    async fn answered(&self, polled: &mut Polled, answer: Answer, share: &mut Share) -> Result<Polling, Failure> {
         let hash = answer.hash();
         if polled.accepted_answer() == Some(hash) {
             // The same bytes under another ETag.
@@ -359,31 +362,43 @@ impl Poller {
             polled.progress.held_again += 1;
             return Ok(Polling::Held);
         }
-        let found = self.detect(polled, answer.pages.clone(), answer.date).await?;
+        let found = self.detect(polled, answer.pages.clone(), answer.date, share).await?;
         tell_left_out(polled, found.left_out.as_ref());
         let pages = u32::try_from(answer.pages.len()).unwrap_or(u32::MAX);
         self.judge_and_commit(polled, found, pages, Some((hash, answer))).await
     }
 
-    /// Compares an answer with what is known, on a blocking thread: it parses what changed.
-    async fn detect(&self, polled: &Polled, pages: Vec<Page>, date: Option<Timestamp>) -> Result<Detected, Failure> {
+    /// Compares an answer with what is known, on a blocking thread: it parses what changed. What that takes is of the share.
+    async fn detect(
+        &self,
+        polled: &Polled,
+        pages: Vec<Page>,
+        date: Option<Timestamp>,
+        share: &mut Share,
+    ) -> Result<Detected, Failure> {
         let anew = polled.state.version > 0 && !polled.definition_is_same();
         let known = if anew { self.known_anew(polled).await? } else { self.known(polled).await? };
         let bridge = polled.bridge.clone();
-        let mark = polled.mark().cloned();
-        let compare = move || -> Result<Detected, Failure> {
-            let (records, left_out) = read(&bridge, &pages)?;
-            if bridge.is_complete() {
-                return Ok(Detected::complete(diff::complete(&bridge.definition, &known, records)?));
-            }
-            let parsed = diff::parse_all(&bridge.definition, records)?;
-            let mark = match &bridge.since {
-                Some(since) => mark::advance(since, mark, &parsed, date).map_err(Failure::Answer)?,
-                None => None,
+        let mut mark = polled.mark().cloned();
+        let mut lent = share.lend();
+        let compare = move || {
+            let mut compare = || -> Result<Detected, Failure> {
+                let (records, left_out) = read(&bridge, &pages, known.len(), &mut lent)?;
+                if bridge.is_complete() {
+                    return Ok(Detected::complete(diff::complete(&bridge.definition, &known, records)?));
+                }
+                let seen = diff::parse_all(&bridge.definition, records, |parsed| match &bridge.since {
+                    Some(since) => mark::advance(since, &mut mark, parsed, date).map_err(Failure::Answer),
+                    None => Ok(()),
+                })?;
+                let mark = bridge.since.as_ref().and(mark.take());
+                Ok(Detected { left_out, ..Detected::window(seen, mark) })
             };
-            Ok(Detected { left_out, ..Detected::window(parsed, mark) })
+            (compare(), lent)
         };
-        let mut found = compute(compare).await.map_err(|e| Failure::Answer(format!("reading it panicked: {e}")))??;
+        let compared = compute(compare).await.map_err(|e| Failure::Answer(format!("reading it panicked: {e}")))?;
+        *share = compared.1;
+        let mut found = compared.0?;
         if !polled.bridge.is_complete() {
             self.compare_window(polled, &mut found).await?;
         }
@@ -430,6 +445,13 @@ impl Poller {
     /// A bridge without an accepted poll for long is told once, whether its polls fail or are held.
     async fn judge_age(&self, polled: &mut Polled, accepted: bool) {
         let now = self.clock.now();
+        if let Some((wall, monotonic)) = polled.looked_at.replace((now, Instant::now())) {
+            let jump = now.0.saturating_sub(wall.plus(monotonic.elapsed()).0);
+            if jump.abs() > clock::JUMP_MS {
+                polled.watched_from = polled.watched_from.plus_ms(jump);
+                polled.progress.accepted_at = polled.progress.accepted_at.map(|at| at.plus_ms(jump));
+            }
+        }
         if accepted {
             (polled.progress.accepted_at, polled.progress.stale) = (Some(now), false);
             return;
@@ -482,28 +504,69 @@ fn tell_left_out(polled: &mut Polled, left_out: Option<&(usize, String)>) {
 /// The records of each page, under the name that messages give it.
 type PagesRead = Vec<(String, Vec<Raw>)>;
 
-/// What pages hold, and what had to be left out of it.
-fn read(bridge: &Bridge, pages: &[Page]) -> Result<(PagesRead, Option<(usize, String)>), Failure> {
+/// What a record takes while it is compared: its place, its hashes, those of the known one.
+const COMPARED_BYTES: usize = 320;
+/// The values of a record that is shorter are of no account.
+const LARGE_BYTES: usize = 64 << 10;
+/// What the value of the largest record takes is needed for it as it was, as it is, and for what differs.
+const VALUES: u64 = 3;
+
+/// What pages hold, and what had to be left out of it. Refuses what would take more memory than there is for answers.
+fn read(
+    bridge: &Bridge,
+    pages: &[Page],
+    known: usize,
+    share: &mut Share,
+) -> Result<(PagesRead, Option<(usize, String)>), Failure> {
     let mut all = Vec::with_capacity(pages.len());
     let mut left_out = None;
+    let mut largest = 0;
+    let mut take = |bytes: usize, what: &str| match share.take(u64_of(bytes)) {
+        true => Ok(()),
+        false => Err(Failure::Answer(format!(
+            "the answer takes more memory than is left for answers (`daemon.memory`): {} MiB {what}",
+            bytes.div_ceil(1 << 20)
+        ))),
+    };
+    take(known * COMPARED_BYTES, "for the records that are known")?;
     for (number, page) in pages.iter().enumerate() {
         let name = format!("page {}", number + 1);
-        let records = bridge.definition.records(page);
-        if !bridge.source.is_stream() {
-            all.push((name, records?));
-            continue;
+        if bridge.definition.items.as_ref().is_some_and(|items| items.as_path().is_none()) {
+            // jq sees all of the document at once.
+            let value = extract::value_bytes(&page.body);
+            take(usize::try_from(value).unwrap_or(usize::MAX), "for the values that `items` sees")?;
         }
-        // A message comes once, and one that cannot be read must not take the others with it.
-        let tried = records.and_then(|records| {
-            diff::parse_all(&bridge.definition, vec![(name.clone(), records.clone())]).map(|_| records)
-        });
+        let records = bridge.definition.records(page);
+        let tried = match records {
+            // A message comes once, and one that cannot be read must not take the others with it.
+            Ok(records) if bridge.source.is_stream() => {
+                let only = vec![(name.clone(), records.clone())];
+                diff::parse_all(&bridge.definition, only, |_| Ok::<_, extract::Error>(())).map(|_| records)
+            }
+            Err(error) if !bridge.source.is_stream() => return Err(error.into()),
+            other => other,
+        };
         match tried {
-            Ok(records) => all.push((name, records)),
+            Ok(records) => {
+                let made = records.iter().any(|raw| !is_part_of(&raw.text, &page.body));
+                let document: usize = if made { records.iter().map(|raw| raw.text.len()).sum() } else { 0 };
+                take(document + records.len() * COMPARED_BYTES, &format!("for {} records of {name}", records.len()))?;
+                let large = records.iter().filter(|raw| raw.text.len() >= LARGE_BYTES);
+                largest = large.map(|raw| extract::value_bytes(&raw.text)).max().unwrap_or(0).max(largest);
+                all.push((name, records));
+            }
             Err(error) => {
                 let first = || (0, bridge.source.redact(error.to_string()));
                 left_out.get_or_insert_with(first).0 += 1;
             }
         }
     }
+    let values = largest.saturating_mul(VALUES);
+    take(usize::try_from(values).unwrap_or(usize::MAX), "for the values of its largest record")?;
     Ok((all, left_out))
+}
+
+/// Whether a record's text lies in its page, or was made of it.
+fn is_part_of(text: &[u8], body: &[u8]) -> bool {
+    body.as_ptr_range().contains(&text.as_ptr())
 }

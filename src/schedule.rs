@@ -53,6 +53,16 @@ pub enum FailureKind {
     Refused,
 }
 
+/// When a bridge was to be polled next, as it was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    pub due: Timestamp,
+    /// How long that was to be waited for when it was set.
+    pub wait: Option<Duration>,
+    /// A hint of the server, or a failure, puts it where the schedule alone would not.
+    pub waits: bool,
+}
+
 impl Schedule {
     /// Reads `every`, or `cron` and `timezone`, and `jitter`. `default` is the interval where the file may be silent.
     pub fn read(table: &mut Table<'_>, default: Option<Duration>) -> Option<Self> {
@@ -119,18 +129,23 @@ impl Schedule {
     }
 
     /// The first due time after a start: where the stored one lies ahead it holds; a bridge that is overdue, or was
-    /// never polled, is spread by a stable hash of its name.
-    pub fn first(&self, name: &str, stored: Option<Timestamp>, hinted: bool, now: Timestamp) -> Timestamp {
+    /// never polled, is spread by a stable hash of its name. Under a clock that is earlier than it was the stored one counts for
+    /// as long as it was to be waited for when it was set.
+    pub fn first(&self, name: &str, stored: Option<Stored>, now: Timestamp) -> Timestamp {
         let interval = self.interval(now);
         let spread = |over: Duration| {
             let over = u64::try_from(over.as_millis()).unwrap_or(u64::MAX).max(1);
             now.plus(Duration::from_millis(Hash::of(name.as_bytes()).low64() % over))
         };
         match (stored, &self.timing) {
-            (Some(due), _) if due > now => {
-                // A time from a wrong clock; a hint and a backoff may go beyond the interval.
-                let furthest = if hinted { HINT_MAX } else { BACKOFF_CEILING_MIN };
-                due.min(now.plus(interval.max(furthest)))
+            (Some(Stored { due, wait, waits }), timing) if due > now => {
+                // Without a note a hint and a backoff may go beyond the interval.
+                let furthest = if waits { HINT_MAX } else { BACKOFF_CEILING_MIN };
+                let due = due.min(now.plus(wait.unwrap_or(interval.max(furthest))));
+                match timing {
+                    Timing::Cron(_) if !waits => due.min(self.next(now, now, Duration::ZERO, 0.0)),
+                    _ => due,
+                }
             }
             (Some(_), _) => spread(interval.min(CATCH_UP)),
             (None, Timing::Every(_) | Timing::Adapting { .. }) => spread(interval.min(FIRST_SPREAD_MAX)),
@@ -281,15 +296,38 @@ mod tests {
         let every = Schedule::every(Duration::from_secs(3600));
         let now = Timestamp(1_000_000_000);
         let spread: std::collections::BTreeSet<_> =
-            (0..100).map(|i| every.first(&format!("bridge-{i}"), None, false, now)).collect();
+            (0..100).map(|i| every.first(&format!("bridge-{i}"), None, now)).collect();
         assert!(spread.len() > 90, "{} distinct due times", spread.len());
         assert!(spread.iter().all(|due| *due >= now && *due < now.plus(FIRST_SPREAD_MAX)));
-        assert_eq!(every.first("a", None, false, now), every.first("a", None, false, now));
-        assert_eq!(every.first("a", Some(now.plus_ms(5)), false, now), now.plus_ms(5));
-        assert!(every.first("a", Some(Timestamp(0)), false, now) < now.plus(CATCH_UP));
-        let clamped = |hinted| every.first("a", Some(Timestamp(i64::MAX)), hinted, now);
+        assert_eq!(every.first("a", None, now), every.first("a", None, now));
+        let stored = |due, waits| Some(Stored { due, wait: None, waits });
+        assert_eq!(every.first("a", stored(now.plus_ms(5), false), now), now.plus_ms(5));
+        assert!(every.first("a", stored(Timestamp(0), false), now) < now.plus(CATCH_UP));
+        let clamped = |waits| every.first("a", stored(Timestamp(i64::MAX), waits), now);
         assert_eq!(clamped(false), now.plus(Duration::from_secs(3600)), "a stored time from a wrong clock");
         assert_eq!(clamped(true), now.plus(HINT_MAX));
+    }
+
+    /// A machine without a battery started an hour early, and a bridge of 500 ms was not polled for 15 minutes.
+    #[test]
+    fn a_clock_that_is_earlier_than_it_was_delays_nothing() {
+        const DAY: i64 = 86_400_000;
+        let minutes = Timing::Cron(Box::new(Cron::parse("* * * * *", Tz::UTC).expect("valid")));
+        let cron = Schedule { timing: minutes, jitter: Duration::ZERO };
+        let every = Schedule::every(Duration::from_millis(500));
+        for back in [3_600_000, DAY, 30 * DAY, 400 * DAY] {
+            let due = Timestamp(1_900_000_000_000);
+            let now = due.plus_ms(-back);
+            let stored = |wait_ms, waits| Some(Stored { due, wait: Some(Duration::from_millis(wait_ms)), waits });
+            assert_eq!(every.first("a", stored(300, false), now), now.plus_ms(300));
+            // What a server asked for is waited for, for as long as it asked.
+            assert_eq!(every.first("a", stored(7_200_000, true), now), now.plus_ms(7_200_000.min(back)));
+            assert!(cron.first("a", stored(30_000, false), now) <= now.plus_ms(60_000));
+        }
+        // And a clock that is later finds it overdue.
+        let now = Timestamp(1_900_000_000_000);
+        let stored = Some(Stored { due: now.plus_ms(-DAY), wait: Some(Duration::from_secs(5)), waits: true });
+        assert!(every.first("a", stored, now) < now.plus_ms(500));
     }
 
     #[test]

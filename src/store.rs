@@ -22,6 +22,7 @@ pub mod codec;
 pub mod memory;
 pub mod sled;
 mod writer;
+mod writing;
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,6 +32,7 @@ use crate::model::{Content, Entry, Event, EventId, Hash, Name, Record, Timestamp
 
 pub use codec::ListChunk;
 pub use writer::{Counters, Store};
+pub use writing::Writing;
 
 /// The right to write, and the number that makes an older holder lose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,6 +81,9 @@ pub struct Progress {
     /// The version that `answer`, `validators` and `missing` belong to; of another version they are void.
     pub version: u64,
     pub due: Timestamp,
+    /// How long `due` was to be waited for when it was set: it bounds it under a clock that is earlier than it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_ms: Option<u64>,
     /// `due` comes from a hint of the server: it may lie further ahead than the schedule would put it.
     #[serde(default)]
     pub hinted: bool,
@@ -263,9 +268,10 @@ pub struct Settlement {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     Delivered,
-    /// Once more at `due`; `refusals` attempts count against the event's own schedule so far.
+    /// Once more at `due`, which is so long after the attempt; `refusals` attempts count against the event's own schedule so far.
     Retry {
         due: Timestamp,
+        wait_ms: u32,
         refusals: u16,
     },
     Dead,
@@ -313,12 +319,18 @@ pub struct Waiting {
     /// `lane(bridge, key)`: events of one record share it.
     pub lane: u64,
     pub due: Timestamp,
+    /// How long `due` was to be waited for when it was set: it bounds it under a clock that is earlier than it was.
+    /// [`WAIT_UNKNOWN`] where nobody noted it.
+    pub wait_ms: u32,
     /// Attempts made.
     pub attempts: u32,
     /// Those that count against the event's own schedule.
     pub refusals: u16,
     pub replay: bool,
 }
+
+/// A wait of format 1, which did not note it.
+pub const WAIT_UNKNOWN: u32 = u32::MAX;
 
 /// What is sent to one endpoint.
 #[derive(Debug, Clone, PartialEq)]
@@ -336,9 +348,15 @@ pub struct EndpointState {
     pub disabled: Option<String>,
     /// Since when nothing was delivered.
     pub failing_since: Option<Timestamp>,
+    /// For how long attempts have failed since then; time in which none was made does not count.
+    #[serde(default)]
+    pub failing_ms: u64,
     /// Steps of the schedule that the endpoint as a whole has gone.
     pub step: u16,
     pub next_attempt: Option<Timestamp>,
+    /// How long `next_attempt` was to be waited for when it was set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_ms: Option<u32>,
     pub last_error: Option<String>,
     /// Since when the file has no endpoint of this name; its queue is kept for a while.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -61,6 +61,8 @@ const HEAD_BYTES_MAX: usize = 16 << 10;
 const WRITE_WITHIN: Duration = Duration::from_secs(30);
 /// After a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Of a token that somebody wrote.
+const TOKEN_CHARS_MIN: usize = 16;
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
 /// Whether there are answers.
@@ -242,17 +244,29 @@ pub fn token(state_dir: &Path) -> std::io::Result<Secret> {
     use std::{io::Write, os::unix::fs::OpenOptionsExt};
     let path = state_dir.join("token");
     match std::fs::read_to_string(&path) {
-        Ok(text) if !text.trim().is_empty() => return Ok(Secret::new(text.trim().to_owned())),
-        Ok(_) => std::fs::remove_file(&path)?,
+        // What a power cut left of it, of zeros or short, is no token.
+        Ok(text) if text.trim().len() >= TOKEN_CHARS_MIN && text.trim().bytes().all(|byte| byte.is_ascii_graphic()) => {
+            return Ok(Secret::new(text.trim().to_owned()));
+        }
+        Ok(text) if text.trim().bytes().any(|byte| byte != 0) => {
+            let why = format!(
+                "it must have {TOKEN_CHARS_MIN} printable characters at the least: write a longer one, or remove the file"
+            );
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, why));
+        }
+        Ok(_) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
     let mut bits = [0; 32];
     getrandom::fill(&mut bits).expect("the operating system has a random generator");
     let text: String = bits.iter().map(|byte| format!("{byte:02x}")).collect();
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+    let new = state_dir.join("token.new");
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     writeln!(file, "{text}")?;
     file.sync_all()?;
+    std::fs::rename(new, path)?;
+    std::fs::File::open(state_dir)?.sync_all()?;
     Ok(Secret::new(text))
 }
 
@@ -278,5 +292,15 @@ mod tests {
         assert_eq!(first.expose().len(), 64);
         let mode = std::fs::metadata(dir.path().join("token")).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+        // What a power cut leaves of it once counted as the token.
+        let path = dir.path().join("token");
+        for harm in [&b""[..], b"\n", &[0; 65]] {
+            std::fs::write(&path, harm).expect("written");
+            assert_eq!(token(dir.path()).expect("made anew").expose().len(), 64);
+        }
+        for short in ["ab\n", "fifteen letters"] {
+            std::fs::write(&path, short).expect("written");
+            assert!(token(dir.path()).expect_err("refused").to_string().contains("16 printable characters"));
+        }
     }
 }

@@ -51,7 +51,10 @@ pub(super) async fn export(client: Client, args: &ExportArgs) -> Done {
         let mut out = bar.wrap_write(&file);
         client.export(&mut out).await?;
         out.flush().map_err(failed)?;
-        file.sync_all().and_then(|()| std::fs::rename(&part, path)).map_err(failed)
+        file.sync_all().and_then(|()| std::fs::rename(&part, path)).map_err(failed)?;
+        // Its name is durable with its directory only.
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
+        std::fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)
     };
     let written = written.await;
     if written.is_err() {

@@ -13,13 +13,16 @@ use crate::{
     config::{Batch, DeliveryOrder},
     model::Timestamp,
     schedule::HINT_MAX,
-    store::{EndpointState, LANE_OF_BRIDGE, Outcome, Position, Waiting},
+    store::{EndpointState, LANE_OF_BRIDGE, Outcome, Position, WAIT_UNKNOWN, Waiting},
 };
 
 /// Why an endpoint is disabled that an admin disabled.
 pub const BY_HAND: &str = "by hand";
 /// Jitter only adds to a wait, up to this share: receivers that failed together are not asked together.
 const JITTER: f64 = 0.2;
+
+/// In so many steps of it the time is counted after which an endpoint is disabled.
+const DISABLE_STEPS: u32 = 100;
 
 /// Lanes that are looked at for a probe, before the one that waits longest is taken.
 const PROBE_LOOKS: usize = 64;
@@ -113,6 +116,8 @@ pub struct Queue {
     probed: u64,
     /// When the endpoint last went down.
     down_since: Option<Timestamp>,
+    /// When an attempt last failed, in this life; and what failed since was last added to the state.
+    failed_at: Option<Timestamp>,
     /// How often the endpoint went down with an event that was no probe. One that does it again and again is poison: it
     /// waits for itself, so that it does not hold up the rest. In memory only.
     downs: HashMap<Position, u16>,
@@ -130,6 +135,7 @@ impl Queue {
             found: None,
             probed: 0,
             down_since: None,
+            failed_at: None,
             downs: HashMap::new(),
         }
     }
@@ -165,14 +171,18 @@ impl Queue {
             // No two events share a place.
             DeliveryOrder::None => waiting.position.pack << 16 | u64::from(waiting.position.index),
         };
-        let furthest = if waiting.attempts == 0 { now } else { now.plus(self.furthest()) };
+        let furthest = match waiting.wait_ms {
+            _ if waiting.attempts == 0 => now,
+            WAIT_UNKNOWN => now.plus(self.furthest()),
+            wait_ms => now.plus_ms(wait_ms.into()),
+        };
         waiting.due = waiting.due.min(furthest);
         self.unhead(waiting.lane);
         self.lanes.insert((waiting.lane, waiting.position), waiting);
         self.head(waiting.lane);
     }
 
-    /// The longest wait that this queue itself can have made.
+    /// The longest wait that this queue itself can have made, for those that nobody noted.
     fn furthest(&self) -> Duration {
         let longest = self.rules.schedule.iter().max().copied().unwrap_or_default();
         longest.mul_f64(1.0 + JITTER).max(HINT_MAX)
@@ -180,7 +190,7 @@ impl Queue {
 
     /// Times that were stored under a clock that was ahead lie in the future of one that is right.
     pub fn clamp(&mut self, now: Timestamp) {
-        let furthest = now.plus(self.furthest());
+        let furthest = self.state.wait_ms.map_or(now.plus(self.furthest()), |wait_ms| now.plus_ms(wait_ms.into()));
         self.state.failing_since = self.state.failing_since.map(|since| since.min(now));
         self.state.next_attempt = self.state.next_attempt.map(|at| at.min(furthest));
     }
@@ -191,6 +201,7 @@ impl Queue {
         move_it(&mut self.state.failing_since);
         move_it(&mut self.state.next_attempt);
         move_it(&mut self.down_since);
+        move_it(&mut self.failed_at);
         self.heads.clear();
         let mut lanes = BTreeSet::new();
         for ((lane, _), waiting) in &mut self.lanes {
@@ -310,6 +321,7 @@ impl Queue {
         if self.lanes.is_empty() && outcomes.last() == Some(&Outcome::Dead) {
             // Nothing is left that it could fail with.
             (self.state.failing_since, self.state.last_error) = (None, None);
+            (self.state.failing_ms, self.failed_at) = (0, None);
         }
         outcomes
     }
@@ -319,7 +331,7 @@ impl Queue {
         match answered {
             Answered::Taken => {
                 self.state = EndpointState { disabled: self.state.disabled.take(), ..EndpointState::default() };
-                self.down_since = None;
+                (self.down_since, self.failed_at) = (None, None);
             }
             Answered::Lost | Answered::Idle => {}
             Answered::Gone { error, .. } => {
@@ -332,18 +344,19 @@ impl Queue {
                 if self.down_since.is_none_or(|since| job.taken >= since) {
                     let wait = self.wait(self.state.step, *retry_after, random);
                     self.state.step = self.state.step.saturating_add(1);
-                    self.state.next_attempt = Some(now.plus(wait));
+                    self.wait_until(now, wait);
                     self.down_since = Some(now);
-                } else if let Some(wait) = retry_after {
-                    self.state.next_attempt = self.state.next_attempt.max(Some(now.plus(*wait)));
+                } else if let Some(wait) = retry_after.filter(|wait| self.state.next_attempt < Some(now.plus(*wait))) {
+                    self.wait_until(now, wait);
                 }
-                self.disable_when_long(now);
+                self.disable_when_long();
             }
             Answered::Refused { error, .. } => {
                 self.failed(error, now);
                 // It answers: what waits need not wait for this event.
                 (self.state.step, self.state.next_attempt, self.down_since) = (0, None, None);
-                self.disable_when_long(now);
+                self.state.wait_ms = None;
+                self.disable_when_long();
             }
         }
     }
@@ -354,12 +367,12 @@ impl Queue {
         let outcome = match answered {
             Answered::Taken | Answered::Idle | Answered::Gone { taken: true, .. } => Outcome::Delivered,
             Answered::Lost => Outcome::Dead,
-            Answered::Gone { .. } => Outcome::Retry { due: waiting.due, refusals },
-            Answered::Down { .. } => Outcome::Retry { due: self.due_after_down(waiting, probe, now, random), refusals },
+            Answered::Gone { .. } => retry(waiting.due, now, refusals),
+            Answered::Down { .. } => retry(self.due_after_down(waiting, probe, now, random), now, refusals),
             Answered::Refused { .. } if usize::from(refusals) >= self.rules.schedule.len() => Outcome::Dead,
             Answered::Refused { retry_after, .. } => {
                 let wait = self.wait(refusals, *retry_after, random);
-                Outcome::Retry { due: now.plus(wait), refusals: refusals.saturating_add(1) }
+                retry(now.plus(wait), now, refusals.saturating_add(1))
             }
         };
         let key = (waiting.lane, waiting.position);
@@ -368,9 +381,9 @@ impl Queue {
                 self.lanes.remove(&key);
                 self.downs.remove(&waiting.position);
             }
-            Outcome::Retry { due, refusals } => {
+            Outcome::Retry { due, wait_ms, refusals } => {
                 if let Some(waiting) = self.lanes.get_mut(&key) {
-                    (waiting.due, waiting.refusals) = (due, refusals);
+                    (waiting.due, waiting.wait_ms, waiting.refusals) = (due, wait_ms, refusals);
                     waiting.attempts = waiting.attempts.saturating_add(1);
                 }
             }
@@ -401,10 +414,23 @@ impl Queue {
     fn failed(&mut self, error: &str, now: Timestamp) {
         self.state.failing_since.get_or_insert(now);
         self.state.last_error = Some(error.to_owned());
+        // Written in steps: a receiver that refuses a hundred events a second must not change its state with each.
+        let since = *self.failed_at.get_or_insert(now);
+        let step = self.rules.disable_after / DISABLE_STEPS;
+        if since.plus(step) <= now {
+            let ms = u64::try_from(now.0.saturating_sub(since.0)).unwrap_or(0);
+            self.state.failing_ms = self.state.failing_ms.saturating_add(ms);
+            self.failed_at = Some(now);
+        }
     }
 
-    fn disable_when_long(&mut self, now: Timestamp) {
-        let long = self.state.failing_since.is_some_and(|since| since.plus(self.rules.disable_after) <= now);
+    fn wait_until(&mut self, now: Timestamp, wait: Duration) {
+        self.state.next_attempt = Some(now.plus(wait));
+        self.state.wait_ms = Some(wait_ms(wait));
+    }
+
+    fn disable_when_long(&mut self) {
+        let long = Duration::from_millis(self.state.failing_ms) >= self.rules.disable_after;
         if long && self.state.disabled.is_none() {
             let why = format!("nothing was delivered for {}", crate::settings::units::show(self.rules.disable_after));
             self.state.disabled = Some(why);
@@ -424,7 +450,7 @@ impl Queue {
     pub fn enable(&mut self, enable: bool, now: Timestamp) {
         if enable {
             self.state = EndpointState::default();
-            self.down_since = None;
+            (self.down_since, self.failed_at) = (None, None);
             let lanes: BTreeSet<u64> = self.lanes.keys().map(|(lane, _)| *lane).collect();
             for lane in lanes {
                 self.unhead(lane);
@@ -460,6 +486,15 @@ impl Queue {
             self.heads.insert((self.ready(first), first.position, lane));
         }
     }
+}
+
+fn retry(due: Timestamp, now: Timestamp, refusals: u16) -> Outcome {
+    Outcome::Retry { due, wait_ms: wait_ms(now.until(due)), refusals }
+}
+
+/// As it is stored: 24 hours are the longest there is.
+fn wait_ms(wait: Duration) -> u32 {
+    u32::try_from(wait.as_millis()).unwrap_or(WAIT_UNKNOWN - 1)
 }
 
 /// What was refused may be what is wrong; what an admin sends again goes under its own id.

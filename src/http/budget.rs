@@ -1,7 +1,8 @@
 //! The memory that answers in flight may take together (`daemon.memory`).
 //!
 //! A poll waits for its expected share before it starts and never while it holds one, so that polls cannot wait for each
-//! other. A poll whose answer outgrows what is left fails, and expects more the next time.
+//! other. A poll whose answer outgrows what is left fails, and expects more the next time. What an answer becomes when it is read
+//! counts as well: documents, records, and the values of the largest.
 
 use std::sync::Arc;
 
@@ -58,6 +59,13 @@ impl Share {
             }
             Err(_) => false,
         }
+    }
+
+    /// The share itself, for work on another thread; what is left in its place holds nothing, until it comes back.
+    pub fn lend(&mut self) -> Self {
+        let none = self.units.clone().try_acquire_many_owned(0).expect("none can always be had");
+        let lent = Self { units: self.units.clone(), held: none, used_bytes: self.used_bytes };
+        std::mem::replace(self, lent)
     }
 
     /// Bytes taken so far: what to expect the next time.

@@ -2,15 +2,16 @@
 
 use super::{
     Failure, Polled, Poller, Verdict,
-    commit::{changes, count_missing, counts, u64_of},
+    commit::{self, count_missing, counts, steps, u64_of},
     known::value_of,
 };
 use crate::{
+    compute::compute,
     decode::Page,
     event::Change,
     guard::Counts,
     model::{Name, Timestamp},
-    store::Commit,
+    store::HoldChange,
 };
 
 /// What would be committed, for `poll --dry-run`.
@@ -18,6 +19,7 @@ use crate::{
 pub struct Found {
     pub counts: Counts,
     pub verdict: Verdict,
+    /// The first of them.
     pub changes: Vec<Change>,
 }
 
@@ -38,24 +40,37 @@ impl Poller {
                 events.push(maker.present(endpoint, sequence, &record.key, &value_of(record)?));
             }
             sent += u64_of(events.len());
-            self.write_beside(polled, Commit { events, ..Commit::default() }, sequence).await?;
+            self.write_beside(polled, HoldChange::Keep, events, sequence).await?;
         }
         Ok(sent)
     }
 
-    /// What a poll would do with saved or fetched pages, without doing it.
-    pub async fn dry_run(&self, polled: &Polled, pages: Vec<Page>, date: Option<Timestamp>) -> Result<Found, Failure> {
+    /// What a poll would do with saved or fetched pages, without doing it; so many of its changes are shown.
+    pub async fn dry_run(
+        &self,
+        polled: &Polled,
+        pages: Vec<Page>,
+        date: Option<Timestamp>,
+        shown_max: usize,
+    ) -> Result<Found, Failure> {
         let count = u32::try_from(pages.len()).unwrap_or(u32::MAX);
-        let found = self.detect(polled, pages, date).await?;
+        let mut share = self.budget.share(pages.iter().map(|page| u64_of(page.body.len())).sum()).await;
+        let found = self.detect(polled, pages, date, &mut share).await?;
         let (deleted, _) = count_missing(polled, &found, count);
         let definition_changed = polled.state.version > 0 && !polled.definition_is_same();
         let counts = counts(polled, &found, deleted.len(), definition_changed);
-        let old = self.replaced(&polled.bridge.name, &found.diff, &deleted).await?;
-        let changes = changes(found.diff, &deleted, &old)?;
-        Ok(Found {
-            counts,
-            verdict: polled.bridge.guard.judge(counts),
-            changes: changes.into_iter().map(|(change, _)| change).collect(),
-        })
+        let mut changes = Vec::new();
+        for step in steps(found.diff.created, found.diff.updated, deleted, Vec::new(), Vec::new()) {
+            if changes.len() >= shown_max {
+                break;
+            }
+            let old = self.stored(&polled.bridge.name, step.replaced()).await?;
+            let definition = polled.bridge.clone();
+            let read = move || commit::changes(&definition.definition, step, &old);
+            let read = compute(read).await.map_err(|e| Failure::Answer(format!("reading it panicked: {e}")))??;
+            changes.extend(read.into_iter().map(|(change, _)| change));
+        }
+        changes.truncate(shown_max);
+        Ok(Found { counts, verdict: polled.bridge.guard.judge(counts), changes })
     }
 }

@@ -10,11 +10,11 @@ use crate::{
     config::{Bridge, DefinitionChanged, FirstPoll},
     diff::Diff,
     event::{Change, Maker},
-    extract::Parsed,
+    extract::{Definition, Seen},
     guard::Counts,
-    model::{ChangeKind, Entry, Event, Hash, Record, Timestamp},
+    model::{ChangeKind, Entry, Event, Hash, Name, Record, Timestamp},
     source::Answer,
-    store::{BridgeState, Commit, HoldChange, List, Op, Progress, Written},
+    store::{self, BridgeState, HoldChange, Progress, Waiting},
     telemetry::{kind, trace},
 };
 
@@ -23,10 +23,10 @@ use crate::{
 pub struct Detected {
     pub diff: Diff,
     /// Every record of a window's answer, until it is compared.
-    pub(super) window: Vec<Parsed>,
+    pub(super) window: Vec<Seen>,
     pub(super) mark: Option<String>,
-    /// Records of a window that must be written again so that they are not forgotten.
-    pub(super) seen_again: Vec<Record>,
+    /// Keys of a window's records that must be written again so that they are not forgotten.
+    pub(super) seen_again: Vec<Hash>,
     /// Messages that could not be read: how many, and what was wrong with the first.
     pub(super) left_out: Option<(usize, String)>,
     /// Absence means something.
@@ -38,7 +38,7 @@ impl Detected {
         Self { diff, complete: true, ..Self::default() }
     }
 
-    pub fn window(window: Vec<Parsed>, mark: Option<String>) -> Self {
+    pub fn window(window: Vec<Seen>, mark: Option<String>) -> Self {
         Self { window, mark, ..Self::default() }
     }
 
@@ -117,27 +117,29 @@ impl Poller {
             return Ok(Polling::Same);
         }
         let (created, updated) = (u64_of(diff.created.len()), u64_of(diff.updated.len()));
-        let old = self.replaced(&polled.bridge.name, &diff, &deleted).await?;
         let gone: BTreeSet<Hash> = deleted.iter().copied().collect();
-        let mut delete = deleted.clone();
+        let mut forgotten = Vec::new();
         let (records, list) = if complete {
-            let list: Vec<Entry> = diff.list.iter().filter(|entry| !gone.contains(&entry.key)).copied().collect();
+            let list: Vec<Entry> = diff.list.into_iter().filter(|entry| !gone.contains(&entry.key)).collect();
             (u64_of(list.len()), Some(list))
         } else {
             if polled.bridge.source.forgets() && self.is_another_day(polled, now) {
-                delete.extend(self.forgotten(polled, now).await?);
+                forgotten = self.forgotten(polled, now).await?;
+                // What is in this answer again stays.
+                let here: BTreeSet<Hash> = diff
+                    .created
+                    .iter()
+                    .chain(&diff.updated)
+                    .map(|seen| seen.entry.key)
+                    .chain(seen_again.iter().copied())
+                    .collect();
+                forgotten.retain(|key| !here.contains(key));
             }
-            ((polled.state.records + created).saturating_sub(u64_of(delete.len())), None)
+            let less = u64_of(deleted.len() + forgotten.len());
+            ((polled.state.records + created).saturating_sub(less), None)
         };
-        let maker = self.maker(&polled.bridge, now);
-        let sequence = polled.state.sequence;
-        let bridge = polled.bridge.clone();
         let deleted_count = u64_of(deleted.len());
-        // Patches and expressions take time: on a blocking thread.
-        let make = move || make(&maker, &bridge, sequence, now, diff, &deleted, &old, silence);
-        let (mut put, events) =
-            compute(make).await.map_err(|e| Failure::Answer(format!("making events panicked: {e}")))??;
-        put.extend(seen_again);
+        let steps = steps(diff.created, diff.updated, deleted, forgotten, seen_again);
         let last = polled.state.clone();
         let (hash, validators, previous) = match answer {
             Some((hash, answer)) => (Some(hash), answer.validators, Some(answer.meta)),
@@ -148,9 +150,9 @@ impl Poller {
                 last.previous.clone(),
             ),
         };
-        let state = BridgeState {
+        let mut state = BridgeState {
             version: last.version + 1,
-            sequence: sequence + u64_of(events.len()),
+            sequence: last.sequence,
             definition: polled.fingerprint,
             answer: hash,
             pages,
@@ -161,18 +163,20 @@ impl Poller {
             accepted_at: now,
         };
         let hold = if polled.held.is_some() { HoldChange::Clear } else { HoldChange::Keep };
-        let commit = Commit {
-            bridge: Some(polled.bridge.name.clone()),
-            expected: last.version,
-            state,
-            list: list.map(List::Whole),
-            put,
-            delete,
-            hold,
-            events,
-            ahead: None,
+        let name = polled.bridge.name.clone();
+        let list = match list {
+            Some(list) => Some(self.store.cut(&name, list).await?),
+            None => None,
         };
-        self.write(polled, commit).await?;
+        let mut writing = self.store.commit(name, last.version);
+        for step in steps {
+            let made = self.make(polled, step, state.sequence, now, silence).await?;
+            state.sequence += u64_of(made.events.len());
+            trace::originates(made.events.iter().map(|event| event.id.to_string()));
+            writing.part(made.put, made.delete, made.events).await?;
+        }
+        let written = writing.finish(state.clone(), list, hold).await;
+        self.stands(polled, state, written).await?;
         let bridge = &polled.bridge.name;
         if polled.is_on_hold() {
             tracing::info!(message_id = kind::BRIDGE_RELEASED, %bridge, "nothing is held any more");
@@ -195,34 +199,59 @@ impl Poller {
     }
 
     /// A commit beside the snapshot, of a hold or of events alone: what is known of the accepted answer still is.
-    pub(super) async fn write_beside(&self, polled: &mut Polled, commit: Commit, sequence: u64) -> Result<(), Failure> {
+    pub(super) async fn write_beside(
+        &self,
+        polled: &mut Polled,
+        hold: HoldChange,
+        events: Vec<Event>,
+        sequence: u64,
+    ) -> Result<(), Failure> {
         let state = BridgeState { version: polled.state.version + 1, sequence, ..polled.state.clone() };
         let known = polled.progress.clone();
         let version = state.version;
-        let (bridge, expected) = (Some(polled.bridge.name.clone()), polled.state.version);
-        self.write(polled, Commit { bridge, expected, state, ..commit }).await?;
+        let mut writing = self.store.commit(polled.bridge.name.clone(), polled.state.version);
+        trace::originates(events.iter().map(|event| event.id.to_string()));
+        let hold = writing.hold(hold).await?;
+        writing.part(Vec::new(), Vec::new(), events).await?;
+        let written = writing.finish(state.clone(), None, hold).await;
+        self.stands(polled, state, written).await?;
         polled.progress = Progress { version, ..known };
         Ok(())
     }
 
-    /// Writes a commit; the bridge stands where it leads only when it is durable.
-    pub(super) async fn write(&self, polled: &mut Polled, commit: Commit) -> Result<(), Failure> {
-        let state = commit.state.clone();
-        trace::originates(commit.events.iter().map(|event| event.id.to_string()));
-        match self.store.write(Op::Commit(Box::new(commit))).await {
-            Ok(written) => {
-                let progress = &mut polled.progress;
-                (progress.version, progress.answer, progress.validators, progress.pages) =
-                    (state.version, None, None, None);
-                polled.state = state;
-                if let Written::Queued(queued) = written {
-                    self.deliveries.queued(queued).await;
-                }
-                Ok(())
-            }
-            // Another owner, or an unknown end: what is stored decides, read anew when the store is opened again.
-            Err(error) => Err(error.into()),
+    /// The records to put and the events to commit of one step.
+    async fn make(
+        &self,
+        polled: &Polled,
+        step: Step,
+        sequence: u64,
+        now: Timestamp,
+        silence: Silence,
+    ) -> Result<Made, Failure> {
+        let old = self.stored(&polled.bridge.name, step.replaced()).await?;
+        let maker = self.maker(&polled.bridge, now);
+        let bridge = polled.bridge.clone();
+        // Patches and expressions take time: on a blocking thread.
+        let make = move || make(&maker, &bridge, sequence, now, step, &old, silence);
+        compute(make).await.map_err(|e| Failure::Answer(format!("making events panicked: {e}")))?
+    }
+
+    /// The bridge stands where a commit leads when it is durable, and its events are handed over.
+    async fn stands(
+        &self,
+        polled: &mut Polled,
+        state: BridgeState,
+        written: Result<Vec<Vec<(Name, Waiting)>>, store::Error>,
+    ) -> Result<(), Failure> {
+        // Another owner, or an unknown end: what is stored decides, read anew when the store is opened again.
+        let queued = written?;
+        let progress = &mut polled.progress;
+        (progress.version, progress.answer, progress.validators, progress.pages) = (state.version, None, None, None);
+        polled.state = state;
+        for queued in queued {
+            self.deliveries.queued(queued).await;
         }
+        Ok(())
     }
 }
 
@@ -258,60 +287,134 @@ pub(super) fn counts(polled: &Polled, found: &Detected, deleted: usize, definiti
     }
 }
 
-/// Changes in a stable order: created, updated, deleted, each in the answer's order, with the records to store.
+/// A part of a commit that is made at once: so many records at the most, of so many bytes.
+const STEP_RECORDS: usize = 1000;
+const STEP_BYTES: usize = 1 << 20;
+
+/// Records of one kind.
+#[derive(Debug)]
+pub(super) enum Step {
+    Created(Vec<Seen>),
+    Updated(Vec<Seen>),
+    Deleted(Vec<Hash>),
+    /// They left a window for long: no event tells it.
+    Forgotten(Vec<Hash>),
+    SeenAgain(Vec<Hash>),
+}
+
+impl Step {
+    /// Keys of the stored records that it is made from.
+    pub fn replaced(&self) -> Vec<Hash> {
+        match self {
+            Self::Created(_) | Self::Forgotten(_) => Vec::new(),
+            Self::Updated(seen) => seen.iter().map(|seen| seen.entry.key).collect(),
+            Self::Deleted(keys) | Self::SeenAgain(keys) => keys.clone(),
+        }
+    }
+}
+
+/// A commit's changes in a stable order: created, updated, deleted, each in the answer's order.
+pub(super) fn steps(
+    created: Vec<Seen>,
+    updated: Vec<Seen>,
+    deleted: Vec<Hash>,
+    forgotten: Vec<Hash>,
+    seen_again: Vec<Hash>,
+) -> impl Iterator<Item = Step> {
+    let keys = |keys: Vec<Hash>, step: fn(Vec<Hash>) -> Step| slices(keys, |_| size_of::<Hash>()).map(step);
+    let text = |seen: &Seen| seen.text.len();
+    slices(created, text)
+        .map(Step::Created)
+        .chain(slices(updated, text).map(Step::Updated))
+        .chain(keys(deleted, Step::Deleted))
+        .chain(keys(forgotten, Step::Forgotten))
+        .chain(keys(seen_again, Step::SeenAgain))
+}
+
+/// Cuts a list into slices of at least one.
+fn slices<T>(list: Vec<T>, bytes: impl Fn(&T) -> usize) -> impl Iterator<Item = Vec<T>> {
+    let mut rest = list.into_iter().peekable();
+    std::iter::from_fn(move || {
+        let (mut slice, mut size) = (Vec::new(), 0);
+        while slice.len() < STEP_RECORDS
+            && let Some(next) = rest.next_if(|next| slice.is_empty() || size + bytes(next) <= STEP_BYTES)
+        {
+            size += bytes(&next);
+            slice.push(next);
+        }
+        (!slice.is_empty()).then_some(slice)
+    })
+}
+
+/// What a step's records are to those who are told, with the entries that are stored anew.
 pub(super) fn changes(
-    diff: Diff,
-    deleted: &[Hash],
+    definition: &Definition,
+    step: Step,
     old: &BTreeMap<Hash, Record>,
 ) -> Result<Vec<(Change, Option<Entry>)>, Failure> {
     let body = |key: &Hash| -> Result<(String, Json), Failure> {
         let record = old.get(key).ok_or_else(|| Failure::Answer("a known record is not in the store".into()))?;
         Ok((record.key.clone(), value_of(record)?))
     };
-    let mut out = Vec::new();
-    for parsed in diff.created {
-        let Parsed { key, entry, value } = parsed;
-        out.push((Change { kind: ChangeKind::Created, key, before: None, after: Some(value) }, Some(entry)));
+    let created = |seen: Seen| -> Result<_, Failure> {
+        let (key, value) = definition.read_again(&seen.text)?;
+        Ok((Change { kind: ChangeKind::Created, key, before: None, after: Some(value) }, Some(seen.entry)))
+    };
+    let updated = |seen: Seen| -> Result<_, Failure> {
+        let (_, before) = body(&seen.entry.key)?;
+        let (key, value) = definition.read_again(&seen.text)?;
+        let change = Change { kind: ChangeKind::Updated, key, before: Some(before), after: Some(value) };
+        Ok((change, Some(seen.entry)))
+    };
+    let deleted = |key: Hash| -> Result<_, Failure> {
+        let (key, before) = body(&key)?;
+        Ok((Change { kind: ChangeKind::Deleted, key, before: Some(before), after: None }, None))
+    };
+    match step {
+        Step::Created(seen) => seen.into_iter().map(created).collect(),
+        Step::Updated(seen) => seen.into_iter().map(updated).collect(),
+        Step::Deleted(keys) => keys.into_iter().map(deleted).collect(),
+        Step::Forgotten(_) | Step::SeenAgain(_) => Ok(Vec::new()),
     }
-    for parsed in diff.updated {
-        let (_, before) = body(&parsed.entry.key)?;
-        let Parsed { key, entry, value } = parsed;
-        out.push((Change { kind: ChangeKind::Updated, key, before: Some(before), after: Some(value) }, Some(entry)));
-    }
-    for key in deleted {
-        let (key, before) = body(key)?;
-        out.push((Change { kind: ChangeKind::Deleted, key, before: Some(before), after: None }, None));
-    }
-    Ok(out)
 }
 
-/// The records to put and the events to commit.
-#[expect(clippy::too_many_arguments, reason = "one step of the commit, cut out to run on a blocking thread")]
+/// What a step writes.
+#[derive(Default)]
+struct Made {
+    put: Vec<Record>,
+    delete: Vec<Hash>,
+    events: Vec<Event>,
+}
+
 fn make(
     maker: &Maker,
     bridge: &Bridge,
     sequence: u64,
     now: Timestamp,
-    diff: Diff,
-    deleted: &[Hash],
+    step: Step,
     old: &BTreeMap<Hash, Record>,
     silence: Silence,
-) -> Result<(Vec<Record>, Vec<Event>), Failure> {
-    let (mut put, mut events) = (Vec::new(), Vec::new());
+) -> Result<Made, Failure> {
+    let mut made = Made::default();
+    match &step {
+        Step::Deleted(keys) | Step::Forgotten(keys) => made.delete.clone_from(keys),
+        Step::SeenAgain(_) => made.put.extend(old.values().map(|record| Record { seen: now, ..record.clone() })),
+        Step::Created(_) | Step::Updated(_) => {}
+    }
     let mut next = sequence;
-    for (change, entry) in changes(diff, deleted, old)? {
+    for (change, entry) in changes(&bridge.definition, step, old)? {
         if let (Some(entry), Some(after)) = (entry, &change.after) {
-            put.push(Record { entry, key: change.key.clone(), seen: now, body: after.to_string().into_bytes() });
+            made.put.push(Record { entry, key: change.key.clone(), seen: now, body: after.to_string().into_bytes() });
         }
         let reported = change.kind != ChangeKind::Deleted || bridge.deletes.report;
         // An edit of the definition may find a difference where there is none.
         let differs = change.before != change.after;
         if silence == Silence::Loud && reported && differs {
             next += 1;
-            events.push(maker.event(next, &change));
+            made.events.push(maker.event(next, &change));
         }
     }
-    Ok((put, events))
+    Ok(made)
 }
 
 pub(super) fn u64_of(count: usize) -> u64 {

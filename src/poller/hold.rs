@@ -11,7 +11,7 @@ use crate::{
     guard::Counts,
     model::{Event, Hash},
     source::Answer,
-    store::{Commit, HeldPage, Hold, HoldChange, Op},
+    store::{HeldPage, Hold, HoldChange, Op},
     telemetry::kind,
 };
 
@@ -68,7 +68,7 @@ impl Poller {
 
     async fn write_hold(&self, polled: &mut Polled, hold: HoldChange, alerts: Vec<Event>) -> Result<(), Failure> {
         let sequence = polled.state.sequence;
-        self.write_beside(polled, Commit { hold, events: alerts, ..Commit::default() }, sequence).await?;
+        self.write_beside(polled, hold, alerts, sequence).await?;
         self.store.write(Op::Progress(vec![(polled.bridge.name.clone(), polled.progress.clone())])).await?;
         Ok(())
     }
@@ -106,7 +106,8 @@ impl Poller {
             };
             (found, None)
         } else {
-            let found = self.detect(polled, pages.clone(), Some(hold.at)).await.map_err(failed)?;
+            let mut share = self.budget.share(pages.iter().map(|page| u64_of(page.body.len())).sum()).await;
+            let found = self.detect(polled, pages.clone(), Some(hold.at), &mut share).await.map_err(failed)?;
             let answer = Answer {
                 pages,
                 validators: hold.validators.clone(),

@@ -138,17 +138,16 @@ async fn dry_run(poller: &Poller, polled: &mut Polled, saved: Option<Page>) -> R
             .into_iter()
             .enumerate()
             .map(|(at, raw)| {
-                polled.bridge.definition.parse(raw, at + 1, &format!("page {}", number + 1)).map(|p| p.key)
+                polled.bridge.definition.parse(&raw, at + 1, &format!("page {}", number + 1)).map(|p| p.key)
             })
             .collect();
         let keys = keys?;
         shown.push(json!({ "url": page.url, "bytes": page.body.len(), "records": keys.len(), "keys": keys }));
     }
-    let found = poller.dry_run(polled, pages, date).await?;
+    let found = poller.dry_run(polled, pages, date, SHOWN_MAX).await?;
     let changes: Vec<Json> = found
         .changes
         .iter()
-        .take(SHOWN_MAX)
         .map(|change| json!({ "change": change.kind, "key": change.key, "before": change.before, "after": change.after }))
         .collect();
     let verdict = match found.verdict {

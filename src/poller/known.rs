@@ -4,12 +4,16 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value as Json;
 
-use super::{Failure, Polled, Poller, commit::Detected};
+use super::{
+    Failure, Polled, Poller,
+    commit::{Detected, u64_of},
+};
 use crate::{
     compute::compute,
     config::Bridge,
     decode::Page,
     diff::{self, Diff},
+    extract,
     model::{Entry, Hash, Name, Record, Timestamp},
     source::{self, ErrorKind},
     store,
@@ -37,22 +41,27 @@ impl Poller {
         Ok(Detected { diff, complete: polled.bridge.is_complete(), ..Detected::default() })
     }
 
-    /// Compares a window's records with the stored ones, each by its key.
+    /// Compares a window's records with the stored ones, each by its key, a slice after the other.
     pub(super) async fn compare_window(&self, polled: &Polled, found: &mut Detected) -> Result<(), Failure> {
-        let stored = self.stored(&polled.bridge.name, found.window.iter().map(|p| p.entry.key).collect()).await?;
-        let now = self.clock.now();
-        let refresh = now.plus_ms(-i64::try_from(polled.bridge.forget.as_millis() / 2).unwrap_or(i64::MAX));
-        found.diff.present = u64::try_from(found.window.len()).unwrap_or(u64::MAX);
-        for parsed in std::mem::take(&mut found.window) {
-            let Some(old) = stored.get(&parsed.entry.key) else {
-                found.diff.created.push(parsed);
-                continue;
-            };
-            // By the body, not by the stored hash: that may be of an older definition.
-            if canonical_of(&polled.bridge, old)? != parsed.entry.canonical {
-                found.diff.updated.push(parsed);
-            } else if old.seen < refresh {
-                found.seen_again.push(Record { seen: now, ..old.clone() });
+        let refresh_ms = i64::try_from(polled.bridge.forget.as_millis() / 2).unwrap_or(i64::MAX);
+        let refresh = self.clock.now().plus_ms(-refresh_ms);
+        let window = std::mem::take(&mut found.window);
+        found.diff.present = u64_of(window.len());
+        for slice in window.chunks(SLICE) {
+            let stored = self.stored(&polled.bridge.name, slice.iter().map(|seen| seen.entry.key).collect()).await?;
+            for seen in slice {
+                let Some(old) = stored.get(&seen.entry.key) else {
+                    found.diff.created.push(seen.clone());
+                    continue;
+                };
+                // The stored hash is of the stored definition: under another one the body decides.
+                let canonical =
+                    if polled.definition_is_same() { old.entry.canonical } else { canonical_of(&polled.bridge, old)? };
+                if canonical != seen.entry.canonical {
+                    found.diff.updated.push(seen.clone());
+                } else if old.seen < refresh {
+                    found.seen_again.push(seen.entry.key);
+                }
             }
         }
         Ok(())
@@ -64,19 +73,21 @@ impl Poller {
         let definition = bridge.clone();
         let read = move || {
             let records = definition.definition.records(&page)?;
-            diff::parse_all(&definition.definition, vec![("the page".into(), records)])
+            diff::parse_all(&definition.definition, vec![("the page".into(), records)], |_| Ok::<_, extract::Error>(()))
         };
         let parsed = compute(read).await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
         // A page without records knows nothing: some APIs filter after they have cut their pages.
         if parsed.is_empty() {
             return Ok(false);
         }
-        let keys = parsed.iter().map(|parsed| parsed.entry.key).collect();
-        let stored = self.stored(&bridge.name, keys).await.map_err(|e| failed(&e))?;
-        for parsed in &parsed {
-            let Some(old) = stored.get(&parsed.entry.key) else { return Ok(false) };
-            if canonical_of(bridge, old).map_err(|e| failed(&e))? != parsed.entry.canonical {
-                return Ok(false);
+        for slice in parsed.chunks(SLICE) {
+            let keys = slice.iter().map(|seen| seen.entry.key).collect();
+            let stored = self.stored(&bridge.name, keys).await.map_err(|e| failed(&e))?;
+            for seen in slice {
+                let Some(old) = stored.get(&seen.entry.key) else { return Ok(false) };
+                if canonical_of(bridge, old).map_err(|e| failed(&e))? != seen.entry.canonical {
+                    return Ok(false);
+                }
             }
         }
         Ok(true)
@@ -109,18 +120,8 @@ impl Poller {
         Ok((!slice.is_empty()).then_some(slice))
     }
 
-    /// The stored records that a diff changes or deletes.
-    pub(super) async fn replaced(
-        &self,
-        bridge: &Name,
-        diff: &Diff,
-        deleted: &[Hash],
-    ) -> Result<BTreeMap<Hash, Record>, Failure> {
-        let updated = diff.updated.iter().map(|parsed| parsed.entry.key);
-        self.stored(bridge, updated.chain(deleted.iter().copied()).collect()).await
-    }
-
-    async fn stored(&self, bridge: &Name, keys: Vec<Hash>) -> Result<BTreeMap<Hash, Record>, Failure> {
+    /// Stored records by the hashes of their keys.
+    pub(super) async fn stored(&self, bridge: &Name, keys: Vec<Hash>) -> Result<BTreeMap<Hash, Record>, Failure> {
         if keys.is_empty() {
             return Ok(BTreeMap::new());
         }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::sync::oneshot;
@@ -16,7 +17,8 @@ use super::{
 };
 use crate::{
     config::Bridge,
-    model::{Name, Timestamp, bridge_of},
+    model::{Name, bridge_of},
+    schedule::Stored,
     store::{self, Op, Progress},
 };
 
@@ -115,7 +117,7 @@ impl Runner {
                         None => slot.last.failures > 0,
                     };
                     if !waits {
-                        slot.due = stored.min(bridge.schedule.first(&name, None, false, now));
+                        slot.due = stored.min(bridge.schedule.first(&name, None, now));
                     }
                     slot.polled = slot.polled.take().map(|polled| rebuilt(bridge, polled));
                 }
@@ -126,9 +128,15 @@ impl Runner {
                         _ => None,
                     };
                     let known = stored.as_ref().filter(|l| l.state.version > 0 || l.progress.is_some());
-                    let due = known.map(|l| l.progress.as_ref().map_or(Timestamp(0), |p| p.due));
-                    let hinted = known.and_then(|l| l.progress.as_ref()).is_some_and(|p| p.hinted);
-                    let due = bridge.schedule.first(&name, due, hinted, now);
+                    let stored_due = known.map(|l| {
+                        let progress = l.progress.clone().unwrap_or_default();
+                        Stored {
+                            due: progress.due,
+                            wait: progress.wait_ms.map(Duration::from_millis),
+                            waits: progress.hinted || progress.failures > 0,
+                        }
+                    });
+                    let due = bridge.schedule.first(&name, stored_due, now);
                     let mut polled = Polled::new(bridge.clone(), stored, held);
                     polled.watched_from = now;
                     // A member that is in its list again.

@@ -337,6 +337,7 @@ impl Runner {
         if let Some(outcome) = outcome {
             slot.due = next_due(&mut polled, slot.due, now, &outcome);
             polled.progress.due = slot.due;
+            polled.progress.wait_ms = Some(u64::try_from(now.until(slot.due).as_millis()).unwrap_or(u64::MAX));
             polled.progress.hinted = hint.is_some();
         }
         let save_now = hint.filter(|hint| *hint > HINT_SAVED_FROM).map(|_| polled.progress.clone());

@@ -21,9 +21,9 @@ pub use pack::{
 pub use rows::{
     BridgeName, Counters, EndpointName, HeldIn, QueueEntry, Remade, Stage, State, TOMBSTONE, TREES, Work,
     decode_attempt, decode_bridge_name, decode_content, decode_counters, decode_endpoint_name, decode_hold,
-    decode_json, decode_number, decode_queue, decode_record, decode_state, decode_state_start, encode_attempt,
-    encode_bridge_name, encode_content, encode_counters, encode_endpoint_name, encode_hold, encode_json, encode_number,
-    encode_queue, encode_record, encode_state,
+    decode_json, decode_number, decode_queue, decode_queue_of_format_1, decode_record, decode_state,
+    decode_state_start, encode_attempt, encode_bridge_name, encode_content, encode_counters, encode_endpoint_name,
+    encode_hold, encode_json, encode_number, encode_queue, encode_record, encode_state,
 };
 
 /// Of a row's value. Sled moves values over about 8 KiB into files that are never synced.

@@ -85,6 +85,7 @@ struct Standing {
     attempts: u32,
     refusals: u16,
     due: Timestamp,
+    wait_ms: u32,
     replay: bool,
     /// What is sent, or why nothing can be.
     content: Content,
@@ -270,6 +271,7 @@ impl Inner {
                     attempts: 0,
                     refusals: 0,
                     due: event.at,
+                    wait_ms: 0,
                     replay: false,
                     content: delivery.content.clone(),
                 }
@@ -300,7 +302,9 @@ impl Inner {
         standing.attempts += 1;
         match outcome {
             Outcome::Delivered => standing.state = DeliveryState::Delivered,
-            Outcome::Retry { due, refusals } => (standing.due, standing.refusals) = (due, refusals),
+            Outcome::Retry { due, wait_ms, refusals } => {
+                (standing.due, standing.wait_ms, standing.refusals) = (due, wait_ms, refusals);
+            }
             Outcome::Dead => standing.state = DeliveryState::Dead,
         }
     }
@@ -317,6 +321,7 @@ impl Inner {
         let dead = matches!(standing.content, Content::Dead(_));
         standing.state = if dead { DeliveryState::Dead } else { DeliveryState::Waiting };
         (standing.attempts, standing.refusals, standing.due, standing.replay) = (0, 0, Timestamp(0), true);
+        standing.wait_ms = 0;
         let (_, standing) = kept.each().find(|(name, _)| *name == endpoint)?;
         (!dead).then(|| (endpoint.clone(), kept.waiting(requeued.position, standing)))
     }
@@ -389,8 +394,9 @@ impl Kept {
     }
 
     fn waiting(&self, position: Position, standing: &Standing) -> Waiting {
-        let Standing { attempts, refusals, due, replay, .. } = *standing;
-        Waiting { position, lane: lane(&self.event.bridge, &self.event.key), due, attempts, refusals, replay }
+        let Standing { attempts, refusals, due, wait_ms, replay, .. } = *standing;
+        let lane = lane(&self.event.bridge, &self.event.key);
+        Waiting { position, lane, due, wait_ms, attempts, refusals, replay }
     }
 
     fn stored(&self, position: Position) -> StoredEvent {

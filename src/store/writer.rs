@@ -1,8 +1,8 @@
 //! The async door to an [`Engine`](super::Engine): one writer thread that takes whatever writes are waiting, applies
 //! them as one group and answers all of them after the sync. Reads run on tokio's blocking threads.
 //!
-//! It never drops a write. Where there is no room on the disk a commit of a bridge is refused, whose answer comes again, and
-//! everything else waits for room. A panic on its thread ends the process.
+//! It never drops a write. Where there is no room on the disk what belongs to a commit of a bridge is refused, since its answer
+//! comes again, and everything else waits for room. A panic on its thread ends the process.
 
 use std::{
     collections::VecDeque,
@@ -287,9 +287,15 @@ impl Writer {
             Err(error @ Error::Full(_)) => {
                 self.tell_scarce(&error.to_string());
                 for write in group {
-                    match &write.op {
-                        Op::Commit(commit) if commit.bridge.is_some() => drop(write.answer.send(Err(error.clone()))),
-                        _ => self.held.push_back(write),
+                    let comes_again = match &write.op {
+                        Op::Commit(commit) => commit.bridge.is_some(),
+                        Op::Stage(_) | Op::Ahead(_) => true,
+                        _ => false,
+                    };
+                    if comes_again {
+                        drop(write.answer.send(Err(error.clone())));
+                    } else {
+                        self.held.push_back(write);
                     }
                 }
             }

@@ -19,9 +19,11 @@ fn queue() -> Queue {
     Queue::new(rules(), EndpointState::default())
 }
 
+const HOUR: i64 = 3_600_000;
+
 fn waiting(lane: u64, pack: u64) -> Waiting {
     let position = Position { pack, index: 0 };
-    Waiting { position, lane, due: Timestamp(0), attempts: 0, refusals: 0, replay: false }
+    Waiting { position, lane, due: Timestamp(0), wait_ms: 0, attempts: 0, refusals: 0, replay: false }
 }
 
 fn filled(events: &[(u64, u64)]) -> Queue {
@@ -163,7 +165,6 @@ fn retry_after_is_obeyed_in_full_and_jitter_only_adds() {
 /// made "five days" of a minute.
 #[test]
 fn clocks_that_jump_hold_nothing_and_disable_nothing() {
-    const HOUR: i64 = 3_600_000;
     let mut queue = queue();
     queue.push(Waiting { due: Timestamp(HOUR), ..waiting(1, 1) }, Timestamp(0));
     let job = queue.next(Timestamp(0)).expect("due at once");
@@ -175,6 +176,58 @@ fn clocks_that_jump_hold_nothing_and_disable_nothing() {
     let job = queue.next(Timestamp(now)).expect("a probe");
     end(&mut queue, &job, down(), now);
     assert_eq!(queue.state().disabled, None);
+}
+
+/// A receiver that was down at the stop was not tried for a day, since the clock was earlier after the restart.
+#[test]
+fn a_clock_that_is_earlier_than_it_was_holds_nothing() {
+    let mut queue = filled(&[(1, 1)]);
+    let job = queue.next(Timestamp(HOUR)).expect("due");
+    end(&mut queue, &job, down(), HOUR);
+    let (state, kept) = (queue.state().clone(), queue.lanes.values().copied().collect::<Vec<_>>());
+    let mut restarted = Queue::new(queue.rules.clone(), state);
+    restarted.clamp(Timestamp(0));
+    kept.into_iter().for_each(|waiting| restarted.push(waiting, Timestamp(0)));
+    assert_eq!(restarted.wake(Timestamp(0)), Some(Timestamp(5_000)));
+    // The clock is set right: the wait that is left stays as it is.
+    restarted.shift(HOUR);
+    assert_eq!(restarted.wake(Timestamp(HOUR)), Some(Timestamp(HOUR + 5_000)));
+    // A refused event waits for its own step, or for as long as its receiver asked.
+    let mut queue = filled(&[(1, 1)]);
+    let job = queue.next(Timestamp(HOUR)).expect("due");
+    let wait = Some(Duration::from_secs(600));
+    end(&mut queue, &job, Answered::Refused { error: "429".into(), retry_after: wait }, HOUR);
+    let waiting = *queue.lanes.values().next().expect("one");
+    let mut restarted = Queue::new(queue.rules.clone(), EndpointState::default());
+    restarted.push(waiting, Timestamp(0));
+    assert_eq!(restarted.wake(Timestamp(0)), Some(Timestamp(600_000)));
+}
+
+/// A machine that was off over a holiday came back a second before its network: one failed attempt disabled the endpoint.
+#[test]
+fn only_time_in_which_attempts_failed_disables() {
+    let mut queue = filled(&[(1, 1)]);
+    let fail = |queue: &mut Queue, now: i64| {
+        let job = queue.next(Timestamp(now)).expect("due");
+        end(queue, &job, down(), now);
+    };
+    fail(&mut queue, 0);
+    fail(&mut queue, 5_000);
+    let (state, kept) = (queue.state().clone(), queue.lanes.values().copied().collect::<Vec<_>>());
+    let weeks_later = 24 * 30 * HOUR;
+    let mut restarted = Queue::new(queue.rules.clone(), state);
+    restarted.clamp(Timestamp(weeks_later));
+    kept.into_iter().for_each(|waiting| restarted.push(waiting, Timestamp(weeks_later)));
+    fail(&mut restarted, weeks_later);
+    assert_eq!(restarted.state().disabled, None);
+    // Days of failing do.
+    let mut now = weeks_later;
+    while restarted.state().disabled.is_none() {
+        now = restarted.wake(Timestamp(now)).expect("something waits").0;
+        fail(&mut restarted, now);
+    }
+    let days = (now - weeks_later) / (24 * HOUR);
+    assert!((4..=6).contains(&days), "{days} days");
 }
 
 /// A probe took an event that had been refused before its own time, and used up its schedule.

@@ -158,7 +158,13 @@ impl Vault {
 
 /// A new file in the place of the old one, both durable or neither.
 fn write(dir: &Path, id: Hash, refresh: &Secret) -> std::io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    if !dir.exists() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        // Its own name is durable with its parent only.
+        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            fs::File::open(parent)?.sync_all()?;
+        }
+    }
     let (path, new) = (dir.join(id.to_string()), dir.join(format!("{id}.new")));
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     file.write_all(refresh.expose().as_bytes())?;

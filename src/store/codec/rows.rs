@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::bytes::{Bytes, damaged, put_bytes, put_folded, put_number, put_varint};
 use crate::{
     model::{Content, Entry, Hash, Record, Timestamp},
-    store::{Attempt, BridgeState, DeliveryState, EndpointState, Error, Hold},
+    store::{Attempt, BridgeState, DeliveryState, EndpointState, Error, Hold, WAIT_UNKNOWN},
 };
 
 /// Bodies and texts below it are stored as they are.
@@ -252,6 +252,7 @@ pub struct QueueEntry {
     pub attempts: u32,
     pub refusals: u16,
     pub due: Timestamp,
+    pub wait_ms: u32,
     pub replay: bool,
     pub lane: u64,
     pub remade: Remade,
@@ -278,6 +279,7 @@ pub fn encode_queue(entries: &[QueueEntry]) -> Vec<u8> {
         put_varint(&mut out, entry.index.into());
         put_varint(&mut out, entry.attempts.into());
         put_varint(&mut out, entry.refusals.into());
+        put_varint(&mut out, entry.wait_ms.into());
         out.extend_from_slice(&entry.due.0.to_be_bytes());
         out.extend_from_slice(&entry.lane.to_be_bytes());
     }
@@ -285,6 +287,15 @@ pub fn encode_queue(entries: &[QueueEntry]) -> Vec<u8> {
 }
 
 pub fn decode_queue(value: &[u8]) -> Result<Vec<QueueEntry>, Error> {
+    queue(value, |bytes| bytes.varint())
+}
+
+/// Of format 1, which did not note how long an event was to wait.
+pub fn decode_queue_of_format_1(value: &[u8]) -> Result<Vec<QueueEntry>, Error> {
+    queue(value, |_| Ok(WAIT_UNKNOWN))
+}
+
+fn queue(value: &[u8], wait_ms: impl Fn(&mut Bytes<'_>) -> Result<u32, Error>) -> Result<Vec<QueueEntry>, Error> {
     let mut bytes = Bytes::of(value);
     let mut entries = Vec::new();
     for _ in 0..bytes.varint::<u32>()? {
@@ -306,6 +317,7 @@ pub fn decode_queue(value: &[u8]) -> Result<Vec<QueueEntry>, Error> {
             state,
             attempts: bytes.varint()?,
             refusals: bytes.varint()?,
+            wait_ms: wait_ms(&mut bytes)?,
             due: Timestamp(bytes.i64()?),
             replay: flags & REPLAY != 0,
             lane: bytes.u64()?,
@@ -392,6 +404,7 @@ mod tests {
     prop_compose! {
         fn entry()(
             index: u16, state in 0..3, attempts: u32, refusals: u16, due: i64, replay: bool, lane: u64, remade in 0..4,
+            wait_ms: u32,
         ) -> QueueEntry {
             let state = match state {
                 0 => DeliveryState::Waiting,
@@ -404,7 +417,7 @@ mod tests {
                 2 => Remade::Yes,
                 _ => Remade::YesDead,
             };
-            QueueEntry { index, state, attempts, refusals, due: Timestamp(due), replay, lane, remade }
+            QueueEntry { index, state, attempts, refusals, due: Timestamp(due), wait_ms, replay, lane, remade }
         }
     }
 

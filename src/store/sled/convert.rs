@@ -87,7 +87,9 @@ impl Old<'_> {
             if remade {
                 return lines.remade(&endpoint, position, &codec::decode_content(value)?);
             }
-            codec::decode_queue(value)?.iter().try_for_each(|entry| lines.delivery(&endpoint, position.pack, entry))
+            codec::decode_queue_of_format_1(value)?
+                .iter()
+                .try_for_each(|entry| lines.delivery(&endpoint, position.pack, entry))
         })?;
         self.each(Table::Attempts, |_, value| {
             let attempt: Attempt = codec::decode_attempt(value)?;

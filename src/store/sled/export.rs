@@ -308,7 +308,7 @@ impl<'a> Lines<'a> {
         };
         self.line(&json!({ "delivery": {
             "endpoint": &**endpoint, "position": [pack, entry.index], "state": entry.state,
-            "attempts": entry.attempts, "refusals": entry.refusals, "due": entry.due,
+            "attempts": entry.attempts, "refusals": entry.refusals, "due": entry.due, "wait": entry.wait_ms,
             "replay": entry.replay, "lane": entry.lane, "remade": remade,
         } }))
     }

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     model::{Content, Delivery, Entry, Event, EventId, Hash, Name, Record, Timestamp},
     store::{
-        Attempt, BridgeState, DeliveryState, EndpointState, Error, Hold, Position, Progress,
+        Attempt, BridgeState, DeliveryState, EndpointState, Error, Hold, Position, Progress, WAIT_UNKNOWN,
         codec::{self, BridgeName, EndpointName, QueueEntry, Remade, State, key, key::BridgeRow},
     },
 };
@@ -76,9 +76,16 @@ struct DeliveryLine {
     attempts: u32,
     refusals: u16,
     due: Timestamp,
+    /// Format 1 has none.
+    #[serde(default = "unknown")]
+    wait: u32,
     replay: bool,
     lane: u64,
     remade: RemadeText,
+}
+
+fn unknown() -> u32 {
+    WAIT_UNKNOWN
 }
 
 #[derive(Deserialize)]
@@ -388,6 +395,7 @@ impl Import {
             attempts: line.attempts,
             refusals: line.refusals,
             due: line.due,
+            wait_ms: line.wait,
             replay: line.replay,
             lane: line.lane,
             remade: match line.remade {

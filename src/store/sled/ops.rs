@@ -159,6 +159,7 @@ impl Group<'_> {
                         attempts: 0,
                         refusals: 0,
                         due: event.at,
+                        wait_ms: 0,
                         replay: false,
                         lane,
                         remade: if dead { Remade::NoDead } else { Remade::No },
@@ -202,7 +203,9 @@ impl Group<'_> {
             entry.attempts = entry.attempts.saturating_add(1);
             match *outcome {
                 Outcome::Delivered => entry.state = DeliveryState::Delivered,
-                Outcome::Retry { due, refusals } => (entry.due, entry.refusals) = (due, refusals),
+                Outcome::Retry { due, wait_ms, refusals } => {
+                    (entry.due, entry.wait_ms, entry.refusals) = (due, wait_ms, refusals);
+                }
                 Outcome::Dead => {
                     entry.state = DeliveryState::Dead;
                     self.count_dead(endpoint, 1);
@@ -238,7 +241,7 @@ impl Group<'_> {
             let dead = matches!(entry.remade, Remade::NoDead | Remade::YesDead);
             entry.state = if dead { DeliveryState::Dead } else { DeliveryState::Waiting };
             (entry.attempts, entry.refusals) = (0, 0);
-            entry.due = Timestamp(0);
+            (entry.due, entry.wait_ms) = (Timestamp(0), 0);
             entry.replay = true;
             if !dead {
                 queued.push((endpoint.clone(), waiting(position.pack, entry)));
@@ -330,6 +333,7 @@ pub fn waiting(pack: u64, entry: &QueueEntry) -> Waiting {
         position: Position { pack, index: entry.index },
         lane: entry.lane,
         due: entry.due,
+        wait_ms: entry.wait_ms,
         attempts: entry.attempts,
         refusals: entry.refusals,
         replay: entry.replay,

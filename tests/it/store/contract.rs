@@ -295,7 +295,7 @@ fn deliveries_end(engine: &dyn Engine) {
     let positions: Vec<_> = queued.iter().filter(|(name, _)| &**name == "app").map(|(_, w)| w.position).collect();
     let [first, second, third] = positions.as_slice() else { panic!("three events") };
     writer.settle("app", *first, Outcome::Delivered);
-    writer.settle("app", *second, Outcome::Retry { due: Timestamp(50_000), refusals: 1 });
+    writer.settle("app", *second, Outcome::Retry { due: Timestamp(50_000), wait_ms: 300_000, refusals: 1 });
     writer.settle("app", *third, Outcome::Dead);
     let waiting = engine.waiting("app").expect("read");
     let [only] = waiting.as_slice() else { panic!("one waits, not {waiting:?}") };
@@ -380,7 +380,7 @@ fn requeued_events_are_replays(engine: &dyn Engine) {
     let queued = writer.queued(events((0..2).map(|n| event("shop", n, &[("app", Content::Shared)])).collect()));
     let positions: Vec<_> = queued.iter().map(|(_, w)| w.position).collect();
     let [first, second] = positions.as_slice() else { panic!("two events") };
-    writer.settle("app", *first, Outcome::Retry { due: Timestamp(1 << 50), refusals: 4 });
+    writer.settle("app", *first, Outcome::Retry { due: Timestamp(1 << 50), wait_ms: 5, refusals: 4 });
     writer.settle("app", *first, Outcome::Dead);
     let rows = [*first, *second, Position { pack: 99, index: 0 }];
     let rows: Vec<_> = rows.into_iter().map(|position| Requeued { position, content: None }).collect();

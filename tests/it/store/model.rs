@@ -110,7 +110,11 @@ impl Caller {
                     let (id, position) = self.position(*index, engine)?;
                     let outcome = match outcome % 3 {
                         0 => Outcome::Delivered,
-                        1 => Outcome::Retry { due: Timestamp((*outcome).into()), refusals: (*outcome).into() },
+                        1 => Outcome::Retry {
+                            due: Timestamp((*outcome).into()),
+                            wait_ms: 7,
+                            refusals: (*outcome).into(),
+                        },
                         _ => Outcome::Dead,
                     };
                     Some(Settlement { position, outcome, attempt: attempt(&id.to_string(), endpoint, 1) })
