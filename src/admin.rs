@@ -22,7 +22,7 @@ use serde_json::{Value as Json, json};
 use tokio::{sync::broadcast, time::Instant};
 
 use crate::{
-    clock::Clock,
+    clock::{self, Clock},
     config::Config,
     decode::Page,
     deliver,
@@ -40,6 +40,8 @@ pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// How often what is gone for good is looked for; the first time after as long, since a clock that is wrong at the start would drop what
 /// is waited for.
 const FORGET_EVERY: Duration = Duration::from_secs(60 * 60);
+/// And after the clock was set ahead: time for it to be set right.
+const FORGET_AFTER_JUMP: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long delivered events are kept of endpoints that do not say.
 const KEEP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Packs of events that one write drops, so that others get their turn.
@@ -112,6 +114,12 @@ pub struct DryRun {
     pub response: Option<String>,
 }
 
+/// When what is gone for good is looked for next, and both clocks at the last look.
+struct Forgetting {
+    at: Instant,
+    looked: (Timestamp, Instant),
+}
+
 /// Answers; cheap to clone.
 #[derive(Clone)]
 pub struct Admin {
@@ -119,8 +127,7 @@ pub struct Admin {
     config: Arc<Mutex<Arc<Config>>>,
     runner: Option<poller::Handle>,
     deliveries: Option<deliver::Handle>,
-    /// When what is gone for good is looked for next.
-    forget_at: Arc<Mutex<Instant>>,
+    forgetting: Arc<Mutex<Forgetting>>,
     pulse: Pulse,
     exports: Exports,
 }
@@ -135,8 +142,10 @@ impl Admin {
         pulse: Pulse,
     ) -> Self {
         let config = Arc::new(Mutex::new(config));
-        let forget_at = Arc::new(Mutex::new(Instant::now() + FORGET_EVERY));
-        Self { store, config, runner, deliveries, forget_at, pulse, exports: Exports::default() }
+        let forgetting =
+            Forgetting { at: Instant::now() + FORGET_EVERY, looked: (Timestamp(i64::MAX), Instant::now()) };
+        let forgetting = Arc::new(Mutex::new(forgetting));
+        Self { store, config, runner, deliveries, forgetting, pulse, exports: Exports::default() }
     }
 
     /// Takes another configuration, after a reload.
@@ -305,11 +314,20 @@ impl Admin {
                 _ => break,
             }
         }
-        let forget_at = *self.forget_at.lock().expect("no thread panics with it");
-        if forget_at <= Instant::now() {
+        let due = {
+            let mut forgetting = self.forgetting.lock().expect("no thread panics with it");
+            let (wall, monotonic) = std::mem::replace(&mut forgetting.looked, (now, Instant::now()));
+            let jump = now.0.saturating_sub(wall.plus(monotonic.elapsed()).0);
+            if jump > clock::JUMP_MS {
+                // What is thirty days old by a clock that was set a moment ago may be of today.
+                forgetting.at = Instant::now() + FORGET_AFTER_JUMP;
+            }
+            forgetting.at <= Instant::now()
+        };
+        if due {
             deliver::roster::forget(&self.store, now).await?;
             poller::roster::forget(&self.store, &config.bridges, now).await?;
-            *self.forget_at.lock().expect("no thread panics with it") = Instant::now() + FORGET_EVERY;
+            self.forgetting.lock().expect("no thread panics with it").at = Instant::now() + FORGET_EVERY;
         }
         Ok(())
     }

@@ -511,7 +511,7 @@ impl Parts {
         if timeout_at(until_polled, &mut polling).await.is_err() {
             tracing::warn!(
                 message_id = kind::GRACE_OVER,
-                "polls were still under way after the grace; they changed nothing"
+                "polls were still under way after the grace; what they had not handed to the store changed nothing"
             );
             polling.abort();
         }

@@ -194,10 +194,14 @@ impl Definition {
         let key = match found {
             Some(Json::String(text)) if text.is_empty() => return Err(none("an empty string")),
             Some(Json::String(text)) => text,
-            Some(Json::Number(number)) => number.to_string(),
+            Some(Json::Number(number)) => key_of_number(&number.to_string()),
             Some(Json::Array(list)) if list.is_empty() => return Err(none("an empty array")),
             Some(Json::Array(list)) if list.iter().all(|v| v.is_string() || v.is_number()) => {
-                Json::Array(list).to_string()
+                let of_each = |value: Json| match value {
+                    Json::Number(number) => key_of_number(&number.to_string()),
+                    text => text.to_string(),
+                };
+                format!("[{}]", list.into_iter().map(of_each).collect::<Vec<_>>().join(","))
             }
             Some(Json::Array(_)) => return Err(none("an array of other things than strings and numbers")),
             Some(Json::Null) => return Err(none("null")),
@@ -323,6 +327,17 @@ fn write_canonical(value: &Json, out: &mut Vec<u8>) {
     }
 }
 
+/// A whole number has one key however it is spelled: `9`, `9.0` and `90e-1` are the record `9`. One that is not whole keeps its
+/// spelling.
+fn key_of_number(text: &str) -> String {
+    let canonical = canonical_number(text);
+    let (digits, zeros) = canonical.split_once('e').unwrap_or((&canonical, "0"));
+    match zeros.parse::<usize>() {
+        Ok(zeros) if digits.len() + zeros <= KEY_BYTES_MAX => digits.to_owned() + &"0".repeat(zeros),
+        _ => text.to_owned(),
+    }
+}
+
 /// One spelling for all spellings of a number: its significant digits and a power of ten. `1`, `1.0` and `10e-1` are
 /// `1e0`; digits beyond any float's precision count.
 pub fn canonical_number(text: &str) -> String {
@@ -363,6 +378,27 @@ mod tests {
     fn key(expr: &str, record: &str) -> Result<String, String> {
         let raw = Raw { text: record.to_owned().into(), hash: Hash::default() };
         definition(".[]", expr, &[], &[]).parse(&raw, 3, "page 1").map(|p| p.key).map_err(|e| e.to_string())
+    }
+
+    /// A source that began to write `9.0` for `9` deleted the record and created another.
+    #[test]
+    fn a_whole_number_is_one_key_however_it_is_spelled() {
+        for (spelled, expected) in [
+            ("9", "9"),
+            ("9.0", "9"),
+            ("90e-1", "9"),
+            ("0.9e1", "9"),
+            ("1e2", "100"),
+            ("-0", "0"),
+            ("-7.00", "-7"),
+            ("0.0", "0"),
+            ("12345678901234567890123.0", "12345678901234567890123"),
+            ("1.50", "1.50"),
+            ("1e2000", "1e+2000"),
+        ] {
+            assert_eq!(key(".id", &format!("{{\"id\":{spelled}}}")).as_deref(), Ok(expected), "{spelled}");
+        }
+        assert_eq!(key("[.id, .a]", r#"{"id":9.0,"a":"x"}"#).as_deref(), Ok(r#"[9,"x"]"#));
     }
 
     #[test]

@@ -193,6 +193,11 @@ impl Polled {
         }
     }
 
+    /// Its polls are watched from now on.
+    fn watch_from(&mut self, now: Timestamp) {
+        (self.watched_from, self.looked_at) = (now, Some((now, Instant::now())));
+    }
+
     fn definition_is_same(&self) -> bool {
         self.state.version > 0 && self.state.definition == self.fingerprint
     }

@@ -349,7 +349,7 @@ pub struct EndpointState {
     /// Since when nothing was delivered.
     pub failing_since: Option<Timestamp>,
     /// For how long attempts have failed since then; time in which none was made does not count.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub failing_ms: u64,
     /// Steps of the schedule that the endpoint as a whole has gone.
     pub step: u16,
@@ -361,6 +361,10 @@ pub struct EndpointState {
     /// Since when the file has no endpoint of this name; its queue is kept for a while.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removed: Option<Timestamp>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// An event with where its deliveries stand.
@@ -426,11 +430,14 @@ pub struct Reset {
     pub told: Option<Timestamp>,
 }
 
+/// Deliveries that wait, each with its endpoint.
+pub type Queued = Vec<(Name, Waiting)>;
+
 /// How a write ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Written {
     /// Of a commit: the waiting deliveries it made, by endpoint; and of a `Requeue` likewise.
-    Queued(Vec<(Name, Waiting)>),
+    Queued(Queued),
     /// Of a sweep: how many events went.
     Swept(usize),
     /// Of a `Stage`: its number.

@@ -82,8 +82,10 @@ impl Admin {
                 all.entry(name).and_modify(|e| add(e, "dead", dead.into()));
             }
         }
+        let reset = self.store.read(|engine| engine.reset()).await?;
+        let reset = reset.map(|reset| json!({ "reason": reset.why, "told": reset.told.map(|at| at.to_string()) }));
         Ok(
-            json!({ "version": env!("CARGO_PKG_VERSION"), "stream": &**self.store.stream(), "running": self.runner.is_some(), "bridges": bridges, "endpoints": endpoints }),
+            json!({ "reset": reset, "version": env!("CARGO_PKG_VERSION"), "stream": &**self.store.stream(), "running": self.runner.is_some(), "bridges": bridges, "endpoints": endpoints }),
         )
     }
 

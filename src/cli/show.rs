@@ -133,6 +133,14 @@ fn table(head: &[&str], rows: &[Vec<String>]) -> String {
 fn status(value: &Json, colour: bool) -> String {
     let mut out = String::new();
     let mut notes = String::new();
+    if let Some(reset) = value.get("reset").filter(|reset| reset.is_object()) {
+        notes.push_str(&format!(
+            "\nthe stream is {} since {}: {}\n",
+            text(value, "stream"),
+            time(reset, "told"),
+            text(reset, "reason"),
+        ));
+    }
     if let Some(bridges) = value.get("bridges").and_then(Json::as_object) {
         let rows: Vec<Vec<String>> = bridges
             .iter()

@@ -12,9 +12,9 @@ use crate::{
     event::{Change, Maker},
     extract::{Definition, Seen},
     guard::Counts,
-    model::{ChangeKind, Entry, Event, Hash, Name, Record, Timestamp},
+    model::{ChangeKind, Entry, Event, Hash, Record, Timestamp},
     source::Answer,
-    store::{self, BridgeState, HoldChange, Progress, Waiting},
+    store::{self, BridgeState, HoldChange, Progress, Queued},
     telemetry::{kind, trace},
 };
 
@@ -241,7 +241,7 @@ impl Poller {
         &self,
         polled: &mut Polled,
         state: BridgeState,
-        written: Result<Vec<Vec<(Name, Waiting)>>, store::Error>,
+        written: Result<Vec<Queued>, store::Error>,
     ) -> Result<(), Failure> {
         // Another owner, or an unknown end: what is stored decides, read anew when the store is opened again.
         let queued = written?;

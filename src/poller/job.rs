@@ -75,7 +75,7 @@ pub(super) async fn run_job(poller: Poller, mut polled: Polled, job: Job) -> (Po
         }
         Job::Pause(pause, answer) => {
             let was = std::mem::replace(&mut polled.progress.paused, pause);
-            polled.watched_from = poller.clock.now();
+            polled.watch_from(poller.clock.now());
             let rows = vec![(polled.bridge.name.clone(), polled.progress.clone())];
             let written = poller.store.write(Op::Progress(rows)).await;
             let bridge = &polled.bridge.name;

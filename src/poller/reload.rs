@@ -22,6 +22,9 @@ use crate::{
     store::{self, Op, Progress},
 };
 
+/// So many new bridges are read one by one; all of them are, where they are more.
+const FEW: usize = 64;
+
 /// Another configuration, and who waits until it is taken.
 pub(super) struct Applying {
     bridges: BTreeMap<Name, Arc<Bridge>>,
@@ -99,7 +102,14 @@ impl Runner {
         let fresh: Vec<Name> = bridges.keys().filter(|name| !self.slots.contains_key(*name)).cloned().collect();
         // At the start all of them: one read instead of one for each.
         let mut loaded: BTreeMap<Name, store::Loaded> = BTreeMap::new();
-        if !fresh.is_empty() {
+        if fresh.len() <= FEW {
+            let few = fresh.clone();
+            let read = move |engine: &dyn store::Engine| {
+                few.iter().map(|name| engine.bridge(name)).collect::<Result<Vec<_>, _>>()
+            };
+            let few = self.poller.store.read(read).await?;
+            loaded.extend(few.into_iter().flatten().map(|l| (l.name.clone(), l)));
+        } else {
             let all = self.poller.store.read(|engine| engine.bridges()).await?;
             loaded.extend(all.into_iter().map(|l| (l.name.clone(), l)));
         }
@@ -122,6 +132,7 @@ impl Runner {
                     slot.polled = slot.polled.take().map(|polled| rebuilt(bridge, polled));
                 }
                 None => {
+                    self.generation += 1;
                     let stored = loaded.remove(&name);
                     let held = match &stored {
                         Some(stored) if stored.held => self.poller.hold(&name).await?.as_ref().map(Held::from),
@@ -146,6 +157,8 @@ impl Runner {
                         polled: Some(polled),
                         due,
                         generation: 0,
+                        life: self.generation,
+                        outdated: false,
                         jobs: VecDeque::new(),
                         last: Status::default(),
                         queued: false,

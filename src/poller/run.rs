@@ -52,6 +52,10 @@ pub(super) struct Slot {
     pub(super) due: Timestamp,
     /// Of the heap's entry that counts; older ones are void.
     pub(super) generation: u64,
+    /// Since when the bridge has this slot: work on one that it had before, until it left and came back, is of no account.
+    pub(super) life: u64,
+    /// Something committed under its name meanwhile: where it stands is read again.
+    pub(super) outdated: bool,
     pub(super) jobs: VecDeque<Job>,
     /// As it stood when the work began.
     pub(super) last: Status,
@@ -89,11 +93,11 @@ pub struct Runner {
     requests: mpsc::Receiver<Request>,
     pub(super) slots: BTreeMap<Name, Slot>,
     heap: BinaryHeap<Reverse<(Instant, u64, Name)>>,
-    generation: u64,
+    pub(super) generation: u64,
     /// Due, and waiting for a place.
     pub(super) ready: VecDeque<Name>,
     tasks: JoinSet<(Polled, Option<Outcome>)>,
-    working: HashMap<Id, (Name, Option<String>)>,
+    working: HashMap<Id, (Name, Option<String>, u64)>,
     pub(super) crowds: HashMap<String, Crowd>,
     saving: JoinSet<Result<(), store::Error>>,
     /// Bridges over a list: they are not polled, their members are.
@@ -277,7 +281,7 @@ impl Runner {
             let now = self.poller.clock.now();
             polled.lag = (!held_back).then(|| slot.due.until(now));
             if held_back {
-                polled.watched_from = now;
+                polled.watch_from(now);
             }
         }
         let poller = self.poller.clone();
@@ -285,8 +289,9 @@ impl Runner {
         if let Some(origin) = &origin {
             self.crowds.entry(origin.clone()).or_default().in_flight += 1;
         }
+        let life = slot.life;
         let id = self.tasks.spawn(run_job(poller, polled, job)).id();
-        self.working.insert(id, (name.clone(), origin));
+        self.working.insert(id, (name.clone(), origin, life));
     }
 
     async fn done(
@@ -296,13 +301,13 @@ impl Runner {
         let (id, result) = match done {
             Ok((id, result)) => (id, Some(result)),
             Err(error) => {
-                if let Some((name, _)) = self.working.get(&error.id()) {
+                if let Some((name, ..)) = self.working.get(&error.id()) {
                     self.tell_panic(name, &error);
                 }
                 (error.id(), None)
             }
         };
-        let Some((name, origin)) = self.working.remove(&id) else {
+        let Some((name, origin, life)) = self.working.remove(&id) else {
             return Ok(());
         };
         self.leave(origin);
@@ -317,6 +322,25 @@ impl Runner {
             return self.apply_when_left().await;
         };
         let bridge = slot.bridge.clone();
+        if slot.life != life {
+            // It left, and has come back: what its old slot's work led to is stored, and may be more than the new one knows.
+            if slot.polled.is_some() {
+                slot.polled = Some(load(&self.poller, bridge).await?);
+            } else {
+                slot.outdated = true;
+            }
+            return Ok(());
+        }
+        if std::mem::take(&mut slot.outdated) {
+            let polled = load(&self.poller, bridge.clone()).await?;
+            if let Some(slot) = self.slots.get_mut(&name) {
+                slot.due = self.poller.clock.now();
+                slot.polled = Some(polled);
+            }
+            self.arm(&name, self.poller.clock.now());
+            self.work(&name);
+            return Ok(());
+        }
         let (mut polled, outcome) = match result {
             Some((polled, outcome)) if !stale(&outcome) && *polled.bridge == *bridge => (polled, outcome),
             Some((polled, outcome)) if !stale(&outcome) => (rebuilt(bridge, polled), outcome),

@@ -8,6 +8,8 @@
 
 mod bytes;
 pub mod format1;
+#[cfg(test)]
+mod golden;
 pub mod key;
 mod list;
 mod pack;

@@ -14,8 +14,8 @@ use serde_json::json;
 
 use super::{
     Ahead, Attempt, BridgeState, Commit, DeliveryState, EndpointState, Engine, Error, EventFilter, Hold, HoldChange,
-    Lease, List, Loaded, Op, Outcome, Outgoing, Position, Progress, Requeued, Reset, Settlement, StoredDelivery,
-    StoredEvent, Waiting, Written, held_piece, lane,
+    Lease, List, Loaded, Op, Outcome, Outgoing, Position, Progress, Queued, Requeued, Reset, Settlement,
+    StoredDelivery, StoredEvent, Waiting, Written, held_piece, lane,
 };
 use crate::model::{Content, Entry, Event, EventId, Hash, Name, Record, Timestamp};
 
@@ -208,7 +208,7 @@ impl Inner {
         bridge
     }
 
-    fn commit(&mut self, commit: Commit) -> Result<Vec<(Name, Waiting)>, Error> {
+    fn commit(&mut self, commit: Commit) -> Result<Queued, Error> {
         let Commit { bridge, expected, state, list, mut put, mut delete, hold, events, ahead } = commit;
         if let Some(name) = bridge {
             let stored = self.bridges.get(&name).and_then(|b| b.state.as_ref()).map_or(0, |s| s.version);
@@ -258,7 +258,7 @@ impl Inner {
     }
 
     /// Gives events their places.
-    fn queue(&mut self, events: Vec<Event>) -> (Vec<(Position, Kept)>, Vec<(Name, Waiting)>) {
+    fn queue(&mut self, events: Vec<Event>) -> (Vec<(Position, Kept)>, Queued) {
         let pack = self.next_pack;
         self.next_pack += 1;
         let (mut all, mut queued) = (Vec::new(), Vec::new());

@@ -217,7 +217,7 @@ impl Writer {
                     Err(mpsc::error::TryRecvError::Disconnected) => return,
                     Ok(job) => {
                         self.between += 1;
-                        if self.between % WORK_EVERY == 0 && self.works && !scarce {
+                        if self.between.is_multiple_of(WORK_EVERY) && self.works && !scarce {
                             self.work();
                         }
                         job

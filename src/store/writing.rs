@@ -2,7 +2,7 @@
 //! ahead in parts.
 
 use super::{
-    Ahead, BridgeState, Commit, Error, Hold, HoldChange, List, ListChunk, Op, Store, Waiting, Written, held_piece,
+    Ahead, BridgeState, Commit, Error, Hold, HoldChange, List, ListChunk, Op, Queued, Store, Written, held_piece,
 };
 use crate::model::{Entry, Event, Hash, Name, Record, Timestamp};
 
@@ -24,7 +24,7 @@ pub struct Writing {
     /// Not written yet.
     part: Part,
     /// What waits, in the order of the parts.
-    queued: Vec<Vec<(Name, Waiting)>>,
+    queued: Vec<Queued>,
 }
 
 #[derive(Default)]
@@ -122,7 +122,7 @@ impl Writing {
         state: BridgeState,
         list: Option<List>,
         hold: HoldChange,
-    ) -> Result<Vec<Vec<(Name, Waiting)>>, Error> {
+    ) -> Result<Vec<Queued>, Error> {
         let list = match list {
             Some(List::Cut(mut cut)) => {
                 for chunk in std::mem::take(&mut cut.fresh) {

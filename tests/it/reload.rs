@@ -356,7 +356,14 @@ async fn a_stop_makes_no_bridge_stale_by_itself() {
     handle.pause("orders".into(), false).await.expect("resumed");
     handle.poll("orders".into()).await.expect_err("it fails");
     assert_eq!(stale(&world).await, 0);
-    clock.set(began.plus_ms(hours(23)));
+    // Nor a clock that is set.
+    clock.set(began.plus_ms(hours(2000)));
+    handle.poll("orders".into()).await.expect_err("it fails");
+    assert_eq!(stale(&world).await, 0);
+    // Hours of failing do.
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(3 * 3600)).await;
+    tokio::time::resume();
     handle.poll("orders".into()).await.expect_err("it fails");
     assert_eq!(stale(&world).await, 1);
 }

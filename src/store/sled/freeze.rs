@@ -14,6 +14,9 @@ use super::{
 };
 use crate::store::{Error, codec::key};
 
+/// A row's key, with its chunk number.
+type Row = Vec<u8>;
+
 /// Rows of one page.
 const PAGE: usize = 256;
 /// Old rows that one reader may make the store keep.
@@ -117,12 +120,7 @@ impl Frozen<'_> {
     }
 
     /// The next rows of a prefix, and where to go on.
-    fn page(
-        &self,
-        table: Table,
-        prefix: &[u8],
-        from: Bound<Vec<u8>>,
-    ) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>), Error> {
+    fn page(&self, table: Table, prefix: &[u8], from: Bound<Vec<u8>>) -> Result<(Vec<Row>, Option<Row>), Error> {
         let _gate = self.engine.reading()?;
         let mut rows: BTreeMap<Vec<u8>, bool> = BTreeMap::new();
         let mut last = None;

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     model::{Content, Entry, Event, Hash, Name, Timestamp},
     store::{
-        Attempt, Commit, Cut, DeliveryState, Error, HoldChange, List, Outcome, Position, Progress, Requeued,
+        Attempt, Commit, Cut, DeliveryState, Error, HoldChange, List, Outcome, Position, Progress, Queued, Requeued,
         Settlement, Waiting, Written,
         codec::{self, QueueEntry, Remade, Stage, Work, key, key::BridgeRow},
         lane,
@@ -134,7 +134,7 @@ impl Group<'_> {
     }
 
     /// Packs events and queues them; what waits, in order.
-    pub(super) fn queue(&mut self, events: &[Event]) -> Result<Vec<(Name, Waiting)>, Error> {
+    pub(super) fn queue(&mut self, events: &[Event]) -> Result<Queued, Error> {
         let mut queued = Vec::new();
         let mut numbers = codec::Numbers::new();
         for delivery in events.iter().flat_map(|event| &event.deliveries) {

@@ -21,6 +21,9 @@ use crate::{
     },
 };
 
+/// After so many packs in a row that are too old none behind them is looked at: they are in the order of time, but for clocks
+/// that jump.
+const OLDER_MAX: usize = 1_000;
 /// Rows that are read before writes get their turn.
 const PAGE: usize = 256;
 
@@ -349,6 +352,7 @@ impl SledEngine {
             Some(DeliveryState::Delivered) | None => None,
         };
         let mut below = u64::MAX;
+        let mut older = 0;
         loop {
             let stages = self.reading()?;
             let page: Vec<u64> = match &listed {
@@ -359,10 +363,11 @@ impl SledEngine {
                 if found.len() >= filter.limit {
                     break;
                 }
-                self.matching(*pack, filter, &mut found)?;
+                let is_older = self.matching(*pack, filter, &mut found)?;
+                older = if is_older { older + 1 } else { 0 };
             }
             match page.last() {
-                Some(last) if found.len() < filter.limit => below = *last,
+                Some(last) if found.len() < filter.limit && older < OLDER_MAX => below = *last,
                 _ => break,
             }
         }
@@ -434,21 +439,22 @@ impl SledEngine {
         Ok(packs)
     }
 
-    /// Appends the events of a pack that match, newest first.
-    fn matching(&self, pack: u64, filter: &EventFilter, found: &mut Vec<StoredEvent>) -> Result<(), Error> {
+    /// Appends the events of a pack that match, newest first; whether it is older than what is asked for.
+    fn matching(&self, pack: u64, filter: &EventFilter, found: &mut Vec<StoredEvent>) -> Result<bool, Error> {
         let Some(value) = self.tables.value(Table::Events, &key::pack(pack))? else {
-            return Ok(());
+            return Ok(false);
         };
         let header = codec::decode_pack_header(&value)?;
-        if filter.bridge.as_ref().is_some_and(|bridge| *bridge != header.bridge)
-            || filter.since.is_some_and(|since| header.at < since)
-        {
-            return Ok(());
+        if filter.since.is_some_and(|since| header.at < since) {
+            return Ok(true);
+        }
+        if filter.bridge.as_ref().is_some_and(|bridge| *bridge != header.bridge) {
+            return Ok(false);
         }
         if let Some(endpoint) = &filter.endpoint {
             let numbers = self.numbers(endpoint)?;
             if !header.endpoints.iter().any(|other| numbers.contains(other)) {
-                return Ok(());
+                return Ok(false);
             }
         }
         let events = self.stored(pack, &value)?;
@@ -463,7 +469,7 @@ impl SledEngine {
             delivered && filter.since.is_none_or(|since| stored.event.at >= since)
         });
         found.extend(matching.map(|stored| if filter.bodies { stored } else { stored.without_bodies() }));
-        Ok(())
+        Ok(false)
     }
 
     pub(super) fn read_event(&self, id: EventId) -> Result<Option<StoredEvent>, Error> {

@@ -149,7 +149,8 @@ impl Caller {
             }
             Step::ForgetBridge { bridge } => {
                 let bridge = name(&BRIDGES, *bridge);
-                (self.versions.remove(bridge), self.lists.remove(bridge));
+                self.versions.remove(bridge);
+                self.lists.remove(bridge);
                 Op::ForgetBridge(bridge.into())
             }
             Step::Rename { from, to } => {
