@@ -21,6 +21,7 @@ mod names;
 mod open;
 mod ops;
 mod read;
+mod redo;
 mod room;
 mod sweep;
 mod tables;
@@ -31,19 +32,20 @@ use std::{
     fs::File,
     io::Write,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Mutex, RwLock, RwLockReadGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use ::sled::{Batch, Db, Transactional, Tree, transaction::TransactionError};
+use ::sled::Db;
 
 use self::{
     freeze::Readers,
     group::Group,
     mark::Mark,
+    redo::Redo,
     room::Room,
     sweep::Cursors,
     tables::{Rows, Table, Tables, io_error},
@@ -76,6 +78,7 @@ pub struct SledEngine {
     // First, so that the database is closed before the lock is given back.
     db: Db,
     tables: Tables,
+    dir: PathBuf,
     stream: Name,
     /// `sled/db`, for syncing.
     file: File,
@@ -165,18 +168,19 @@ impl SledEngine {
         if self.readers.any() {
             group.changed().try_for_each(|(table, row)| self.readers.keep(&self.tables, table, row))?;
         }
-        let (batches, rows) = group.batches()?;
+        let group_rows = group.rows()?;
         let panicked = |_| Err(Failure::Transaction(Error::Io("the database panicked while writing".into())));
-        match catch_unwind(AssertUnwindSafe(|| self.apply_batches(&batches))).unwrap_or_else(panicked) {
+        match catch_unwind(AssertUnwindSafe(|| self.write_rows(&group_rows.rows))).unwrap_or_else(panicked) {
             Ok(()) => {}
             Err(Failure::Transaction(error) | Failure::Sync(error)) if failpoint::is_on("drop-engine") => {
                 return Err(error);
             }
             Err(Failure::Transaction(_) | Failure::Sync(_)) if failpoint::is_on("swallow-enospc") => {}
-            Err(failure) => self.end(&failure),
+            Err(failure) => self.end(&failure, &group_rows),
         }
         self.syncs.fetch_add(1, Ordering::Relaxed);
-        self.rows.fetch_add(rows, Ordering::Relaxed);
+        let rows: usize = group_rows.rows.iter().map(|(_, rows)| rows.len()).sum();
+        self.rows.fetch_add(u64::try_from(rows).unwrap_or(u64::MAX), Ordering::Relaxed);
         // Not synced, and its failure is none: an older mark only notices less.
         let _ = self.mark.write(group.counters.groups);
         let mut dead = self.dead.lock().map_err(|_| read::poisoned())?;
@@ -194,22 +198,12 @@ impl SledEngine {
         Ok(())
     }
 
-    fn apply_batches(&self, batches: &[(Table, Batch)]) -> Result<(), Failure> {
+    fn write_rows(&self, rows: &[redo::Rows]) -> Result<(), Failure> {
         if failpoint::is_on("deliver-before-sync") {
             // The group before this one.
             self.sync()?;
         }
-        let trees: Vec<&Tree> = batches.iter().map(|(table, _)| self.tables.get(*table)).collect();
-        let applied = trees.as_slice().transaction(|trees| {
-            for (tree, (_, batch)) in trees.iter().zip(batches) {
-                tree.apply_batch(batch)?;
-            }
-            Ok(())
-        });
-        applied.map_err(|e: TransactionError<()>| match e {
-            TransactionError::Storage(e) => Failure::Transaction(tables::error(e)),
-            TransactionError::Abort(()) => Failure::Transaction(Error::Io("the transaction was aborted".into())),
-        })?;
+        tables::write(&self.tables, rows).map_err(Failure::Transaction)?;
         if failpoint::is_on("deliver-before-sync") || failpoint::is_on("skip-sync") { Ok(()) } else { self.sync() }
     }
 
@@ -220,11 +214,17 @@ impl SledEngine {
     }
 
     /// Ends the process at once. No destructor may run: sled would write what it has begun of the group, and sync it.
-    fn end(&self, failure: &Failure) -> ! {
+    fn end(&self, failure: &Failure, group: &Redo) -> ! {
         let (what, error) = match failure {
             Failure::Transaction(error) => ("a commit", error),
             Failure::Sync(error) => ("a sync", error),
         };
+        // Where there is no room nothing of it was written, and this is not either.
+        if matches!(failure, Failure::Transaction(_))
+            && let Err(error) = group.keep(&self.dir)
+        {
+            tracing::error!(%error, "failed to keep the group that failed for the next start");
+        }
         // Sled writes back within its transaction, too; what found no room was never written.
         if !matches!(failure, Failure::Transaction(Error::Full(_)))
             && let Err(error) = self.mark.doubt()

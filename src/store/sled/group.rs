@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use ::sled::{Batch, IVec};
+use ::sled::IVec;
 
 use super::{
+    redo::Redo,
     sweep::Cursors,
     tables::{PerTable, Rows, Table, Tables},
 };
@@ -127,9 +128,9 @@ impl<'a> Group<'a> {
         self.changes.iter().all(|(_, changes)| changes.is_empty())
     }
 
-    /// One batch for each table that changes, and the number of rows. Each table's last row says which group changed it, and
+    /// All that it writes, by table. Each table's last row says which group changed it, and
     /// the counters what each of them must say: half a group is found by it.
-    pub fn batches(&mut self) -> Result<(Vec<(Table, Batch)>, u64), Error> {
+    pub fn rows(&mut self) -> Result<Redo, Error> {
         self.counters.groups += 1;
         let group = self.counters.groups;
         for table in Table::ALL {
@@ -141,24 +142,13 @@ impl<'a> Group<'a> {
             }
         }
         self.put(Table::Meta, super::META_COUNTERS, &codec::encode_counters(self.counters))?;
-        let mut rows = 0;
-        let batches = Table::ALL.into_iter().filter_map(|table| {
+        let rows = Table::ALL.into_iter().filter_map(|table| {
             let changes = std::mem::take(self.changes.get_mut(table));
-            if changes.is_empty() {
-                return None;
-            }
-            rows += u64::try_from(changes.len()).expect("a usize has at most 64 bits");
-            let mut batch = Batch::default();
-            for (row, change) in changes {
-                match change {
-                    Some(value) => batch.insert(row, value),
-                    None => batch.remove(row),
-                }
-            }
-            Some((table, batch))
+            let rows = changes.into_iter().map(|(row, change)| (row.into(), change.map(IVec::from)));
+            (rows.len() > 0).then(|| (table, rows.collect()))
         });
-        let batches = batches.collect();
-        Ok((batches, rows))
+        let rows = rows.collect();
+        Ok(Redo { group, rows })
     }
 
     pub(super) fn change(&mut self, table: Table, row: Vec<u8>, change: Change) {

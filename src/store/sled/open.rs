@@ -21,6 +21,7 @@ use super::{
     files::{self, DATABASE, FILE},
     freeze::Readers,
     mark::{MARK, Mark},
+    redo::{self, Redo},
     room::{self, Room},
     tables::{self, Rows, Table, Tables, io_error},
 };
@@ -78,10 +79,16 @@ pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<SledEngine, Error> {
         opened = doubting(&mark, open_unharmed(dir, cache_bytes, &mark))?;
     }
     let (db, tables) = opened;
+    do_again(dir, &db, &tables, &mark)?;
+    check_whole(&tables).map_err(|error| match error {
+        Error::Damaged(why) => Error::Damaged(advice(dir, &why, true)),
+        error => error,
+    })?;
     let file = File::open(database.join(FILE)).map_err(failed("opening the database's file"))?;
     let mut engine = SledEngine {
         db,
         tables,
+        dir: dir.to_owned(),
         stream: "".into(),
         file,
         mark,
@@ -172,7 +179,6 @@ fn open_unharmed(dir: &Path, cache_bytes: u64, mark: &Mark) -> Result<(Db, Table
         let db = open_database(&database, cache_bytes)?;
         check(&db, mark)?;
         let tables = Tables::open(&db).map_err(tables::error)?;
-        check_whole(&tables)?;
         Ok((db, tables))
     };
     if database.join(FILE).exists() {
@@ -251,6 +257,31 @@ impl SledEngine {
         stages.iter().try_for_each(|stage| group.abandon(stage.number))?;
         self.apply(group)
     }
+}
+
+/// Makes a group whole that failed in the middle. What was acknowledged later is not undone: then it was done before.
+fn do_again(dir: &Path, db: &Db, tables: &Tables, mark: &Mark) -> Result<(), Error> {
+    let Some(redo) = Redo::find(dir).map_err(failed("reading `redo`"))? else {
+        return redo::forget(dir).map_err(failed("removing `redo`"));
+    };
+    let counters = tables.value(Table::Meta, META_COUNTERS)?;
+    let groups = counters.map_or(Ok(0), |value| codec::decode_counters(&value).map(|counters| counters.groups))?;
+    if groups <= redo.group {
+        let again = || {
+            tables::write(tables, &redo.rows)?;
+            db.flush().map_err(tables::error)?;
+            let synced = File::open(dir.join(DATABASE).join(FILE)).and_then(|file| file.sync_all());
+            synced.map_err(failed("syncing the database"))
+        };
+        if let Err(error) = again() {
+            // As where it failed first: nothing of it may be written in good order, and the next start does it again.
+            let noted = mark.doubt();
+            tracing::error!(%error, ?noted, "a group of writes that failed in the middle failed again: the process ends");
+            std::process::abort();
+        }
+        tracing::warn!(group = redo.group, "a group of writes that failed in the middle was made whole");
+    }
+    redo::forget(dir).map_err(failed("removing `redo`"))
 }
 
 /// Removes what may be there.
