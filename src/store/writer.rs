@@ -14,7 +14,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot, watch},
+    time::Instant,
+};
 
 use super::{Engine, Error, HoldChange, Lease, List, Op, SharedEngine, Written};
 use crate::{failpoint, model::Name, telemetry::kind};
@@ -28,6 +31,11 @@ const GROUP_BYTES_MAX: usize = 8 << 20;
 
 /// How often room is looked for that writes or polls wait for.
 const ROOM_LOOK: Duration = Duration::from_millis(100);
+
+/// What a part of a commit that is written ahead may take, and its rows.
+const PART_NS: u64 = 25_000_000;
+const PART_ROWS_MIN: usize = 100;
+const PART_ROWS_MAX: usize = 2_000;
 
 /// How many groups come before a slice of what is done in the background, while writes wait.
 const WORK_EVERY: u32 = 8;
@@ -53,6 +61,8 @@ pub struct Counters {
     pub groups: AtomicU64,
     /// Turns of its loop: it moves also while it waits for room.
     turns: AtomicU64,
+    /// What a row took lately, from the transaction to the end of the sync.
+    row_ns: AtomicU64,
 }
 
 enum Job {
@@ -112,6 +122,13 @@ impl Store {
             Ok(error) => error.clone().unwrap_or(Error::Io("the store failed".into())),
             Err(_) => Error::Io("the store's writer thread ended".into()),
         }
+    }
+
+    /// As many rows as the writer takes for a part of a commit that is written ahead: others wait for their turn meanwhile. In a
+    /// large store a row costs more, since its page is read first.
+    pub(super) fn rows_of_a_part(&self) -> usize {
+        let row_ns = self.counters.row_ns.load(Ordering::Relaxed).max(1);
+        usize::try_from(PART_NS / row_ns).unwrap_or(PART_ROWS_MAX).clamp(PART_ROWS_MIN, PART_ROWS_MAX)
     }
 
     /// Why polls have to wait, while there is little room on the disk.
@@ -317,12 +334,21 @@ impl Writer {
         self.works |= group.iter().any(|write| leaves_work(&write.op));
         let commits = group.iter().filter(|write| matches!(write.op, Op::Commit(_))).count();
         let (ops, answers): (Vec<Op>, Vec<_>) = group.into_iter().map(|write| (write.op, write.answer)).unzip();
+        let rows: usize = ops.iter().map(|op| Size::of(op).rows).sum();
+        let began = Instant::now();
         let results = if failpoint::is_on("disk") {
             ops.iter().map(|_| Err(Error::Io("the failpoint `disk` is on".into()))).collect()
         } else {
             self.engine.write(self.lease, ops)
         };
         debug_assert_eq!(results.len(), answers.len(), "one answer for each write");
+        if rows >= PART_ROWS_MIN {
+            let row_ns =
+                u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX) / u64::try_from(rows).unwrap_or(1);
+            let before = self.counters.row_ns.load(Ordering::Relaxed);
+            // Up at once, down slowly.
+            self.counters.row_ns.store(row_ns.max(before / 2 + row_ns / 2), Ordering::Relaxed);
+        }
         self.counters.groups.fetch_add(1, Ordering::Relaxed);
         self.counters.commits.fetch_add(u64::try_from(commits).unwrap_or(0), Ordering::Relaxed);
         if let Some(error) = results.iter().filter_map(|r| r.as_ref().err()).find(|e| e.needs_reopen()) {
@@ -343,6 +369,12 @@ struct Size {
 }
 
 impl Size {
+    fn of(op: &Op) -> Self {
+        let mut size = Self::default();
+        size.add(op);
+        size
+    }
+
     fn add(&mut self, op: &Op) {
         /// A row's key and overhead.
         const ROW_BYTES: usize = 64;

@@ -6,9 +6,11 @@ use super::{
 };
 use crate::model::{Entry, Event, Hash, Name, Record, Timestamp};
 
-/// Rows and bytes of one part, and of a commit that has no parts: what the writer does at once.
-const PART_ROWS: usize = 2_000;
+/// Rows of a commit that needs no parts, and bytes of a part and of such a commit: what the writer does at once.
+const WHOLE_ROWS: usize = 2_000;
 const PART_BYTES: usize = 4 << 20;
+/// Of a delivery in its queue row.
+const DELIVERY_BYTES: usize = 64;
 /// A piece of a held page.
 const PIECE_BYTES: usize = 1 << 20;
 /// A shorter list is brought into the engine's form by the writer itself.
@@ -37,12 +39,6 @@ struct Part {
     bytes: usize,
 }
 
-impl Part {
-    fn is_full(&self) -> bool {
-        self.rows >= PART_ROWS || self.bytes >= PART_BYTES
-    }
-}
-
 impl Store {
     /// Begins a commit over a version of a bridge.
     pub fn commit(&self, bridge: Name, expected: u64) -> Writing {
@@ -62,18 +58,29 @@ impl Store {
 impl Writing {
     /// Adds records and events; those of before are written ahead where they are enough for a group.
     pub async fn part(&mut self, put: Vec<Record>, delete: Vec<Hash>, events: Vec<Event>) -> Result<(), Error> {
-        let bytes = put.iter().map(|record| record.body.len() + record.key.len()).sum::<usize>()
-            + events.iter().map(|event| event.body.len() + event.deliveries.len() * 64).sum::<usize>();
-        let rows = put.len() + delete.len() + events.len();
-        let fits = self.part.rows + rows <= PART_ROWS && self.part.bytes + bytes <= PART_BYTES;
-        if !fits && self.part.rows > 0 {
+        for record in put {
+            self.add(record.body.len() + record.key.len()).await?;
+            self.part.put.push(record);
+        }
+        for key in delete {
+            self.add(0).await?;
+            self.part.delete.push(key);
+        }
+        for event in events {
+            self.add(event.body.len() + event.deliveries.len() * DELIVERY_BYTES).await?;
+            self.part.events.push(event);
+        }
+        Ok(())
+    }
+
+    /// Makes room for a row of so many bytes.
+    async fn add(&mut self, bytes: usize) -> Result<(), Error> {
+        // Once something is ahead, parts are as small as the others need them to be.
+        let rows_max = if self.stage.is_some() { self.store.rows_of_a_part() } else { WHOLE_ROWS };
+        if self.part.rows > 0 && (self.part.rows >= rows_max || self.part.bytes + bytes > PART_BYTES) {
             self.write_ahead().await?;
         }
-        let part = &mut self.part;
-        part.put.extend(put);
-        part.delete.extend(delete);
-        part.events.extend(events);
-        (part.rows, part.bytes) = (part.rows + rows, part.bytes + bytes);
+        (self.part.rows, self.part.bytes) = (self.part.rows + 1, self.part.bytes + bytes);
         Ok(())
     }
 
@@ -126,12 +133,8 @@ impl Writing {
         let list = match list {
             Some(List::Cut(mut cut)) => {
                 for chunk in std::mem::take(&mut cut.fresh) {
-                    self.part.rows += 1;
-                    self.part.bytes += chunk.row.len();
+                    self.add(chunk.row.len()).await?;
                     self.part.chunks.push(chunk);
-                    if self.part.is_full() {
-                        self.write_ahead().await?;
-                    }
                 }
                 if self.stage.is_none() {
                     cut.fresh = std::mem::take(&mut self.part.chunks);
