@@ -42,6 +42,9 @@ const HINT_SAVED_FROM: Duration = Duration::from_secs(60);
 pub(super) const SAVE_AT_ONCE: usize = 1000;
 /// Jobs that may wait for one bridge.
 const JOBS_MAX: usize = 16;
+/// How soon a bridge is polled again whose answer the store did not take.
+const STORE_LOOK_MIN: Duration = Duration::from_secs(1);
+const STORE_LOOK_MAX: Duration = Duration::from_secs(60);
 /// How soon a bridge looks again whether the queue that stopped it has room.
 const PAUSED_LOOK: Duration = Duration::from_secs(1);
 
@@ -497,8 +500,8 @@ fn next_due(polled: &mut Polled, due: Timestamp, now: Timestamp, outcome: &Outco
             polled.pace = schedule.adapt(polled.pace, matches!(polling, Polling::Changed { .. }));
             schedule.next(due, now, polled.pace, crate::deliver::random())
         }
-        // It is polled again when the store takes it.
-        Err(failure) if failure.is_of_the_store() => now,
+        // It is polled again when there is room, but not again and again where there is none for just this answer.
+        Err(failure) if failure.is_of_the_store() => now.plus(polled.pace.clamp(STORE_LOOK_MIN, STORE_LOOK_MAX)),
         Err(failure) => schedule.after_failure(polled.progress.failures, failure.kind(), now, polled.pace),
     };
     outcome.hint.map_or(next, |hint| next.max(now.plus(hint.min(HINT_MAX))))

@@ -80,10 +80,7 @@ pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<SledEngine, Error> {
     }
     let (db, tables) = opened;
     do_again(dir, &db, &tables, &mark)?;
-    check_whole(&tables).map_err(|error| match error {
-        Error::Damaged(why) => Error::Damaged(advice(dir, &why, true)),
-        error => error,
-    })?;
+    check_whole(&tables)?;
     let file = File::open(database.join(FILE)).map_err(failed("opening the database's file"))?;
     let mut engine = SledEngine {
         db,
@@ -179,6 +176,9 @@ fn open_unharmed(dir: &Path, cache_bytes: u64, mark: &Mark) -> Result<(Db, Table
         let db = open_database(&database, cache_bytes)?;
         check(&db, mark)?;
         let tables = Tables::open(&db).map_err(tables::error)?;
+        if Redo::find(dir).map_err(failed("reading `redo`"))?.is_none() {
+            check_whole(&tables)?;
+        }
         Ok((db, tables))
     };
     if database.join(FILE).exists() {
