@@ -34,7 +34,8 @@ pub fn complete(definition: &Definition, known: &[Entry], pages: Vec<(String, Ve
     let mut order: Vec<Slot> = Vec::new();
     let mut fresh: HashMap<Hash, (usize, usize)> = HashMap::new();
     let mut created: Vec<Seen> = Vec::new();
-    let mut updated: HashMap<usize, Seen> = HashMap::new();
+    // In the order they were met; of a record that several pages have the last counts, and `None` is one that did not change.
+    let mut updated: Vec<(usize, Option<Seen>)> = Vec::new();
     let mut diff = Diff::default();
     for (page_number, (page, records)) in pages.into_iter().enumerate() {
         let page_number = page_number + 1;
@@ -46,9 +47,11 @@ pub fn complete(definition: &Definition, known: &[Entry], pages: Vec<(String, Ve
                     let key = definition.parse(&raw, record, &page)?.key;
                     return Err(Error::SameKey { first, second: record, page, key });
                 }
-                note(&mut met, &mut order, at, (page_number, record, known.get(at).copied()));
                 // An earlier page may have had another copy: the later one counts.
-                updated.remove(&at);
+                if is_met(&met, at) {
+                    updated.push((at, None));
+                }
+                note(&mut met, &mut order, at, (page_number, record, known.get(at).copied()));
                 continue;
             }
             diff.parsed += 1;
@@ -66,12 +69,10 @@ pub fn complete(definition: &Definition, known: &[Entry], pages: Vec<(String, Ve
                 // Where only bytes changed the old ones stay: the stored body is theirs. Without bytes (a list made anew)
                 // these are as good.
                 let anew = old.is_some_and(|old| old.raw == Hash::default());
-                note(&mut met, &mut order, at, (page_number, record, if changed || anew { Some(entry) } else { old }));
-                if changed {
-                    updated.insert(at, seen);
-                } else {
-                    updated.remove(&at);
+                if changed || is_met(&met, at) {
+                    updated.push((at, changed.then_some(seen)));
                 }
+                note(&mut met, &mut order, at, (page_number, record, if changed || anew { Some(entry) } else { old }));
             } else if let Some((at, (p, first))) =
                 fresh.get(&entry.key).map(|(at, p)| (*at, (*p / RECORDS, *p % RECORDS)))
             {
@@ -104,9 +105,13 @@ pub fn complete(definition: &Definition, known: &[Entry], pages: Vec<(String, Ve
         }
     }
     diff.created = created;
-    let mut updated: Vec<(usize, Seen)> = updated.into_iter().collect();
     updated.sort_by_key(|(at, _)| *at);
-    diff.updated = updated.into_iter().map(|(_, seen)| seen).collect();
+    let mut updated = updated.into_iter().peekable();
+    while let Some((at, seen)) = updated.next() {
+        if updated.peek().is_none_or(|(next, _)| *next != at) {
+            diff.updated.extend(seen);
+        }
+    }
     Ok(diff)
 }
 
@@ -117,6 +122,10 @@ const RECORDS: usize = 1 << 32;
 enum Slot {
     Known(usize),
     New(usize),
+}
+
+fn is_met(met: &[Option<(usize, usize, Entry)>], at: usize) -> bool {
+    met.get(at).is_some_and(Option::is_some)
 }
 
 fn note(

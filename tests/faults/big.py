@@ -3,8 +3,11 @@
 import os
 from pathlib import Path
 
+from daemon import Unsettled
+
 RECORD = b'{"id":%d,"rev":%d,"name":"record number %08d","url":"https://api.example.com/records/%08d","state":"open","labels":["a","b"]}'
 POLL_S = 1800  # For an answer of a million records in a debug build.
+FAILURES = 3  # Polls in a row that fail, after which it is not waited for any longer.
 
 
 class Big:
@@ -43,6 +46,8 @@ class Big:
 
         def known():
             bridge = (daemon.status() or {"bridges": {}})["bridges"].get(name, {})
+            if bridge.get("failures", 0) >= FAILURES:
+                raise Unsettled(f"{name} fails: {bridge['last_error']}")
             asked = bridge.get("state") == "ok" and bridge.get("records") == self.count
             return asked and bridge["sequence"] == self.sequence
 

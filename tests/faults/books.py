@@ -95,6 +95,14 @@ class Books:
     def of(self, bridge):
         return next((book for book in self.books.values() if bridge in book.names), None)
 
+    def numbers(self):
+        """How many numbers of each book were taken."""
+        taken = {name: set() for name in self.books}
+        for arrival in list(self.arrivals):
+            if arrival.taken:
+                taken[self.of(arrival.bridge).name].add(arrival.sequence)
+        return {name: len(numbers) for name, numbers in taken.items()}
+
     def change(self, random, book, count, only_updates=False):
         """Some records of a book become others: updates mostly, and where it may be, records come and go."""
         changes = {}

@@ -15,7 +15,7 @@ from pathlib import Path
 from server import SECRET
 
 CONFIG_EXIT = 78
-READY_S, SETTLE_S, COMMAND_S = 30, 30, 120
+READY_S, SETTLE_S, LATE_S, COMMAND_S = 30, 30, 3, 120
 LOOK_S = 0.02
 RESTART_S, RESTART_MAX_S = 0.1, 1  # Of the unit 1 s and 60 s, which nothing here needs.
 IN_A_ROW_MAX = 8  # Ends without an answer in between, after which it is taken for one that never starts.
@@ -239,10 +239,15 @@ class Daemon:
         began, names, reason = time.monotonic_ns(), names or {}, ["nothing is known"]
 
         def quiet():
-            reason[0] = unsettled(self.status(), books, names, began)
-            return reason[0] is None
+            status = self.status()
+            reason[0] = unsettled(status, books, names, began)
+            return status if reason[0] is None else None
 
-        self.until(quiet, limit_s, lambda: reason[0])
+        status = self.until(quiet, limit_s, lambda: reason[0])
+        # What `status` says may be a moment older than what it does: what is on its way comes soon, what is lost does not.
+        end = time.monotonic() + LATE_S
+        while time.monotonic() < end and not all_came(status, books, names):
+            time.sleep(LOOK_S)
 
 
 def unsettled(status, books, names, began):
@@ -260,3 +265,9 @@ def unsettled(status, books, names, began):
         if endpoint.get("waiting") or endpoint.get("in_flight") or endpoint.get("dead"):
             return f"{name}: {endpoint}"
     return None
+
+
+def all_came(status, books, names):
+    """Whether every number up to the last one was taken by the receiver."""
+    came = books.numbers()
+    return all(came[book.name] >= status["bridges"][names.get(book.name, book.name)]["sequence"] for book in books.books.values())

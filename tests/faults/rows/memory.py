@@ -10,7 +10,7 @@ from big import POLL_S, Big, Cgroup
 from books import Books
 from daemon import Config
 
-MANY, VERY_MANY = 200_000, 1_000_000
+MANY, VERY_MANY, FEW = 200_000, 1_000_000, 40
 MANY_MIB, VERY_MANY_MIB, HOSTILE_MIB = 250, 600, 700
 CGROUP_MIB, RETAINED, LATER_S = 1024, 1.3, 60
 HOSTILE_S = 300
@@ -65,6 +65,9 @@ def very_many(run):
     try:
         daemon.until(big.is_known(daemon), POLL_S, "the baseline")
         peak(run, f"baseline of {big.count:,} records", daemon, VERY_MANY_MIB)
+        big.change(range(1, FEW + 1))
+        daemon.until(big.is_known(daemon), POLL_S, "a change of a few")
+        peak(run, f"a change of {FEW} of {big.count:,}", daemon, VERY_MANY_MIB)
     finally:
         run.end(daemon)
 

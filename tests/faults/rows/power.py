@@ -4,6 +4,8 @@ A life begins with nothing, sees changes, stops, kills and a compaction, and is 
 the books are taken back to what the receiver had then, and the daemon goes on from there.
 """
 
+import time
+
 import disk
 import shim
 from books import Book, Books, Fault
@@ -84,9 +86,12 @@ def end(random, daemon, at, books):
         return
     at.arm(shim.CHANGES, random.randint(1, 12), random.choice(shim.KILLS))
     change_some(random, books)
-    daemon.process.wait(20)
-    daemon.process = None
+    books.change(random, books.books["orders"], 4)
+    until = time.monotonic() + 10
+    while daemon.alive() and time.monotonic() < until:
+        time.sleep(0.01)
     at.disarm()
+    daemon.stop()
 
 
 def main(run):
