@@ -46,7 +46,7 @@ def main():
         options.seed = QUICK_SEED if options.row == "quick" else time.time_ns() % 1_000_000
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     run = Run(options.row, options)
-    print(f"{options.row}: {options.count} points, seed {options.seed}", flush=True)
+    print(f"{options.row}: {f'{options.count} points, ' if options.count > 1 else ''}seed {options.seed}", flush=True)
     try:
         importlib.import_module(f"rows.{options.row.replace('-', '_')}").main(run)
     finally:
