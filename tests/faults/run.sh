@@ -1,13 +1,14 @@
 #!/bin/bash
 # bellpull on a disk that fails, a machine that stops and a clock that is wrong: one row of README.md's table is one command.
 #
-# Usage: tests/faults/run.sh BINARY ROW [--count N] [--seed S] [--old PATH] [--to DIR]
+# Usage: tests/faults/run.sh BINARY ROW [--count N] [--seed S] [--old PATH] [--to DIR] [--scale X]
 #
 #   ROW       errors failed-sync power kill full big-open conf clock memory stall rename planted quick, or old
 #   --count   points, cycles or kills, where the row has them; README.md says how many each has by itself
 #   --seed    of all choices that the row makes; it is printed, so that a run can be done again
 #   --old     for kill: the program of the format before, or a directory that `old` made: its stores are converted
 #   --to      for old: where the store that BINARY makes is put, with its books
+#   --scale   sizes times X, for a try
 #
 # Prints each failure with what it took, then lost, doubled and not started, and in its last line `N passed, N failed`. It exits 1 when a point
 # fails. Needs cc and Python 3.11; nothing is installed, traffic stays on 127.0.0.1. `full` and the cgroup of `memory` need root and are skipped
@@ -16,7 +17,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 if (($# < 2)) || [[ ! -x $1 ]]; then
-    sed -n 's/^# \{0,1\}//; 3,14p' "${BASH_SOURCE[0]}" >&2
+    sed -n 's/^# \{0,1\}//; 3,15p' "${BASH_SOURCE[0]}" >&2
     exit 64
 fi
 binary=$(realpath "$1")
