@@ -25,7 +25,7 @@ pub use rows::{
     decode_attempt, decode_bridge_name, decode_content, decode_counters, decode_endpoint_name, decode_hold,
     decode_json, decode_number, decode_queue, decode_queue_of_format_1, decode_record, decode_state,
     decode_state_start, encode_attempt, encode_bridge_name, encode_content, encode_counters, encode_endpoint_name,
-    encode_hold, encode_json, encode_number, encode_queue, encode_record, encode_state,
+    encode_hold, encode_json, encode_number, encode_queue, encode_record, encode_state, is_ahead,
 };
 
 /// Of a row's value. Sled moves values over about 8 KiB into files that are never synced.

@@ -131,6 +131,11 @@ impl Stage {
     }
 }
 
+/// Whether a pack is written ahead of its commit.
+pub fn is_ahead(stages: &[Stage], pack: u64) -> bool {
+    stages.iter().any(|stage| stage.has_pack(pack))
+}
+
 /// What is done in the background, a slice at a time, until nothing of it is left.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

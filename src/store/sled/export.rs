@@ -17,7 +17,6 @@ use crate::{
     store::{
         BridgeState, EndpointState, Error, Hold, Position, Progress,
         codec::{self, QueueEntry, Remade, Stage, key, key::BridgeRow},
-        held_piece,
     },
 };
 
@@ -116,22 +115,6 @@ impl Frozen<'_> {
         }
     }
 
-    fn held(&self, value: &[u8]) -> Result<Hold, Error> {
-        let (mut hold, pages) = codec::decode_hold(value)?;
-        if let Some((layer, pieces)) = pages {
-            let missing = || Error::Damaged("a page that is held is missing".into());
-            for (at, (page, pieces)) in hold.answer.iter_mut().zip(pieces).enumerate() {
-                let mut body = Vec::new();
-                for hash in (0..pieces).map(|piece| held_piece(at, piece)) {
-                    let value = self.value(Table::Records, &key::record(layer, hash))?.ok_or_else(missing)?;
-                    body.extend_from_slice(&codec::decode_record(hash, &value)?.body);
-                }
-                page.body = String::from_utf8(body).map_err(|_| Error::Damaged("a held page is not UTF-8".into()))?;
-            }
-        }
-        Ok(hold)
-    }
-
     fn endpoints(&self, lines: &mut Lines<'_>) -> Result<(), Error> {
         self.each(Table::Endpoints, key::NAMES, |name, value| match codec::decode_endpoint_name(value)?.state {
             Some(state) => lines.endpoint(&key::parse_name(name)?, &state),
@@ -142,7 +125,7 @@ impl Frozen<'_> {
     fn events(&self, stages: &[Stage], lines: &mut Lines<'_>) -> Result<(), Error> {
         self.each(Table::Events, &[], |key, value| {
             let pack = key::parse_pack(key)?;
-            if stages.iter().any(|stage| stage.has_pack(pack)) {
+            if codec::is_ahead(stages, pack) {
                 return Ok(());
             }
             let endpoints = codec::decode_pack_header(value)?.endpoints;
@@ -171,7 +154,7 @@ impl Frozen<'_> {
                         true => lines.remade(&name, position, &codec::decode_content(value)?),
                         false => Ok(()),
                     },
-                    key::QueueKey::Deliveries { pack, .. } if stages.iter().any(|stage| stage.has_pack(pack)) => Ok(()),
+                    key::QueueKey::Deliveries { pack, .. } if codec::is_ahead(stages, pack) => Ok(()),
                     key::QueueKey::Deliveries { pack, .. } => {
                         for entry in codec::decode_queue(value)? {
                             if counts(Position { pack, index: entry.index })? {

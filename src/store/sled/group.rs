@@ -105,7 +105,7 @@ impl<'a> Group<'a> {
 
     /// Whether a pack is not seen yet.
     pub(super) fn is_ahead(&self, pack: u64) -> bool {
-        self.stages.iter().any(|stage| stage.has_pack(pack))
+        codec::is_ahead(&self.stages, pack)
     }
 
     pub(super) fn count_dead(&mut self, endpoint: &Name, more: i64) {

@@ -17,7 +17,6 @@ use crate::{
         Attempt, BridgeState, DeliveryState, EndpointState, Error, EventFilter, Hold, Loaded, Outgoing, Position,
         StoredDelivery, StoredEvent, Waiting,
         codec::{self, BridgeName, QueueEntry, Remade, Stage, key, key::BridgeRow},
-        held_piece,
     },
 };
 
@@ -177,23 +176,8 @@ impl SledEngine {
     pub(super) fn read_hold(&self, bridge: &str) -> Result<Option<Hold>, Error> {
         let _gate = self.reading()?;
         let Some(number) = self.number(bridge)? else { return Ok(None) };
-        let Some(value) = self.tables.value(Table::Bridges, &key::bridge(BridgeRow::Hold, number))? else {
-            return Ok(None);
-        };
-        let (mut hold, pages) = codec::decode_hold(&value)?;
-        let Some((layer, pieces)) = pages else { return Ok(Some(hold)) };
-        for (at, (page, pieces)) in hold.answer.iter_mut().zip(pieces).enumerate() {
-            let mut body = Vec::new();
-            for piece in 0..pieces {
-                let hash = held_piece(at, piece);
-                let value = self.tables.value(Table::Records, &key::record(layer, hash))?;
-                let value =
-                    value.ok_or_else(|| Error::Damaged(format!("a page that is held of {bridge} is missing")))?;
-                body.extend_from_slice(&codec::decode_record(hash, &value)?.body);
-            }
-            page.body = String::from_utf8(body).map_err(|_| Error::Damaged("a held page is not UTF-8".into()))?;
-        }
-        Ok(Some(hold))
+        let value = self.tables.value(Table::Bridges, &key::bridge(BridgeRow::Hold, number))?;
+        value.map(|value| self.tables.held(&value)).transpose()
     }
 
     pub(super) fn read_endpoints(&self) -> Result<Vec<(Name, EndpointState)>, Error> {
@@ -261,7 +245,7 @@ impl SledEngine {
             let before = numbers.get(..at).unwrap_or_default();
             self.each_value(Table::Queue, &key::queue_prefix(*number, state), |stages, key, value| {
                 let pack = pack_of(key)?;
-                if is_ahead(stages, pack) {
+                if codec::is_ahead(stages, pack) {
                     return Ok(());
                 }
                 let mut entries = codec::decode_queue(&value)?;
@@ -323,7 +307,7 @@ impl SledEngine {
 
     pub(super) fn read_outgoing(&self, endpoint: &str, position: Position) -> Result<Option<Outgoing>, Error> {
         let stages = self.reading()?;
-        if is_ahead(&stages, position.pack) {
+        if codec::is_ahead(&stages, position.pack) {
             return Ok(None);
         }
         let Some((number, entry)) = self.delivery(endpoint, position)? else { return Ok(None) };
@@ -359,7 +343,7 @@ impl SledEngine {
                 Some(packs) => packs.range(..below).rev().take(PAGE).copied().collect(),
                 None => self.packs_below(below)?,
             };
-            for pack in page.iter().filter(|pack| !is_ahead(&stages, **pack)) {
+            for pack in page.iter().filter(|pack| !codec::is_ahead(&stages, **pack)) {
                 if found.len() >= filter.limit {
                     break;
                 }
@@ -415,7 +399,7 @@ impl SledEngine {
     fn has_seen(&self, stages: &[Stage], number: u64) -> Result<bool, Error> {
         for row in self.tables.get(Table::Queue).scan_prefix(key::queues(number)).keys() {
             let row = row.map_err(error)?;
-            if !is_ahead(stages, pack_of(key::unchunk(&row)?.0)?) {
+            if !codec::is_ahead(stages, pack_of(key::unchunk(&row)?.0)?) {
                 return Ok(true);
             }
         }
@@ -477,7 +461,7 @@ impl SledEngine {
         loop {
             let stages = self.reading()?;
             let page = self.packs_below(below)?;
-            for pack in page.iter().filter(|pack| !is_ahead(&stages, **pack)) {
+            for pack in page.iter().filter(|pack| !codec::is_ahead(&stages, **pack)) {
                 let Some(value) = self.tables.value(Table::Events, &key::pack(*pack))? else {
                     continue;
                 };
@@ -551,11 +535,6 @@ impl SledEngine {
         }
         Ok(found)
     }
-}
-
-/// Whether a pack is written ahead of its commit.
-fn is_ahead(stages: &[Stage], pack: u64) -> bool {
-    stages.iter().any(|stage| stage.has_pack(pack))
 }
 
 /// The pack of a queue row, from the key without its chunk number.

@@ -9,8 +9,9 @@ use super::redo;
 use crate::{
     model::Name,
     store::{
-        Error,
+        Error, Hold,
         codec::{self, BridgeName, EndpointName, Named, State, key, key::BridgeRow},
+        held_piece,
     },
 };
 
@@ -146,6 +147,22 @@ pub trait Rows {
     fn state(&self, bridge: u64) -> Result<Option<State>, Error> {
         let value = self.value(Table::Bridges, &key::bridge(BridgeRow::State, bridge))?;
         value.map(|value| codec::decode_state(&value)).transpose()
+    }
+
+    /// What is held, from its row, with its pages where they were written ahead.
+    fn held(&self, value: &[u8]) -> Result<Hold, Error> {
+        let (mut hold, pages) = codec::decode_hold(value)?;
+        let Some((layer, pieces)) = pages else { return Ok(hold) };
+        for (at, (page, pieces)) in hold.answer.iter_mut().zip(pieces).enumerate() {
+            let mut body = Vec::new();
+            for hash in (0..pieces).map(|piece| held_piece(at, piece)) {
+                let value = self.value(Table::Records, &key::record(layer, hash))?;
+                let value = value.ok_or_else(|| Error::Damaged("a page that is held is missing".into()))?;
+                body.extend_from_slice(&codec::decode_record(hash, &value)?.body);
+            }
+            page.body = String::from_utf8(body).map_err(|_| Error::Damaged("a held page is not UTF-8".into()))?;
+        }
+        Ok(hold)
     }
 
     fn endpoint_name(&self, name: &str) -> Result<Option<EndpointName>, Error> {
