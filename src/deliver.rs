@@ -6,6 +6,7 @@
 mod attempt;
 mod dispatcher;
 mod handshake;
+mod inbox;
 mod pace;
 pub mod queue;
 pub mod roster;
@@ -38,6 +39,9 @@ use crate::{
 use attempt::Sender;
 pub use attempt::random;
 use dispatcher::{Dispatcher, Message};
+use inbox::Inbox;
+use queue::Queue;
+use roster::{Moved, Settled};
 
 /// Messages that may wait; a poller beyond it waits for its turn.
 const REQUESTS_MAX: usize = 1024;
@@ -202,9 +206,14 @@ async fn stopped(changing: Option<&Changing>) {
 struct Running {
     endpoint: Arc<Endpoint>,
     messages: mpsc::Sender<Message>,
+    inbox: Inbox,
     stop: CancellationToken,
     /// Cancelled when it has ended.
     done: CancellationToken,
+    /// Its queue, when it has ended.
+    left: Arc<Mutex<Option<Queue>>>,
+    /// The store has more of its queue than this one knows of.
+    is_to_be_read: bool,
 }
 
 impl Deliveries {
@@ -277,8 +286,7 @@ impl Deliveries {
                 }
                 for (endpoint, waiting) in by_endpoint {
                     match self.of(&endpoint) {
-                        // One that has ended has failed: its error ends the run.
-                        Some(running) => drop(running.messages.send(Message::Queued(waiting)).await),
+                        Some(running) => running.inbox.put(&waiting),
                         None => self.inherit(&endpoint).await?,
                     }
                 }
@@ -346,7 +354,6 @@ impl Deliveries {
     /// Stops the dispatchers that are not those of the file, or not as it has them. Their attempts in flight may take as long
     /// as a receiver does: this does not wait for them.
     async fn change(&mut self, same_client: bool) -> Result<(), store::Error> {
-        // Who takes over a queue reads it anew.
         let queues = self.shared.store.read(|engine| engine.queues()).await?;
         let inherits = |endpoint: &Endpoint| {
             let was = endpoint.was.as_ref().filter(|was| !self.endpoints.contains_key(*was));
@@ -354,7 +361,7 @@ impl Deliveries {
         };
         let keep = |name: &Name, running: &Running| {
             let same = self.endpoints.get(name).is_some_and(|endpoint| **endpoint == *running.endpoint);
-            same_client && same && !inherits(&running.endpoint)
+            same_client && same && !running.is_to_be_read && !inherits(&running.endpoint)
         };
         let stop = self.running.iter().filter(|(name, running)| !keep(name, running)).map(|(name, _)| name.clone());
         let stop: Vec<Name> = stop.collect();
@@ -367,13 +374,26 @@ impl Deliveries {
     /// What was stopped has ended: those of the file start that do not run.
     async fn changed(&mut self) -> Result<(), store::Error> {
         let Changing { stopped, answer } = self.changing.take().unwrap_or_default();
+        let mut left = BTreeMap::new();
         for running in stopped {
-            self.shared.deliveries.full.set(&running.endpoint.name, false);
+            let name = running.endpoint.name.clone();
+            self.shared.deliveries.full.set(&name, false);
+            let queue = running.left.lock().expect("no thread panics with it").take();
+            if let Some(queue) = queue.filter(|_| !running.is_to_be_read) {
+                left.insert(name, (queue, running.inbox));
+            }
         }
-        let mut states = roster::settle(&self.shared.store, &self.endpoints, self.shared.clock.now()).await?;
+        let settled = roster::settle(&self.shared.store, &self.endpoints, self.shared.clock.now()).await?;
+        let Settled { mut states, moved } = settled;
         for (name, endpoint) in self.endpoints.clone() {
             if !self.running.contains_key(&name) {
-                self.start(endpoint, states.remove(&name).unwrap_or_default()).await?;
+                // A million events are read for seconds: who leaves a queue as it is in the store hands it on.
+                let left = match moved.get(&name) {
+                    None => left.remove(&name),
+                    Some(Moved::Whole(was)) => left.remove(was),
+                    Some(Moved::Together) => None,
+                };
+                self.start(endpoint, states.remove(&name).unwrap_or_default(), left).await?;
             }
         }
         if let Some(answer) = answer {
@@ -384,26 +404,43 @@ impl Deliveries {
     }
 
     /// Events were committed for a name that does not run: by a poll that began before a reload, under an endpoint's old name. Who
-    /// starts reads its queue anyhow.
+    /// has its queue now reads it anew, since these may be in it and in no dispatcher's memory.
     async fn inherit(&mut self, was: &Name) -> Result<(), store::Error> {
-        if self.changing.is_some() || !self.endpoints.values().any(|endpoint| endpoint.was.as_ref() == Some(was)) {
-            tracing::debug!(endpoint = %was, "events were committed for an endpoint that does not run");
-            return Ok(());
+        let heir = self.endpoints.values().find(|endpoint| endpoint.was.as_ref() == Some(was)).map(|heir| &heir.name);
+        let stopping = self.changing.iter_mut().flat_map(|changing| &mut changing.stopped);
+        let mut all = self.running.values_mut().chain(stopping);
+        match heir.and_then(|heir| all.find(|running| running.endpoint.name == *heir)) {
+            Some(heir) => heir.is_to_be_read = true,
+            None => {
+                tracing::debug!(endpoint = %was, "events were committed for an endpoint that does not run");
+                return Ok(());
+            }
         }
         self.change(true).await
     }
 
-    async fn start(&mut self, endpoint: Arc<Endpoint>, state: EndpointState) -> Result<(), store::Error> {
-        let (dispatcher, messages) = Dispatcher::new(self.shared.clone(), endpoint.clone(), state).await?;
+    async fn start(
+        &mut self,
+        endpoint: Arc<Endpoint>,
+        state: EndpointState,
+        left: Option<(Queue, Inbox)>,
+    ) -> Result<(), store::Error> {
+        let (queue, inbox) = left.filter(|(queue, _)| queue.fits(endpoint.order)).unzip();
+        let inbox = inbox.unwrap_or_default();
+        let (dispatcher, messages) =
+            Dispatcher::new(self.shared.clone(), endpoint.clone(), state, queue, inbox.clone()).await?;
         let stop = CancellationToken::new();
         let done = CancellationToken::new();
-        let (token, guard) = (stop.clone(), done.clone().drop_guard());
+        let left = Arc::new(Mutex::new(None));
+        let (token, guard, leave) = (stop.clone(), done.clone().drop_guard(), left.clone());
         self.ended.spawn(async move {
-            let result = dispatcher.run(token).await;
+            let queue = dispatcher.run(token).await?;
+            *leave.lock().expect("no thread panics with it") = Some(queue);
             drop(guard);
-            result
+            Ok(())
         });
-        self.running.insert(endpoint.name.clone(), Running { endpoint, messages, stop, done });
+        let running = Running { endpoint: endpoint.clone(), messages, inbox, stop, done, left, is_to_be_read: false };
+        self.running.insert(endpoint.name.clone(), running);
         Ok(())
     }
 }

@@ -3,7 +3,9 @@
 //! A record whose bytes are those of the stored list is neither parsed nor keyed: first by position, and where that
 //! fails by hash. Only what matches neither is parsed. Order of records and of object keys never matters.
 
-use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashTable;
 
 use crate::{
     extract::{Definition, Error, Parsed, Raw, Seen},
@@ -26,32 +28,33 @@ pub struct Diff {
     pub parsed: u64,
 }
 
-/// Compares a complete walk's records, page by page, with the known list.
+/// Compares a complete walk's records, page by page, with the known list. Beside what it returns a record takes some 40 bytes.
 pub fn complete(definition: &Definition, known: &[Entry], pages: Vec<(String, Vec<Raw>)>) -> Result<Diff, Error> {
     let mut index = Index::default();
-    // In which page (from 1) a known record was met last, and what it is now.
-    let mut met: Vec<Option<(usize, usize, Entry)>> = vec![None; known.len()];
+    let mut met: Vec<Option<Met>> = vec![None; known.len()];
     let mut order: Vec<Slot> = Vec::new();
-    let mut fresh: HashMap<Hash, (usize, usize)> = HashMap::new();
+    let mut fresh = Places::default();
     let mut created: Vec<Seen> = Vec::new();
-    // In the order they were met; of a record that several pages have the last counts, and `None` is one that did not change.
-    let mut updated: Vec<(usize, Option<Seen>)> = Vec::new();
+    // Where each of them was met last.
+    let mut created_met: Vec<(u32, u32)> = Vec::new();
+    // In the order they were met, with the known record's place; of one that several pages have the last counts.
+    let mut updated: Vec<(u32, Seen)> = Vec::new();
+    let mut anew: Vec<Entry> = Vec::new();
     let mut diff = Diff::default();
     for (page_number, (page, records)) in pages.into_iter().enumerate() {
-        let page_number = page_number + 1;
+        let page_number = short(page_number);
         for (record, raw) in records.into_iter().enumerate() {
             let record = record + 1;
+            let at_of = |now| Met { page: page_number, record: short(record), now };
             if let Some(at) = index.by_bytes(known, raw.hash) {
-                let same_page = met.get(at).copied().flatten().filter(|(p, ..)| *p == page_number);
-                if let Some((_, first, _)) = same_page {
-                    let key = definition.parse(&raw, record, &page)?.key;
+                if let Some(Some(before)) = met.get(at)
+                    && before.page == page_number
+                {
+                    let (first, key) = (before.first(), definition.parse(&raw, record, &page)?.key);
                     return Err(Error::SameKey { first, second: record, page, key });
                 }
                 // An earlier page may have had another copy: the later one counts.
-                if is_met(&met, at) {
-                    updated.push((at, None));
-                }
-                note(&mut met, &mut order, at, (page_number, record, known.get(at).copied()));
+                note(&mut met, &mut order, at, at_of(Now::Known));
                 continue;
             }
             diff.parsed += 1;
@@ -59,45 +62,54 @@ pub fn complete(definition: &Definition, known: &[Entry], pages: Vec<(String, Ve
             let seen = Seen { entry, text: raw.text };
             let same_key = |first| Error::SameKey { first, second: record, page: page.clone(), key: key.clone() };
             if let Some(at) = index.by_key(known, entry.key) {
-                if let Some((p, first, _)) = met.get(at).copied().flatten()
-                    && p == page_number
+                if let Some(Some(before)) = met.get(at)
+                    && before.page == page_number
                 {
-                    return Err(same_key(first));
+                    return Err(same_key(before.first()));
                 }
-                let old = known.get(at).copied();
-                let changed = old.is_none_or(|old| old.canonical != entry.canonical);
-                // Where only bytes changed the old ones stay: the stored body is theirs. Without bytes (a list made anew)
-                // these are as good.
-                let anew = old.is_some_and(|old| old.raw == Hash::default());
-                if changed || is_met(&met, at) {
-                    updated.push((at, changed.then_some(seen)));
+                let old = known.get(at);
+                let now = if old.is_none_or(|old| old.canonical != entry.canonical) {
+                    updated.push((short(at), seen));
+                    Now::Updated(short(updated.len() - 1))
+                } else if old.is_some_and(|old| old.raw == Hash::default()) {
+                    // Without bytes (a list made anew) these are as good.
+                    anew.push(entry);
+                    Now::Anew(short(anew.len() - 1))
+                } else {
+                    // Where only bytes changed the old ones stay: the stored body is theirs.
+                    Now::Known
+                };
+                note(&mut met, &mut order, at, at_of(now));
+                continue;
+            }
+            let here = (page_number, short(record));
+            if let Some(at) = fresh.find(&entry.key, |at| created.get(at).map(|seen| &seen.entry.key)) {
+                let before = created_met.get_mut(at).map(|before| std::mem::replace(before, here)).unwrap_or(here);
+                if before.0 == page_number {
+                    return Err(same_key(place(before.1)));
                 }
-                note(&mut met, &mut order, at, (page_number, record, if changed || anew { Some(entry) } else { old }));
-            } else if let Some((at, (p, first))) =
-                fresh.get(&entry.key).map(|(at, p)| (*at, (*p / RECORDS, *p % RECORDS)))
-            {
-                if p == page_number {
-                    return Err(same_key(first));
-                }
-                fresh.insert(entry.key, (at, page_number * RECORDS + record));
                 if let Some(slot) = created.get_mut(at) {
                     *slot = seen;
                 }
             } else {
-                fresh.insert(entry.key, (created.len(), page_number * RECORDS + record));
-                order.push(Slot::New(created.len()));
+                order.push(Slot::New(short(created.len())));
                 created.push(seen);
+                created_met.push(here);
+                fresh.insert(created.len() - 1, |at| created.get(at).map(|seen| &seen.entry.key));
             }
         }
     }
+    drop((index, fresh, created_met));
     diff.present = u64::try_from(order.len()).unwrap_or(u64::MAX);
-    diff.list = order
-        .iter()
-        .filter_map(|slot| match slot {
-            Slot::Known(at) => met.get(*at).copied().flatten().map(|(.., entry)| entry),
-            Slot::New(at) => created.get(*at).map(|seen| seen.entry),
-        })
-        .collect();
+    diff.list.reserve_exact(known.len() + created.len());
+    diff.list.extend(order.into_iter().filter_map(|slot| match slot {
+        Slot::Known(at) => match met.get(place(at)).copied().flatten()?.now {
+            Now::Known => known.get(place(at)).copied(),
+            Now::Updated(at) => updated.get(place(at)).map(|(_, seen)| seen.entry),
+            Now::Anew(at) => anew.get(place(at)).copied(),
+        },
+        Slot::New(at) => created.get(place(at)).map(|seen| seen.entry),
+    }));
     for (entry, met) in known.iter().zip(&met) {
         if met.is_none() {
             diff.missing.push(entry.key);
@@ -105,57 +117,79 @@ pub fn complete(definition: &Definition, known: &[Entry], pages: Vec<(String, Ve
         }
     }
     diff.created = created;
-    updated.sort_by_key(|(at, _)| *at);
-    let mut updated = updated.into_iter().peekable();
-    while let Some((at, seen)) = updated.next() {
-        if updated.peek().is_none_or(|(next, _)| *next != at) {
-            diff.updated.extend(seen);
-        }
-    }
+    let mut number = 0;
+    updated.retain(|(at, _)| {
+        let is_last = met.get(place(*at)).copied().flatten().is_some_and(|met| met.now == Now::Updated(number));
+        number += 1;
+        is_last
+    });
+    drop(met);
+    updated.sort_unstable_by_key(|(at, _)| *at);
+    diff.updated = updated.into_iter().map(|(_, seen)| seen).collect();
     Ok(diff)
 }
 
-/// Page and record numbers share a word; no page has so many records.
-const RECORDS: usize = 1 << 32;
+/// A place or a number among the records of one answer.
+fn short(place: usize) -> u32 {
+    u32::try_from(place).expect("four billion records have no room in memory")
+}
+
+fn place(short: u32) -> usize {
+    usize::try_from(short).unwrap_or(usize::MAX)
+}
 
 #[derive(Debug, Clone, Copy)]
 enum Slot {
-    Known(usize),
-    New(usize),
+    Known(u32),
+    New(u32),
 }
 
-fn is_met(met: &[Option<(usize, usize, Entry)>], at: usize) -> bool {
-    met.get(at).is_some_and(Option::is_some)
+/// Where a known record was met last, and what it is now.
+#[derive(Debug, Clone, Copy)]
+struct Met {
+    page: u32,
+    /// From 1.
+    record: u32,
+    now: Now,
 }
 
-fn note(
-    met: &mut [Option<(usize, usize, Entry)>],
-    order: &mut Vec<Slot>,
-    at: usize,
-    now: (usize, usize, Option<Entry>),
-) {
-    if let (Some(slot), (page, record, Some(entry))) = (met.get_mut(at), now) {
-        if slot.is_none() {
-            order.push(Slot::Known(at));
-        }
-        *slot = Some((page, record, entry));
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Now {
+    Known,
+    /// With its place among those that were met and are.
+    Updated(u32),
+    Anew(u32),
+}
+
+impl Met {
+    fn first(&self) -> usize {
+        place(self.record)
     }
 }
 
-/// Finds known records: the next in order first, maps only when that fails.
+fn note(met: &mut [Option<Met>], order: &mut Vec<Slot>, at: usize, now: Met) {
+    if let Some(slot) = met.get_mut(at) {
+        if slot.is_none() {
+            order.push(Slot::Known(short(at)));
+        }
+        *slot = Some(now);
+    }
+}
+
+/// Finds known records: the next in order first, tables only when that fails.
 #[derive(Default)]
 struct Index {
     next: usize,
-    bytes: Option<HashMap<Hash, usize>>,
-    keys: Option<HashMap<Hash, usize>>,
+    bytes: Option<Places>,
+    keys: Option<Places>,
 }
 
 impl Index {
     fn by_bytes(&mut self, known: &[Entry], raw: Hash) -> Option<usize> {
-        let map = |known: &[Entry]| known.iter().enumerate().map(|(at, entry)| (entry.raw, at)).collect();
+        let of = |at: usize| known.get(at).map(|entry| &entry.raw);
         let at = match known.get(self.next) {
             Some(entry) if entry.raw == raw => self.next,
-            _ => *self.bytes.get_or_insert_with(|| map(known)).get(&raw)?,
+            _ => self.bytes.get_or_insert_with(|| Places::of_all(known.len(), of)).find(&raw, of)?,
         };
         // An insertion shifts every position: go on from where this one was.
         self.next = at + 1;
@@ -163,10 +197,36 @@ impl Index {
     }
 
     fn by_key(&mut self, known: &[Entry], key: Hash) -> Option<usize> {
-        let map = || known.iter().enumerate().map(|(at, entry)| (entry.key, at)).collect();
-        let at = *self.keys.get_or_insert_with(map).get(&key)?;
+        let of = |at: usize| known.get(at).map(|entry| &entry.key);
+        let at = self.keys.get_or_insert_with(|| Places::of_all(known.len(), of)).find(&key, of)?;
         self.next = at + 1;
         Some(at)
+    }
+}
+
+/// Where hashes stand in a list. The list has them: a map of its own would be as large. Of equal ones the last.
+#[derive(Default)]
+struct Places {
+    table: HashTable<u32>,
+    seed: RandomState,
+}
+
+impl Places {
+    fn of_all<'a>(count: usize, of: impl Fn(usize) -> Option<&'a Hash>) -> Self {
+        let mut places = Self { table: HashTable::with_capacity(count), ..Self::default() };
+        (0..count).for_each(|at| places.insert(at, &of));
+        places
+    }
+
+    fn find<'a>(&self, hash: &Hash, of: impl Fn(usize) -> Option<&'a Hash>) -> Option<usize> {
+        self.table.find(self.seed.hash_one(Some(hash)), |at| of(place(*at)) == Some(hash)).map(|at| place(*at))
+    }
+
+    fn insert<'a>(&mut self, at: usize, of: impl Fn(usize) -> Option<&'a Hash>) {
+        let (seed, hash) = (&self.seed, of(at));
+        let is_same = |other: &u32| of(place(*other)) == hash;
+        let known = self.table.entry(seed.hash_one(hash), is_same, |other| seed.hash_one(of(place(*other))));
+        known.and_modify(|other| *other = short(at)).or_insert(short(at));
     }
 }
 
@@ -178,27 +238,28 @@ pub fn parse_all<E: From<Error>>(
     mut look: impl FnMut(&Parsed) -> Result<(), E>,
 ) -> Result<Vec<Seen>, E> {
     let mut all: Vec<Seen> = Vec::new();
-    let mut places: HashMap<Hash, (usize, usize, usize)> = HashMap::new();
+    let mut places = Places::default();
+    // Where each of them was met last.
+    let mut met: Vec<(u32, u32)> = Vec::new();
     for (number, (page, records)) in pages.into_iter().enumerate() {
         for (record, raw) in records.into_iter().enumerate() {
             let parsed = definition.parse(&raw, record + 1, &page)?;
             look(&parsed)?;
             let Parsed { key, entry, .. } = parsed;
             let seen = Seen { entry, text: raw.text };
-            match places.get(&entry.key).copied() {
-                Some((p, first, _)) if p == number => {
-                    return Err(Error::SameKey { first, second: record + 1, page, key }.into());
+            let here = (short(number), short(record + 1));
+            if let Some(at) = places.find(&entry.key, |at| all.get(at).map(|seen| &seen.entry.key)) {
+                let before = met.get_mut(at).map(|before| std::mem::replace(before, here)).unwrap_or(here);
+                if before.0 == here.0 {
+                    return Err(Error::SameKey { first: place(before.1), second: record + 1, page, key }.into());
                 }
-                Some((.., at)) => {
-                    places.insert(entry.key, (number, record + 1, at));
-                    if let Some(slot) = all.get_mut(at) {
-                        *slot = seen;
-                    }
+                if let Some(slot) = all.get_mut(at) {
+                    *slot = seen;
                 }
-                None => {
-                    places.insert(entry.key, (number, record + 1, all.len()));
-                    all.push(seen);
-                }
+            } else {
+                all.push(seen);
+                met.push(here);
+                places.insert(all.len() - 1, |at| all.get(at).map(|seen| &seen.entry.key));
             }
         }
     }

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Shared, Status,
     attempt::{Attempted, Sender},
+    inbox::Inbox,
     pace::Pace,
     queue::{Answered, BY_HAND, Job, Queue, Rules},
 };
@@ -37,7 +38,6 @@ const MESSAGES_MAX: usize = 256;
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 pub(super) enum Message {
-    Queued(Vec<Waiting>),
     Enable(bool, oneshot::Sender<Result<(), store::Error>>),
     Status(oneshot::Sender<Status>),
 }
@@ -46,6 +46,7 @@ pub(super) enum Message {
 enum Woken {
     Done(Box<Result<(Job, Attempted), JoinError>>),
     Message(Message),
+    Queued(Vec<Waiting>),
     Place(OwnedSemaphorePermit),
     Time,
 }
@@ -56,6 +57,7 @@ pub(super) struct Dispatcher {
     endpoint: Arc<Endpoint>,
     queue: Queue,
     messages: mpsc::Receiver<Message>,
+    inbox: Inbox,
     flights: JoinSet<(Job, Attempted)>,
     pace: Pace,
     sender: Sender,
@@ -68,14 +70,15 @@ pub(super) struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// Reads the queue from the store.
+    /// Goes on with the queue of the one before, or reads it from the store.
     pub(super) async fn new(
         shared: Shared,
         endpoint: Arc<Endpoint>,
         state: EndpointState,
+        left: Option<Queue>,
+        inbox: Inbox,
     ) -> Result<(Self, mpsc::Sender<Message>), store::Error> {
         let name = endpoint.name.clone();
-        let waiting = shared.store.read(move |engine| engine.waiting(&name)).await?;
         let rules = Rules {
             schedule: endpoint.schedule.clone(),
             disable_after: endpoint.disable_after,
@@ -84,11 +87,16 @@ impl Dispatcher {
             batch: endpoint.batch,
             coalesce: endpoint.coalesce,
         };
-        let mut queue = Queue::new(rules, state);
         let now = shared.clock.now();
-        queue.clamp(now);
-        queue.found(waiting.iter().map(|waiting| waiting.position).max());
-        waiting.into_iter().for_each(|waiting| queue.push(waiting, now));
+        let queue = match left {
+            Some(mut queue) => {
+                queue.go_on(rules, state);
+                queue
+            }
+            None => {
+                shared.store.read(move |engine| Ok(Queue::found(rules, state, engine.waiting(&name)?, now))).await?
+            }
+        };
         let (sender, messages) = mpsc::channel(MESSAGES_MAX);
         let dispatcher = Self {
             pace: Pace::new(endpoint.rate),
@@ -97,6 +105,7 @@ impl Dispatcher {
             endpoint,
             queue,
             messages,
+            inbox,
             flights: JoinSet::new(),
             asked: None,
             full: false,
@@ -106,8 +115,8 @@ impl Dispatcher {
         Ok((dispatcher, sender))
     }
 
-    /// Runs until shutdown; attempts in flight are finished and recorded first.
-    pub(super) async fn run(mut self, shutdown: CancellationToken) -> Result<(), store::Error> {
+    /// Runs until shutdown; attempts in flight are finished and recorded first. Leaves its queue, as it is in the store.
+    pub(super) async fn run(mut self, shutdown: CancellationToken) -> Result<Queue, store::Error> {
         let (mut wall, mut monotonic) = (self.shared.clock.now(), Instant::now());
         loop {
             while failpoint::is_on("delivery") {
@@ -125,6 +134,7 @@ impl Dispatcher {
                     Some(message) => Woken::Message(message),
                     None => break,
                 },
+                waiting = self.inbox.take() => Woken::Queued(waiting),
                 place = async { self.asked.as_mut().expect("the condition says so").await }, if self.asked.is_some() => {
                     Woken::Place(place.expect("the ceiling is never closed"))
                 }
@@ -140,6 +150,11 @@ impl Dispatcher {
             match woken {
                 Woken::Done(done) => self.settle(*done).await?,
                 Woken::Message(message) => self.message(message).await?,
+                Woken::Queued(waiting) => {
+                    self.queued(waiting).await?;
+                    // There may be thousands of slices, and taking one never waits.
+                    tokio::task::yield_now().await;
+                }
                 Woken::Place(place) => {
                     self.asked = None;
                     self.start(place);
@@ -155,7 +170,7 @@ impl Dispatcher {
                 Some(message) = self.messages.recv() => self.message(message).await?,
             }
         }
-        Ok(())
+        Ok(self.queue)
     }
 
     /// Starts what is due and has a place; how long to wait before looking again. Events are read when they have a place:
@@ -358,23 +373,23 @@ impl Dispatcher {
         self.alert("endpoint.full", &reason).await
     }
 
+    async fn queued(&mut self, waiting: Vec<Waiting>) -> Result<(), store::Error> {
+        let mut over = Vec::new();
+        let now = self.shared.clock.now();
+        for waiting in waiting {
+            // What an admin replays is bounded by the replay.
+            let pauses = self.endpoint.queue_full == QueueFull::Pause;
+            if self.queue.len() < self.endpoint.queue_max || pauses || waiting.replay {
+                self.queue.push(waiting, now);
+            } else {
+                over.push(waiting);
+            }
+        }
+        if over.is_empty() { Ok(()) } else { self.refuse(over).await }
+    }
+
     async fn message(&mut self, message: Message) -> Result<(), store::Error> {
         match message {
-            Message::Queued(waiting) => {
-                let mut over = Vec::new();
-                for waiting in waiting {
-                    // What an admin replays is bounded by the replay.
-                    let pauses = self.endpoint.queue_full == QueueFull::Pause;
-                    if self.queue.len() < self.endpoint.queue_max || pauses || waiting.replay {
-                        self.queue.push(waiting, self.shared.clock.now());
-                    } else {
-                        over.push(waiting);
-                    }
-                }
-                if !over.is_empty() {
-                    self.refuse(over).await?;
-                }
-            }
             Message::Enable(enable, answer) => {
                 let before = self.queue.state().clone();
                 self.queue.enable(enable, self.shared.clock.now());
@@ -436,7 +451,7 @@ impl Dispatcher {
             } else {
                 "ok"
             },
-            waiting: self.queue.len(),
+            waiting: self.queue.len() + self.inbox.len(),
             oldest: show(self.queue.oldest()),
             next_attempt: show(self.queue.wake(self.shared.clock.now()).filter(|_| !self.queue.is_empty())),
             failing_since: show(state.failing_since),

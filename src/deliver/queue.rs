@@ -140,9 +140,29 @@ impl Queue {
         }
     }
 
-    /// The last event that was there at the start.
-    pub fn found(&mut self, last: Option<Position>) {
-        self.found = last;
+    /// A queue as it was found in the store.
+    pub fn found(rules: Rules, state: EndpointState, waiting: Vec<Waiting>, now: Timestamp) -> Self {
+        let mut queue = Self::new(rules, state);
+        queue.clamp(now);
+        queue.found = waiting.iter().map(|waiting| waiting.position).max();
+        waiting.into_iter().for_each(|waiting| queue.push(waiting, now));
+        queue
+    }
+
+    /// Whether it can go on under other rules: events of one lane stay in it.
+    pub fn fits(&self, order: DeliveryOrder) -> bool {
+        self.rules.order == order && self.flights == 0
+    }
+
+    /// Goes on under the rules of a new file, or for an endpoint of another name.
+    pub fn go_on(&mut self, rules: Rules, state: EndpointState) {
+        let ready_changes = self.rules.batch != rules.batch;
+        (self.rules, self.state) = (rules, state);
+        if ready_changes {
+            self.heads.clear();
+            let lanes: BTreeSet<u64> = self.lanes.keys().map(|(lane, _)| *lane).collect();
+            lanes.into_iter().for_each(|lane| self.head(lane));
+        }
     }
 
     pub fn len(&self) -> usize {

@@ -49,6 +49,7 @@ use self::{
     room::Room,
     sweep::Cursors,
     tables::{Rows, Table, Tables, io_error},
+    work::Looked,
 };
 use super::{
     Attempt, EndpointState, Engine, Error, EventFilter, Hold, Lease, List, Loaded, Op, Outgoing, Position, Reset,
@@ -107,6 +108,7 @@ struct Dead {
 #[derive(Default)]
 struct WriterState {
     sweep: Cursors,
+    looked: Option<Looked>,
 }
 
 /// At which step applying a group failed.
@@ -357,10 +359,12 @@ impl Engine for SledEngine {
     }
 
     fn work(&self, lease: Lease) -> Result<bool, Error> {
-        let _writer = self.writer.lock().map_err(|_| read::poisoned())?;
+        let mut writer = self.writer.lock().map_err(|_| read::poisoned())?;
         self.check(lease)?;
         let mut group = self.group()?;
+        group.looked = writer.looked.take();
         let more = group.apply_work()?;
+        writer.looked = group.looked.take();
         if !group.is_empty() {
             self.apply(group)?;
         }

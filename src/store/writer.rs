@@ -195,7 +195,10 @@ struct Writer {
 /// Whether a write leaves something to be done in the background.
 fn leaves_work(op: &Op) -> bool {
     match op {
-        Op::Commit(commit) => commit.ahead.is_some() || commit.hold != HoldChange::Keep,
+        Op::Commit(commit) => {
+            let chunks_go = matches!(&commit.list, Some(List::Cut(cut)) if !cut.gone.is_empty());
+            commit.ahead.is_some() || chunks_go || commit.hold != HoldChange::Keep
+        }
         Op::Stage(_) | Op::Abandon(_) | Op::Forget(_) | Op::RenameBridge { .. } | Op::ForgetBridge(_) => true,
         _ => false,
     }

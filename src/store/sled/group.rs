@@ -9,6 +9,7 @@ use super::{
     redo::Redo,
     sweep::Cursors,
     tables::{PerTable, Rows, Table, Tables},
+    work::Looked,
 };
 use crate::{
     model::Name,
@@ -31,6 +32,7 @@ pub struct Group<'a> {
     /// Commits that are written ahead.
     pub stages: Vec<Stage>,
     pub sweep: Cursors,
+    pub looked: Option<Looked>,
     /// How many more deliveries of an endpoint are dead; `None` where they are to be counted again.
     pub dead: BTreeMap<Name, Option<i64>>,
     /// Those of every endpoint are to be counted again.
@@ -48,8 +50,8 @@ impl Rows for Group<'_> {
 
 impl<'a> Group<'a> {
     pub fn new(tables: &'a Tables, counters: Counters, stages: Vec<Stage>) -> Self {
-        let (changes, undo, sweep, dead) = Default::default();
-        Self { tables, changes, undo, counters, stages, sweep, dead, recount_all: false }
+        let (changes, undo, sweep, looked, dead) = Default::default();
+        Self { tables, changes, undo, counters, stages, sweep, looked, dead, recount_all: false }
     }
 
     /// One write, whole or not at all.

@@ -18,6 +18,9 @@ use crate::{
 
 /// Attempts that are kept: a ring, so that the database does not grow with them.
 pub const ATTEMPTS_MAX: u64 = 65_536;
+/// Chunks of a list that are removed with the commit that no longer has them; where it has more they go in the background, since
+/// the pages of all are read for it.
+const GONE_MAX: usize = 200;
 
 impl Group<'_> {
     pub(super) fn commit(&mut self, mut commit: Commit) -> Result<Written, Error> {
@@ -126,6 +129,9 @@ impl Group<'_> {
         }
         for chunk in fresh {
             self.change(Table::Bridges, key::list_chunk(bridge, chunk.id), Some(chunk.row));
+        }
+        if gone.len() > GONE_MAX {
+            return self.work(Work::Chunks(bridge));
         }
         for id in gone {
             self.change(Table::Bridges, key::list_chunk(bridge, id), None);

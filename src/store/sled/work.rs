@@ -1,7 +1,7 @@
 //! What is done in the background after a small write has switched something large: a slice at a time, across restarts. Each
 //! piece is a row until nothing of it is left, and whoever does a slice twice does no harm.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::Bound};
 
 use super::{
     group::Group,
@@ -18,11 +18,19 @@ use crate::{
 /// Rows of one slice, and bytes: what the writer does at once.
 const ROWS_MAX: usize = 2_000;
 const BYTES_MAX: usize = 2 << 20;
+/// Chunks of a list that a slice looks at: their pages are read for it.
+const CHUNKS_MAX: usize = 300;
 /// What the rows of pieces of work begin with, in the tree of meta.
 const WORK: &[u8] = b"work/";
 
 pub(super) fn key(number: u64) -> Vec<u8> {
     [WORK, &number.to_be_bytes()].concat()
+}
+
+/// How far a piece has come that looks at rows which stay. In memory only: the next life begins it anew.
+pub(super) struct Looked {
+    piece: Vec<u8>,
+    row: Vec<u8>,
 }
 
 /// How a slice ended.
@@ -45,7 +53,7 @@ impl Group<'_> {
             let done = match codec::decode_json(&value)? {
                 Work::Layer(layer) => self.drop_rows(Table::Records, &key::records(layer))?,
                 Work::Queue(endpoint) => self.drop_rows(Table::Queue, &key::queues(endpoint))?,
-                Work::Chunks(bridge) => self.drop_chunks(bridge)?,
+                Work::Chunks(bridge) => self.drop_chunks(key, bridge)?,
                 Work::Stage(stage) => self.drop_stage(stage)?,
                 Work::Merge(bridge) => self.merge(bridge)?,
             };
@@ -73,21 +81,27 @@ impl Group<'_> {
         Ok(Slice::Done)
     }
 
-    /// In one go: they are few for what a bridge has, and the manifest must not change meanwhile.
-    fn drop_chunks(&mut self, bridge: u64) -> Result<Slice, Error> {
+    /// Those that no list names. Each slice looks at the manifest as it is then, and what a commit needs anew it writes anew.
+    fn drop_chunks(&mut self, piece: &[u8], bridge: u64) -> Result<Slice, Error> {
         if self.stages.iter().any(|stage| stage.bridge == bridge) {
             return Ok(Slice::Waits);
         }
         let named: BTreeSet<Hash> = self.manifest(bridge)?.into_iter().collect();
-        let mut dropped = 0;
-        for row in self.tables.get(Table::Bridges).scan_prefix(key::list_chunks(bridge)).keys() {
+        let all = key::list_chunks(bridge);
+        let after = self.looked.take().filter(|looked| looked.piece == piece).map(|looked| looked.row);
+        let from = after.map_or(Bound::Included(all.clone()), Bound::Excluded);
+        let rows = self.tables.get(Table::Bridges).range((from, Bound::Unbounded)).keys();
+        for (count, row) in (1..).zip(rows) {
             let row = row.map_err(error)?;
+            if !row.starts_with(&all) {
+                break;
+            }
             if !named.contains(&key::parse_list_chunk(&row)?) {
                 self.change(Table::Bridges, row.to_vec(), None);
-                dropped += 1;
-                if dropped == ROWS_MAX {
-                    return Ok(Slice::More);
-                }
+            }
+            if count == CHUNKS_MAX {
+                self.looked = Some(Looked { piece: piece.to_vec(), row: row.to_vec() });
+                return Ok(Slice::More);
             }
         }
         Ok(Slice::Done)

@@ -13,6 +13,7 @@ RECORDS, EVERY_S = 1_000_000, 0.2
 P99_S, LONGEST_S = 0.3, 1.0
 WATCHDOG_S = 60  # As the unit has it.
 ALONE_S = 5
+AFTER_S = 30
 
 
 class Feed:
@@ -102,6 +103,7 @@ def main(run):
             daemon.until(big.is_known(daemon), POLL_S, "a change of all")
 
         measured(run, daemon, changes, feed, f"while all {big.count:,} change", all_change)
+        measured(run, daemon, changes, feed, "while what that left is cleared away", lambda: time.sleep(AFTER_S))
         changes.on = False
         changes.thread.join()
 
