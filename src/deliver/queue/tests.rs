@@ -315,6 +315,18 @@ fn a_batch_goes_when_it_is_full_or_its_first_event_has_waited() {
     assert_eq!(packs(&late), [4]);
 }
 
+/// An endpoint that a reload changes goes on with what waits, by the new rules.
+#[test]
+fn a_queue_goes_on_under_other_rules() {
+    let mut queue = filled(&[(1, 1), (1, 2), (2, 3)]);
+    assert!(queue.fits(DeliveryOrder::Key) && !queue.fits(DeliveryOrder::Bridge));
+    let batch = Some(Batch { max: 10, wait: S(2) });
+    queue.go_on(Rules { batch, ..rules() }, EndpointState::default());
+    assert_eq!((queue.len(), queue.wake(Timestamp(0))), (3, Some(Timestamp(2000))));
+    assert_eq!(queue.next(Timestamp(2000)).map(|job| packs(&job)), Some(vec![1, 2, 3]));
+    assert!(!queue.fits(DeliveryOrder::Key), "an attempt of it is under way");
+}
+
 #[test]
 fn what_does_not_fit_in_a_batch_goes_in_the_next_and_a_refused_event_goes_alone() {
     let mut queue = batched(10);
