@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admin::{DeliveryQuery, DryRun, EventQuery, Replay},
     config::{Config, Secrets},
-    daemon, demo,
+    daemon, demo, expr,
     model::{Hash, Timestamp},
     recipe::{self, Recipe},
     schema::Schema,
@@ -219,6 +219,12 @@ type Done = Result<(), Failure>;
 
 /// Runs the command line; the process's exit code.
 pub fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    if words.next().as_deref() == Some(expr::ARGUMENT) {
+        return expr::serve(&words.next().unwrap_or_default());
+    }
+    // Not by its path, where an upgrade may have put another version.
+    expr::use_workers("/proc/self/exe");
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -228,10 +234,10 @@ pub fn main() -> ExitCode {
             return code.into();
         }
     };
-    // jq may use 1 MiB of stack; see `expr`.
+    // A program of the file is parsed with it.
     const STACK_BYTES: usize = 4 << 20;
-    /// Name look-ups, reads of the store and work on answers; each has a bound of its own below this.
-    const BLOCKING_MAX: usize = 48;
+    /// Name look-ups, reads of the store, work on answers and runs that wait; each has a bound of its own below this.
+    const BLOCKING_MAX: usize = 96;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_stack_size(STACK_BYTES)

@@ -6,12 +6,18 @@
 
 mod jq;
 mod path;
+mod pool;
+mod worker;
 
 use std::{fmt, sync::Arc};
 
 use serde_json::Value as Json;
 
+use crate::compute::compute;
 pub use path::Path;
+use pool::Pace;
+pub use pool::use_workers;
+pub use worker::{ARGUMENT, serve};
 
 /// A compiled expression. Cheap to clone; equal when its text is.
 #[derive(Clone)]
@@ -23,7 +29,7 @@ pub struct Expr {
 #[derive(Clone)]
 enum Kind {
     Path(Arc<Path>),
-    Jq(Arc<jq::Program>),
+    Jq(Arc<jq::Program>, Arc<Pace>),
 }
 
 /// Why a text is no expression.
@@ -41,7 +47,7 @@ pub enum Error {
     #[error("jq `{program}`: {message}")]
     Failed { program: String, message: String },
     #[error("jq `{program}` was stopped: {limit}")]
-    Runaway { program: String, limit: &'static str },
+    Runaway { program: String, limit: String },
     /// The input or an output is not JSON.
     #[error("jq `{program}`: {message}")]
     Json { program: String, message: String },
@@ -52,7 +58,7 @@ impl Expr {
     pub fn parse(text: &str) -> Result<Self, CompileError> {
         let kind = match Path::parse(text) {
             Some(path) => Kind::Path(Arc::new(path)),
-            None => Kind::Jq(jq::Program::interned(text)?),
+            None => Kind::Jq(jq::Program::interned(text)?, Arc::default()),
         };
         Ok(Self { text: text.into(), kind })
     }
@@ -65,15 +71,26 @@ impl Expr {
     pub fn as_path(&self) -> Option<&Path> {
         match &self.kind {
             Kind::Path(path) => Some(path),
-            Kind::Jq(_) => None,
+            Kind::Jq(..) => None,
         }
     }
 
-    /// The first output; `None` when there is none.
+    /// The first output; `None` when there is none. May wait for another process: not for an async thread.
     pub fn first(&self, input: &Json) -> Result<Option<Json>, Error> {
         match &self.kind {
             Kind::Path(path) => Ok(path.values(input).map_err(|e| self.failed(e))?.first().map(|v| (*v).clone())),
-            Kind::Jq(program) => Ok(program.run(input.to_string().as_bytes(), 1)?.into_iter().next()),
+            Kind::Jq(..) => Ok(self.run(input.to_string().as_bytes(), 1)?.into_iter().next()),
+        }
+    }
+
+    /// As [`first`](Self::first), from an async thread.
+    pub async fn ask(&self, input: &Json) -> Result<Option<Json>, Error> {
+        match &self.kind {
+            Kind::Path(_) => self.first(input),
+            Kind::Jq(..) => {
+                let (expr, input) = (self.clone(), input.clone());
+                compute(move || expr.first(&input)).await.map_err(|e| self.failed(format!("it panicked: {e}")))?
+            }
         }
     }
 
@@ -81,7 +98,7 @@ impl Expr {
     pub fn all(&self, input: &Json) -> Result<Vec<Json>, Error> {
         match &self.kind {
             Kind::Path(path) => Ok(path.values(input).map_err(|e| self.failed(e))?.into_iter().cloned().collect()),
-            Kind::Jq(program) => program.run(input.to_string().as_bytes(), usize::MAX),
+            Kind::Jq(..) => self.run(input.to_string().as_bytes(), usize::MAX),
         }
     }
 
@@ -92,8 +109,35 @@ impl Expr {
                 let raw = path.raw_values(text).map_err(|e| self.failed(e))?;
                 raw.iter().map(|raw| serde_json::from_str(raw.get()).map_err(|e| self.failed(e.to_string()))).collect()
             }
-            Kind::Jq(program) => program.run(text, usize::MAX),
+            Kind::Jq(..) => self.run(text, usize::MAX),
         }
+    }
+
+    /// The outputs of a program, as JSON texts that nobody has looked at.
+    pub fn texts(&self, text: &[u8], limit: usize) -> Result<Vec<String>, Error> {
+        let Kind::Jq(program, pace) = &self.kind else {
+            let raw = self.as_path().map(|path| path.raw_values(text)).transpose().map_err(|e| self.failed(e))?;
+            return Ok(raw.into_iter().flatten().take(limit).map(|raw| raw.get().to_owned()).collect());
+        };
+        if pool::has_workers() {
+            return pool::run(&self.text, text, limit, pace);
+        }
+        let mut outputs = Vec::new();
+        program.run_here(text, limit, jq::STACK_BYTES_HERE, &mut |output| {
+            outputs.push(output.to_owned());
+            true
+        })?;
+        Ok(outputs)
+    }
+
+    fn run(&self, text: &[u8], limit: usize) -> Result<Vec<Json>, Error> {
+        let read = |text: String| {
+            serde_json::from_str(&text).map_err(|e| Error::Json {
+                program: self.text.to_string(),
+                message: format!("an output is not JSON: {e}"),
+            })
+        };
+        self.texts(text, limit)?.into_iter().map(read).collect()
     }
 
     /// Whether the first output is neither `false` nor `null`.

@@ -146,9 +146,8 @@ impl Definition {
             })?;
             return Ok(found.into_iter().map(|value| raw(value.get())).collect());
         }
-        let found = items.all_of_text(&document).map_err(Error::Items)?;
-        let made = |text: String| Raw { hash: Hash::of(text.as_bytes()), text: text.into() };
-        Ok(found.into_iter().map(|value| made(value.to_string())).collect())
+        let found = items.texts(&document, usize::MAX).map_err(Error::Items)?;
+        Ok(found.into_iter().map(|text| Raw { hash: Hash::of(text.as_bytes()), text: text.into() }).collect())
     }
 
     /// How many records a page has.

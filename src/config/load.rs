@@ -33,7 +33,7 @@ const LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST,
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(20);
 const IN_FLIGHT: u64 = 256;
 const MEMORY: u64 = 512 << 20;
-const CACHE: u64 = 16 << 20;
+const CACHE: u64 = 8 << 20;
 const PER_HOST: u64 = 8;
 const NAME_CHARS_MAX: usize = 64;
 

@@ -14,6 +14,7 @@ use super::{
     queue::{Answered, Job},
 };
 use crate::{
+    compute::compute,
     config::{Endpoint, Format},
     event,
     http::{self, BodyLimit, Client, Request, retry_after},
@@ -97,7 +98,14 @@ impl Sender {
             Err(error) => (Answered::Down { error: format!("the store: {error}"), retry_after: None }, Vec::new()),
             Ok(stored) => {
                 let ids: Vec<String> = stored.iter().map(|outgoing| outgoing.event.id.to_string()).collect();
-                let (result, events) = match self.make(job, stored) {
+                let made = if self.endpoint.coalesce && stored.len() > 1 {
+                    // What becomes one is made anew, by jq maybe.
+                    let (sender, job) = (self.clone(), job.clone());
+                    compute(move || sender.make(&job, stored)).await.expect("an attempt that panics is one that failed")
+                } else {
+                    self.make(job, stored)
+                };
+                let (result, events) = match made {
                     Made::Nothing { result, events } => (result, events),
                     Made::Ready { pieces, events } => {
                         (self.send(&pieces, number, replay, job.last, &mut told).await, events)
@@ -275,7 +283,17 @@ impl Sender {
             Err(error) => return refused(error),
         };
         told.id = carried.id.to_string();
-        let mut request = match self.request(&first.event, carried, number, replay, last) {
+        let Endpoint { url, headers, query, .. } = &*self.endpoint;
+        let mut values =
+            headers.iter().map(|(_, value)| value).chain(query.iter().map(|(_, value)| value)).chain([url]);
+        let request = if values.all(Value::is_constant) {
+            self.request(&first.event, carried, number, replay, last)
+        } else {
+            let (sender, event) = (self.clone(), first.event.clone());
+            let request = move || sender.request(&event, carried, number, replay, last);
+            compute(request).await.expect("an attempt that panics is one that failed")
+        };
+        let mut request = match request {
             Ok(request) => request,
             Err(error) => return refused(error),
         };
@@ -449,7 +467,7 @@ fn is_update_of(outgoing: &Outgoing, first: &Outgoing) -> bool {
 }
 
 fn resolve<'j>(value: &Value, input: &dyn Fn() -> &'j Json) -> Result<Vec<String>, crate::expr::Error> {
-    if value.is_constant() { value.resolve(&Json::Null) } else { value.resolve(input()) }
+    if value.is_constant() { Ok(value.fixed()) } else { value.resolve_here(input()) }
 }
 
 /// What an answer means (CONFIG, "Answers").

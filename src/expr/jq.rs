@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{Arc, Mutex, OnceLock, Weak},
+    thread,
     time::Duration,
 };
 
@@ -19,7 +20,6 @@ use jaq_core::{
     },
 };
 use jaq_json::Val;
-use serde_json::Value as Json;
 use tokio::time::Instant;
 
 use super::{CompileError, Error};
@@ -30,10 +30,23 @@ const STEPS_MAX: u64 = 10_000_000;
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Steps between looks at the clock: a look costs as much as a few steps.
 const STEPS_PER_LOOK: u64 = 4096;
-/// Stack that one run may use: threads have 4 MiB.
-const STACK_BYTES_MAX: usize = 1 << 20;
+/// Stack that a run may use in a process of its own, which has twice as much; elsewhere threads have 2 MiB.
+pub(super) const STACK_BYTES_MAX: usize = 32 << 20;
+pub(super) const STACK_BYTES_HERE: usize = 1 << 20;
+
+/// A program's length. What is longer was not written by a person.
+const TEXT_BYTES_MAX: usize = 64 << 10;
+/// Brackets in brackets, and operators in a row: parser and compiler recurse for each.
+const TEXT_NESTING_MAX: usize = 200;
+const TEXT_OPERATORS_MAX: usize = 4000;
+/// What they need for the longest program, and from which length on one is compiled on a stack of its own.
+const COMPILE_STACK_BYTES: usize = 128 << 20;
+const COMPILE_HERE_BYTES: usize = 400;
 /// Outputs of one run: as many as records of a walk.
 const OUTPUTS_MAX: usize = 2_000_000;
+
+/// Digits of a number in an input: reading one takes the square of them.
+const DIGITS_MAX: usize = 4096;
 
 /// Names that would leave the box; the help says what to use instead.
 const REFUSED: &[(&str, Option<&str>)] = &[
@@ -88,6 +101,7 @@ struct Meter {
     steps: Cell<u64>,
     until: Instant,
     stack: usize,
+    stack_max: usize,
 }
 
 /// Carried by the unwinding that ends a runaway.
@@ -99,8 +113,8 @@ fn stack_address() -> usize {
 }
 
 impl Meter {
-    fn start() -> Self {
-        Self { steps: Cell::new(0), until: Instant::now() + DEADLINE, stack: stack_address() }
+    fn start(stack_max: usize) -> Self {
+        Self { steps: Cell::new(0), until: Instant::now() + DEADLINE, stack: stack_address(), stack_max }
     }
 
     fn tick(&self) {
@@ -109,8 +123,8 @@ impl Meter {
         if steps > STEPS_MAX {
             resume_unwind(Box::new(Runaway("more than 10,000,000 steps")));
         }
-        if self.stack.abs_diff(stack_address()) > STACK_BYTES_MAX {
-            resume_unwind(Box::new(Runaway("recursion deeper than 1 MiB of stack")));
+        if self.stack.abs_diff(stack_address()) > self.stack_max {
+            resume_unwind(Box::new(Runaway("recursion too deep")));
         }
         if steps.is_multiple_of(STEPS_PER_LOOK) && Instant::now() > self.until {
             resume_unwind(Box::new(Runaway("longer than 5 s")));
@@ -136,7 +150,7 @@ impl Program {
         if let Some(program) = known {
             return Ok(program);
         }
-        let program = Arc::new(Self::compile(text)?);
+        let program = Arc::new(Self::compile_apart(text)?);
         let mut interned = interned.lock().expect("no thread panics with it");
         if interned.len().is_power_of_two() {
             interned.retain(|_, program| program.strong_count() > 0);
@@ -145,7 +159,23 @@ impl Program {
         Ok(program)
     }
 
-    fn compile(text: &str) -> Result<Self, CompileError> {
+    /// Compiles on a stack that is large enough for any program that is not refused.
+    fn compile_apart(text: &str) -> Result<Self, CompileError> {
+        if text.len() < COMPILE_HERE_BYTES {
+            return Self::compile(text);
+        }
+        let failed = |message: &str| CompileError { message: message.into(), excerpt: String::new(), help: None };
+        thread::scope(|scope| {
+            let builder = thread::Builder::new().stack_size(COMPILE_STACK_BYTES);
+            let compiling = builder.spawn_scoped(scope, || Self::compile(text));
+            let compiled = compiling.map_err(|_| failed("there is no memory to compile it"))?.join();
+            compiled.unwrap_or_else(|_| Err(failed("the compiler panicked on it")))
+        })
+    }
+
+    /// Compiles on this stack.
+    pub(super) fn compile(text: &str) -> Result<Self, CompileError> {
+        check_size(text)?;
         let mut used = BTreeSet::new();
         // A program that does not parse is left to the loader, whose errors have places.
         match load::parse(text, |p| p.term()) {
@@ -169,45 +199,111 @@ impl Program {
         Ok(Self { text: text.into(), filter })
     }
 
-    /// Runs over a JSON text; at most `limit` outputs are asked for.
-    pub(super) fn run(&self, input: &[u8], limit: usize) -> Result<Vec<Json>, Error> {
+    /// Runs over a JSON text, in this process; at most `limit` outputs are asked for, and no more where `output` returns `false`.
+    pub(super) fn run_here(
+        &self,
+        input: &[u8],
+        limit: usize,
+        stack_max: usize,
+        output: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<(), Error> {
         let program = || self.text.to_string();
-        let input = jaq_json::read::parse_single(input)
-            .map_err(|e| Error::Json { program: program(), message: format!("the input is not JSON: {e}") })?;
-        let meter = Meter::start();
-        match catch_unwind(AssertUnwindSafe(|| self.outputs(&meter, input, limit))) {
+        let no_json = |e: String| Error::Json { program: program(), message: format!("the input is not JSON: {e}") };
+        // Its own reader takes NaN, comments and more; what an answer may be does not depend on who reads it.
+        serde_json::from_slice::<serde::de::IgnoredAny>(input).map_err(|e| no_json(e.to_string()))?;
+        if has_long_number(input) {
+            return Err(no_json(format!("a number of more than {DIGITS_MAX} digits")));
+        }
+        let input = jaq_json::read::parse_single(input).map_err(|e| no_json(e.to_string()))?;
+        let meter = Meter::start(stack_max);
+        match catch_unwind(AssertUnwindSafe(|| self.outputs(&meter, input, limit, output))) {
             Ok(result) => result,
             Err(panic) => Err(self.stopped(&*panic)),
         }
     }
 
-    fn outputs(&self, meter: &Meter, input: Val, limit: usize) -> Result<Vec<Json>, Error> {
+    fn outputs(
+        &self,
+        meter: &Meter,
+        input: Val,
+        limit: usize,
+        output: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<(), Error> {
         let now = crate::clock::Clock::system().now().to_string();
         let ctx = Ctx::<Kind>::new(Budget { lut: &self.filter.lut, meter }, Vars::new([Val::from(now)]));
-        let mut out = Vec::new();
-        for result in self.filter.id.run((ctx, input)).take(limit) {
+        for (count, result) in self.filter.id.run((ctx, input)).take(limit).enumerate() {
             let value = result.map_err(|exception| Error::Failed {
                 program: self.text.to_string(),
                 message: exception.get_err().map_or_else(|_| "it left its place".into(), |e| plain(e.into_val())),
             })?;
-            out.push(serde_json::from_str(&value.to_string()).map_err(|e| Error::Json {
-                program: self.text.to_string(),
-                message: format!("an output is not JSON: {e}"),
-            })?);
-            if out.len() > OUTPUTS_MAX {
-                return Err(Error::Runaway { program: self.text.to_string(), limit: "more than 2,000,000 outputs" });
+            if count >= OUTPUTS_MAX {
+                return Err(Error::Runaway {
+                    program: self.text.to_string(),
+                    limit: "more than 2,000,000 outputs".into(),
+                });
+            }
+            if !output(&value.to_string()) {
+                break;
             }
         }
-        Ok(out)
+        Ok(())
     }
 
     fn stopped(&self, panic: &(dyn Any + Send)) -> Error {
         let program = self.text.to_string();
         match panic.downcast_ref::<Runaway>() {
-            Some(Runaway(limit)) => Error::Runaway { program, limit },
+            Some(Runaway(limit)) => Error::Runaway { program, limit: (*limit).into() },
             None => Error::Failed { program, message: "the interpreter panicked".into() },
         }
     }
+}
+
+/// Refuses what no parser should recurse into. What stands in strings counts too: there are expressions in them.
+fn check_size(text: &str) -> Result<(), CompileError> {
+    let refused = |message: String| Err(CompileError { message, excerpt: String::new(), help: None });
+    if text.len() > TEXT_BYTES_MAX {
+        return refused(format!("a program of {} bytes; {TEXT_BYTES_MAX} are allowed", text.len()));
+    }
+    let (mut depth, mut deepest) = (0_usize, 0);
+    for byte in text.bytes() {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    if deepest > TEXT_NESTING_MAX {
+        return refused(format!("brackets are nested {deepest} deep; {TEXT_NESTING_MAX} are allowed"));
+    }
+    let is_operator = |byte: &u8| b"|,-+*/%=<>?".contains(byte);
+    let words = ["if", "def", "reduce", "foreach", "try", "label", "as", "and", "or", "not", "\""];
+    let operators = text.bytes().filter(|byte| is_operator(byte)).count()
+        + words.iter().map(|word| text.matches(word).count()).sum::<usize>();
+    if operators > TEXT_OPERATORS_MAX {
+        return refused(format!("about {operators} operators; {TEXT_OPERATORS_MAX} are allowed"));
+    }
+    Ok(())
+}
+
+/// Whether a JSON text has a number that is too long to be read.
+fn has_long_number(text: &[u8]) -> bool {
+    let (mut digits, mut in_string, mut escaped) = (0, false, false);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => (in_string, digits) = (!in_string, 0),
+            b'0'..=b'9' | b'.' if !in_string => {
+                digits += 1;
+                if digits > DIGITS_MAX {
+                    return true;
+                }
+            }
+            _ => digits = 0,
+        }
+    }
+    false
 }
 
 /// An error's value as a person reads it.

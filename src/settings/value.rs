@@ -33,17 +33,38 @@ impl Value {
     }
 
     /// The texts it stands for; `null` and no output stand for none.
-    pub fn resolve(&self, input: &Json) -> Result<Vec<String>, expr::Error> {
-        Ok(match self {
+    pub async fn resolve(&self, input: &Json) -> Result<Vec<String>, expr::Error> {
+        match self {
+            Self::Jq(expr) => Ok(texts(expr.ask(input).await?)),
+            fixed => Ok(fixed.fixed()),
+        }
+    }
+
+    /// As [`resolve`](Self::resolve), on a thread that may wait.
+    pub fn resolve_here(&self, input: &Json) -> Result<Vec<String>, expr::Error> {
+        match self {
+            Self::Jq(expr) => Ok(texts(expr.first(input)?)),
+            fixed => Ok(fixed.fixed()),
+        }
+    }
+
+    /// The texts that stand in the file.
+    pub fn fixed(&self) -> Vec<String> {
+        match self {
             Self::Literal(text) => vec![text.clone()],
             Self::List(list) => list.clone(),
             Self::Secret(secret) => vec![secret.expose().to_owned()],
-            Self::Jq(expr) => match expr.first(input)? {
-                None | Some(Json::Null) => Vec::new(),
-                Some(Json::Array(list)) => list.iter().map(text).collect(),
-                Some(one) => vec![text(&one)],
-            },
-        })
+            Self::Jq(_) => Vec::new(),
+        }
+    }
+}
+
+/// What jq gave, as texts.
+fn texts(given: Option<Json>) -> Vec<String> {
+    match given {
+        None | Some(Json::Null) => Vec::new(),
+        Some(Json::Array(list)) => list.iter().map(text).collect(),
+        Some(one) => vec![text(&one)],
     }
 }
 

@@ -80,7 +80,7 @@ impl Source {
 
     /// Runs it to its end.
     pub async fn fetch(&self, ask: Ask<'_>) -> Result<Fetched, Error> {
-        let (program, mut command) = self.command(&ask)?;
+        let (program, mut command) = self.command(&ask).await?;
         let wrong = |why: String| Error::from(ErrorKind::Command { program: program.clone(), why });
         let mut child = command.spawn().map_err(|e| wrong(format!("failed to start: {e}")))?;
         let _group = Group::of(&child);
@@ -105,11 +105,11 @@ impl Source {
     }
 
     /// The program's name and the command, ready to start.
-    fn command(&self, ask: &Ask<'_>) -> Result<(String, Command), Error> {
+    async fn command(&self, ask: &Ask<'_>) -> Result<(String, Command), Error> {
         let input = ask.input();
         let mut words = Vec::new();
         for word in &self.argv {
-            words.extend(word.resolve(&input).map_err(ErrorKind::Expr)?);
+            words.extend(word.resolve(&input).await.map_err(ErrorKind::Expr)?);
         }
         let (program, arguments) =
             words.split_first().ok_or_else(|| ErrorKind::Request("`argv` gives no program".into()))?;
@@ -117,7 +117,7 @@ impl Source {
         command.args(arguments).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.envs(INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         for (name, value) in &self.env {
-            if let Some(text) = value.resolve(&input).map_err(ErrorKind::Expr)?.into_iter().next() {
+            if let Some(text) = value.resolve(&input).await.map_err(ErrorKind::Expr)?.into_iter().next() {
                 command.env(name, text);
             }
         }

@@ -59,17 +59,19 @@ fn read_variables(item: &Item<'_>) -> Option<Vec<(String, Variable)>> {
 
 impl Query {
     /// The request's body.
-    pub fn body(&self, input: &Json) -> Result<Json, expr::Error> {
+    pub async fn body(&self, input: &Json) -> Result<Json, expr::Error> {
         let mut variables = Map::new();
         for (name, variable) in &self.variables {
             let value = match variable {
                 Variable::Fixed(value) => value.clone(),
                 // jq's own type counts, and what gives nothing is left out.
-                Variable::Value(Value::Jq(expr)) => match expr.first(input)? {
+                Variable::Value(Value::Jq(expr)) => match expr.ask(input).await? {
                     Some(value) => value,
                     None => continue,
                 },
-                Variable::Value(value) => value.resolve(input)?.into_iter().next().map_or(Json::Null, Json::String),
+                Variable::Value(value) => {
+                    value.resolve(input).await?.into_iter().next().map_or(Json::Null, Json::String)
+                }
             };
             variables.insert(name.clone(), value);
         }

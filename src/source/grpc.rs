@@ -148,7 +148,7 @@ impl Source {
     /// One call.
     pub async fn fetch(self: &Arc<Self>, mut ask: Ask<'_>) -> Result<Fetched, Error> {
         let input = ask.input();
-        let text = self.target.resolve(&input).map_err(ErrorKind::Expr)?.into_iter().next();
+        let text = self.target.resolve(&input).await.map_err(ErrorKind::Expr)?.into_iter().next();
         let text = text.ok_or_else(|| ErrorKind::Request("`target` gives nothing".into()))?;
         let target: Url = text.parse().map_err(|_| ErrorKind::Request("`target` gives no URL".into()))?;
         let (origin, deadline) = (origin(&target), self.transport.deadline);
@@ -196,7 +196,7 @@ impl Source {
     /// Metadata and credentials, and what was used for them.
     async fn head(&self, ask: &Ask<'_>, input: &Json, target: Url) -> Result<(Request, Vec<Used>), Error> {
         let mut headers = HeaderMap::new();
-        self.transport.put_headers(input, &mut headers)?;
+        self.transport.put_headers(input, &mut headers).await?;
         let mut request = Request { method: Method::POST, url: target, headers, body: None };
         let client = self.client(ask)?;
         let mut with = With { client: &client, clock: ask.clock, vault: ask.vault };
@@ -230,7 +230,7 @@ impl Source {
         let mut request = match &self.request {
             None => None,
             Some(JsonBody::Fixed(value)) => Some(value.clone()),
-            Some(JsonBody::Jq(expr)) => expr.first(input).map_err(ErrorKind::Expr)?,
+            Some(JsonBody::Jq(expr)) => expr.ask(input).await.map_err(ErrorKind::Expr)?,
         };
         if let (Some(at), Some(mark)) = (ask.since, ask.mark) {
             let mut url = channel.target().clone();

@@ -218,7 +218,7 @@ impl Source {
 
     pub async fn fetch(self: &Arc<Self>, mut ask: Ask<'_>) -> Result<Fetched, Error> {
         let (deadline, until) = (self.transport.deadline, Instant::now() + self.transport.deadline);
-        let walk = Walk::start(self, &ask, until)?;
+        let walk = Walk::start(self, &ask, until).await?;
         let first = walk.origin();
         match tokio::time::timeout_at(until, walk.run(&mut ask)).await {
             Ok(result) => result,

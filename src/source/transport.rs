@@ -86,10 +86,10 @@ impl Transport {
     }
 
     /// Puts the file's headers on a request.
-    pub fn put_headers(&self, input: &Json, headers: &mut HeaderMap) -> Result<(), Error> {
+    pub async fn put_headers(&self, input: &Json, headers: &mut HeaderMap) -> Result<(), Error> {
         for (name, value) in &self.headers {
             headers.remove(name);
-            for text in value.resolve(input).map_err(ErrorKind::Expr)? {
+            for text in value.resolve(input).await.map_err(ErrorKind::Expr)? {
                 let mut header = HeaderValue::from_str(&text).map_err(|_| {
                     ErrorKind::Request(format!("the value of header `{name}` holds a character that no header can"))
                 })?;
@@ -136,8 +136,7 @@ pub fn read_url(item: &Item<'_>, schemes: &[&str]) -> Option<Value> {
 
 /// The origin of a `url` that jq does not make.
 pub fn fixed_origin(url: &Value) -> Option<String> {
-    let texts = if url.is_constant() { url.resolve(&Json::Null).unwrap_or_default() } else { Vec::new() };
-    texts.first().and_then(|text| text.parse::<Url>().ok()).map(|url| origin(&url))
+    url.fixed().first().and_then(|text| text.parse::<Url>().ok()).map(|url| origin(&url))
 }
 
 /// Checks a literal URL; `None` after an error.

@@ -171,7 +171,7 @@ impl Source {
 
     /// The messages, where they are from, and whether the connection is a new one.
     async fn take(&self, ask: &Ask<'_>, live: &mut Live) -> Result<(String, Vec<Bytes>, bool), Error> {
-        let url = self.target(ask)?;
+        let url = self.target(ask).await?;
         let shown = origin(&url);
         if let Some(connection) = &mut live.connection {
             let bodies = connection.drain();
@@ -199,8 +199,8 @@ impl Source {
     }
 
     /// The URL as HTTP knows it.
-    fn target(&self, ask: &Ask<'_>) -> Result<Url, Error> {
-        let text = self.url.resolve(&ask.input()).map_err(ErrorKind::Expr)?.into_iter().next();
+    async fn target(&self, ask: &Ask<'_>) -> Result<Url, Error> {
+        let text = self.url.resolve(&ask.input()).await.map_err(ErrorKind::Expr)?.into_iter().next();
         let text = text.ok_or_else(|| ErrorKind::Request("`url` gives nothing".into()))?;
         let http = text.strip_prefix("ws").map(|rest| format!("http{rest}")).and_then(|url| url.parse().ok());
         http.ok_or_else(|| ErrorKind::Request("`url` gives no ws:// or wss:// URL".into()).into())
@@ -215,7 +215,7 @@ impl Source {
         let input = ask.input();
         for sent in &self.send {
             let texts = match sent {
-                Sent::Text(value) => value.resolve(&input).map_err(ErrorKind::Expr)?,
+                Sent::Text(value) => value.resolve(&input).await.map_err(ErrorKind::Expr)?,
                 Sent::Json(value) => vec![value.to_string()],
             };
             for text in texts {
@@ -247,7 +247,7 @@ impl Source {
     async fn open(&self, ask: &Ask<'_>, url: Url) -> Result<Stream, Error> {
         let (transport, key) = (&self.transport, generate_key());
         let mut headers = HeaderMap::new();
-        transport.put_headers(&ask.input(), &mut headers)?;
+        transport.put_headers(&ask.input(), &mut headers).await?;
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));

@@ -57,6 +57,8 @@ mod sinks;
 mod bad_input;
 mod decode;
 mod deliver;
+mod expressions;
+mod jq_suite;
 mod shapes;
 mod health;
 mod hold;

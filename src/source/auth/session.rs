@@ -202,7 +202,7 @@ impl Session {
 
 /// A value that jq does not make: a login knows nothing of a poll.
 fn one(value: &Value) -> Result<Option<String>, Error> {
-    let texts = value.resolve(&Json::Null).map_err(|e| Error::Value(e.to_string()))?;
+    let texts = value.fixed();
     Ok(texts.into_iter().next())
 }
 

@@ -71,20 +71,20 @@ enum Judged {
 
 impl Walk {
     /// Makes the first request: values, mark, first page's parameters.
-    pub(super) fn start(source: &Arc<Source>, ask: &Ask<'_>, until: Instant) -> Result<Self, Error> {
+    pub(super) async fn start(source: &Arc<Source>, ask: &Ask<'_>, until: Instant) -> Result<Self, Error> {
         let input = ask.input();
-        let one = |value: &Value, what: &str| -> Result<String, Error> {
-            let texts = value.resolve(&input).map_err(ErrorKind::Expr)?;
+        let one = async |value: &Value, what: &str| -> Result<String, Error> {
+            let texts = value.resolve(&input).await.map_err(ErrorKind::Expr)?;
             texts.into_iter().next().ok_or_else(|| ErrorKind::Request(format!("`{what}` gives nothing")).into())
         };
         let mut url: Url =
-            one(&source.url, "url")?.parse().map_err(|_| ErrorKind::Request("`url` gives no URL".into()))?;
+            one(&source.url, "url").await?.parse().map_err(|_| ErrorKind::Request("`url` gives no URL".into()))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(ErrorKind::Request("`url` is neither http nor https".into()).into());
         }
         url.set_fragment(None);
         for (name, value) in &source.query {
-            let texts = value.resolve(&input).map_err(ErrorKind::Expr)?;
+            let texts = value.resolve(&input).await.map_err(ErrorKind::Expr)?;
             if !texts.is_empty() {
                 url.query_pairs_mut().extend_pairs(texts.iter().map(|text| (name, text)));
             }
@@ -95,18 +95,18 @@ impl Walk {
         let (mut json, mut text, mut content_type) = (None, None, None);
         match &source.body {
             Body::None => {}
-            Body::Text(value) => text = Some(one(value, "body")?.into()),
+            Body::Text(value) => text = Some(one(value, "body").await?.into()),
             Body::Json(JsonBody::Fixed(value)) => json = Some(value.clone()),
             Body::Json(JsonBody::Jq(expr)) => {
-                json = Some(expr.first(&input).map_err(ErrorKind::Expr)?.unwrap_or(Json::Null));
+                json = Some(expr.ask(&input).await.map_err(ErrorKind::Expr)?.unwrap_or(Json::Null));
             }
-            Body::Graphql(query) => json = Some(query.body(&input).map_err(ErrorKind::Expr)?),
+            Body::Graphql(query) => json = Some(query.body(&input).await.map_err(ErrorKind::Expr)?),
             Body::Soap(envelope) => {
-                text = Some(envelope.text(&one(&envelope.body, "body")?).into());
+                text = Some(envelope.text(&one(&envelope.body, "body").await?).into());
                 content_type = Some(envelope.put_headers(&mut headers).map_err(ErrorKind::Request)?);
             }
         }
-        source.transport.put_headers(&input, &mut headers)?;
+        source.transport.put_headers(&input, &mut headers).await?;
         let mut parameters = source.pages.as_ref().map(Pages::first).unwrap_or_default();
         if let (Some(at), Some(mark)) = (ask.since, ask.mark) {
             parameters.push((at.clone(), mark.to_owned()));

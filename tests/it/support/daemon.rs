@@ -177,10 +177,15 @@ impl Drop for Daemon {
     }
 }
 
+/// The program, as it was built with these tests or as it was given.
+pub fn binary() -> String {
+    std::env::var("BELLPULL_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_bellpull").to_owned())
+}
+
 /// The binary, with nothing of the tests' environment that would change what it does.
 pub fn bellpull() -> Command {
     // Another build of it, for figures of the release: `BELLPULL_BINARY=target/release/bellpull`.
-    let binary = std::env::var("BELLPULL_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_bellpull").to_owned());
+    let binary = binary();
     let binary = std::fs::canonicalize(&binary).unwrap_or_else(|e| panic!("{binary}: {e}"));
     let mut command = Command::new(binary);
     for name in ["RUST_LOG", "NOTIFY_SOCKET", "JOURNAL_STREAM", "STATE_DIRECTORY", "RUNTIME_DIRECTORY"] {

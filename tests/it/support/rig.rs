@@ -139,6 +139,7 @@ impl Rig {
     }
 
     async fn at(engine: SharedEngine, clock: Clock, text: &str) -> Self {
+        bellpull::expr::use_workers(super::daemon::binary());
         let (dir, config) = load(text);
         let store = Store::start(engine.clone()).expect("the store starts");
         let client = Client::new(&config.network).expect("a client");
