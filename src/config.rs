@@ -42,6 +42,8 @@ pub struct Config {
     pub bridges: BTreeMap<Name, Arc<Bridge>>,
     pub endpoints: BTreeMap<Name, Arc<Endpoint>>,
     pub warnings: Vec<Rendered>,
+    /// All of the file: no message may hold a part of one.
+    pub secrets: Vec<Secret>,
 }
 
 impl Config {

@@ -75,6 +75,7 @@ pub async fn open_store(config: &Config) -> Result<Store, store::Error> {
 /// Runs until `shutdown`, or SIGTERM and SIGINT. `path` is read again on SIGHUP.
 pub async fn run(path: PathBuf, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let vault = Vault::new(config.daemon.state_dir.join(TOKENS));
+    vault.know(config.secrets.clone());
     let (standing, watched) = watch::channel(Standing::NotReady("the store is being opened".into()));
     let (pulse, serving) = (Pulse::new(), CancellationToken::new());
     let web = Web { standing: watched, pulse: pulse.clone(), shutdown: serving.clone(), link: Arc::default() };
@@ -419,7 +420,16 @@ impl Daemon {
         match result {
             Ok(applying) => Some(applying),
             Err(error) => {
-                tracing::error!(message_id = kind::RELOAD_REFUSED, %error, "the configuration was not reloaded, the old one goes on");
+                // The journal keeps what it is told, and lines of the file may hold what must not be in it.
+                let error = match &error {
+                    Error::Config(failed) => failed.places(),
+                    other => other.to_string(),
+                };
+                tracing::error!(
+                    message_id = kind::RELOAD_REFUSED,
+                    error,
+                    "the configuration was not reloaded, the old one goes on"
+                );
                 self.told_of_reload(parts).await;
                 None
             }
@@ -469,6 +479,7 @@ impl Daemon {
             endpoints: Arc::new(config.endpoints.clone()),
             deliveries: parts.deliveries.clone(),
         };
+        self.vault.know(config.secrets.clone());
         let plan = config::plan::plan(&self.config, &config);
         let (deliveries, runner) = (parts.deliveries.clone(), parts.runner.clone());
         parts.client = client.clone();

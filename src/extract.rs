@@ -70,6 +70,13 @@ pub enum Error {
     Again(String),
 }
 
+impl Error {
+    /// Whether it may hold a part of the answer.
+    pub fn quotes(&self) -> bool {
+        !matches!(self, Self::LongKey { .. })
+    }
+}
+
 impl Definition {
     /// Reads `items`, `key`, `ignore` and `unordered`.
     ///

@@ -150,6 +150,17 @@ impl Failure {
         matches!(self, Self::Store(error) if error.needs_reopen() || matches!(error, store::Error::Full(_)))
     }
 
+    /// Without anything that the source itself said.
+    fn unquoted(&self) -> Self {
+        match self {
+            Self::Source(error) => Self::Source(error.unquoted()),
+            Self::Extract(error) if error.quotes() => {
+                Self::Answer(format!("the answer cannot be read; {}", source::UNQUOTED))
+            }
+            other => other.clone(),
+        }
+    }
+
     fn kind(&self) -> FailureKind {
         match self {
             Self::Source(error) => error.failure_kind(),
@@ -286,11 +297,11 @@ impl Poller {
         self.pulse.polled(poll, polled.lag.take(), self.clock.now());
     }
 
-    /// A failure as it may be shown: without the secrets of the bridge's source, and without a token that a login brought.
-    fn told(&self, bridge: &Bridge, failure: &Failure) -> String {
+    /// A failure as it may be shown: without anything secret.
+    fn told(&self, failure: &Failure) -> String {
         /// Whatever a server or a library has to say.
         const CHARS_MAX: usize = 2000;
-        let text = self.vault.redact(bridge.source.redact(failure.to_string()));
+        let text = self.vault.redact(&failure.to_string());
         if text.chars().count() > CHARS_MAX { text.chars().take(CHARS_MAX).collect() } else { text }
     }
 
@@ -368,7 +379,8 @@ impl Poller {
             return Ok(Polling::Held);
         }
         let found = self.detect(polled, answer.pages.clone(), answer.date, share).await?;
-        tell_left_out(polled, found.left_out.as_ref());
+        let left_out = found.left_out.as_ref().map(|(count, error)| (*count, self.vault.redact(error)));
+        tell_left_out(polled, left_out.as_ref());
         let pages = u32::try_from(answer.pages.len()).unwrap_or(u32::MAX);
         self.judge_and_commit(polled, found, pages, Some((hash, answer))).await
     }
@@ -428,7 +440,7 @@ impl Poller {
 
     async fn failed(&self, polled: &mut Polled, failure: &Failure) {
         let bridge = &polled.bridge;
-        let error = self.told(bridge, failure);
+        let error = self.told(failure);
         polled.progress.failures = polled.progress.failures.saturating_add(1);
         let failures = polled.progress.failures;
         if failures == 1 {
@@ -441,6 +453,8 @@ impl Poller {
         let again = polled.progress.alerted_at.is_none_or(|at| at.plus(bridge.alert.repeat) <= now);
         if failures >= bridge.alert.after && (!polled.progress.alerted || again) {
             (polled.progress.alerted, polled.progress.alerted_at) = (true, Some(now));
+            // It leaves the machine.
+            let error = if bridge.source.has_credentials() { self.told(&failure.unquoted()) } else { error };
             let data = serde_json::json!({ "bridge": &*bridge.name, "failures": failures, "error": error });
             self.alert(&polled.bridge, "bridge.failing", data).await;
             self.save(polled).await;
@@ -564,7 +578,7 @@ fn read(
                 all.push((name, records));
             }
             Err(error) => {
-                let first = || (0, bridge.source.redact(error.to_string()));
+                let first = || (0, error.to_string());
                 left_out.get_or_insert_with(first).0 += 1;
             }
         }

@@ -4,6 +4,7 @@
 //! here knows a key's meaning, and no error stops the reading.
 
 pub mod diagnostic;
+pub mod redact;
 pub mod secret;
 pub mod units;
 pub mod value;
@@ -15,6 +16,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::expr::Expr;
 use diagnostic::{Diagnostic, Place, Severity};
+use secret::Secret;
 
 /// What a key gave that may be absent: `None` is an error that was told, `Some(None)` that the key is not there.
 pub fn optional<T>(taken: Option<Option<T>>) -> Option<Option<T>> {
@@ -25,17 +27,29 @@ pub fn optional<T>(taken: Option<Option<T>>) -> Option<Option<T>> {
 #[derive(Debug)]
 pub struct Context {
     diagnostics: RefCell<Vec<Diagnostic>>,
+    /// All that were read, for who takes them out of messages.
+    secrets: RefCell<Vec<Secret>>,
     /// Whether secrets are read, or only their form is checked.
     pub resolve: bool,
 }
 
 impl Context {
     pub fn new(resolve: bool) -> Self {
-        Self { diagnostics: RefCell::default(), resolve }
+        Self { diagnostics: RefCell::default(), secrets: RefCell::default(), resolve }
     }
 
     pub fn report(&self, diagnostic: Diagnostic) {
         self.diagnostics.borrow_mut().push(diagnostic);
+    }
+
+    /// One more that no message may hold.
+    pub fn keep_secret(&self, secret: &Secret) {
+        self.secrets.borrow_mut().push(secret.clone());
+    }
+
+    /// All secrets of the file.
+    pub fn take_secrets(&self) -> Vec<Secret> {
+        self.secrets.take()
     }
 
     pub fn into_diagnostics(self) -> Vec<Diagnostic> {

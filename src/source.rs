@@ -165,13 +165,13 @@ impl Source {
         }
     }
 
-    /// A message without this source's secrets.
-    pub fn redact(&self, message: String) -> String {
+    /// Whether it is asked with something secret.
+    pub fn has_credentials(&self) -> bool {
         match self {
-            Self::Http(source) => source.redact(message),
-            Self::Websocket(source) => source.redact(message),
-            Self::Command(source) => source.redact(message),
-            Self::Grpc(source) => source.redact(message),
+            Self::Http(source) => source.has_credentials(),
+            Self::Websocket(source) => source.has_credentials(),
+            Self::Command(source) => source.has_credentials(),
+            Self::Grpc(source) => source.has_credentials(),
         }
     }
 
@@ -388,7 +388,31 @@ impl From<auth::Error> for Error {
     }
 }
 
+/// What stands for the words of an answer, where those must not stand.
+pub const UNQUOTED: &str = "what it said is in `bellpull status` and in the log";
+
 impl Error {
+    /// The same without what the source itself said.
+    pub fn unquoted(&self) -> Self {
+        let words = || UNQUOTED.to_owned();
+        let mut error = self.clone();
+        match &mut error.kind {
+            ErrorKind::Status { excerpt, .. } => *excerpt = None,
+            ErrorKind::Fail { message, .. }
+            | ErrorKind::Fault { message, .. }
+            | ErrorKind::Job { message, .. }
+            | ErrorKind::Grpc { message, .. }
+            | ErrorKind::Next { message, .. }
+            | ErrorKind::Auth(auth::Error::Refused { message, .. }) => *message = words(),
+            ErrorKind::Command { why, .. } | ErrorKind::Closed { why, .. } => *why = words(),
+            ErrorKind::Expr(_) | ErrorKind::Decode(_) => {
+                error.kind = ErrorKind::Request(format!("the answer cannot be read; {UNQUOTED}"));
+            }
+            _ => {}
+        }
+        error
+    }
+
     /// How soon another attempt makes sense.
     pub fn failure_kind(&self) -> FailureKind {
         match &self.kind {

@@ -353,6 +353,7 @@ async fn alone(
     let client = crate::http::Client::new(&read.network).map_err(|e| Failure::new(super::CONFIG, e))?;
     let clock = Clock::system();
     let vault = Vault::new(read.daemon.state_dir.join(crate::daemon::TOKENS));
+    vault.know(read.secrets.clone());
     let (_deliveries, handle) =
         Deliveries::new(store.clone(), client.clone(), vault.clone(), pulse.clone(), clock.clone(), 1);
     let poller = Poller {

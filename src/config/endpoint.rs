@@ -12,7 +12,6 @@ use crate::{
     model::Name,
     settings::{
         Item, Table, optional,
-        secret::Secret,
         units::{self, Rate},
         value::Value,
     },
@@ -74,8 +73,6 @@ pub struct Endpoint {
     pub keep: Duration,
     pub queue_max: usize,
     pub queue_full: QueueFull,
-    /// The telling parts of a URL that is a secret.
-    hidden: Vec<Secret>,
 }
 
 /// How a body is written.
@@ -172,7 +169,6 @@ impl Endpoint {
         }
         table.finish();
         let (schedule, disable_after) = retry?;
-        let hidden = url.as_ref().map_or(Vec::new(), hidden_parts);
         Some(Self {
             name: name.into(),
             was: optional(was)?,
@@ -204,15 +200,7 @@ impl Endpoint {
             keep,
             queue_max: usize::try_from(queue_max).ok()?,
             queue_full,
-            hidden,
         })
-    }
-
-    /// Texts that no message may hold.
-    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
-        let values = self.headers.iter().map(|(_, value)| value).chain(self.query.iter().map(|(_, value)| value));
-        let values = values.chain([&self.url]).filter_map(Value::as_secret);
-        values.chain(&self.hidden).chain(self.auth.iter().flat_map(Auth::secrets))
     }
 }
 
@@ -240,17 +228,6 @@ fn read_url(item: &Item<'_>) -> Option<Value> {
         _ => {}
     }
     Some(value)
-}
-
-/// Of a URL that is a secret a receiver's answer may quote the path, the query, or a part of them.
-fn hidden_parts(url: &Value) -> Vec<Secret> {
-    let Some(url) = url.as_secret().and_then(|secret| secret.expose().parse::<Url>().ok()) else {
-        return Vec::new();
-    };
-    let whole = [url.path().to_owned(), url.query().unwrap_or_default().to_owned()];
-    let segments = url.path_segments().into_iter().flatten().map(str::to_owned);
-    let values = url.query_pairs().map(|(_, value)| value.into_owned());
-    whole.into_iter().chain(segments).chain(values).map(Secret::new).collect()
 }
 
 fn read_batch(item: &Item<'_>, format: Option<Format>) -> Option<Batch> {

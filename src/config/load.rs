@@ -48,6 +48,18 @@ pub enum Secrets {
 #[derive(Debug)]
 pub struct Failed(pub Vec<Rendered>);
 
+impl Failed {
+    /// `FILE:LINE:COLUMN: message` of each error, without lines of the file.
+    pub fn places(&self) -> String {
+        let errors = self.0.iter().filter(|found| found.severity == Severity::Error);
+        let places = errors.map(|found| match found.line {
+            0 => found.text.trim_end().to_owned(),
+            line => format!("{}:{line}:{}: {}", found.file.display(), found.column, found.message),
+        });
+        places.collect::<Vec<_>>().join("\n")
+    }
+}
+
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|found| f.write_str(&found.text))
@@ -84,6 +96,7 @@ pub fn load(path: &Path, secrets: Secrets) -> Result<Config, Failed> {
     }
     let mut syntax = Vec::new();
     let config = read_files(&sources, &context, &mut syntax);
+    let secrets = context.take_secrets();
     let rendered: Vec<(Severity, Rendered)> = {
         let mut all = context.into_diagnostics();
         drop_echoes(&mut all, &syntax, &sources);
@@ -94,7 +107,7 @@ pub fn load(path: &Path, secrets: Secrets) -> Result<Config, Failed> {
     let failed = rendered.iter().any(|(severity, _)| *severity == Severity::Error);
     let all: Vec<Rendered> = rendered.into_iter().map(|(_, rendered)| rendered).collect();
     match config {
-        Some(config) if !failed => Ok(Config { warnings: all, ..config }),
+        Some(config) if !failed => Ok(Config { warnings: all, secrets, ..config }),
         _ => Err(Failed(all)),
     }
 }
@@ -208,6 +221,7 @@ fn read_files(sources: &Sources, context: &Context, syntax: &mut Vec<Place>) -> 
         bridges: bridges.into_iter().filter_map(|(name, bridge)| Some((name, Arc::new(bridge?)))).collect(),
         endpoints: endpoints.into_iter().filter_map(|(name, endpoint)| Some((name, Arc::new(endpoint?)))).collect(),
         warnings: Vec::new(),
+        secrets: Vec::new(),
     };
     Some(config)
 }

@@ -22,10 +22,7 @@ use crate::{
     settings::{units::Rate, value::Value},
     shape::{self, Carried, Piece},
     sign::Message,
-    source::{
-        auth::{self, Learned, With},
-        transport::redact,
-    },
+    source::auth::{self, Learned, With},
     store::{self, Attempt, Outgoing},
     telemetry::trace::Span,
 };
@@ -441,7 +438,7 @@ impl Sender {
 
     /// A message without any secret that this endpoint has.
     fn redacted(&self, message: String) -> String {
-        let message = self.shared.vault.redact(redact(message, self.endpoint.secrets()));
+        let message = self.shared.vault.redact(&message);
         if message.len() <= ANSWER_KEPT { message } else { message.chars().take(ERROR_CHARS).collect() }
     }
 }

@@ -64,13 +64,30 @@ impl Identity {
     }
 }
 
-/// A proxy's URL.
+/// A proxy's URL, which may be a secret.
 pub fn read_proxy(item: &Item<'_>) -> Option<Url> {
     let proxy = |text: &str| match text.parse::<Url>() {
         Ok(url) if ["http", "https", "socks5h"].contains(&url.scheme()) => Ok(url),
         _ => Err("a proxy is http://, https:// or socks5h://".to_owned()),
     };
-    item.parse_text(proxy, "a proxy's URL")
+    if item.is_secret() {
+        let secret = item.secret()?;
+        if !item.resolved(&secret) {
+            return Some(Url::parse("http://unresolved.invalid").expect("a URL"));
+        }
+        return proxy(secret.expose())
+            .map_err(|e| item.error(format!("`{}`: the secret is none: {e}", item.path)).report())
+            .ok();
+    }
+    let url = item.parse_text(proxy, "a proxy's URL")?;
+    if url.password().is_some() {
+        item.context().keep_secret(&Secret::new(url.to_string()));
+        item.warn(
+            format!("`{}` holds a password", item.path),
+            "use { credential }, { file } or { env } for the whole URL",
+        );
+    }
+    Some(url)
 }
 
 /// PEM text of certificates, from the file that is named.

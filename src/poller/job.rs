@@ -55,12 +55,12 @@ pub(super) async fn run_job(poller: Poller, mut polled: Polled, job: Job) -> (Po
         }
         Job::Poll(answer) => {
             let outcome = poller.poll_once(&mut polled).await;
-            reply(answer, outcome.result.as_ref().map(show).map_err(|failure| poller.told(&polled.bridge, failure)));
+            reply(answer, outcome.result.as_ref().map(show).map_err(|failure| poller.told(failure)));
             return (polled, Some(outcome));
         }
         Job::DryRun(saved, answer) => {
             let result = dry_run(&poller, &mut polled, saved).await;
-            reply(answer, result.map_err(|failure| poller.told(&polled.bridge, &failure)));
+            reply(answer, result.map_err(|failure| poller.told(&failure)));
         }
         Job::Accept(hash, answer) => {
             let result = poller.accept(&mut polled, hash).await;

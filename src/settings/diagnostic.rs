@@ -102,13 +102,110 @@ impl Sources {
         let before = text.get(..start).unwrap_or_default();
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let line_end = text.get(start..).and_then(|rest| rest.find('\n')).map_or(text.len(), |n| start + n);
-        let source = mask(text.get(line_start..line_end).unwrap_or_default());
+        let source = text.get(line_start..line_end).unwrap_or_default();
+        let before_line = before.get(..line_start).unwrap_or_default();
+        let source = if may_be_secret(before_line, source) { mask_strings(source) } else { mask(source) };
         let end = floor(text, place.span.end).clamp(start, line_end.max(start));
         let width = text.get(start..end).map_or(1, |s| s.chars().count().max(1));
         let column = text.get(line_start..start).map_or(0, |s| s.chars().count()) + 1;
         let line = before.matches('\n').count() + 1;
         (path.clone(), line, column, source.trim_end_matches('\r').replace('\t', " "), width)
     }
+}
+
+/// Words of keys below which a plain string may be a secret that was put there by mistake.
+const SECRET_WORDS: [&str; 10] =
+    ["auth", "sign", "token", "secret", "secrets", "password", "proxy", "credential", "env", "headers"];
+
+/// Whether a line may hold a secret: by its keys, by the table that it is in, or since it goes on with the value of such a line.
+/// Read without a parser, since the file may be none.
+fn may_be_secret(before: &str, line: &str) -> bool {
+    let is_secret = |keys: &str| {
+        let words = keys.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        words.into_iter().any(|word| SECRET_WORDS.contains(&word.to_ascii_lowercase().as_str()))
+    };
+    let (mut table, mut open) = (false, Open::default());
+    for line in before.lines() {
+        if open.is_open() {
+            open.go_on(line);
+        } else if line.trim_start().starts_with('[') {
+            table = is_secret(line);
+        } else {
+            open = Open { secret: table || is_secret(line), ..Open::default() };
+            open.go_on(line);
+        }
+    }
+    let is_header = line.trim_start().starts_with('[');
+    if open.is_open() { open.secret || is_secret(line) } else { !is_header && (table || is_secret(line)) }
+}
+
+/// A value that goes on over lines: a text between three quotes, or brackets.
+#[derive(Default)]
+struct Open {
+    secret: bool,
+    quotes: Option<&'static str>,
+    brackets: usize,
+}
+
+impl Open {
+    fn is_open(&self) -> bool {
+        self.quotes.is_some() || self.brackets > 0
+    }
+
+    fn go_on(&mut self, mut rest: &str) {
+        while let Some(first) = rest.chars().next() {
+            let mut length = first.len_utf8();
+            match self.quotes {
+                Some(quotes) if rest.starts_with(quotes) => (self.quotes, length) = (None, quotes.len()),
+                Some(quotes) if first == '\\' && quotes.starts_with('"') => {
+                    length += rest.chars().nth(1).map_or(0, char::len_utf8);
+                }
+                Some(_) => {}
+                None => match first {
+                    '#' => break,
+                    '"' | '\'' => {
+                        let all = ["\"\"\"", "'''", "\"", "'"];
+                        self.quotes = all.into_iter().find(|quotes| rest.starts_with(quotes));
+                        length = self.quotes.map_or(1, str::len);
+                    }
+                    '[' | '{' => self.brackets += 1,
+                    ']' | '}' => self.brackets = self.brackets.saturating_sub(1),
+                    _ => {}
+                },
+            }
+            rest = rest.get(length..).unwrap_or_default();
+        }
+        // Only three quotes hold more than a line.
+        self.quotes = self.quotes.filter(|quotes| quotes.len() == 3);
+    }
+}
+
+/// A line with each string as stars; of one without a string, all behind its `=`, or all of it.
+fn mask_strings(line: &str) -> String {
+    let start = line.find(['"', '\'']).or_else(|| line.find('=').map(|at| at + 1)).unwrap_or(0);
+    // A text of three quotes may begin lines before.
+    let start = if line.contains('=') {
+        start
+    } else {
+        line.find(['"', '\'']).filter(|at| line.trim_start().len() + at == line.len()).unwrap_or(0)
+    };
+    let (shown, rest) = line.split_at_checked(start).unwrap_or(("", line));
+    let mut out = shown.to_owned();
+    let whole = !rest.starts_with(['"', '\'']);
+    let (mut quote, mut escaped) = (None, false);
+    for character in rest.chars() {
+        let opens = quote.is_none() && matches!(character, '"' | '\'');
+        let closes = quote == Some(character) && !escaped;
+        let hides = !opens && !closes && (whole || quote.is_some());
+        out.push(if hides { '*' } else { character });
+        escaped = quote == Some('"') && character == '\\' && !escaped;
+        if opens {
+            quote = Some(character);
+        } else if closes {
+            quote = None;
+        }
+    }
+    out
 }
 
 /// Keys of which a string is a secret, whether it may stand in the file or not.
@@ -160,6 +257,40 @@ fn floor(text: &str, offset: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The commonest slip: a plain string where a secret must stand. In all of its spellings, and on the lines that follow.
+    #[test]
+    fn lines_that_may_hold_a_secret_show_no_string() {
+        for (file, last) in [
+            ("[daemon]\n", "token = \"CANARY\""),
+            ("", "sign.standard.secrets = [\"CANARY\"]"),
+            ("[endpoint.a]\n", "sign.github.secrets = ['CANARY', \"CANARY\"]"),
+            ("[bridge.a]\n", "source.http.auth.bearer = \"CANARY\""),
+            ("[bridge.a.source.http.auth]\n", "bearer = \"CANARY\""),
+            ("[bridge.a.source.http.auth.oauth2]\n", "refresh-token = '''CANARY'''"),
+            ("[bridge.a.source.http]\n", "auth.query = { api_key = \"CANARY\" }"),
+            ("[bridge.a.source.http]\n", "auth.headers = { X-Api-Key = \"CANARY\" }"),
+            ("", "password = \"AB\\\"CANARY\""),
+            ("", "\"password\" = \"CANARY\""),
+            ("", "token = CANARY"),
+            ("", "token = \"CANARY"),
+            ("", "sign.standard.secrets = [{ env = \"CANARY\" }]"),
+            ("sign.standard.secrets = [\n", "  \"CANARY\","),
+            ("auth.jwt.key = \"\"\"\n-----BEGIN\n", "CANARY"),
+            ("auth.jwt.key = \"\"\"\n-----BEGIN\n", "CA'NARY' CANARY"),
+            ("auth.jwt.key = '''\n-----BEGIN\n", "  CANARY'''"),
+            ("proxy = \"a\"\n", "network.proxy = \"http://usr:CANARY@proxy\""),
+        ] {
+            let text = format!("{file}{last}\n");
+            let sources = Sources { files: vec![("a.toml".into(), text)] };
+            let place = Place { file: 0, span: file.len()..file.len() + 1 };
+            let shown = sources.render(&Diagnostic::error(place, "wrong".into())).text;
+            assert!(!shown.contains("CANARY"), "{file}{last}: {shown}");
+        }
+        let sources = Sources { files: vec![("a.toml".into(), "[bridge.a]\nkey = \".id\"\n".into())] };
+        let shown = sources.render(&Diagnostic::error(Place { file: 0, span: 11..14 }, "wrong".into())).text;
+        assert!(shown.contains("key = \".id\""), "{shown}");
+    }
 
     #[test]
     fn a_shown_line_holds_no_secret() {

@@ -4,7 +4,7 @@ use std::{fmt, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Item, Table};
+use super::{Item, Table, redact::PART_BYTES};
 
 /// A secret's text. It has no way into a log, a message or a stored row.
 #[derive(Clone)]
@@ -87,22 +87,34 @@ impl Item<'_> {
                 format!("`{}` holds its secret in the file", self.path),
                 "use { credential }, { file } or { env }",
             );
-            return Some(Secret::new(text.to_owned()));
+            return Some(self.kept(text.to_owned()));
         }
         if !self.context().resolve {
             return Some(Secret::new(UNRESOLVED.into()));
         }
         match read(kind, text) {
             Ok(secret) if secret.is_empty() => {
-                item.error(format!("`{}`: {text} of the environment is empty", self.path)).report();
+                item.error(format!("`{}`: {} of the environment is empty", self.path, shown(text))).report();
                 None
             }
-            Ok(secret) => Some(Secret::new(secret)),
+            Ok(secret) => Some(self.kept(secret)),
             Err(error) => {
                 item.error(format!("`{}`: {error}", self.path)).report();
                 None
             }
         }
+    }
+
+    /// On the list of what no message may hold.
+    fn kept(&self, text: String) -> Secret {
+        if text.len() < PART_BYTES {
+            let message =
+                format!("`{}` has fewer than {PART_BYTES} characters: it cannot be taken out of messages", self.path);
+            self.warn(message, "use a longer one");
+        }
+        let secret = Secret::new(text);
+        self.context().keep_secret(&secret);
+        secret
     }
 
     /// Whether a secret's text is really there to be checked.
@@ -111,22 +123,31 @@ impl Item<'_> {
     }
 }
 
+/// A variable's name; what does not look like one may be the secret itself.
+fn shown(name: &str) -> &str {
+    let is_name = name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
+    if is_name { name } else { "variable of that name" }
+}
+
 fn read(kind: &str, name: &str) -> Result<String, String> {
     match kind {
         "env" => std::env::var(name).map_err(|e| match e {
-            std::env::VarError::NotPresent => format!("the environment has no {name}"),
-            std::env::VarError::NotUnicode(_) => format!("{name} of the environment is not UTF-8"),
+            std::env::VarError::NotPresent => format!("the environment has no {}", shown(name)),
+            std::env::VarError::NotUnicode(_) => format!("{} of the environment is not UTF-8", shown(name)),
         }),
         "credential" => {
             let dir = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or(
                 "there is no $CREDENTIALS_DIRECTORY: credentials come from systemd's LoadCredential=".to_owned(),
             )?;
             if name.contains('/') {
-                return Err(format!("{name:?} is not a credential's name"));
+                return Err("that is not a credential's name: it has a slash".into());
             }
             read_file(PathBuf::from(dir).join(name))
         }
         _ => {
+            if !name.starts_with('/') {
+                return Err("a secret's file is named by its whole path".into());
+            }
             let path = PathBuf::from(name);
             let mode =
                 std::fs::metadata(&path).map_err(|e| format!("failed to read {name}: {e}"))?.permissions().mode();

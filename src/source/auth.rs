@@ -198,7 +198,7 @@ impl Auth {
         }
     }
 
-    /// Texts that no message may hold.
+    /// What is secret in it: what it is told apart by.
     pub fn secrets(&self) -> Vec<&Secret> {
         match self {
             Self::Basic { password, pair } => vec![password, pair],

@@ -13,7 +13,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Answer, Ask, Error, ErrorKind, Fetched, http::excerpt, transport::redact};
+use super::{Answer, Ask, Error, ErrorKind, Fetched, http::excerpt};
 use crate::{
     decode::{self, Page},
     http::budget::Share,
@@ -70,12 +70,8 @@ impl Source {
         format!("run {}", words.join(" "))
     }
 
-    pub fn redact(&self, message: String) -> String {
-        let secrets = self.env.iter().filter_map(|(_, value)| match value {
-            Value::Secret(secret) => Some(secret),
-            _ => None,
-        });
-        redact(message, secrets)
+    pub fn has_credentials(&self) -> bool {
+        self.env.iter().any(|(_, value)| value.is_secret())
     }
 
     /// Runs it to its end.

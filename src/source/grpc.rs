@@ -141,8 +141,8 @@ impl Source {
         }
     }
 
-    pub fn redact(&self, message: String) -> String {
-        self.transport.redact(message, std::iter::once(&self.target))
+    pub fn has_credentials(&self) -> bool {
+        self.transport.has_credentials(std::iter::once(&self.target))
     }
 
     /// One call.

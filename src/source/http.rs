@@ -34,7 +34,6 @@ const WALK_SIZES: u64 = 8;
 /// Of an error's answer, for the message.
 const EXCERPT_CHARS: usize = 200;
 /// Of what such a text is made: enough for what is blanked out of it.
-const EXCERPT_FROM_CHARS: usize = 4096;
 /// How soon a job is looked at again.
 const JOB_EVERY: Duration = Duration::from_secs(2);
 
@@ -180,8 +179,7 @@ impl Source {
         }
     }
 
-    /// A message without the secrets of this source: an API's error may echo what it was sent.
-    pub fn redact(&self, message: String) -> String {
+    pub fn has_credentials(&self) -> bool {
         let body: Vec<&Value> = match &self.body {
             Body::Text(value) => vec![value],
             Body::Soap(envelope) => vec![&envelope.body],
@@ -189,13 +187,7 @@ impl Source {
             Body::None | Body::Json(_) => Vec::new(),
         };
         let named = self.query.iter().map(|(_, value)| value);
-        self.transport.redact(message, named.chain([&self.url]).chain(body))
-    }
-
-    /// The beginning of a text that an answer holds, for a message. What is secret goes first: a cut would hide it.
-    fn excerpt(&self, text: &str) -> String {
-        let beginning = text.chars().take(EXCERPT_FROM_CHARS).collect();
-        excerpt(&self.redact(beginning))
+        self.transport.has_credentials(named.chain([&self.url]).chain(body))
     }
 
     /// Whether a validator of the last answer is good for the next request. RFC 9110, section 13.1: of GET and HEAD only;

@@ -12,7 +12,6 @@ use crate::{
     http::{BodyLimit, identity::Identity, origin},
     settings::{
         Item, Table,
-        secret::Secret,
         units::{self, Rate},
         value::Value,
     },
@@ -100,29 +99,10 @@ impl Transport {
         Ok(())
     }
 
-    /// A message without the secrets of the credentials, of the headers and of `values`.
-    pub fn redact<'v>(&'v self, message: String, values: impl Iterator<Item = &'v Value>) -> String {
-        let values = self.headers.iter().map(|(_, value)| value).chain(values).filter_map(Value::as_secret);
-        redact(message, self.auth.iter().flat_map(Auth::secrets).chain(values))
+    /// Whether credentials, headers or `values` are secret.
+    pub fn has_credentials<'v>(&'v self, values: impl Iterator<Item = &'v Value>) -> bool {
+        !self.auth.is_empty() || self.headers.iter().map(|(_, value)| value).chain(values).any(Value::is_secret)
     }
-}
-
-/// A message without some secrets, as they are and percent-encoded, whole or cut at its end.
-pub fn redact<'s>(mut message: String, secrets: impl Iterator<Item = &'s Secret>) -> String {
-    /// A shorter secret is none, and would blank out words.
-    const SECRET_BYTES_MIN: usize = 6;
-    for secret in secrets.map(Secret::expose).filter(|secret| secret.len() >= SECRET_BYTES_MIN) {
-        let encoded: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
-        message = message.replace(secret, "***").replace(&encoded, "***");
-        // Where a message was cut, the beginning of one may be left.
-        let beginnings = secret.char_indices().map(|(at, _)| at).filter(|at| *at >= SECRET_BYTES_MIN);
-        let cut = beginnings.rev().find_map(|at| message.strip_suffix(secret.get(..at)?).map(str::len));
-        if let Some(length) = cut {
-            message.truncate(length);
-            message.push_str("***");
-        }
-    }
-    message
 }
 
 /// The `url` of a source; a literal one is checked. `schemes` are those that may stand there.

@@ -36,6 +36,7 @@ use url::Url;
 use super::{
     Answer, Ask, Error, ErrorKind, Fetched,
     auth::{self, Learned, With},
+    http::excerpt,
     transport::{Over, Transport, read_url},
 };
 use crate::{
@@ -138,12 +139,12 @@ impl Source {
         }
     }
 
-    pub fn redact(&self, message: String) -> String {
+    pub fn has_credentials(&self) -> bool {
         let sent = self.send.iter().filter_map(|sent| match sent {
             Sent::Text(value) => Some(value),
             Sent::Json(_) => None,
         });
-        self.transport.redact(message, sent.chain([&self.url]))
+        self.transport.has_credentials(sent.chain([&self.url]))
     }
 
     /// What arrived since the last poll; connects where there is no connection.
@@ -269,7 +270,7 @@ impl Source {
             };
             drop(turn);
             if auth::learn(&transport.auth, &used, &sent, &answer, tries, &mut with).await != Learned::Again {
-                let excerpt = Some(self.redact(String::from_utf8_lossy(&answer.body).trim().to_owned()));
+                let excerpt = Some(excerpt(&String::from_utf8_lossy(&answer.body)));
                 let excerpt = excerpt.filter(|text| !text.is_empty());
                 return Err(ErrorKind::Status { origin: from, status: answer.status, excerpt }.into());
             }

@@ -80,6 +80,7 @@ impl Jwt {
         let Some(url) = &self.token_url else {
             return Ok(Token::new(Secret::new(made), Some(self.ttl), now));
         };
+        with.vault.note(&Secret::new(made.clone()));
         let form = [("grant_type", GRANT), ("assertion", made.as_str())];
         let granted = request::grant(with, url, &form, None).await?;
         let life = granted.life();

@@ -145,6 +145,7 @@ impl Oauth2 {
         if let Some(new) = granted.refresh_token.map(Secret::new)
             && new != refresh
         {
+            with.vault.note(&new);
             // In memory first: the server takes the old one no more, whatever the disk says.
             login.refresh = Some(new.clone());
             login.unkept = true;

@@ -4,7 +4,7 @@
 //! is used.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     fmt::Write as _,
     fs,
     io::Write as _,
@@ -19,7 +19,7 @@ use crate::{
     compute::compute,
     http::hint::Budget,
     model::{Hash, Timestamp},
-    settings::secret::Secret,
+    settings::{redact::Index, secret::Secret},
 };
 
 /// How long others wait after a login that failed, before one of them tries again.
@@ -32,8 +32,7 @@ const UNUSED_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Default)]
 pub struct Vault {
     logins: Arc<Mutex<BTreeMap<Hash, Arc<tokio::sync::Mutex<Login>>>>>,
-    /// Every token in use, so that no message tells one.
-    tokens: Arc<Mutex<BTreeMap<Hash, Secret>>>,
+    known: Arc<Mutex<Known>>,
     /// Where replaced refresh tokens are kept; `None`: nowhere, for tests.
     dir: Option<Arc<Path>>,
 }
@@ -59,6 +58,20 @@ pub struct Token {
     pub secret: Secret,
     /// `None`: until it is refused.
     pub until: Option<Timestamp>,
+}
+
+/// Logins and tokens that messages are cleared of after they are over: a server may speak of one that it has replaced.
+const MADE_MAX: usize = 1000;
+
+/// All that is secret: of the file, and what logins sent and brought.
+#[derive(Debug, Default)]
+struct Known {
+    file: Vec<Secret>,
+    /// Of the file before: answers to it may still come.
+    before: Vec<Secret>,
+    made: VecDeque<Secret>,
+    /// Built with the first message.
+    index: Option<Index>,
 }
 
 impl Token {
@@ -98,7 +111,7 @@ impl Vault {
         }
         match fetch(&mut login).await {
             Ok(token) => {
-                self.tokens.lock().expect("no thread panics with it").insert(id, token.secret.clone());
+                self.note(&token.secret);
                 login.failed = None;
                 login.token = Some(token.clone());
                 Ok(token.secret)
@@ -116,6 +129,7 @@ impl Vault {
         let mut login = self.login(id).await;
         if !login.read {
             login.refresh = self.stored(id).await?;
+            login.refresh.iter().for_each(|refresh| self.note(refresh));
             login.read = true;
         }
         Ok(login)
@@ -129,10 +143,34 @@ impl Vault {
         }
     }
 
-    /// A message without the tokens in use.
-    pub fn redact(&self, message: String) -> String {
-        let tokens = self.tokens.lock().expect("no thread panics with it");
-        super::super::transport::redact(message, tokens.values())
+    /// The secrets of a file, in place of those of the file before.
+    pub fn know(&self, file: Vec<Secret>) {
+        let mut known = self.known.lock().expect("no thread panics with it");
+        known.before = std::mem::replace(&mut known.file, file);
+        known.index = None;
+    }
+
+    /// One more that no message may hold: what a login sends or brings.
+    pub fn note(&self, secret: &Secret) {
+        let mut known = self.known.lock().expect("no thread panics with it");
+        if known.made.contains(secret) {
+            return;
+        }
+        if known.made.len() == MADE_MAX {
+            known.made.pop_front();
+        }
+        known.made.push_back(secret.clone());
+        if let Some(index) = &mut known.index {
+            index.add(secret);
+        }
+    }
+
+    /// A text without any part of what is secret.
+    pub fn redact(&self, text: &str) -> String {
+        let mut known = self.known.lock().expect("no thread panics with it");
+        let Known { file, before, made, index } = &mut *known;
+        let all = || Index::of(file.iter().chain(before.iter()).chain(made.iter()));
+        index.get_or_insert_with(all).mask(text)
     }
 
     /// Keeps a refresh token that replaces the one before; on disk when this returns.

@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use url::Url;
 
 use super::{
-    complaint, holds,
+    complaint, excerpt, holds,
     walk::{Walk, blocking, read_json},
 };
 use crate::{
@@ -135,7 +135,7 @@ impl Walk {
             }
             let (failed, done) = self.job_state(&answer).await?;
             if let Some(message) = failed {
-                let message = self.source.excerpt(&message);
+                let message = excerpt(&message);
                 return Err(ErrorKind::Job { origin: origin(&answer.url), message }.into());
             }
             if done {

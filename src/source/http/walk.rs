@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 use url::Url;
 
-use super::{Body, Source, WALK_SIZES, complaint, graphql, holds, soap};
+use super::{Body, Source, WALK_SIZES, complaint, excerpt, graphql, holds, soap};
 use crate::{
     compute::compute,
     decode::{self, Page},
@@ -244,7 +244,7 @@ impl Walk {
         gathered.read.push((page.hash, known));
         let first = || {
             let (headers, now) = (&answer.headers, ask.clock.now());
-            (validators_of(headers), retry_after::date(headers), meta(source, ask.vault, answer, now))
+            (validators_of(headers), retry_after::date(headers), meta(ask.vault, answer, now))
         };
         gathered.first.get_or_insert_with(first);
         gathered.pages.push(page);
@@ -294,11 +294,10 @@ impl Walk {
             let (source, origin) = (self.source.clone(), origin(&answer.url));
             let found = blocking(move || read_json(&source, &page, |document| Ok(source.body.trouble(document)))).await;
             if let Ok(Some(message)) = found {
-                return ErrorKind::Fault { origin, status: answer.status, message: self.source.excerpt(&message) }
-                    .into();
+                return ErrorKind::Fault { origin, status: answer.status, message: excerpt(&message) }.into();
             }
         }
-        let found = self.source.excerpt(&String::from_utf8_lossy(&answer.body));
+        let found = excerpt(&String::from_utf8_lossy(&answer.body));
         let excerpt = Some(found).filter(|e| !e.is_empty());
         ErrorKind::Status { origin: origin(&answer.url), status: answer.status, excerpt }.into()
     }
@@ -340,10 +339,10 @@ fn read_page(source: &Source, count: &Count, page: &Page, number: usize, origin:
             return Ok(Read::Again);
         }
         if let Some(message) = source.body.trouble(document) {
-            return Err(ErrorKind::Fault { origin, status: 200, message: source.excerpt(&message) }.into());
+            return Err(ErrorKind::Fault { origin, status: 200, message: excerpt(&message) }.into());
         }
         if let Some(message) = source.fail.as_ref().map_or(Ok(None), |fail| complaint(fail, document))? {
-            return Err(ErrorKind::Fail { origin, page: number, message: source.excerpt(&message) }.into());
+            return Err(ErrorKind::Fail { origin, page: number, message: excerpt(&message) }.into());
         }
         let Some(list) = &source.pages else {
             return Ok(Read::Known(Known::default()));
@@ -384,14 +383,10 @@ fn validators_of(headers: &HeaderMap) -> Validators {
     Validators { etag, last_modified }
 }
 
-fn meta(source: &Source, vault: &Vault, answer: &http::Answer, now: crate::model::Timestamp) -> Json {
+fn meta(vault: &Vault, answer: &http::Answer, now: crate::model::Timestamp) -> Json {
     /// Headers that a next request may need; never all, since they may hold cookies.
     const KEPT: [&str; 6] = ["date", "etag", "last-modified", "link", "x-next-cursor", "x-total-count"];
-    let headers: serde_json::Map<String, Json> = KEPT
-        .iter()
-        .filter_map(|name| {
-            Some(((*name).to_owned(), vault.redact(source.redact(answer.header(name)?.to_owned())).into()))
-        })
-        .collect();
+    let headers: serde_json::Map<String, Json> =
+        KEPT.iter().filter_map(|name| Some(((*name).to_owned(), vault.redact(answer.header(name)?).into()))).collect();
     json!({ "status": answer.status, "headers": headers, "at": now.to_string() })
 }

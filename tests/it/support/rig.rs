@@ -144,10 +144,12 @@ impl Rig {
         let store = Store::start(engine.clone()).expect("the store starts");
         let client = Client::new(&config.network).expect("a client");
         let shutdown = CancellationToken::new();
+        let vault = Vault::default();
+        vault.know(config.secrets.clone());
         let (deliveries, handle) = Deliveries::new(
             store.clone(),
             client.clone(),
-            Vault::default(),
+            vault.clone(),
             Pulse::new(),
             clock.clone(),
             config.daemon.deliveries_in_flight,
@@ -168,7 +170,7 @@ impl Rig {
             client,
             clock,
             budget: Budget::new(config.daemon.memory),
-            vault: Vault::default(),
+            vault,
             pulse: Pulse::new(),
             endpoints: Arc::new(config.endpoints.clone()),
             deliveries: handle.clone(),
