@@ -105,6 +105,11 @@ fn type_name(value: &DeValue<'_>) -> &'static str {
 }
 
 impl<'a> Table<'a> {
+    /// One more that no message may hold, made of what is read here.
+    pub fn keep_secret(&self, secret: &Secret) {
+        self.context.keep_secret(secret);
+    }
+
     pub fn new(context: &'a Context, path: String, place: Place, table: &'a DeTable<'a>) -> Self {
         let entries = table
             .iter()

@@ -14,7 +14,7 @@ use super::secret::Secret;
 pub const PART_BYTES: usize = 6;
 /// A part that is a plain word of small letters may be just that, unless it is the whole secret or as long as this.
 const WORD_BYTES: usize = 10;
-/// Escapes in escapes: so often a text is read anew.
+/// Escapes in escapes, in base64: so often what was read is read anew.
 const READINGS: usize = 3;
 
 /// Secrets as they are looked for.
@@ -73,20 +73,20 @@ impl Index {
             return text.to_owned();
         }
         let mut hidden = vec![false; text.len()];
-        let mut read: Vec<Read> =
-            text.bytes().enumerate().map(|(at, byte)| Read { byte, from: at, to: at + 1 }).collect();
-        for reading in 0..READINGS {
-            if reading > 0 {
-                let unescaped = unescape(&read);
-                if unescaped.len() == read.len() {
-                    break;
-                }
-                read = unescaped;
-            }
-            self.find(&read, &mut hidden);
-            hex(&read).iter().chain(&base64(&read)).for_each(|decoded| self.find(decoded, &mut hidden));
-        }
+        let read = |(at, byte): (usize, u8)| Read { byte, from: at, to: at + 1 };
+        self.look(&text.bytes().enumerate().map(read).collect::<Vec<Read>>(), READINGS, &mut hidden);
         show(text, &hidden)
+    }
+
+    /// Finds what is secret in a text and in all that it stands for, in so many steps.
+    fn look(&self, read: &[Read], steps: usize, hidden: &mut [bool]) {
+        self.find(read, hidden);
+        let Some(steps) = steps.checked_sub(1).filter(|_| read.len() >= PART_BYTES) else { return };
+        let unescaped = unescape(read);
+        if unescaped.len() < read.len() {
+            self.look(&unescaped, steps, hidden);
+        }
+        hex(read).iter().chain(&base64(read)).for_each(|decoded| self.look(decoded, steps, hidden));
     }
 
     /// Marks what is part of a secret.

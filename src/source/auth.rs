@@ -372,6 +372,7 @@ fn read_basic(table: &mut Table<'_>) -> Option<Auth> {
     let password = read_secret(table, "password");
     let (username, password) = (username?, password?);
     let pair = Secret::new(STANDARD.encode(format!("{username}:{}", password.expose())));
+    table.keep_secret(&pair);
     Some(Auth::Basic { password, pair })
 }
 

@@ -56,6 +56,7 @@ mod vendors;
 mod sinks;
 mod bad_input;
 mod decode;
+mod canary;
 mod deliver;
 mod expressions;
 mod jq_suite;

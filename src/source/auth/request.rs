@@ -82,6 +82,7 @@ pub async fn grant(
         let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
         let pair = STANDARD.encode(format!("{}:{}", encoded(id), encoded(secret.expose())));
         headers.insert(AUTHORIZATION, header(format!("Basic {pair}"))?);
+        with.vault.note(&Secret::new(pair));
     }
     let request = Request { method: Method::POST, url: url.clone(), headers, body: Some(Bytes::from(body)) };
     let answer = send(with, request, 200..300).await?;

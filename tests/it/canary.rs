@@ -1,0 +1,232 @@
+//! Every kind of secret, quoted by the other side in every form, looked for wherever the daemon says something.
+
+use std::sync::{Arc, Mutex};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bellpull::store::EventFilter;
+
+use super::support::{
+    recorder::Recorder,
+    rig::World,
+    server::{Answer, Request},
+};
+
+/// A form in which servers quote what they were sent.
+type Form = (&'static str, fn(&str) -> String);
+
+const FORMS: [Form; 10] = [
+    ("raw", |text| text.to_owned()),
+    ("upper case", |text| text.to_uppercase()),
+    ("JSON", |text| serde_json::to_string(text).expect("text").replace('/', "\\/")),
+    ("\\u", |text| {
+        text.chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c.to_string() } else { format!("\\u{:04x}", u32::from(c)) })
+            .collect()
+    }),
+    ("percent", |text| {
+        text.bytes()
+            .map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02x}") })
+            .collect()
+    }),
+    ("form", |text| url::form_urlencoded::byte_serialize(text.as_bytes()).collect()),
+    ("HTML", |text| {
+        text.replace('&', "&amp;")
+            .replace('<', "&lt;")
+            .replace('"', "&quot;")
+            .replace('+', "&#43;")
+            .replace('/', "&#x2F;")
+    }),
+    ("base64", |text| STANDARD.encode(text)),
+    ("hex", |text| text.bytes().map(|b| format!("{b:02x}")).collect()),
+    ("cut", |text| text.chars().take(text.chars().count() * 3 / 4).collect()),
+];
+
+/// What a server of a kind quotes: a part of the request that is secret, or nothing yet.
+type Quoted = fn(&Request) -> Option<String>;
+
+fn header(name: &'static str) -> impl Fn(&Request) -> Option<String> {
+    // The scheme is none of it, nor is what fills base64 up.
+    move |request| {
+        let value = request.header(name)?;
+        let secret = value.rsplit_once(' ').map_or(value, |(_, secret)| secret);
+        Some(secret.trim_end_matches('=').to_owned())
+    }
+}
+
+fn form_field(request: &Request, name: &str) -> Option<String> {
+    url::form_urlencoded::parse(&request.body).into_owned().find(|(field, _)| field == name).map(|(_, value)| value)
+}
+
+const CANARY: &str = "CNRy7Kq/Wm+Zx9&Lp<3vT8";
+
+/// Lines of a bridge, and what its server quotes of the request that it refuses. `API` is the server, `CANARY` the secret.
+const KINDS: [(&str, &str, Quoted); 14] = [
+    ("bearer", "source.http.auth.bearer.secret = { value = \"CANARY\" }", |r| header("authorization")(r)),
+    ("header", "source.http.auth.header = { name = \"x-key\", value = { value = \"CANARY\" } }", |r| {
+        header("x-key")(r)
+    }),
+    ("headers", "source.http.headers.x-own = { value = \"CANARY\" }", |r| header("x-own")(r)),
+    ("query", "source.http.auth.query.api_key = { value = \"CANARY\" }", |r| r.query.get("api_key").cloned()),
+    ("basic", "source.http.auth.basic = { username = \"me\", password = { value = \"CANARY\" } }", |r| {
+        header("authorization")(r)
+    }),
+    ("basic, decoded", "source.http.auth.basic = { username = \"me\", password = { value = \"CANARY\" } }", |_| {
+        Some(CANARY.to_owned())
+    }),
+    (
+        "oauth2",
+        "source.http.auth.oauth2 = { token-url = \"API/token\", client-id = \"me\", client-secret = { value = \"CANARY\" } }",
+        |r| header("authorization")(r),
+    ),
+    (
+        "oauth2 in the body",
+        "source.http.auth.oauth2 = { token-url = \"API/token\", client-id = \"me\", client-auth = \"body\", client-secret = { value = \"CANARY\" } }",
+        |r| form_field(r, "client_secret"),
+    ),
+    (
+        "refresh token of the file",
+        "source.http.auth.oauth2 = { token-url = \"API/token\", client-id = \"me\", grant = \"refresh-token\", refresh-token = { value = \"CANARY\" } }",
+        |r| form_field(r, "refresh_token"),
+    ),
+    (
+        "JWT assertion",
+        "source.http.auth.jwt = { algorithm = \"HS256\", key = { value = \"CANARYCANARYCANARY\" }, token-url = \"API/token\" }",
+        |r| form_field(r, "assertion"),
+    ),
+    (
+        "session password",
+        "source.http.auth.session = { request = { url = \"API/login\", json = { p = { value = \"CANARY\" } } }, token = \".t\", inject.query = \"t\" }",
+        |r| serde_json::from_slice::<serde_json::Value>(&r.body).ok()?["p"].as_str().map(str::to_owned),
+    ),
+    ("body", "source.http.body = { value = \"CANARY\" }\nsource.http.method = \"POST\"", |r| {
+        String::from_utf8(r.body.clone()).ok()
+    }),
+    ("URL", "source.http.url = { value = \"API/botCANARY-in-a-path/get\" }", |r| {
+        r.target.split_once("bot").map(|(_, rest)| rest.trim_end_matches("-in-a-path/get").to_owned())
+    }),
+    ("digest", "source.http.auth.digest = { username = \"me\", password = { value = \"CANARY\" } }", |_| {
+        Some(CANARY.to_owned())
+    }),
+];
+
+/// Parts of a secret as a form shows it, of eight characters.
+fn parts(shown: &str) -> Vec<String> {
+    let characters: Vec<char> = shown.chars().collect();
+    characters.windows(8).map(|part| part.iter().collect()).collect()
+}
+
+/// 14 kinds, 10 forms; the state of the bridge, the alert, all that is stored, and what the receiver got.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_output_has_a_part_of_a_secret_that_a_source_quotes() {
+    let mut leaks = Vec::new();
+    for (kind, lines, quoted) in KINDS {
+        for (name, form) in FORMS {
+            let api = Recorder::start().await;
+            let said: Arc<Mutex<Vec<String>>> = Arc::default();
+            let kept = said.clone();
+            api.answers(move |request| {
+                let Some(secret) = quoted(request) else { return Answer::new(401, "").into() };
+                let shown = form(&secret);
+                kept.lock().unwrap().push(shown.clone());
+                Answer::new(400, format!("[{shown}] is unknown")).into()
+            });
+            let url = if lines.contains("source.http.url") { "" } else { "source.http.url = \"API/items\"\n" };
+            let canary = if kind == "URL" { "CNRy7Kq-Wm_Zx9" } else { CANARY };
+            let text = format!(
+                "[bridge.a]\nevery = \"1h\"\nitems = \".[]\"\nkey = \".id\"\nalert.after = 1\n{url}{lines}\nto = [\"me\"]\n"
+            );
+            let text = text.replace("API", &api.origin()).replace("CANARY", canary);
+            let mut world = World::start(&text).await;
+            let told = world.rig.poll().await.result.expect_err("refused").to_string();
+            let status = world.rig.polled().progress.last_error.clone().unwrap_or_default();
+            assert!(!said.lock().unwrap().is_empty(), "{kind}: nothing was quoted: {told}");
+            let all = EventFilter { bodies: true, limit: 10, ..EventFilter::default() };
+            let events = world.rig.store.read(move |engine| engine.events(&all)).await.expect("read");
+            let alerts: Vec<String> =
+                events.iter().map(|event| String::from_utf8_lossy(&event.event.body).into_owned()).collect();
+            assert_eq!(alerts.len(), 1, "{kind}: it is told");
+            let received = world.receiver.wait("/me", 1).await;
+            let received = String::from_utf8_lossy(&received[0].request.body).into_owned();
+            let outputs = [
+                ("status", status),
+                ("export", world.rig.export().await),
+                ("alert", alerts.concat()),
+                ("delivery", received),
+            ];
+            for (output, text) in outputs {
+                let text = text.to_lowercase();
+                for secret in said.lock().unwrap().iter() {
+                    let leak = parts(&secret.to_lowercase()).into_iter().find(|part| text.contains(part));
+                    if let Some(part) =
+                        leak.filter(|part| !["bot", "path", "/get"].iter().any(|word| part.contains(word)))
+                    {
+                        leaks.push(format!("{kind} as {name} in {output}: {part:?} of {secret:?}"));
+                    }
+                }
+            }
+        }
+    }
+    assert!(leaks.is_empty(), "{} leaks:\n{}", leaks.len(), leaks.join("\n"));
+}
+
+/// A refresh token that the server replaced is the only one that is left, and stands in no file.
+#[tokio::test]
+async fn a_replaced_refresh_token_is_in_no_message() {
+    let api = Recorder::start().await;
+    let replaced = "CNRreplaced-R2/7+xyz";
+    let mut asked = 0;
+    api.answers(move |request| match request.path.as_str() {
+        "/token" => {
+            asked += 1;
+            if asked == 1 {
+                let granted = format!(
+                    r#"{{"access_token":"t1","token_type":"bearer","expires_in":0,"refresh_token":"{replaced}"}}"#
+                );
+                Answer::json(granted).into()
+            } else {
+                Answer::new(
+                    400,
+                    format!(r#"{{"error":"invalid_grant","error_description":"unknown refresh token {replaced}"}}"#),
+                )
+                .into()
+            }
+        }
+        _ => Answer::json("[]").into(),
+    });
+    let text = "[bridge.a]\nevery = \"1h\"\nitems = \".[]\"\nkey = \".id\"\nsource.http.url = \"API/items\"\nto = [\"me\"]\nsource.http.auth.oauth2 = { token-url = \"API/token\", client-id = \"me\", grant = \"refresh-token\", refresh-token = { value = \"first-refresh-token\" } }\n";
+    let mut world = World::start(&text.replace("API", &api.origin())).await;
+    let _ = world.rig.poll().await;
+    let told = world.rig.poll().await.result.map(|_| ()).expect_err("refused");
+    drop(told);
+    let status = world.rig.polled().progress.last_error.clone().unwrap_or_default();
+    assert!(status.contains("unknown refresh token ***"), "{status}");
+}
+
+/// Signing secrets, credentials and secret URLs of an endpoint, quoted by its receiver.
+#[tokio::test]
+async fn no_attempt_has_a_part_of_a_secret_that_a_receiver_quotes() {
+    for (name, form) in FORMS {
+        let receiver = Recorder::start().await;
+        receiver.answers(move |_| Answer::new(400, format!("[{}]", form(CANARY))).into());
+        let text = format!(
+            "[bridge.a]\nevery = \"1h\"\nitems = \".[]\"\nkey = \".id\"\nsource.http.url = \"UPSTREAM/orders\"\nto = [\"me\"]\n\
+             [endpoint.me]\nurl = \"{}/hook\"\nretry.schedule = [\"1h\"]\nsign.github.secrets = [{{ value = '{CANARY}' }}]\n",
+            receiver.origin()
+        );
+        let mut world = World::start(&text).await;
+        world.poll().await;
+        world.upstream.fill(1);
+        world.poll().await;
+        receiver.wait(1).await;
+        let rig = &world.rig;
+        super::support::server::eventually("the attempt is recorded", async || {
+            let attempts = rig.store.read(|engine| engine.attempts(&mut |_| true, 10)).await.expect("read");
+            !attempts.is_empty()
+        })
+        .await;
+        let attempts = rig.store.read(|engine| engine.attempts(&mut |_| true, 10)).await.expect("read");
+        let said = format!("{attempts:?}{}", rig.export().await).to_lowercase();
+        let leak = parts(&form(CANARY).to_lowercase()).into_iter().find(|part| said.contains(part));
+        assert_eq!(leak, None, "as {name}: {attempts:?}");
+    }
+}
