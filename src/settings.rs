@@ -9,8 +9,14 @@ pub mod secret;
 pub mod units;
 pub mod value;
 
-use std::{cell::RefCell, collections::BTreeMap, ops::Range, time::Duration};
+use std::{
+    cell::{OnceCell, RefCell},
+    collections::BTreeMap,
+    ops::Range,
+    time::Duration,
+};
 
+use ipnet::IpNet;
 use serde_json::Value as Json;
 use toml::de::{DeTable, DeValue};
 
@@ -29,13 +35,15 @@ pub struct Context {
     diagnostics: RefCell<Vec<Diagnostic>>,
     /// All that were read, for who takes them out of messages.
     secrets: RefCell<Vec<Secret>>,
+    /// `network.allow`, once it is read.
+    pub allow: OnceCell<Vec<IpNet>>,
     /// Whether secrets are read, or only their form is checked.
     pub resolve: bool,
 }
 
 impl Context {
     pub fn new(resolve: bool) -> Self {
-        Self { diagnostics: RefCell::default(), secrets: RefCell::default(), resolve }
+        Self { diagnostics: RefCell::default(), secrets: RefCell::default(), allow: OnceCell::new(), resolve }
     }
 
     pub fn report(&self, diagnostic: Diagnostic) {

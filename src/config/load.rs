@@ -209,6 +209,7 @@ fn read_files(sources: &Sources, context: &Context, syntax: &mut Vec<Place>) -> 
     let store = read_store(store);
     let log = read_log(log);
     let network = read_network(network);
+    let _ = context.allow.set(network.as_ref().map(|network| network.allow.clone()).unwrap_or_default());
     let defaults = Defaults::read(defaults);
     let endpoints = read_endpoints(endpoints, &defaults);
     let daemon = read_daemon(daemon, &endpoints);

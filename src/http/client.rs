@@ -295,6 +295,7 @@ fn build(config: &Config, egress: &Egress, identity: &Identity) -> Result<reqwes
         }
         Ok(match proxy {
             Some((url, key)) => {
+                egress.judge_literal(url).map_err(|refused| format!("{key}: {refused}"))?;
                 builder.proxy(reqwest::Proxy::all(url.clone()).map_err(|e| format!("{key}: {}", chain(&e)))?)
             }
             None => builder.no_proxy(),

@@ -1,7 +1,8 @@
 //! Which addresses may be reached: public ones, and what `network.allow` names.
 //!
 //! Every address is judged at connect time, after DNS, and literals before a request is made, because the client's
-//! resolver is not asked for those. The ranges are IANA's special-purpose registries (RFC 6890 and its updates).
+//! resolver is not asked for those. What is reachable is a list of what is global: of IPv4 all but IANA's special blocks, of IPv6
+//! what is given out, less those (RFC 6890 and its updates).
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -35,11 +36,12 @@ static RANGES: LazyLock<Vec<(IpNet, &str)>> = LazyLock::new(|| {
         ("::ffff:0:0:0/96", "translated IPv4"),
         ("::/128", "unspecified"),
         ("::1/128", "loopback"),
+        ("::/96", "IPv4-compatible"),
         ("64:ff9b:1::/48", "local NAT64"),
         ("100::/64", "discard"),
+        ("100:0:0:1::/64", "dummy"),
         ("2001:2::/48", "benchmarking"),
         ("2001:10::/28", "ORCHID"),
-        ("2001:20::/28", "ORCHID"),
         ("2001:db8::/32", "documentation"),
         ("3fff::/20", "documentation"),
         ("5f00::/16", "segment routing"),
@@ -47,10 +49,34 @@ static RANGES: LazyLock<Vec<(IpNet, &str)>> = LazyLock::new(|| {
         ("fe80::/10", "link-local"),
         ("fec0::/10", "site-local"),
         ("ff00::/8", "multicast"),
+        // Teredo has addresses in it that are judged themselves.
+        ("2001::/23", "protocol assignments"),
     ]
     .map(|(net, what)| (net.parse().expect("a range"), what))
     .to_vec()
 });
+
+/// Parts of these that are global all the same.
+static GLOBAL: LazyLock<Vec<IpNet>> = LazyLock::new(|| {
+    [
+        "192.0.0.9/32",
+        "192.0.0.10/32",
+        "2001::/32",
+        "2001:1::1/128",
+        "2001:1::2/128",
+        "2001:1::3/128",
+        "2001:3::/32",
+        "2001:4:112::/48",
+        "2001:20::/28",
+        "2001:30::/28",
+    ]
+    .map(|net| net.parse().expect("a range"))
+    .to_vec()
+});
+
+/// All of IPv6 that is given out (RFC 4291), and the prefix that leads to all of IPv4 (RFC 6052).
+static UNICAST: LazyLock<[IpNet; 2]> =
+    LazyLock::new(|| ["2000::/3", "64:ff9b::/96"].map(|net| net.parse().expect("a range")));
 
 /// An address that may not be reached.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
@@ -85,8 +111,12 @@ impl Egress {
             if self.allowed(form) {
                 continue;
             }
-            if let Some((range, what)) = RANGES.iter().find(|(range, _)| range.contains(&form)) {
-                return Err(Refused { host: host.to_owned(), address, range: *range, what });
+            if GLOBAL.iter().any(|range| range.contains(&form)) {
+                continue;
+            }
+            let special = RANGES.iter().find(|(range, _)| range.contains(&form)).copied();
+            if let Some((range, what)) = special.or_else(|| not_given_out(form)) {
+                return Err(Refused { host: host.to_owned(), address, range, what });
             }
         }
         Ok(())
@@ -108,6 +138,13 @@ impl Egress {
         };
         self.allow.iter().any(|net| net.contains(&address) || mapped.is_some_and(|v4| net.contains(&v4)))
     }
+}
+
+/// What is no list of today may be one of tomorrow, and some machines route what nobody gave out.
+fn not_given_out(address: IpAddr) -> Option<(IpNet, &'static str)> {
+    let IpAddr::V6(v6) = address else { return None };
+    let is_global = UNICAST.iter().any(|range| range.contains(&address)) || v6.to_ipv4_mapped().is_some();
+    (!is_global).then(|| (IpNet::from(address), "not given out"))
 }
 
 /// The IPv4 addresses that an IPv6 address stands for: mapped, compatible, NAT64, 6to4 and Teredo.
@@ -193,6 +230,107 @@ mod tests {
         ] {
             let parsed: Url = url.parse().expect(url);
             assert_eq!(egress.judge_literal(&parsed), Ok(()), "{url}");
+        }
+    }
+
+    /// The registries of October 2025, by hand: block, and whether it is globally reachable.
+    const REGISTRY: [(&str, bool); 46] = [
+        ("0.0.0.0/8", false),
+        ("10.0.0.0/8", false),
+        ("100.64.0.0/10", false),
+        ("127.0.0.0/8", false),
+        ("169.254.0.0/16", false),
+        ("172.16.0.0/12", false),
+        ("192.0.0.0/29", false),
+        ("192.0.0.8/32", false),
+        ("192.0.0.9/32", true),
+        ("192.0.0.10/32", true),
+        ("192.0.0.170/32", false),
+        ("192.0.0.171/32", false),
+        ("192.0.2.0/24", false),
+        ("192.31.196.0/24", true),
+        ("192.52.193.0/24", true),
+        ("192.88.99.2/32", false),
+        ("192.168.0.0/16", false),
+        ("192.175.48.0/24", true),
+        ("198.18.0.0/15", false),
+        ("198.51.100.0/24", false),
+        ("203.0.113.0/24", false),
+        ("240.0.0.0/4", false),
+        ("255.255.255.255/32", false),
+        ("::1/128", false),
+        ("::/128", false),
+        ("64:ff9b:1::/48", false),
+        ("100::/64", false),
+        ("100:0:0:1::/64", false),
+        ("2001:1::/128", false),
+        ("2001:1::1/128", true),
+        ("2001:1::2/128", true),
+        ("2001:1::3/128", true),
+        ("2001:2::/48", false),
+        ("2001:3::/32", true),
+        ("2001:4:112::/48", true),
+        ("2001:10::/28", false),
+        ("2001:20::/28", true),
+        ("2001:30::/28", true),
+        ("2001:db8::/32", false),
+        ("2620:4f:8000::/48", true),
+        ("3fff::/20", false),
+        ("5f00::/16", false),
+        ("fc00::/7", false),
+        ("fe80::/10", false),
+        ("fec0::/10", false),
+        ("ff00::/8", false),
+    ];
+
+    /// By the registry, of all blocks that hold an address the narrowest; else by what is given out.
+    fn is_global(address: IpAddr) -> bool {
+        let blocks = REGISTRY.iter().map(|(net, global)| (net.parse::<IpNet>().expect("a range"), *global));
+        let narrowest = blocks.filter(|(net, _)| net.contains(&address)).max_by_key(|(net, _)| net.prefix_len());
+        let wide = |net: &str| net.parse::<IpNet>().expect("a range").contains(&address);
+        match (narrowest, address) {
+            (Some((_, global)), _) => global,
+            (None, IpAddr::V4(_)) => !wide("224.0.0.0/4") && !wide("192.0.0.0/24") && !wide("192.88.99.0/24"),
+            (None, IpAddr::V6(_)) => wide("2000::/3") && !wide("2001::/23"),
+        }
+    }
+
+    #[test]
+    fn every_block_of_the_registries_and_what_lies_beside() {
+        let (egress, mut judged) = (Egress::default(), 0);
+        let step = |address: IpAddr, up: bool| match address {
+            IpAddr::V4(v4) => {
+                let number = u32::from(v4);
+                IpAddr::V4(if up { number.saturating_add(1) } else { number.saturating_sub(1) }.into())
+            }
+            IpAddr::V6(v6) => {
+                let number = u128::from(v6);
+                IpAddr::V6(if up { number.saturating_add(1) } else { number.saturating_sub(1) }.into())
+            }
+        };
+        for (block, _) in REGISTRY {
+            let net: IpNet = block.parse().expect("a range");
+            let (first, last) = (net.network(), net.broadcast());
+            for address in [first, last, step(first, false), step(last, true)] {
+                // What stands for an IPv4 address is judged as that.
+                if !embedded(address).is_empty() {
+                    continue;
+                }
+                judged += 1;
+                assert_eq!(egress.judge("host", address).is_ok(), is_global(address), "{address}, beside {block}");
+            }
+        }
+        assert!(judged > 170, "{judged}");
+        // 1,000 others, spread by a hash.
+        for number in 0..1000_u32 {
+            let hash = crate::model::Hash::of(&number.to_be_bytes()).0;
+            let v6 = IpAddr::V6(hash.into());
+            let v4 = IpAddr::V4([hash[0], hash[1], hash[2], hash[3]].into());
+            for address in [v6, v4] {
+                if embedded(address).is_empty() {
+                    assert_eq!(egress.judge("host", address).is_ok(), is_global(address), "{address}");
+                }
+            }
         }
     }
 

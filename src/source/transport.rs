@@ -9,6 +9,7 @@ use url::Url;
 
 use super::{Error, ErrorKind, auth::Auth};
 use crate::{
+    http::egress::Egress,
     http::{BodyLimit, identity::Identity, origin},
     settings::{
         Item, Table,
@@ -136,7 +137,15 @@ pub fn check_url(item: &Item<'_>, text: &str, schemes: &[&str]) -> Option<Url> {
             item.error(format!("`{}` holds a user or password", item.path)).help("use `auth.basic`".into()).report();
             None
         }
-        Ok(url) => Some(url),
+        Ok(url) => {
+            // It would be refused with each request.
+            let egress = item.context().allow.get().map(|allow| Egress::new(allow.clone()));
+            if let Some(Err(refused)) = egress.map(|egress| egress.judge_literal(&url)) {
+                item.error(format!("`{}`: {refused}", item.path)).report();
+                return None;
+            }
+            Some(url)
+        }
     }
 }
 

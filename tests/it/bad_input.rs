@@ -261,6 +261,12 @@ async fn a_source_at_an_address_that_is_refused() {
     ] {
         let text =
             format!("[bridge.meta]\nevery = \"1m\"\nto = [\"me\"]\nsource.http.url = \"http://{host}/latest\"\n");
+        // One that stands in the file is refused with it.
+        let network = "[network]\nallow = []\n[endpoint.me]\nurl = \"https://example.com\"\nsign.github.secrets = [{ env = \"A\" }]\n";
+        let place = crate::support::rig::refused(&(text.clone() + network));
+        assert!(place.contains(range), "{place}");
+        let text =
+            text.replace(&format!("\"http://{host}/latest\""), &format!("{{ jq = '\"http://{host}/latest\"' }}"));
         let mut world = World::start(&text).await;
         let error = world.fail().await;
         let address = if host.starts_with('[') { "::ffff:a9fe:a9fe" } else { address };
@@ -274,7 +280,7 @@ async fn a_source_at_an_address_that_is_refused() {
 async fn an_endpoint_at_an_address_that_is_refused() {
     let text = "[bridge.orders]\nevery = \"100ms\"\nitems = \".[]\"\nkey = \".id\"\nto = [\"meta\", \"me\"]\n\
         source.http.url = \"UPSTREAM/items\"\n\
-        [endpoint.meta]\nurl = \"http://169.254.169.254/hook\"\nsign.standard.secrets = [{ value = \"SECRET\" }]\n\
+        [endpoint.meta]\nurl = { jq = '\"http://169.254.169.254/hook\"' }\nsign.standard.secrets = [{ value = \"SECRET\" }]\n\
         [endpoint.me]\nurl = \"RECEIVER/me\"\nsign.standard.secrets = [{ value = \"SECRET\" }]\n";
     let mut world = World::start(text).await;
     world.poll().await;

@@ -149,7 +149,7 @@ async fn a_reload_changes_only_what_changed() {
     // `users` goes, `orders` gets another source, and one is new.
     let next = LIST.replace("/items", "/other").replace("UPSTREAM", &world.upstream.origin())
         + &LIST.replace("bridge.orders", "bridge.stock").replace("UPSTREAM", &world.upstream.origin())
-        + "[endpoint.me]\nurl = \"http://127.0.0.1:1/\"\n";
+        + "[endpoint.me]\nurl = \"http://127.0.0.1:1/\"\n[network]\nallow = [\"127.0.0.0/8\"]\n";
     let (_dir, config) = crate::support::rig::load(&next);
     handle.apply(config.bridges.clone(), world.rig.poller.clone()).await;
     assert_eq!(handle.status().await.keys().map(|k| k.to_string()).collect::<Vec<_>>(), ["orders", "stock"]);
@@ -164,10 +164,10 @@ async fn a_reload_changes_only_what_changed() {
     assert!(handle.poll("ordres".into()).await.unwrap_err().to_string().contains("did you mean \"orders\"?"));
     // It comes back with what it knew: no second baseline.
     world.upstream.put("2", r#"{"id":2}"#);
-    let (_dir, config) = crate::support::rig::load(
-        &two.replace("UPSTREAM", &world.upstream.origin())
-            .replace("[bridge.users]", "[endpoint.me]\nurl = \"http://127.0.0.1:1/\"\n[bridge.users]"),
-    );
+    let (_dir, config) = crate::support::rig::load(&two.replace("UPSTREAM", &world.upstream.origin()).replace(
+        "[bridge.users]",
+        "[network]\nallow = [\"127.0.0.0/8\"]\n[endpoint.me]\nurl = \"http://127.0.0.1:1/\"\n[bridge.users]",
+    ));
     handle.apply(config.bridges.clone(), world.rig.poller.clone()).await;
     eventually("its change is seen", async || handle.status().await["users"].sequence == 1).await;
 }

@@ -118,6 +118,14 @@ impl Drop for Rig {
     }
 }
 
+/// What is said of a text that is refused as a file.
+pub fn refused(text: &str) -> String {
+    let dir = TempDir::new().expect("a directory");
+    let path = dir.path().join("bridges.toml");
+    std::fs::write(&path, text).expect("written");
+    config::load(&path, Secrets::FormOnly).expect_err("it is refused").to_string()
+}
+
 /// Loads a text as a file.
 pub fn load(text: &str) -> (TempDir, Config) {
     let dir = tempfile::tempdir().expect("a directory");
