@@ -45,6 +45,8 @@ pub const TOKENS: &str = "tokens";
 /// How long requests under way may take to end with the daemon.
 const SERVED_WITHIN: Duration = Duration::from_secs(2);
 /// How often `STATUS=` is told anew.
+/// How often a port is tried that somebody else has.
+const LISTEN_AGAIN: Duration = Duration::from_secs(10);
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 
 /// Why the daemon ended.
@@ -275,29 +277,36 @@ impl Daemon {
             .map_err(|e| failed(daemon.socket.display().to_string(), e))?;
         self.servers.spawn(admin::serve_socket(socket, self.web.clone()));
         let Some(address) = daemon.listen else { return Ok(()) };
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|e| failed(format!("{address} (`daemon.listen`; \"off\" where none is wanted)"), e))?;
-        let address = listener.local_addr().map_err(|e| Error::Io(e.to_string()))?;
         let (own, dir) = (daemon.token.clone(), daemon.state_dir.clone());
         let failed = |e: String| Error::Io(format!("the token in {}: {e}", daemon.state_dir.display()));
         let token = tokio::task::spawn_blocking(move || own.map_or_else(|| admin::token(&dir), Ok)).await;
         let token = token.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))?;
-        let own = match address.ip() {
-            IpAddr::V6(v6) => format!("[{v6}]"),
-            v4 => v4.to_string(),
-        };
-        let gate = Gate { token, hosts: daemon.hosts.iter().cloned().chain([own]).collect() };
-        // Of an address that stands for all of them this machine has another.
-        let shown = match address {
-            SocketAddr::V4(v4) if v4.ip().is_unspecified() => SocketAddr::from((Ipv4Addr::LOCALHOST, v4.port())),
-            SocketAddr::V6(v6) if v6.ip().is_unspecified() => SocketAddr::from((Ipv6Addr::LOCALHOST, v6.port())),
-            other => other,
-        };
-        let link = format!("http://{shown}/#token={}", gate.token.expose());
-        let _ = self.web.link.set(link);
-        tracing::info!(%address, "the dashboard is served; `bellpull dashboard` prints its link");
-        self.servers.spawn(admin::serve(listener, self.web.clone(), gate));
+        let (hosts, web) = (daemon.hosts.clone(), self.web.clone());
+        let mut listener = TcpListener::bind(address).await;
+        if let Err(error) = &listener {
+            // Somebody else has the port: that stops no poll.
+            tracing::error!(%address, %error, "the dashboard, /metrics and /ready are not served: `daemon.listen` cannot be listened on; it is tried again (\"off\" where none is wanted)");
+        }
+        self.servers.spawn(async move {
+            let listener = loop {
+                match listener {
+                    Ok(listener) => break listener,
+                    Err(_) => tokio::select! {
+                        () = web.shutdown.cancelled() => return,
+                        () = sleep(LISTEN_AGAIN) => listener = TcpListener::bind(address).await,
+                    },
+                }
+            };
+            let address = listener.local_addr().unwrap_or(address);
+            let own = match address.ip() {
+                IpAddr::V6(v6) => format!("[{v6}]"),
+                v4 => v4.to_string(),
+            };
+            let gate = Gate { token, hosts: hosts.into_iter().chain([own]).collect() };
+            let _ = web.link.set(format!("http://{}/#token={}", reached_at(address), gate.token.expose()));
+            tracing::info!(%address, "the dashboard is served; `bellpull dashboard` prints its link");
+            admin::serve(listener, web, gate).await;
+        });
         Ok(())
     }
 
@@ -493,6 +502,15 @@ impl Daemon {
             let (bridges, endpoints) = (config.bridges.len(), config.endpoints.len());
             tracing::info!(message_id = kind::RELOADED, bridges, endpoints, changes = %plan, "reloaded");
         }))
+    }
+}
+
+/// Of an address that stands for all of them this machine has another.
+fn reached_at(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => SocketAddr::from((Ipv4Addr::LOCALHOST, v4.port())),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => SocketAddr::from((Ipv6Addr::LOCALHOST, v6.port())),
+        other => other,
     }
 }
 

@@ -178,13 +178,17 @@ fn content(route: Option<&Route>, endpoint: &Endpoint, told: &Told<'_>) -> Conte
     let thin = endpoint.thin || too_large(told.body);
     let payload: Option<&Expr> = route.and_then(|route| route.payload.as_ref()).or(endpoint.payload.as_ref());
     let Some(payload) = payload else { return if thin { Content::Thin } else { Content::Shared } };
-    let run = |event: &Json| match payload.first(event) {
+    let one = |event: &Json| match payload.up_to(event, 2).map_err(|e| format!("`payload`: {e}"))?.as_slice() {
+        [_, _, ..] => Err("`payload` gives several values; wrap them: `[...]`".to_owned()),
+        given => Ok(given.first().cloned()),
+    };
+    let run = |event: &Json| match one(event) {
         Ok(Some(value)) if endpoint.format == Format::Form && !value.is_object() => {
             Err("`payload` gives no object, whose fields `format = \"form\"` would send".to_owned())
         }
         Ok(Some(value)) => Ok(value.to_string().into_bytes()),
         Ok(None) => Err("`payload` gives nothing".into()),
-        Err(error) => Err(format!("`payload`: {error}")),
+        Err(error) => Err(error),
     };
     let of_thin = || Told::new(&shape::thin(told.body)).event().and_then(run);
     let made = if thin { of_thin() } else { told.event().and_then(run) };

@@ -94,6 +94,14 @@ impl Expr {
         }
     }
 
+    /// The first outputs.
+    pub fn up_to(&self, input: &Json, limit: usize) -> Result<Vec<Json>, Error> {
+        match &self.kind {
+            Kind::Path(_) => Ok(self.all(input)?.into_iter().take(limit).collect()),
+            Kind::Jq(..) => self.run(input.to_string().as_bytes(), limit),
+        }
+    }
+
     /// Every output.
     pub fn all(&self, input: &Json) -> Result<Vec<Json>, Error> {
         match &self.kind {

@@ -4,8 +4,12 @@
 //! is refused before that, so that no web page can talk to it. The socket asks for nothing: the kernel has.
 
 use std::{
+    collections::BTreeMap,
     path::Path,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,6 +24,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use hyper::{
+    body::Incoming,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -28,7 +36,7 @@ use serde_json::{Value as Json, json};
 use subtle::ConstantTimeEq;
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener},
-    sync::{Semaphore, watch},
+    sync::{Notify, Semaphore, watch},
     task::JoinSet,
     time::sleep,
 };
@@ -149,22 +157,27 @@ pub async fn serve(listener: TcpListener, web: Web, gate: Gate) {
     let router = router.with_state(web);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
+    let idle = Idle::default();
     loop {
-        let accepted = async {
-            let place = places.clone().acquire_owned().await.expect("the places are never closed");
-            (listener.accept().await, place)
-        };
-        let (accepted, place) = tokio::select! {
+        let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
-            accepted = accepted => accepted,
+            accepted = listener.accept() => accepted,
         };
         while connections.try_join_next().is_some() {}
         match accepted {
             Ok((stream, _)) => {
-                let (router, shutdown) = (router.clone(), shutdown.clone());
+                // One that says nothing gives way to one that may have something to say.
+                let place = tokio::select! {
+                    biased;
+                    place = places.clone().acquire_owned() => place,
+                    () = idle.end_one() => places.clone().acquire_owned().await,
+                    () = shutdown.cancelled() => break,
+                };
+                let place = place.expect("the places are never closed");
+                let (router, shutdown, idle) = (router.clone(), shutdown.clone(), idle.clone());
                 connections.spawn(async move {
                     let _place = place;
-                    converse(stream, router, shutdown).await;
+                    converse(stream, router, shutdown, &idle).await;
                 });
             }
             Err(error) => {
@@ -177,21 +190,79 @@ pub async fn serve(listener: TcpListener, web: Web, gate: Gate) {
     while connections.join_next().await.is_some() {}
 }
 
+/// Connections that have no request under way, the one that has been idle longest first.
+#[derive(Clone, Default)]
+struct Idle(Arc<IdleState>);
+
+#[derive(Default)]
+struct IdleState {
+    /// By the order in which they became idle.
+    all: Mutex<(u64, BTreeMap<u64, CancellationToken>)>,
+    came: Notify,
+}
+
+impl Idle {
+    fn enter(&self, end: &CancellationToken) -> u64 {
+        let mut all = self.0.all.lock().expect("no thread panics with it");
+        all.0 += 1;
+        let number = all.0;
+        all.1.insert(number, end.clone());
+        drop(all);
+        self.0.came.notify_one();
+        number
+    }
+
+    fn leave(&self, number: u64) {
+        self.0.all.lock().expect("no thread panics with it").1.remove(&number);
+    }
+
+    /// Ends the one that has been idle longest, as soon as there is one.
+    async fn end_one(&self) {
+        loop {
+            let first = self.0.all.lock().expect("no thread panics with it").1.pop_first();
+            match first {
+                Some((_, end)) => return end.cancel(),
+                None => self.0.came.notified().await,
+            }
+        }
+    }
+}
+
 /// One connection. A head must come within a time and a size, and an answer must be read as it comes: the address is open to whoever
 /// reaches it.
-async fn converse(stream: TcpStream, router: Router, shutdown: CancellationToken) {
+async fn converse(stream: TcpStream, router: Router, shutdown: CancellationToken, idle: &Idle) {
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(HEAD_BYTES_MAX);
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(WRITE_WITHIN));
-    let connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router));
+    let end = CancellationToken::new();
+    let number = Arc::new(AtomicU64::new(idle.enter(&end)));
+    let service = TowerToHyperService::new(router);
+    let asked = service_fn(|request: hyper::Request<Incoming>| {
+        idle.leave(number.load(Ordering::Relaxed));
+        // A stream goes on after its answer has begun.
+        let streams = request.uri().path() == "/api/stream";
+        let (answering, number, end) = (service.call(request), number.clone(), end.clone());
+        async move {
+            let answer = answering.await;
+            if !streams {
+                number.store(idle.enter(&end), Ordering::Relaxed);
+            }
+            answer
+        }
+    });
+    let connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), asked);
     let mut connection = std::pin::pin!(connection);
     // How a connection ends is the other side's business.
     tokio::select! {
-        _ = connection.as_mut() => return,
-        () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+        _ = connection.as_mut() => {}
+        () = end.cancelled() => {}
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+        }
     }
-    let _ = connection.await;
+    idle.leave(number.load(Ordering::Relaxed));
 }
 
 /// Refuses what a web page of another site could send, by a name that it made point here (DNS rebinding).

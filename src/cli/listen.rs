@@ -10,7 +10,7 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::{Done, FAILED, Failure, IO, USAGE, print};
+use super::{Done, FAILED, Failure, IO, USAGE, print, sign::SecretArgs};
 use crate::receiver::{
     Receiver, Told,
     record::{Reader, Recorded, Recorder},
@@ -22,8 +22,8 @@ pub(super) struct ListenArgs {
     #[arg(long, default_value_t = 9000, conflicts_with = "replay")]
     port: u16,
     /// Verify with it; with --replay, sign anew
-    #[arg(long)]
-    secret: Option<String>,
+    #[command(flatten)]
+    secret: SecretArgs,
     /// The status to answer with; of several, one after the other, and from the start again
     #[arg(long, default_value = "200", value_parser = clap::value_parser!(u16).range(200..600), conflicts_with = "replay")]
     status: Vec<u16>,
@@ -39,19 +39,20 @@ pub(super) struct ListenArgs {
 }
 
 pub(super) async fn listen(args: ListenArgs) -> Done {
+    let secret = args.secret.read()?;
     match (&args.replay, &args.to) {
-        (Some(file), Some(to)) => replay(file, to.clone(), args.secret.as_deref()).await,
-        _ => receive(args).await,
+        (Some(file), Some(to)) => replay(file, to.clone(), secret.as_deref()).await,
+        _ => receive(args, secret.as_deref()).await,
     }
 }
 
-async fn receive(args: ListenArgs) -> Done {
+async fn receive(args: ListenArgs, secret: Option<&str>) -> Done {
     let failed = |error: String| Failure::new(IO, error);
     let statuses = args.status.iter().map(|status| StatusCode::from_u16(*status)).collect::<Result<_, _>>();
     let statuses = statuses.map_err(|e| Failure::new(USAGE, e.to_string()))?;
     let recorder = args.record.as_deref().map(Recorder::open).transpose().map_err(failed)?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port));
-    let told = Told { secret: args.secret.as_deref(), statuses, recorder };
+    let told = Told { secret, statuses, recorder };
     let (receiver, mut received) = Receiver::bind(address, told).await.map_err(failed)?;
     let address = receiver.address().map_err(failed)?;
     print(&format!("# listening on http://{address}/\n"))?;

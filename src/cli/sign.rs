@@ -16,8 +16,8 @@ use crate::{
 pub(super) struct SignArgs {
     /// The body; - for standard input
     file: PathBuf,
-    #[arg(long)]
-    secret: String,
+    #[command(flatten)]
+    secret: SecretArgs,
     /// webhook-id; else a fresh one
     #[arg(long)]
     id: Option<String>,
@@ -30,8 +30,39 @@ pub(super) struct SignArgs {
 pub(super) struct VerifyArgs {
     /// The captured request: headers, an empty line, the body; - for standard input
     file: PathBuf,
-    #[arg(long)]
-    secret: String,
+    #[command(flatten)]
+    secret: SecretArgs,
+}
+
+/// A secret, from where no other user of the machine can read it, or as it is.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(super) struct SecretArgs {
+    /// The secret itself; every user of the machine can read it, as all arguments
+    #[arg(long, value_name = "SECRET")]
+    secret: Option<String>,
+    /// A file that holds it
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+    /// A variable of the environment that holds it
+    #[arg(long, value_name = "NAME")]
+    secret_env: Option<String>,
+}
+
+impl SecretArgs {
+    pub fn read(&self) -> Result<Option<String>, Failure> {
+        let wrong = |e: String| Failure::new(USAGE, e);
+        if let Some(path) = &self.secret_file {
+            let failed = |e: std::io::Error| wrong(format!("failed to read {}: {e}", path.display()));
+            let text = std::fs::read_to_string(path).map_err(failed)?;
+            return Ok(Some(text.trim_end_matches(['\n', '\r']).to_owned()));
+        }
+        if let Some(name) = &self.secret_env {
+            let absent = |_| wrong(format!("the environment has no {name}"));
+            return std::env::var(name).map(Some).map_err(absent);
+        }
+        Ok(self.secret.clone())
+    }
 }
 
 fn read(path: &PathBuf) -> Result<Vec<u8>, Failure> {
@@ -44,8 +75,11 @@ fn read(path: &PathBuf) -> Result<Vec<u8>, Failure> {
     std::fs::read(path).map_err(failed)
 }
 
-fn key(secret: &str) -> Result<Key, Failure> {
-    Key::parse(secret).map_err(|e| Failure::new(USAGE, e))
+fn key(secret: &SecretArgs) -> Result<Key, Failure> {
+    let missing =
+        || Failure::new(USAGE, "which secret? `--secret-file FILE`, `--secret-env NAME` or `--secret SECRET`");
+    let secret = secret.read()?.ok_or_else(missing)?;
+    Key::parse(&secret).map_err(|e| Failure::new(USAGE, e))
 }
 
 pub(super) fn sign(args: &SignArgs) -> Done {

@@ -22,7 +22,10 @@ use crate::{
     settings::{units::Rate, value::Value},
     shape::{self, Carried, Piece},
     sign::Message,
-    source::auth::{self, Learned, With},
+    source::{
+        auth::{self, Learned, With},
+        transport::made_url,
+    },
     store::{self, Attempt, Outgoing},
     telemetry::trace::Span,
 };
@@ -406,7 +409,11 @@ impl Sender {
     fn url<'j>(&self, input: &dyn Fn() -> &'j Json) -> Result<Url, String> {
         let texts = resolve(&self.endpoint.url, input).map_err(|e| format!("`url`: {e}"))?;
         let text = texts.first().ok_or("`url` gives nothing")?;
-        let mut url: Url = text.parse().map_err(|e| format!("`url` gives no URL: {e}"))?;
+        let mut url: Url = if self.endpoint.url.is_constant() {
+            text.parse().map_err(|e| format!("`url` gives no URL: {e}"))?
+        } else {
+            made_url(text).map_err(|e| format!("`url`: {e}"))?
+        };
         if !matches!(url.scheme(), "http" | "https") {
             return Err(format!("`url` gives the scheme {:?}, not http or https", url.scheme()));
         }

@@ -102,6 +102,18 @@ impl Item<'_> {
         self.jq_table().map(Value::Jq)
     }
 
+    /// As [`value`](Self::value), or `{ jq = "...", many = true }`.
+    pub fn value_or_many(&self) -> Option<(Value, bool)> {
+        if !self.is_table() || !self.table().is_some_and(|table| table.has("jq")) {
+            return self.value().map(|value| (value, false));
+        }
+        let mut table = self.table()?;
+        let expr = table.require("jq", "{ jq = \".mark\" }").and_then(|item| item.expr());
+        let many = table.take("many").map_or(Some(false), |item| item.boolean());
+        table.finish();
+        Some((Value::Jq(expr?), many?))
+    }
+
     /// A table, or `{ jq = "..." }`.
     pub fn json_body(&self) -> Option<JsonBody> {
         if self.is_table() && self.table().is_some_and(|t| t.has("jq")) {

@@ -34,7 +34,7 @@ pub const DEPTH_MAX: usize = 128;
 /// A source as the file defines it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Source {
-    argv: Vec<Value>,
+    argv: Vec<Word>,
     env: Vec<(String, Value)>,
     timeout: Duration,
     size_max: u64,
@@ -62,7 +62,7 @@ impl Source {
         let words: Vec<&str> = self
             .argv
             .iter()
-            .map(|word| match word {
+            .map(|word| match &word.value {
                 Value::Literal(text) => text.as_str(),
                 _ => "(made by jq)",
             })
@@ -105,7 +105,13 @@ impl Source {
         let input = ask.input();
         let mut words = Vec::new();
         for word in &self.argv {
-            words.extend(word.resolve(&input).await.map_err(ErrorKind::Expr)?);
+            let made = word.value.resolve(&input).await.map_err(ErrorKind::Expr)?;
+            if made.len() > 1 && !word.many && !word.value.is_constant() {
+                let message =
+                    "jq in `argv` gives a list, and one word is wanted: `{ jq = ..., many = true }` takes each as one";
+                return Err(ErrorKind::Request(message.into()).into());
+            }
+            words.extend(made);
         }
         let (program, arguments) =
             words.split_first().ok_or_else(|| ErrorKind::Request("`argv` gives no program".into()))?;
@@ -170,15 +176,23 @@ impl Drop for Group {
     }
 }
 
+/// A value of the command line.
+#[derive(Debug, Clone, PartialEq)]
+struct Word {
+    value: Value,
+    /// Each element of what jq makes is a word of its own.
+    many: bool,
+}
+
 /// A program and its arguments; a secret among them would be seen by every user of the machine.
-fn read_argv(item: &Item<'_>) -> Option<Vec<Value>> {
+fn read_argv(item: &Item<'_>) -> Option<Vec<Word>> {
     let all = item.items()?;
     if all.is_empty() {
         item.error(format!("`{}` is empty: its first word is the program", item.path)).report();
         return None;
     }
     let word = |item: &Item<'_>| {
-        let value = item.value()?;
+        let (value, many) = item.value_or_many()?;
         if matches!(value, Value::Secret(_)) {
             item.error(format!(
                 "`{}` is a secret: every user of the machine can read a program's arguments",
@@ -188,8 +202,8 @@ fn read_argv(item: &Item<'_>) -> Option<Vec<Value>> {
             .report();
             return None;
         }
-        Some(value)
+        Some(Word { value, many })
     };
-    let words: Vec<Option<Value>> = all.iter().map(word).collect();
+    let words: Vec<Option<Word>> = all.iter().map(word).collect();
     words.into_iter().collect()
 }

@@ -22,7 +22,7 @@ use url::Url;
 use super::{
     Answer, Ask, Error, ErrorKind, Fetched,
     auth::{self, Learned, Used, With},
-    transport::{HTTP, Over, Transport, fixed_origin, read_url},
+    transport::{HTTP, Over, Transport, fixed_origin, made_url, read_url},
 };
 use crate::{
     decode::Page,
@@ -150,7 +150,7 @@ impl Source {
         let input = ask.input();
         let text = self.target.resolve(&input).await.map_err(ErrorKind::Expr)?.into_iter().next();
         let text = text.ok_or_else(|| ErrorKind::Request("`target` gives nothing".into()))?;
-        let target: Url = text.parse().map_err(|_| ErrorKind::Request("`target` gives no URL".into()))?;
+        let target = made_url(&text).map_err(|e| ErrorKind::Request(format!("`target`: {e}")))?;
         let (origin, deadline) = (origin(&target), self.transport.deadline);
         match tokio::time::timeout(deadline, self.call(&mut ask, &input, target)).await {
             Ok(result) => result,

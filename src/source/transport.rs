@@ -149,6 +149,23 @@ pub fn check_url(item: &Item<'_>, text: &str, schemes: &[&str]) -> Option<Url> {
     }
 }
 
+/// A URL that jq made of data: it may not leave the path that the expression has for it.
+pub fn made_url(text: &str) -> Result<Url, String> {
+    let path = text.split(['?', '#']).next().unwrap_or_default();
+    if path.contains(|c: char| c == '\\' || c.is_control()) {
+        return Err("it holds a backslash or a control character".into());
+    }
+    let is_dots = |segment: &str| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..");
+    if path.split('/').any(is_dots) {
+        return Err("its path has `.` or `..`: encode what is joined into it, `(.item | @uri)`".into());
+    }
+    let url: Url = text.parse().map_err(|e| format!("it is no URL: {e}"))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("it has a user or password: use `auth.basic`".into());
+    }
+    Ok(url)
+}
+
 /// The schemes of HTTP.
 pub const HTTP: &[&str] = &["http", "https"];
 

@@ -37,7 +37,7 @@ use super::{
     Answer, Ask, Error, ErrorKind, Fetched,
     auth::{self, Learned, With},
     http::excerpt,
-    transport::{Over, Transport, read_url},
+    transport::{Over, Transport, made_url, read_url},
 };
 use crate::{
     decode::Page,
@@ -204,6 +204,9 @@ impl Source {
         let text = self.url.resolve(&ask.input()).await.map_err(ErrorKind::Expr)?.into_iter().next();
         let text = text.ok_or_else(|| ErrorKind::Request("`url` gives nothing".into()))?;
         let http = text.strip_prefix("ws").map(|rest| format!("http{rest}")).and_then(|url| url.parse().ok());
+        if !self.url.is_constant() {
+            made_url(&text).map_err(|e| ErrorKind::Request(format!("`url`: {e}")))?;
+        }
         http.ok_or_else(|| ErrorKind::Request("`url` gives no ws:// or wss:// URL".into()).into())
     }
 

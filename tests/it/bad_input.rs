@@ -275,6 +275,23 @@ async fn a_source_at_an_address_that_is_refused() {
     }
 }
 
+/// An item let README's own example walk to any path of its origin, with the credentials.
+#[tokio::test]
+async fn a_url_that_jq_makes_stays_in_its_path() {
+    for item in ["../../user", "%2e%2e/%2E./admin?", "a/./b", "..", "a\\\\..\\\\b", ".%2e/x", "\\t../x"] {
+        let text = format!(
+            "[bridge.a]\nevery = \"1m\"\nto = [\"me\"]\nsource.http.url = {{ jq = '\"UPSTREAM/repos/{item}/issues\"' }}\n"
+        );
+        let mut world = World::start(&text).await;
+        let error = world.fail().await;
+        assert!(error.contains("`url`: "), "{item}: {error}");
+        assert_eq!(world.upstream.count(), 0, "{item}");
+    }
+    let text = "[bridge.a]\nevery = \"1m\"\nto = [\"me\"]\nsource.http.url = { jq = '\"http://user@127.0.0.1:1/\"' }\n";
+    let error = World::start(text).await.fail().await;
+    assert!(error.contains("a user or password"), "{error}");
+}
+
 /// svix#792: "blocked IP", with no word of which.
 #[tokio::test]
 async fn an_endpoint_at_an_address_that_is_refused() {

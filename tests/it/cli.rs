@@ -73,7 +73,10 @@ async fn listen_refuses_one_flipped_byte() {
     let file = dir.path().join("body");
     std::fs::write(&file, body).expect("written");
     let mut sign = bellpull();
-    sign.arg("sign").arg("--secret").arg(SECRET).arg(&file);
+    // Not on the command line, which every user of the machine can read.
+    let secret = dir.path().join("secret");
+    std::fs::write(&secret, format!("{SECRET}\n")).expect("written");
+    sign.arg("sign").arg("--secret-file").arg(&secret).arg(&file);
     let signed = beside(|| Ran::of(sign)).await;
     assert_eq!(signed.code, 0, "{}", signed.err);
     let send = async |body: Vec<u8>| {

@@ -105,3 +105,23 @@ async fn a_program_that_is_not_there_is_named() {
     let error = world.fail().await;
     assert!(error.starts_with("the program /no/such/program: failed to start: No such file"), "{error}");
 }
+
+/// An item of data became options and several words of the command line.
+#[tokio::test]
+async fn what_jq_makes_is_one_word_unless_the_file_says_many() {
+    let bridge = |word: &str| {
+        format!(
+            "[bridge.orders]\nevery = \"1h\"\nitems = \".[]\"\nkey = \".\"\nto = [\"me\"]\n[bridge.orders.source.command]\n\
+             argv = [\"/bin/sh\", \"-c\", '''printf '[\"%s\"]' \"$#\" ''', \"name\", {word}]\n"
+        )
+    };
+    let mut world = World::start(&bridge("{ jq = '[\"a\", \"--b\"]', many = true }")).await;
+    world.poll().await;
+    assert_eq!(world.rig.snapshot().await.into_keys().collect::<Vec<_>>(), ["2"]);
+    let mut world = World::start(&bridge("{ jq = '[\"a\", \"--b\"]' }")).await;
+    let error = world.fail().await;
+    assert!(error.contains("many = true"), "{error}");
+    let mut world = World::start(&bridge("{ jq = '\"a --b\"' }")).await;
+    world.poll().await;
+    assert_eq!(world.rig.snapshot().await.into_keys().collect::<Vec<_>>(), ["1"]);
+}

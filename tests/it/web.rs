@@ -211,6 +211,60 @@ async fn a_head_is_bounded_in_size_and_time() {
     assert_eq!(site.ask("/live", &[]).await.0, 200);
 }
 
+/// 256 connections without a token shut everybody out, as long as they liked.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_say_nothing_give_way() {
+    let site = Site::start("").await;
+    let address = site.base.trim_start_matches("http://").to_owned();
+    let filled = tokio::task::spawn_blocking(move || {
+        let connections: Vec<std::net::TcpStream> = (0..300)
+            .map(|number| {
+                let mut stream = std::net::TcpStream::connect(&address).expect("connected");
+                if number % 2 == 0 {
+                    // One that asked once, and is kept open.
+                    stream.write_all(b"GET /live HTTP/1.1\r\nhost: localhost\r\n\r\n").expect("sent");
+                }
+                stream
+            })
+            .collect();
+        connections
+    });
+    let connections = filled.await.expect("no panic");
+    for _ in 0..5 {
+        let asked = tokio::time::timeout(Duration::from_secs(1), site.ask("/live", &[("connection", "close")]));
+        assert_eq!(asked.await.expect("within a second").0, 200);
+    }
+    drop(connections);
+}
+
+/// A program that had the port first kept the daemon from starting, and everything from being polled.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_is_taken_stops_no_poll() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port();
+    let upstream = Upstream::start().await;
+    upstream.fill(3);
+    let toml = format!(
+        "[bridge.orders]\nevery = \"200ms\"\nitems = \".[]\"\nkey = \".id\"\nto = [\"me\"]\nsource.http.url = \"{}/items\"\n\
+         [endpoint.me]\nurl = \"{}/me\"\nenabled = false\nsign.github.secrets = [{{ value = \"a-secret-of-github\" }}]\n",
+        upstream.origin(),
+        upstream.origin(),
+    );
+    let started = tokio::task::spawn_blocking(move || {
+        let place = Place::new(&toml);
+        let text = std::fs::read_to_string(place.file()).expect("the file");
+        std::fs::write(place.file(), text.replace("listen = \"off\"", &format!("listen = \"127.0.0.1:{port}\"")))
+            .expect("written");
+        let daemon = place.start();
+        (place, daemon)
+    });
+    let (place, _daemon) = started.await.expect("it starts");
+    eventually("it is polled", async || upstream.count() > 1).await;
+    let log = std::fs::read_to_string(place.path().join("log")).expect("a log");
+    assert!(log.contains("cannot be listened on") && log.contains(&port.to_string()), "{log}");
+    drop(taken);
+}
+
 /// As many series as states, outcomes and classes, whatever the number of bridges; of endpoints 200 have a name.
 #[tokio::test(flavor = "multi_thread")]
 async fn labels_are_bounded_at_ten_thousand_bridges() {

@@ -20,6 +20,7 @@ use crate::{
         Answer, Ask, Count, Error, ErrorKind, Fetched, Known, Step,
         auth::vault::Vault,
         page::{Here, Pages, ReadError},
+        transport::made_url,
     },
 };
 
@@ -77,8 +78,12 @@ impl Walk {
             let texts = value.resolve(&input).await.map_err(ErrorKind::Expr)?;
             texts.into_iter().next().ok_or_else(|| ErrorKind::Request(format!("`{what}` gives nothing")).into())
         };
-        let mut url: Url =
-            one(&source.url, "url").await?.parse().map_err(|_| ErrorKind::Request("`url` gives no URL".into()))?;
+        let text = one(&source.url, "url").await?;
+        let mut url: Url = if source.url.is_constant() {
+            text.parse().map_err(|_| ErrorKind::Request("`url` gives no URL".into()))?
+        } else {
+            made_url(&text).map_err(|e| ErrorKind::Request(format!("`url`: {e}")))?
+        };
         if !matches!(url.scheme(), "http" | "https") {
             return Err(ErrorKind::Request("`url` is neither http nor https".into()).into());
         }
