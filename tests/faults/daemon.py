@@ -67,10 +67,12 @@ class Config:
             text += f'was = "{self.was[name]}"\n'
         if book.emit:
             text += 'first-poll = "emit"\n'
+        # A store of another run knows another server.
+        text += "guard.definition = 1.0\n"
         if book.window:
             text += "window = true\n"
         else:
-            text += "guard.deletes = 0.95\nguard.definition = 1.0\ndeletes.after = 1\n"
+            text += "guard.deletes = 0.95\ndeletes.after = 1\n"
         if book.paged:
             text += "source.http.pages.link = {}\n"
         return text + f'source.http.url = "{self.server.origin}/api/{book.name}"\n'
