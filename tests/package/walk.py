@@ -220,7 +220,7 @@ def file_of_a_machine(path, text):
 
 def day(github, machine, browser):
     admin = Admin(machine)
-    status, receive = "bellpull status", 'bellpull listen --port 9000 --secret "$(cat /etc/bellpull/secrets/desk)"'
+    status, receive = "bellpull status", 'bellpull listen --port 9000 --secret-file /etc/bellpull/secrets/desk'
     tested, enabled = "bellpull endpoint test desk", "bellpull endpoint enable desk"
     shutil.copy(DEB, ROOT / "root" / "bellpull_1_amd64.deb")
 
