@@ -263,6 +263,9 @@ def unsettled(status, books, names, began):
             return f"{book.name}: polled {again} times since its last change; it is {bridge.get('state')}, {bridge.get('last_error')}"
         if bridge.get("state") != "ok":
             return f"{book.name} is {bridge.get('state')}: {bridge.get('last_error')}"
+    if not status["endpoints"]:
+        # Of none nothing waits, and it says nothing of those that are about to start.
+        return "no endpoint runs"
     for name, endpoint in status["endpoints"].items():
         if endpoint.get("waiting") or endpoint.get("in_flight") or endpoint.get("dead"):
             return f"{name}: {endpoint}"
