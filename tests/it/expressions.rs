@@ -10,6 +10,9 @@ use super::support::daemon::binary;
 /// The program's own limit, the second after it, and what a machine with much to do adds.
 const LONGEST: Duration = Duration::from_millis(7_500);
 
+/// These tests fill the line for runs that take long, which is one for a process: they go one after the other.
+static LINE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 fn expr(program: &str) -> Expr {
     use_workers(binary());
     Expr::parse(program).unwrap_or_else(|e| panic!("{program}: {}", e.message))
@@ -35,6 +38,7 @@ fn quoted(text: &str) -> String {
 /// 8 KB of brackets in a string ended the daemon, again after each restart.
 #[test]
 fn brackets_in_a_string_end_no_process() {
+    let _line = LINE.blocking_lock();
     let nested = |brackets: usize| quoted(&("[".repeat(brackets) + &"]".repeat(brackets)));
     for program in [".p |= fromjson", ".p | fromjson", ".p | fromjson | [., .]"] {
         let said = end(program, &nested(6_000));
@@ -52,6 +56,7 @@ fn brackets_in_a_string_end_no_process() {
 
 #[test]
 fn values_that_a_program_nests_end_no_process() {
+    let _line = LINE.blocking_lock();
     for program in [
         "reduce range(100000) as $i (null; [.])",
         "reduce range(100000) as $i (null; {a: .}) | type",
@@ -68,6 +73,7 @@ fn values_that_a_program_nests_end_no_process() {
 /// Quadratic in memory, or larger than any.
 #[test]
 fn a_run_has_so_much_memory_and_no_more() {
+    let _line = LINE.blocking_lock();
     let words = "ab ".repeat(70_000);
     for program in [
         ".p | gsub(\"\\\\s+\"; \" \")",
@@ -93,6 +99,7 @@ fn a_run_has_so_much_memory_and_no_more() {
 
 #[test]
 fn long_numbers_and_long_natives_are_stopped() {
+    let _line = LINE.blocking_lock();
     let digits = "9".repeat(4_000_000);
     let said = end(".[] | select(.id == 1)", &format!("[{{\"id\":1,\"p\":{digits}}}]"));
     assert!(said.contains("digits"), "{said}");
@@ -106,6 +113,7 @@ fn long_numbers_and_long_natives_are_stopped() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn runs_that_hang_cost_others_a_moment_at_the_most() {
     use bellpull::compute::compute;
+    let _line = LINE.lock().await;
     let quick = expr(".[] | select(.a > 1) | {id: .a}");
     let input = json!([{"a": 1}, {"a": 2}]);
     // Warm: the first run starts a process.
@@ -126,13 +134,14 @@ async fn runs_that_hang_cost_others_a_moment_at_the_most() {
     // The first turns may all be theirs, each for a tenth of a second.
     assert!(longest < Duration::from_secs(1), "{longest:?}");
     for run in hanging {
-        run.abort();
+        run.await.expect("no panic").expect_err("it is stopped");
     }
 }
 
 /// 20,000 brackets in `items` ended a daemon that was running, at the reload.
 #[test]
 fn long_and_deep_programs_are_refused_or_run() {
+    let _line = LINE.blocking_lock();
     let refused = |program: &str| Expr::parse(program).expect_err("refused").message;
     assert!(refused(&("(".repeat(20_000) + "." + &")".repeat(20_000))).contains("nested 20000 deep"));
     assert!(refused(&"[".repeat(20_000)).contains("nested"));
