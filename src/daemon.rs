@@ -44,9 +44,9 @@ const REOPEN_MAX: Duration = Duration::from_secs(60);
 pub const TOKENS: &str = "tokens";
 /// How long requests under way may take to end with the daemon.
 const SERVED_WITHIN: Duration = Duration::from_secs(2);
-/// How often `STATUS=` is told anew.
 /// How often a port is tried that somebody else has.
 const LISTEN_AGAIN: Duration = Duration::from_secs(10);
+/// How often `STATUS=` is told anew.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 
 /// Why the daemon ended.

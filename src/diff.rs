@@ -33,10 +33,7 @@ pub fn complete(definition: &Definition, known: &[Entry], pages: Vec<(String, Ve
     let mut index = Index::default();
     let mut met: Vec<Option<Met>> = vec![None; known.len()];
     let mut order: Vec<Slot> = Vec::new();
-    let mut fresh = Places::default();
-    let mut created: Vec<Seen> = Vec::new();
-    // Where each of them was met last.
-    let mut created_met: Vec<(u32, u32)> = Vec::new();
+    let mut created = Fresh::default();
     // In the order they were met, with the known record's place; of one that several pages have the last counts.
     let mut updated: Vec<(u32, Seen)> = Vec::new();
     let mut anew: Vec<Entry> = Vec::new();
@@ -50,7 +47,7 @@ pub fn complete(definition: &Definition, known: &[Entry], pages: Vec<(String, Ve
                 if let Some(Some(before)) = met.get(at)
                     && before.page == page_number
                 {
-                    let (first, key) = (before.first(), definition.parse(&raw, record, &page)?.key);
+                    let (first, key) = (place(before.record), definition.parse(&raw, record, &page)?.key);
                     return Err(Error::SameKey { first, second: record, page, key });
                 }
                 // An earlier page may have had another copy: the later one counts.
@@ -65,7 +62,7 @@ pub fn complete(definition: &Definition, known: &[Entry], pages: Vec<(String, Ve
                 if let Some(Some(before)) = met.get(at)
                     && before.page == page_number
                 {
-                    return Err(same_key(before.first()));
+                    return Err(same_key(place(before.record)));
                 }
                 let old = known.get(at);
                 let now = if old.is_none_or(|old| old.canonical != entry.canonical) {
@@ -82,24 +79,15 @@ pub fn complete(definition: &Definition, known: &[Entry], pages: Vec<(String, Ve
                 note(&mut met, &mut order, at, at_of(now));
                 continue;
             }
-            let here = (page_number, short(record));
-            if let Some(at) = fresh.find(&entry.key, |at| created.get(at).map(|seen| &seen.entry.key)) {
-                let before = created_met.get_mut(at).map(|before| std::mem::replace(before, here)).unwrap_or(here);
-                if before.0 == page_number {
-                    return Err(same_key(place(before.1)));
-                }
-                if let Some(slot) = created.get_mut(at) {
-                    *slot = seen;
-                }
-            } else {
-                order.push(Slot::New(short(created.len())));
-                created.push(seen);
-                created_met.push(here);
-                fresh.insert(created.len() - 1, |at| created.get(at).map(|seen| &seen.entry.key));
+            match created.put(seen, page_number, record) {
+                Put::New(at) => order.push(Slot::New(short(at))),
+                Put::Again => {}
+                Put::Twice(first) => return Err(same_key(first)),
             }
         }
     }
-    drop((index, fresh, created_met));
+    let created = created.all;
+    drop(index);
     diff.present = u64::try_from(order.len()).unwrap_or(u64::MAX);
     diff.list.reserve_exact(known.len() + created.len());
     diff.list.extend(order.into_iter().filter_map(|slot| match slot {
@@ -159,12 +147,6 @@ enum Now {
     /// With its place among those that were met and are.
     Updated(u32),
     Anew(u32),
-}
-
-impl Met {
-    fn first(&self) -> usize {
-        place(self.record)
-    }
 }
 
 fn note(met: &mut [Option<Met>], order: &mut Vec<Slot>, at: usize, now: Met) {
@@ -230,6 +212,46 @@ impl Places {
     }
 }
 
+/// Records of an answer, each key once: of one that several pages have the later copy counts.
+#[derive(Default)]
+struct Fresh {
+    all: Vec<Seen>,
+    /// The page and the number in it where each of them was met last.
+    met: Vec<(u32, u32)>,
+    places: Places,
+}
+
+/// What became of a record.
+enum Put {
+    /// Its place.
+    New(usize),
+    /// In place of one of an earlier page.
+    Again,
+    /// Its page has one of that key already: its number.
+    Twice(usize),
+}
+
+impl Fresh {
+    /// `record` counts from 1.
+    fn put(&mut self, seen: Seen, page: u32, record: usize) -> Put {
+        let (all, here) = (&self.all, (page, short(record)));
+        let Some(at) = self.places.find(&seen.entry.key, |at| all.get(at).map(|seen| &seen.entry.key)) else {
+            self.all.push(seen);
+            self.met.push(here);
+            let (all, at) = (&self.all, self.all.len() - 1);
+            self.places.insert(at, |at| all.get(at).map(|seen| &seen.entry.key));
+            return Put::New(at);
+        };
+        if let (Some(slot), Some(met)) = (self.all.get_mut(at), self.met.get_mut(at)) {
+            if met.0 == page {
+                return Put::Twice(place(met.1));
+            }
+            (*slot, *met) = (seen, here);
+        }
+        Put::Again
+    }
+}
+
 /// Parses every record of a window or a `since` answer, and shows each to `look`; of a key that several pages have, the later
 /// copy counts.
 pub fn parse_all<E: From<Error>>(
@@ -237,33 +259,19 @@ pub fn parse_all<E: From<Error>>(
     pages: Vec<(String, Vec<Raw>)>,
     mut look: impl FnMut(&Parsed) -> Result<(), E>,
 ) -> Result<Vec<Seen>, E> {
-    let mut all: Vec<Seen> = Vec::new();
-    let mut places = Places::default();
-    // Where each of them was met last.
-    let mut met: Vec<(u32, u32)> = Vec::new();
+    let mut all = Fresh::default();
     for (number, (page, records)) in pages.into_iter().enumerate() {
         for (record, raw) in records.into_iter().enumerate() {
-            let parsed = definition.parse(&raw, record + 1, &page)?;
+            let record = record + 1;
+            let parsed = definition.parse(&raw, record, &page)?;
             look(&parsed)?;
             let Parsed { key, entry, .. } = parsed;
-            let seen = Seen { entry, text: raw.text };
-            let here = (short(number), short(record + 1));
-            if let Some(at) = places.find(&entry.key, |at| all.get(at).map(|seen| &seen.entry.key)) {
-                let before = met.get_mut(at).map(|before| std::mem::replace(before, here)).unwrap_or(here);
-                if before.0 == here.0 {
-                    return Err(Error::SameKey { first: place(before.1), second: record + 1, page, key }.into());
-                }
-                if let Some(slot) = all.get_mut(at) {
-                    *slot = seen;
-                }
-            } else {
-                all.push(seen);
-                met.push(here);
-                places.insert(all.len() - 1, |at| all.get(at).map(|seen| &seen.entry.key));
+            if let Put::Twice(first) = all.put(Seen { entry, text: raw.text }, short(number), record) {
+                return Err(Error::SameKey { first, second: record, page, key }.into());
             }
         }
     }
-    Ok(all)
+    Ok(all.all)
 }
 
 #[cfg(test)]

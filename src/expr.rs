@@ -77,10 +77,7 @@ impl Expr {
 
     /// The first output; `None` when there is none. May wait for another process: not for an async thread.
     pub fn first(&self, input: &Json) -> Result<Option<Json>, Error> {
-        match &self.kind {
-            Kind::Path(path) => Ok(path.values(input).map_err(|e| self.failed(e))?.first().map(|v| (*v).clone())),
-            Kind::Jq(..) => Ok(self.run(input.to_string().as_bytes(), 1)?.into_iter().next()),
-        }
+        Ok(self.up_to(input, 1)?.into_iter().next())
     }
 
     /// As [`first`](Self::first), from an async thread.
@@ -97,17 +94,17 @@ impl Expr {
     /// The first outputs.
     pub fn up_to(&self, input: &Json, limit: usize) -> Result<Vec<Json>, Error> {
         match &self.kind {
-            Kind::Path(_) => Ok(self.all(input)?.into_iter().take(limit).collect()),
+            Kind::Path(path) => {
+                let values = path.values(input).map_err(|e| self.failed(e))?;
+                Ok(values.into_iter().take(limit).cloned().collect())
+            }
             Kind::Jq(..) => self.run(input.to_string().as_bytes(), limit),
         }
     }
 
     /// Every output.
     pub fn all(&self, input: &Json) -> Result<Vec<Json>, Error> {
-        match &self.kind {
-            Kind::Path(path) => Ok(path.values(input).map_err(|e| self.failed(e))?.into_iter().cloned().collect()),
-            Kind::Jq(..) => self.run(input.to_string().as_bytes(), usize::MAX),
-        }
+        self.up_to(input, usize::MAX)
     }
 
     /// Every output over a JSON text; numbers keep their digits.

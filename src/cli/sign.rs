@@ -8,7 +8,7 @@ use super::{Done, FAILED, Failure, IO, USAGE, print};
 use crate::{
     clock::Clock,
     model::{EventId, Timestamp},
-    settings::units,
+    settings::{secret, units},
     sign::{Key, TOLERANCE_SECONDS},
 };
 
@@ -51,17 +51,12 @@ pub(super) struct SecretArgs {
 
 impl SecretArgs {
     pub fn read(&self) -> Result<Option<String>, Failure> {
-        let wrong = |e: String| Failure::new(USAGE, e);
-        if let Some(path) = &self.secret_file {
-            let failed = |e: std::io::Error| wrong(format!("failed to read {}: {e}", path.display()));
-            let text = std::fs::read_to_string(path).map_err(failed)?;
-            return Ok(Some(text.trim_end_matches(['\n', '\r']).to_owned()));
-        }
-        if let Some(name) = &self.secret_env {
-            let absent = |_| wrong(format!("the environment has no {name}"));
-            return std::env::var(name).map(Some).map_err(absent);
-        }
-        Ok(self.secret.clone())
+        let read = match (&self.secret_file, &self.secret_env) {
+            (Some(path), _) => secret::read_file(path.clone()),
+            (None, Some(name)) => secret::read_env(name),
+            (None, None) => return Ok(self.secret.clone()),
+        };
+        read.map(Some).map_err(|e| Failure::new(USAGE, e))
     }
 }
 

@@ -1,6 +1,6 @@
 //! An error or warning about a place in a file, and how it is shown.
 
-use std::{fmt::Write as _, ops::Range, path::PathBuf};
+use std::{cell::RefCell, collections::BTreeMap, fmt::Write as _, ops::Range, path::PathBuf};
 
 /// A file's number among those read, and the bytes meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +38,8 @@ impl Diagnostic {
 #[derive(Debug, Default)]
 pub struct Sources {
     pub files: Vec<(PathBuf, String)>,
+    /// Of each file that a place was shown of: which lines may hold a secret.
+    secret_lines: RefCell<BTreeMap<usize, Vec<bool>>>,
 }
 
 /// A finding that stands on its own, for errors that leave the loader.
@@ -103,13 +105,15 @@ impl Sources {
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let line_end = text.get(start..).and_then(|rest| rest.find('\n')).map_or(text.len(), |n| start + n);
         let source = text.get(line_start..line_end).unwrap_or_default();
-        let before_line = before.get(..line_start).unwrap_or_default();
-        let source = if may_be_secret(before_line, source) { mask_strings(source) } else { mask(source) };
+        let line = before.matches('\n').count();
+        let mut secret_lines = self.secret_lines.borrow_mut();
+        let secret_lines = secret_lines.entry(place.file).or_insert_with(|| secret_lines_of(text));
+        let may_be_secret = secret_lines.get(line).copied().unwrap_or(true);
+        let source = if may_be_secret { mask_strings(source) } else { mask(source) };
         let end = floor(text, place.span.end).clamp(start, line_end.max(start));
         let width = text.get(start..end).map_or(1, |s| s.chars().count().max(1));
         let column = text.get(line_start..start).map_or(0, |s| s.chars().count()) + 1;
-        let line = before.matches('\n').count() + 1;
-        (path.clone(), line, column, source.trim_end_matches('\r').replace('\t', " "), width)
+        (path.clone(), line + 1, column, source.trim_end_matches('\r').replace('\t', " "), width)
     }
 }
 
@@ -117,26 +121,27 @@ impl Sources {
 const SECRET_WORDS: [&str; 10] =
     ["auth", "sign", "token", "secret", "secrets", "password", "proxy", "credential", "env", "headers"];
 
-/// Whether a line may hold a secret: by its keys, by the table that it is in, or since it goes on with the value of such a line.
+/// Which lines may hold a secret: by their keys, by the table that they are in, or since they go on with the value of such a line.
 /// Read without a parser, since the file may be none.
-fn may_be_secret(before: &str, line: &str) -> bool {
+fn secret_lines_of(text: &str) -> Vec<bool> {
     let is_secret = |keys: &str| {
         let words = keys.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
         words.into_iter().any(|word| SECRET_WORDS.contains(&word.to_ascii_lowercase().as_str()))
     };
     let (mut table, mut open) = (false, Open::default());
-    for line in before.lines() {
-        if open.is_open() {
-            open.go_on(line);
-        } else if line.trim_start().starts_with('[') {
-            table = is_secret(line);
-        } else {
-            open = Open { secret: table || is_secret(line), ..Open::default() };
-            open.go_on(line);
+    let line = |line: &str| {
+        let named = is_secret(line);
+        if !open.is_open() {
+            if line.trim_start().starts_with('[') {
+                table = named;
+                return false;
+            }
+            open = Open { secret: table || named, ..Open::default() };
         }
-    }
-    let is_header = line.trim_start().starts_with('[');
-    if open.is_open() { open.secret || is_secret(line) } else { !is_header && (table || is_secret(line)) }
+        open.go_on(line);
+        open.secret || named
+    };
+    text.lines().map(line).collect()
 }
 
 /// A value that goes on over lines: a text between three quotes, or brackets.
@@ -182,12 +187,11 @@ impl Open {
 
 /// A line with each string as stars; of one without a string, all behind its `=`, or all of it.
 fn mask_strings(line: &str) -> String {
-    let start = line.find(['"', '\'']).or_else(|| line.find('=').map(|at| at + 1)).unwrap_or(0);
-    // A text of three quotes may begin lines before.
-    let start = if line.contains('=') {
-        start
-    } else {
-        line.find(['"', '\'']).filter(|at| line.trim_start().len() + at == line.len()).unwrap_or(0)
+    let quote = line.find(['"', '\'']);
+    let start = match line.find('=') {
+        Some(equals) => quote.unwrap_or(equals + 1),
+        // A text of three quotes may have begun lines before: only a quote that comes first begins one here.
+        None => quote.filter(|at| line.trim_start().len() + at == line.len()).unwrap_or(0),
     };
     let (shown, rest) = line.split_at_checked(start).unwrap_or(("", line));
     let mut out = shown.to_owned();
@@ -282,12 +286,13 @@ mod tests {
             ("proxy = \"a\"\n", "network.proxy = \"http://usr:CANARY@proxy\""),
         ] {
             let text = format!("{file}{last}\n");
-            let sources = Sources { files: vec![("a.toml".into(), text)] };
+            let sources = Sources { files: vec![("a.toml".into(), text)], ..Sources::default() };
             let place = Place { file: 0, span: file.len()..file.len() + 1 };
             let shown = sources.render(&Diagnostic::error(place, "wrong".into())).text;
             assert!(!shown.contains("CANARY"), "{file}{last}: {shown}");
         }
-        let sources = Sources { files: vec![("a.toml".into(), "[bridge.a]\nkey = \".id\"\n".into())] };
+        let files = vec![("a.toml".into(), "[bridge.a]\nkey = \".id\"\n".into())];
+        let sources = Sources { files, ..Sources::default() };
         let shown = sources.render(&Diagnostic::error(Place { file: 0, span: 11..14 }, "wrong".into())).text;
         assert!(shown.contains("key = \".id\""), "{shown}");
     }

@@ -131,10 +131,7 @@ fn shown(name: &str) -> &str {
 
 fn read(kind: &str, name: &str) -> Result<String, String> {
     match kind {
-        "env" => std::env::var(name).map_err(|e| match e {
-            std::env::VarError::NotPresent => format!("the environment has no {}", shown(name)),
-            std::env::VarError::NotUnicode(_) => format!("{} of the environment is not UTF-8", shown(name)),
-        }),
+        "env" => read_env(name),
         "credential" => {
             let dir = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or(
                 "there is no $CREDENTIALS_DIRECTORY: credentials come from systemd's LoadCredential=".to_owned(),
@@ -159,7 +156,16 @@ fn read(kind: &str, name: &str) -> Result<String, String> {
     }
 }
 
-fn read_file(path: PathBuf) -> Result<String, String> {
+/// The secret that a variable of the environment holds.
+pub fn read_env(name: &str) -> Result<String, String> {
+    std::env::var(name).map_err(|e| match e {
+        std::env::VarError::NotPresent => format!("the environment has no {}", shown(name)),
+        std::env::VarError::NotUnicode(_) => format!("{} of the environment is not UTF-8", shown(name)),
+    })
+}
+
+/// The secret that a file holds, without the end of its line.
+pub fn read_file(path: PathBuf) -> Result<String, String> {
     let failed = |e: std::io::Error| format!("failed to read {}: {e}", path.display());
     let length = std::fs::metadata(&path).map_err(failed)?.len();
     if length > SECRET_BYTES_MAX {

@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use super::{Item, secret::Secret};
+use super::{Item, Table, secret::Secret};
 use crate::expr::{self, Expr};
 
 /// One value of the file.
@@ -99,7 +99,7 @@ impl Item<'_> {
         if self.is_secret() {
             return self.secret().map(Value::Secret);
         }
-        self.jq_table().map(Value::Jq)
+        self.jq_table(|_| ()).map(Value::Jq)
     }
 
     /// As [`value`](Self::value), or `{ jq = "...", many = true }`.
@@ -107,24 +107,24 @@ impl Item<'_> {
         if !self.is_table() || !self.table().is_some_and(|table| table.has("jq")) {
             return self.value().map(|value| (value, false));
         }
-        let mut table = self.table()?;
-        let expr = table.require("jq", "{ jq = \".mark\" }").and_then(|item| item.expr());
-        let many = table.take("many").map_or(Some(false), |item| item.boolean());
-        table.finish();
+        let mut many = Some(false);
+        let expr = self.jq_table(|table| many = table.take("many").map_or(Some(false), |item| item.boolean()));
         Some((Value::Jq(expr?), many?))
     }
 
     /// A table, or `{ jq = "..." }`.
     pub fn json_body(&self) -> Option<JsonBody> {
         if self.is_table() && self.table().is_some_and(|t| t.has("jq")) {
-            return self.jq_table().map(JsonBody::Jq);
+            return self.jq_table(|_| ()).map(JsonBody::Jq);
         }
         self.json().map(JsonBody::Fixed)
     }
 
-    fn jq_table(&self) -> Option<Expr> {
+    /// `{ jq = "..." }`, and what may stand beside it.
+    fn jq_table(&self, beside: impl FnOnce(&mut Table<'_>)) -> Option<Expr> {
         let mut table = self.table()?;
         let expr = table.require("jq", "{ jq = \".mark\" }").and_then(|item| item.expr());
+        beside(&mut table);
         table.finish();
         expr
     }

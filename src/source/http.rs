@@ -33,7 +33,8 @@ use crate::{
 const WALK_SIZES: u64 = 8;
 /// Of an error's answer, for the message.
 const EXCERPT_CHARS: usize = 200;
-/// Of what such a text is made: enough for what is blanked out of it.
+/// Of what such a text is made: an answer may be as long as `size-max`.
+const EXCERPT_FROM_CHARS: usize = 4096;
 /// How soon a job is looked at again.
 const JOB_EVERY: Duration = Duration::from_secs(2);
 
@@ -282,5 +283,7 @@ pub(super) fn holds(expr: &Expr, document: &[u8]) -> Result<bool, Error> {
 
 /// The beginning of a text, on one line, for a message.
 pub(super) fn excerpt(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(EXCERPT_CHARS).collect()
+    let end = text.char_indices().nth(EXCERPT_FROM_CHARS).map_or(text.len(), |(end, _)| end);
+    let beginning = text.get(..end).unwrap_or(text);
+    beginning.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(EXCERPT_CHARS).collect()
 }

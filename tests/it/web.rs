@@ -18,6 +18,17 @@ use crate::support::{
     upstream::Upstream,
 };
 
+/// A bridge over the upstream's items, sent to `me`.
+fn orders(upstream: &Upstream, receiver: &Receiver) -> String {
+    format!(
+        "[bridge.orders]\nevery = \"200ms\"\nitems = \".[]\"\nkey = \".id\"\nto = [\"me\"]\nsource.http.url = \"{}/items\"\n\
+         [endpoint.me]\nurl = \"{}/me\"\nsign.standard.secrets = [{{ value = {:?} }}]\n",
+        upstream.origin(),
+        receiver.origin(),
+        crate::support::receiver::SECRET
+    )
+}
+
 struct Site {
     upstream: Upstream,
     receiver: Receiver,
@@ -32,13 +43,7 @@ impl Site {
     async fn start(lines: &str) -> Self {
         let (upstream, receiver) = (Upstream::start().await, Receiver::start().await);
         upstream.fill(3);
-        let toml = format!(
-            "[bridge.orders]\nevery = \"200ms\"\nitems = \".[]\"\nkey = \".id\"\nto = [\"me\"]\nsource.http.url = \"{}/items\"\n\
-             [endpoint.me]\nurl = \"{}/me\"\nsign.standard.secrets = [{{ value = {:?} }}]\n",
-            upstream.origin(),
-            receiver.origin(),
-            crate::support::receiver::SECRET
-        );
+        let toml = orders(&upstream, &receiver);
         let lines = lines.to_owned();
         let started = tokio::task::spawn_blocking(move || {
             let place = Place::new(&toml);
@@ -242,14 +247,9 @@ async fn connections_that_say_nothing_give_way() {
 async fn a_port_that_is_taken_stops_no_poll() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("an address").port();
-    let upstream = Upstream::start().await;
+    let (upstream, receiver) = (Upstream::start().await, Receiver::start().await);
     upstream.fill(3);
-    let toml = format!(
-        "[bridge.orders]\nevery = \"200ms\"\nitems = \".[]\"\nkey = \".id\"\nto = [\"me\"]\nsource.http.url = \"{}/items\"\n\
-         [endpoint.me]\nurl = \"{}/me\"\nenabled = false\nsign.github.secrets = [{{ value = \"a-secret-of-github\" }}]\n",
-        upstream.origin(),
-        upstream.origin(),
-    );
+    let toml = orders(&upstream, &receiver);
     let started = tokio::task::spawn_blocking(move || {
         let place = Place::new(&toml);
         let text = std::fs::read_to_string(place.file()).expect("the file");
