@@ -241,8 +241,10 @@ class Daemon:
         began, names, reason = time.monotonic_ns(), names or {}, ["nothing is known"]
 
         def quiet():
+            # The polls first: what a status says that is older than they are is not what they led to.
+            too_few = [book.name for book in books.books.values() if polls_since(book, began) < 2]
             status = self.status()
-            reason[0] = unsettled(status, books, names, began)
+            reason[0] = unsettled(status, books, names, too_few)
             return status if reason[0] is None else None
 
         status = self.until(quiet, limit_s, lambda: reason[0])
@@ -252,15 +254,19 @@ class Daemon:
             time.sleep(LOOK_S)
 
 
-def unsettled(status, books, names, began):
-    """Why not all is quiet; None where it is."""
+def polls_since(book, began):
+    """How often what the book is now was served since then."""
+    return sum(1 for at, version in book.served[-50:] if at > began and version == book.version)
+
+
+def unsettled(status, books, names, too_few):
+    """Why not all is quiet; None where it is. `too_few`: books that were not polled often enough since their last change."""
     if status is None:
         return "the daemon does not answer"
     for book in books.books.values():
         bridge = status["bridges"].get(names.get(book.name, book.name), {})
-        again = sum(1 for at, version in book.served[-50:] if at > began and version == book.version)
-        if again < 2:
-            return f"{book.name}: polled {again} times since its last change; it is {bridge.get('state')}, {bridge.get('last_error')}"
+        if book.name in too_few:
+            return f"{book.name}: polled too seldom since its last change; it is {bridge.get('state')}, {bridge.get('last_error')}"
         if bridge.get("state") != "ok":
             return f"{book.name} is {bridge.get('state')}: {bridge.get('last_error')}"
     if not status["endpoints"]:
