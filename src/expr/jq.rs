@@ -1,5 +1,12 @@
 //! jq programs: what is refused, how they are compiled, and how a runaway is stopped.
 
+mod check;
+mod natives;
+mod operators;
+mod patterns;
+mod syntax;
+mod value;
+
 use std::{
     any::Any,
     cell::Cell,
@@ -13,16 +20,13 @@ use std::{
 use jaq_core::{
     Ctx, DataT, Lut, Vars,
     data::HasLut,
-    load::{
-        self, Arena, File, Loader,
-        lex::StrPart,
-        parse::{BinaryOp, Def, Pattern, Term},
-    },
+    load::{self, Arena, File, Loader, parse::Def},
 };
-use jaq_json::Val;
 use tokio::time::Instant;
 
 use super::{CompileError, Error};
+use check::{TEXT_BYTES_MAX, called, check, check_size, compile_error, load_error, refusal, walk};
+use value::Value;
 
 /// Term evaluations of one run: some 50 for each of 100,000 records, and a few seconds at the most.
 const STEPS_MAX: u64 = 10_000_000;
@@ -34,11 +38,6 @@ const STEPS_PER_LOOK: u64 = 4096;
 pub(super) const STACK_BYTES_MAX: usize = 32 << 20;
 pub(super) const STACK_BYTES_HERE: usize = 1 << 20;
 
-/// A program's length. What is longer was not written by a person.
-const TEXT_BYTES_MAX: usize = 64 << 10;
-/// Brackets in brackets, and operators in a row: parser and compiler recurse for each.
-const TEXT_NESTING_MAX: usize = 200;
-const TEXT_OPERATORS_MAX: usize = 4000;
 /// What they need for the longest program, and from which length on one is compiled on a stack of its own.
 const COMPILE_STACK_BYTES: usize = 128 << 20;
 const COMPILE_HERE_BYTES: usize = 400;
@@ -70,11 +69,8 @@ const RANGE_DEF: &str = "def range($from; $to; $by): \
     def up: if . < $to then ., (. + $by | up) else {}[] end; \
     def down: if . > $to then ., (. + $by | down) else {}[] end; \
     if $by > 0 then $from | up elif $by < 0 then $from | down else {}[] end;";
-/// jq's own definitions that jaq leaves out.
-const MORE_DEFS: &str = "def IN(s): any(s == .; .); \
-    def IN(src; s): any(src == s; .); \
-    def INDEX(stream; f): reduce stream as $row ({}; .[$row | f | tostring] = $row); \
-    def INDEX(f): INDEX(.[]; f);";
+/// jq's own definitions that jaq leaves out, or has in another way.
+const MORE_DEFS: &str = include_str!("jq/more.jq");
 
 /// A compiled program.
 pub(super) struct Program {
@@ -86,7 +82,7 @@ pub(super) struct Program {
 struct Kind;
 
 impl DataT for Kind {
-    type V<'a> = Val;
+    type V<'a> = Value;
     type Data<'a> = Budget<'a>;
 }
 
@@ -176,27 +172,33 @@ impl Program {
     /// Compiles on this stack.
     pub(super) fn compile(text: &str) -> Result<Self, CompileError> {
         check_size(text)?;
+        let parses = |text: &str| load::parse(text, |p| p.term()).is_some();
+        let known = syntax::rewritten(text).filter(|known| {
+            (!parses(text) || text.contains("$__loc__")) && known.len() <= TEXT_BYTES_MAX && parses(known)
+        });
+        let filter = Self::filter(known.as_deref().unwrap_or(text))?;
+        Ok(Self { text: text.into(), filter })
+    }
+
+    fn filter(text: &str) -> Result<jaq_core::Filter<Kind>, CompileError> {
         let mut used = BTreeSet::new();
+        let first = text.split_whitespace().next().unwrap_or(text);
+        if ["include", "import", "module"].contains(&first) {
+            return Err(refusal(text, first, "modules are not available"));
+        }
         // A program that does not parse is left to the loader, whose errors have places.
-        match load::parse(text, |p| p.term()) {
-            Some(term) => used = check(&term, text)?,
-            None if text.trim_start().starts_with("include") || text.trim_start().starts_with("import") => {
-                return Err(refusal(text, text.split_whitespace().next().unwrap_or(text), "modules are not available"));
-            }
-            None => {}
+        if let Some(term) = load::parse(text, |p| p.term()) {
+            used = check(&term, text)?;
         }
         let arena = Arena::default();
         let modules = Loader::new(prelude(used))
             .load(&arena, File { code: text, path: () })
             .map_err(|errors| load_error(text, errors))?;
-        let funs =
-            jaq_core::funs().chain(jaq_std::funs()).chain(jaq_json::funs()).filter(|(name, ..)| *name != "range");
-        let filter = jaq_core::Compiler::default()
-            .with_funs(funs)
+        jaq_core::Compiler::default()
+            .with_funs(natives::all())
             .with_global_vars(["$now"])
             .compile(modules)
-            .map_err(|errors| compile_error(text, errors))?;
-        Ok(Self { text: text.into(), filter })
+            .map_err(|errors| compile_error(text, errors))
     }
 
     /// Runs over a JSON text, in this process; at most `limit` outputs are asked for, and no more where `output` returns `false`.
@@ -214,7 +216,7 @@ impl Program {
         if has_long_number(input) {
             return Err(no_json(format!("a number of more than {DIGITS_MAX} digits")));
         }
-        let input = jaq_json::read::parse_single(input).map_err(|e| no_json(e.to_string()))?;
+        let input = jaq_json::read::parse_single(input).map(Value).map_err(|e| no_json(e.to_string()))?;
         let meter = Meter::start(stack_max);
         match catch_unwind(AssertUnwindSafe(|| self.outputs(&meter, input, limit, output))) {
             Ok(result) => result,
@@ -225,12 +227,12 @@ impl Program {
     fn outputs(
         &self,
         meter: &Meter,
-        input: Val,
+        input: Value,
         limit: usize,
         output: &mut dyn FnMut(&str) -> bool,
     ) -> Result<(), Error> {
         let now = crate::clock::Clock::system().now().to_string();
-        let ctx = Ctx::<Kind>::new(Budget { lut: &self.filter.lut, meter }, Vars::new([Val::from(now)]));
+        let ctx = Ctx::<Kind>::new(Budget { lut: &self.filter.lut, meter }, Vars::new([Value::text(now)]));
         for (count, result) in self.filter.id.run((ctx, input)).take(limit).enumerate() {
             let value = result.map_err(|exception| Error::Failed {
                 program: self.text.to_string(),
@@ -258,34 +260,6 @@ impl Program {
     }
 }
 
-/// Refuses what no parser should recurse into. What stands in strings counts too: there are expressions in them.
-fn check_size(text: &str) -> Result<(), CompileError> {
-    let refused = |message: String| Err(CompileError { message, excerpt: String::new(), help: None });
-    if text.len() > TEXT_BYTES_MAX {
-        return refused(format!("a program of {} bytes; {TEXT_BYTES_MAX} are allowed", text.len()));
-    }
-    let (mut depth, mut deepest) = (0_usize, 0);
-    for byte in text.bytes() {
-        match byte {
-            b'(' | b'[' | b'{' => depth += 1,
-            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        deepest = deepest.max(depth);
-    }
-    if deepest > TEXT_NESTING_MAX {
-        return refused(format!("brackets are nested {deepest} deep; {TEXT_NESTING_MAX} are allowed"));
-    }
-    let is_operator = |byte: &u8| b"|,-+*/%=<>?".contains(byte);
-    let words = ["if", "def", "reduce", "foreach", "try", "label", "as", "and", "or", "not", "\""];
-    let operators = text.bytes().filter(|byte| is_operator(byte)).count()
-        + words.iter().map(|word| text.matches(word).count()).sum::<usize>();
-    if operators > TEXT_OPERATORS_MAX {
-        return refused(format!("about {operators} operators; {TEXT_OPERATORS_MAX} are allowed"));
-    }
-    Ok(())
-}
-
 /// Whether a JSON text has a number that is too long to be read.
 fn has_long_number(text: &[u8]) -> bool {
     let (mut digits, mut in_string, mut escaped) = (0, false, false);
@@ -307,7 +281,7 @@ fn has_long_number(text: &[u8]) -> bool {
 }
 
 /// An error's value as a person reads it.
-fn plain(value: Val) -> String {
+fn plain(value: Value) -> String {
     /// A message may carry the whole input.
     const MESSAGE_CHARS_MAX: usize = 300;
     let text = value.to_string();
@@ -318,10 +292,14 @@ fn plain(value: Val) -> String {
     }
 }
 
+fn is_refused(name: &str) -> bool {
+    REFUSED.iter().any(|(refused, _)| *refused == name)
+}
+
 /// All definitions that are written in jq.
 fn definitions() -> Vec<Def<&'static str>> {
     let own = |text| load::parse(text, |p| p.defs()).expect("our own definitions parse");
-    let jaq = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
+    let jaq = jaq_core::defs().chain(jaq_std::defs());
     own(RANGE_DEF).into_iter().chain(jaq).chain(own(MORE_DEFS)).collect()
 }
 
@@ -329,10 +307,10 @@ fn definitions() -> Vec<Def<&'static str>> {
 fn nearest(name: &str) -> Option<&'static str> {
     /// A slip for so many characters: short names are too near to each other.
     const CHARACTERS_A_SLIP: usize = 4;
-    let natives = jaq_core::funs::<Kind>().chain(jaq_std::funs()).chain(jaq_json::funs()).map(|(native, ..)| native);
-    natives
+    natives::all()
+        .map(|(native, ..)| native)
         .chain(definitions().into_iter().map(|def| def.name))
-        .filter(|known| !known.starts_with('_') && !REFUSED.iter().any(|(refused, _)| refused == known))
+        .filter(|known| !known.starts_with('_') && !is_refused(known))
         .map(|known| (strsim::osa_distance(name, known), known))
         .filter(|(slips, _)| slips * CHARACTERS_A_SLIP <= name.len())
         .min()
@@ -358,176 +336,4 @@ fn prelude(mut names: BTreeSet<String>) -> Vec<Def<&'static str>> {
         }
     }
     all.into_iter().filter(|def| names.contains(def.name)).collect()
-}
-
-/// The name that a term calls, if it does.
-fn called<'s>(term: &Term<&'s str>) -> Option<&'s str> {
-    match term {
-        Term::Call(name, _) | Term::Var(name) => Some(name),
-        Term::Str(Some(format), _) => Some(format),
-        _ => None,
-    }
-}
-
-/// Refuses what must not run, and says which names a program uses.
-fn check(term: &Term<&str>, text: &str) -> Result<BTreeSet<String>, CompileError> {
-    let mut names = BTreeSet::new();
-    let mut refused = None;
-    walk(term, &mut |term| {
-        if let Some(name) = called(term) {
-            names.insert(name.to_owned());
-            if let Some((_, instead)) = REFUSED.iter().find(|(bad, _)| *bad == name) {
-                refused.get_or_insert_with(|| {
-                    let mut error = refusal(text, name, "it reaches outside of the expression");
-                    error.help = instead.map(str::to_owned);
-                    error
-                });
-            }
-        }
-        if let Term::Def(defs, _) = term {
-            for def in defs.iter().filter(|def| calls_itself(def)) {
-                refused
-                    .get_or_insert_with(|| refusal(text, def.name, "a definition that calls itself cannot be stopped"));
-            }
-        }
-    });
-    refused.map_or(Ok(names), Err)
-}
-
-fn calls_itself(def: &Def<&str>) -> bool {
-    let mut found = false;
-    walk(&def.body, &mut |term| {
-        found |= matches!(term, Term::Call(name, args) if *name == def.name && args.len() == def.args.len());
-    });
-    found
-}
-
-fn refusal(text: &str, part: &str, why: &str) -> CompileError {
-    CompileError { message: format!("`{part}` is refused: {why}"), excerpt: excerpt(text, part), help: None }
-}
-
-/// Calls `see` on a term and all below it.
-fn walk<'s>(term: &Term<&'s str>, see: &mut dyn FnMut(&Term<&'s str>)) {
-    see(term);
-    match term {
-        Term::Id | Term::Recurse | Term::Num(_) | Term::Break(_) | Term::Var(_) => {}
-        Term::Str(_, parts) => {
-            for part in parts {
-                if let StrPart::Term(term) = part {
-                    walk(term, see);
-                }
-            }
-        }
-        Term::Arr(inner) => inner.iter().for_each(|t| walk(t, see)),
-        Term::Obj(pairs) => {
-            for (key, value) in pairs {
-                walk(key, see);
-                value.iter().for_each(|t| walk(t, see));
-            }
-        }
-        Term::Neg(inner) | Term::Label(_, inner) => walk(inner, see),
-        Term::BinOp(left, op, right) => {
-            walk(left, see);
-            if let BinaryOp::Pipe(Some(pattern)) = op {
-                walk_pattern(pattern, see);
-            }
-            walk(right, see);
-        }
-        Term::Fold(_, source, pattern, rest) => {
-            walk(source, see);
-            walk_pattern(pattern, see);
-            rest.iter().for_each(|t| walk(t, see));
-        }
-        Term::TryCatch(inner, catch) => {
-            walk(inner, see);
-            catch.iter().for_each(|t| walk(t, see));
-        }
-        Term::IfThenElse(branches, otherwise) => {
-            for (condition, then) in branches {
-                walk(condition, see);
-                walk(then, see);
-            }
-            otherwise.iter().for_each(|t| walk(t, see));
-        }
-        Term::Def(defs, inner) => {
-            defs.iter().for_each(|def| walk(&def.body, see));
-            walk(inner, see);
-        }
-        Term::Call(_, args) => args.iter().for_each(|t| walk(t, see)),
-        Term::Path(inner, path) => {
-            walk(inner, see);
-            for (part, _) in &path.0 {
-                match part {
-                    jaq_core::path::Part::Index(t) => walk(t, see),
-                    jaq_core::path::Part::Range(from, to) => from.iter().chain(to).for_each(|t| walk(t, see)),
-                }
-            }
-        }
-    }
-}
-
-fn walk_pattern<'s>(pattern: &Pattern<&'s str>, see: &mut dyn FnMut(&Term<&'s str>)) {
-    match pattern {
-        Pattern::Var(_) => {}
-        Pattern::Arr(list) => list.iter().for_each(|p| walk_pattern(p, see)),
-        Pattern::Obj(pairs) => {
-            for (key, pattern) in pairs {
-                walk(key, see);
-                walk_pattern(pattern, see);
-            }
-        }
-    }
-}
-
-/// The line of `text` that holds `part`, with carets beneath it. `part` is a slice of `text`, or empty at its end.
-fn excerpt(text: &str, part: &str) -> String {
-    let from = part.as_ptr().addr().checked_sub(text.as_ptr().addr()).filter(|at| *at <= text.len());
-    let from = from.or_else(|| text.find(part)).unwrap_or(text.len());
-    let before = text.get(..from).unwrap_or(text);
-    let line_start = before.rfind('\n').map_or(0, |n| n + 1);
-    let line = text.get(line_start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
-    let column = text.get(line_start..from).map_or(0, |s| s.chars().count());
-    let width = part.lines().next().map_or(1, |s| s.chars().count().max(1));
-    format!("{line}\n{}{}", " ".repeat(column), "^".repeat(width))
-}
-
-fn load_error(text: &str, errors: load::Errors<&str, ()>) -> CompileError {
-    let (message, part) = match errors.into_iter().next().map(|(_, error)| error) {
-        Some(load::Error::Lex(list)) => match list.into_iter().next() {
-            Some((load::lex::Expect::Delim(open), _)) => (format!("jq: `{open}` is not closed"), open),
-            Some((expected, rest)) => (format!("jq: expected {}", expected.as_str()), first_char(rest)),
-            None => ("jq: not a program".into(), text),
-        },
-        Some(load::Error::Parse(list)) => match list.into_iter().next() {
-            Some((expected, found)) => (format!("jq: expected {}", expected.as_str()), found),
-            None => ("jq: not a program".into(), text),
-        },
-        Some(load::Error::Io(list)) => {
-            let part = list.into_iter().next().map_or(text, |(part, _)| part);
-            ("jq: modules are not available".into(), part)
-        }
-        None => ("jq: not a program".into(), text),
-    };
-    CompileError { message, excerpt: excerpt(text, part), help: None }
-}
-
-fn first_char(text: &str) -> &str {
-    text.chars().next().and_then(|c| text.get(..c.len_utf8())).unwrap_or(text)
-}
-
-fn compile_error(text: &str, errors: jaq_core::compile::Errors<&str, ()>) -> CompileError {
-    use jaq_core::compile::Undefined;
-    let first = errors.into_iter().flat_map(|(_, list)| list).next();
-    let Some((name, undefined)) = first else {
-        return CompileError { message: "jq: not a program".into(), excerpt: text.into(), help: None };
-    };
-    let shown = match undefined {
-        Undefined::Filter(arity) if arity > 0 => format!("{name}/{arity}"),
-        _ => name.to_owned(),
-    };
-    CompileError {
-        message: format!("undefined {} `{shown}`", undefined.as_str()),
-        excerpt: excerpt(text, name),
-        help: nearest(name).map(|near| format!("did you mean `{near}`?")),
-    }
 }

@@ -165,3 +165,348 @@ fn long_and_deep_programs_are_refused_or_run() {
         }
     }
 }
+
+/// A program and an input, of what programs are made of: recursion, growth, texts, numbers, patterns, paths and updates.
+mod made {
+    use proptest::{prelude::*, sample::select};
+
+    pub fn program() -> impl Strategy<Value = String> {
+        let leaf = prop_oneof![
+            select(vec![
+                ".",
+                ".a",
+                ".b",
+                ".p",
+                ".[]?",
+                ".[0]?",
+                "..",
+                "null",
+                "0",
+                "1",
+                "-1",
+                "1e300",
+                "nan",
+                "infinite",
+                "9007199254740993"
+            ]),
+            select(vec![
+                r#""a""#,
+                r#""[""#,
+                r#""(a*)*b""#,
+                r#""\\w+""#,
+                r#""é☆""#,
+                "[]",
+                "{}",
+                "[1,[2]]",
+                r#"{"a":[1]}"#,
+                "$now"
+            ]),
+            select(vec![
+                "length",
+                "tojson",
+                "fromjson",
+                "tostring",
+                "tonumber",
+                "explode",
+                "implode",
+                "keys",
+                "add",
+                "any",
+                "all",
+                "flatten",
+                "floor",
+                "sqrt",
+                "exp10",
+                "sort",
+                "unique",
+                "reverse",
+                "min",
+                "max",
+                "transpose",
+                "combinations",
+                "to_entries",
+                "from_entries",
+                "paths",
+                "leaf_paths",
+                "tostream",
+                "ascii_downcase",
+                "trim",
+                "@csv",
+                "@tsv",
+                "@html",
+                "@uri",
+                "@base64",
+                "@base64d",
+                "@urid",
+                "@sh",
+                "@json",
+                "todate",
+                "fromdate",
+                "gmtime",
+                "mktime",
+                "utf8bytelength",
+                "isnan",
+                "type",
+                "not",
+                "empty",
+                "error",
+                "first",
+                "last",
+                "toarray",
+                "ascii",
+                "builtins | length",
+                "splits(\"a\")",
+            ]),
+        ];
+        leaf.prop_map(str::to_owned).prop_recursive(5, 40, 3, |inner| {
+            let f = || inner.clone();
+            let one = select(vec![
+                "[§]",
+                "(§)",
+                "[§][]",
+                "try § catch .",
+                "-(§)",
+                "{a: §}",
+                "\"x\\(§)y\"",
+                "map(§)",
+                "map_values(§)",
+                "select(§)",
+                "recurse(§)",
+                "walk(§)",
+                "path(§)",
+                "paths(§)",
+                "del(§)",
+                "to_entries | map(§)",
+                "with_entries(§)",
+                "sort_by(§)",
+                "group_by(§)",
+                "unique_by(§)",
+                "min_by(§)",
+                "has(§)",
+                "contains(§)",
+                "inside(§)",
+                "index(§)",
+                "indices(§)",
+                "join(§)",
+                "split(§)",
+                "test(§)",
+                "scan(§)",
+                "match(§; \"g\")",
+                "capture(§)",
+                "ltrimstr(§)",
+                "range(§)",
+                "flatten(§)",
+                "combinations(§)",
+                "repeat(§)",
+                "first(§)",
+                "isempty(§)",
+                "error(§)",
+                "getpath(§)",
+                "delpaths(§)",
+                "pick(§)",
+                "fromstream(§)",
+                "strftime(§)",
+                "strptime(§)",
+                "bsearch(§)",
+                "limit(3; repeat(§))",
+                "IN(§)",
+                "INDEX(§)",
+                "ascii_downcase | test(§)",
+                "def f: if . then § | f else . end; f",
+                "last(range(1e9) | §)",
+                "reduce range(3000) as $i (.; §)",
+                "reduce range(25) as $i (.; [., .] | §)",
+                "[limit(2000; repeat(§))]",
+                "tojson | fromjson | §",
+            ]);
+            let two = select(vec![
+                "§ | §",
+                "§, §",
+                "§ + §",
+                "§ - §",
+                "§ * §",
+                "§ / §",
+                "§ % §",
+                "§ == §",
+                "§ < §",
+                "§ // §",
+                "§ and §",
+                "(§) |= (§)",
+                "(§) = (§)",
+                "(§) += (§)",
+                "(§) //= (§)",
+                ".[§:§]?",
+                ".[§]?, §",
+                "if § then § else . end",
+                "sub(§; §)",
+                "gsub(§; §)",
+                "setpath(§; §)",
+                "until(§; §)",
+                "while(§; §)",
+                "any(§; §)",
+                "§ as $x | §",
+                "§ as [$x, {a: $y}] ?// $x | §",
+                "reduce § as $x (0; §)",
+                "foreach (§) as $x (0; §)",
+                "range(§; §; 1)",
+                "ltrimstr(§) | rtrimstr(§)",
+                "label $f | § | ., break $f | §",
+                "limit(§; §)",
+                "nth(§; §)",
+                "JOIN(§; §)",
+                "{(§): §}",
+                "truncate_stream(§; §)",
+            ]);
+            let fill = |shape: &'static str, parts: Vec<String>| {
+                let mut parts = parts.into_iter();
+                shape.split('§').enumerate().fold(String::new(), |made, (at, text)| {
+                    let part = if at == 0 { String::new() } else { parts.next().unwrap_or_else(|| ".".into()) };
+                    made + &part + text
+                })
+            };
+            prop_oneof![
+                (one, f()).prop_map(move |(shape, a)| fill(shape, vec![a])),
+                (two, f(), f()).prop_map(move |(shape, a, b)| fill(shape, vec![a, b])),
+            ]
+        })
+    }
+
+    pub fn input() -> impl Strategy<Value = String> {
+        let text = prop_oneof![
+            select(vec![
+                "",
+                "a",
+                "[",
+                "é☆\u{1f600}",
+                "2024-02-30T25:61:00Z",
+                "NaN",
+                "%f",
+                "=QUJD",
+                "{\"a\":",
+                "\u{0}\u{7f}"
+            ])
+            .prop_map(str::to_owned),
+            (select(vec!["[", "{\"a\":", "ab ", "aaaa", "9", "\\", "\"", "☆", "<&'"]), 1_usize..20_000)
+                .prop_map(|(part, times)| part.repeat(times)),
+        ];
+        let leaf = prop_oneof![
+            select(vec!["null", "true", "0", "-0", "1e400", "-1e-400", "0.1", "12345678901234567890123"])
+                .prop_map(str::to_owned),
+            (1_usize..6_000).prop_map(|digits| "7".repeat(digits)),
+            text.prop_map(|text| serde_json::json!(text).to_string()),
+        ];
+        leaf.prop_recursive(6, 60, 6, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..6).prop_map(|items| format!("[{}]", items.join(","))),
+                proptest::collection::vec((select(vec!["a", "b", "p", "key", "é"]), inner.clone()), 0..4).prop_map(
+                    |pairs| {
+                        let pairs: Vec<String> =
+                            pairs.into_iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
+                        format!("{{{}}}", pairs.join(","))
+                    }
+                ),
+                (inner, 1_usize..3_000).prop_map(|(value, deep)| "[".repeat(deep) + &value + &"]".repeat(deep)),
+            ]
+        })
+    }
+}
+
+/// Programs over answers, made from a grammar: none ends this process, none takes longer than its time, none more than its memory.
+fn programs_over_answers(count: usize) {
+    use proptest::{
+        strategy::{Strategy, ValueTree},
+        test_runner::TestRunner,
+    };
+    let _line = LINE.blocking_lock();
+    use_workers(binary());
+    let mut runner = TestRunner::deterministic();
+    let (mut ended, mut refused) = (std::collections::BTreeMap::<String, usize>::new(), 0);
+    for _ in 0..count {
+        let (program, input) = (made::program(), made::input()).new_tree(&mut runner).expect("made").current();
+        if Expr::parse(&program).is_err() {
+            refused += 1;
+            continue;
+        }
+        let end = end(&program, &input);
+        let kind = if end == "ok" || end.starts_with("more than") || end.starts_with("longer") {
+            end
+        } else {
+            "an error".into()
+        };
+        *ended.entry(kind).or_default() += 1;
+    }
+    println!("{count} programs: {refused} refused, {ended:?}");
+    assert!(refused * 10 < count, "{refused} of {count} programs are none");
+    assert!(ended.get("ok").is_some_and(|ok| *ok * 10 > count), "hardly one gave a value: {ended:?}");
+}
+
+#[test]
+fn programs_that_a_grammar_makes_end_nothing() {
+    programs_over_answers(100);
+}
+
+/// `cargo test --release --test it ten_thousand_programs -- --ignored --nocapture`
+#[test]
+#[ignore = "takes minutes"]
+fn ten_thousand_programs_over_answers() {
+    programs_over_answers(10_000);
+}
+
+/// Where jaq differed from jq without a word, or failed at what jq does.
+#[test]
+fn what_people_know_of_jq_is_so() {
+    for (program, input, expected) in [
+        (r#"join(" ")"#, r#"["a",null,"b",1,true]"#, r#""a  b 1 true""#),
+        (r#"capture("(?<a>a)?(?<b>b)")"#, r#""b""#, r#"{"a":null,"b":"b"}"#),
+        (r#"[match("(x)?b").captures[0] | .string, .offset]"#, r#""b""#, "[null,-1]"),
+        (r#"[scan("\\w+")]"#, r#""café crème""#, r#"["café","crème"]"#),
+        (r#"test("é"; "i")"#, r#""É""#, "true"),
+        ("5.9 % 2, -5 % 3, 5 % -3", "null", "1 -2 2"),
+        ("@html", r#""<'&\">""#, r#""&lt;&#39;&amp;&quot;&gt;""#),
+        ("[nth(0, 2; 1, 2, 3)]", "null", "[1,3]"),
+        ("@base64d", r#""YQ""#, r#""a""#),
+        (".a.b = 1", "null", r#"{"a":{"b":1}}"#),
+        (".a[2] = 1", r#"{"a":[0]}"#, r#"{"a":[0,null,1]}"#),
+        (".a += 1 | .b |= . + 1 | .c //= 3", "{}", r#"{"a":1,"b":1,"c":3}"#),
+        (
+            "from_entries",
+            r#"[{"name":"a","value":1},{"k":"b","v":2},{"key":null,"value":3}]"#,
+            r#"{"a":1,"b":2,"null":3}"#,
+        ),
+        (
+            "@csv, @tsv",
+            r#"["a,\"b",1,null,true,"x\ty"]"#,
+            r#""\"a,\"\"b\",1,,true,\"x\ty\"" "a,\"b\t1\t\ttrue\tx\\ty""#,
+        ),
+        (
+            r#"("a" | in({"a": 1})), ("a" | inside("cab")), (65 | ascii), (1 | toarray), ("xax" | trimstr("x"))"#,
+            "null",
+            r#"true true "A" [1] "a""#,
+        ),
+        ("[leaf_paths]", r#"{"a":[1]}"#, r#"[["a",0]]"#),
+        ("fromstream(tostream)", r#"{"a":[1,{"b":2}]}"#, r#"{"a":[1,{"b":2}]}"#),
+        (".[] as [$a] ?// $a | $a", "[[1],2]", "1 2"),
+        ("$__loc__.line", "null", "1"),
+        ("del(.[1], .[-1])", "[1,2,3,4]", "[1,3]"),
+        ("[.[1.2:3.5]]", "[0,1,2,3,4]", "[[1,2,3]]"),
+        ("6 / 2, ([1, 2, 3] / [2])?, (10 / 4), (1e1000 + 0)", "null", "3 2.5 1.7976931348623157e+308"),
+        (
+            "\"\\(6 / 2) \\(1.5 * 2) \\(1e15 + 0) \\(1e17 + 0) \\(0.0001 + 0) \\(0.00001 + 0)\"",
+            "null",
+            r#""3 3 1000000000000000 1e+17 0.0001 1e-05""#,
+        ),
+        ("[.[] | tonumber?]", r#"["1","2a"," 4",".5","+5.43"]"#, "[1,0.5,5.43]"),
+        ("def f: if . > 2 then . else . + 1 | f end; f", "0", "3"),
+        ("limit(2; .[]), first(.[]), (0 | until(. > 4; . + 1))", "[1,2,3]", "1 2 1 5"),
+        ("try error catch .", r#"{"a":1}"#, r#"{"a":1}"#),
+        ("try .a catch .", "[1]", r#""Cannot index array with string (\"a\")""#),
+        ("try .[] catch .", "1", r#""Cannot iterate over number (1)""#),
+        ("[splits(\", *\")]", r#""a, b,c""#, r#"["a","b","c"]"#),
+        ("gsub(\"(?<x>[a-z])\"; \"<\\(.x)>\"), sub(\"b\"; \"1\", \"2\")", r#""abc""#, r#""<a><b><c>" "a1c" "a2c""#),
+        ("{\"a\":1} * {\"a\":{\"b\":2}}, ([1,2,2] - [2]), (\"a,b\" / \",\")", "null", r#"{"a":{"b":2}} [1] ["a","b"]"#),
+    ] {
+        let outputs = expr(program).all_of_text(input.as_bytes()).unwrap_or_else(|e| panic!("{program}: {e}"));
+        let outputs: Vec<String> = outputs.iter().map(ToString::to_string).collect();
+        assert_eq!(outputs.join(" "), expected, "{program}");
+    }
+}

@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use super::support::daemon::binary;
 
 /// Of 879 that are right today.
-const RIGHT: usize = 655;
+const RIGHT: usize = 835;
 
 /// One of their cases.
 struct Case {
@@ -75,10 +75,22 @@ fn run(case: &Case) -> Ended {
     let Some((input, expected)) = &case.run else {
         return Ended::Silent("it compiles".into());
     };
-    let outputs = match expr.all_of_text(input.trim_start_matches('\u{feff}').as_bytes()) {
+    let input = input.trim_start_matches('\u{feff}').as_bytes();
+    // As their own runner has it: what comes first counts, and an error behind it does not.
+    let told = |error| match error {
+        Error::Failed { message, .. } | Error::Json { message, .. } => Ended::Refused(message),
+        Error::Runaway { limit, .. } => Ended::Refused(format!("stopped: {limit}")),
+    };
+    let outputs = match expr.all_of_text(input) {
+        Err(error) => match expr.texts(input, expected.len()) {
+            Ok(texts) if texts.len() == expected.len() => {
+                let outputs: Result<Vec<Json>, _> = texts.iter().map(|text| serde_json::from_str(text)).collect();
+                let Ok(outputs) = outputs else { return told(error) };
+                outputs
+            }
+            _ => return told(error),
+        },
         Ok(outputs) => outputs,
-        Err(Error::Failed { message, .. } | Error::Json { message, .. }) => return Ended::Refused(message),
-        Err(Error::Runaway { limit, .. }) => return Ended::Refused(format!("stopped: {limit}")),
     };
     let wanted: Result<Vec<Json>, _> = expected.iter().map(|line| serde_json::from_str(line)).collect();
     let Ok(wanted) = wanted else { return Ended::Refused(format!("the expected output is no JSON: {expected:?}")) };
