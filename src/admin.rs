@@ -6,6 +6,7 @@ mod export;
 mod metrics;
 mod replay;
 mod routes;
+mod session;
 mod socket;
 mod status;
 mod strip;
@@ -32,8 +33,9 @@ use crate::{
     store::{self, DeliveryState, EventFilter, Op, Store, StoredEvent, Written},
 };
 use export::Exports;
+pub use session::Codes;
 pub use socket::{bind, inherited};
-pub use web::{Gate, Standing, Web, serve, serve_socket, token};
+pub use web::{Gate, Standing, Web, page_link, serve, serve_socket, token};
 
 /// How often old events are looked for.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(60);

@@ -19,7 +19,7 @@ use serde_json::Value as Json;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin::{DeliveryQuery, DryRun, EventQuery, Replay},
+    admin::{Codes, DeliveryQuery, DryRun, EventQuery, Replay},
     config::{Config, Secrets},
     daemon, demo, expr,
     model::{Hash, Timestamp},
@@ -141,7 +141,7 @@ enum Command {
     Resume { name: String },
     /// Polls and deliveries as they happen
     Watch,
-    /// Print the dashboard's link, with the token
+    /// Print the dashboard's link, which works once and for a minute
     Dashboard,
     /// Enable, disable or test an endpoint by hand
     Endpoint {
@@ -360,7 +360,7 @@ async fn run(path: PathBuf, format: Option<telemetry::Format>) -> Done {
         let (file, line) = (warning.file.display(), warning.line);
         tracing::warn!(%file, line, warning = warning.message, "the configuration has a warning");
     }
-    let ended = daemon::run(path, config, CancellationToken::new()).await;
+    let ended = daemon::run(path, config, Codes::default(), CancellationToken::new()).await;
     telemetry::trace::flush().await;
     ended.map_err(|error| {
         let code = match &error {

@@ -74,13 +74,13 @@ pub async fn open_store(config: &Config) -> Result<Store, store::Error> {
         .map_err(|e| store::Error::Damaged(format!("opening it panicked: {e}")))?
 }
 
-/// Runs until `shutdown`, or SIGTERM and SIGINT. `path` is read again on SIGHUP.
-pub async fn run(path: PathBuf, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+/// Runs until `shutdown`, or SIGTERM and SIGINT. `path` is read again on SIGHUP; the page lets in who has a code of `codes`.
+pub async fn run(path: PathBuf, config: Config, codes: admin::Codes, shutdown: CancellationToken) -> Result<(), Error> {
     let vault = Vault::new(config.daemon.state_dir.join(TOKENS));
     vault.know(config.secrets.clone());
     let (standing, watched) = watch::channel(Standing::NotReady("the store is being opened".into()));
     let (pulse, serving) = (Pulse::new(), CancellationToken::new());
-    let web = Web { standing: watched, pulse: pulse.clone(), shutdown: serving.clone(), link: Arc::default() };
+    let web = Web { standing: watched, pulse: pulse.clone(), shutdown: serving.clone(), page: Arc::default(), codes };
     let (config, clock) = (Arc::new(config), Clock::system());
     let mut daemon =
         Daemon { path, config, clock, vault, pulse, standing, web, servers: JoinSet::new(), refused: false };
@@ -303,7 +303,7 @@ impl Daemon {
                 v4 => v4.to_string(),
             };
             let gate = Gate { token, hosts: hosts.into_iter().chain([own]).collect() };
-            let _ = web.link.set(format!("http://{}/#token={}", reached_at(address), gate.token.expose()));
+            let _ = web.page.set(format!("http://{}", reached_at(address)));
             tracing::info!(%address, "the dashboard is served; `bellpull dashboard` prints its link");
             admin::serve(listener, web, gate).await;
         });

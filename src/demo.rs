@@ -24,6 +24,7 @@ use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    admin,
     config::Secrets,
     daemon,
     model::{EventId, Hash},
@@ -44,6 +45,8 @@ const PATH: &str = "/repos/octokit-fixture-org/paginate-issues/issues";
 const SERVED_TIMES: usize = 2;
 /// Changes between the first and the last snapshot.
 const WEBHOOKS: usize = 5;
+/// A demo is looked at when there is time.
+const LINK_FOR: Duration = Duration::from_secs(60 * 60);
 /// `--once` gives up after this.
 const ONCE_WITHIN: Duration = Duration::from_secs(30);
 
@@ -61,11 +64,12 @@ pub async fn run(once: bool, out: &mut (dyn Write + Send)) -> Result<(), String>
     // Free when it was asked for; the daemon takes it a moment later.
     let page =
         TcpListener::bind(loopback).await.and_then(|listener| listener.local_addr()).map_err(|e| e.to_string())?;
-    let token = EventId::random().to_string();
-    let toml = configuration(api, hook, &secret, (page, &token), &dir.0);
+    let codes = admin::Codes::default();
+    let toml = configuration(api, hook, &secret, page, &dir.0);
     std::fs::write(&file, &toml).map_err(|e| format!("failed to write {}: {e}", file.display()))?;
     say(out, &format!("# bridges.toml of this demo\n{}\n", toml.replace(&secret, "whsec_…")))?;
-    say(out, &format!("# the dashboard: http://{page}/#token={token}\n\n"))?;
+    let link = admin::page_link(&format!("http://{page}"), &codes, LINK_FOR);
+    say(out, &format!("# the dashboard: {link} (works once)\n\n"))?;
     let config = daemon::load(&file, Secrets::Read).await.map_err(|e| e.to_string())?;
 
     let shutdown = CancellationToken::new();
@@ -76,7 +80,7 @@ pub async fn run(once: bool, out: &mut (dyn Write + Send)) -> Result<(), String>
         axum::serve(upstream, api_router).with_graceful_shutdown(api_stop.cancelled_owned()).await
     });
     let receiving = tokio::spawn(receiver.run(shutdown.clone()));
-    let mut running = tokio::spawn(daemon::run(file, config, shutdown.clone()));
+    let mut running = tokio::spawn(daemon::run(file, config, codes, shutdown.clone()));
 
     let wanted = if once { WEBHOOKS } else { usize::MAX };
     let mut shown = 0;
@@ -113,18 +117,11 @@ pub async fn run(once: bool, out: &mut (dyn Write + Send)) -> Result<(), String>
     Ok(())
 }
 
-fn configuration(
-    api: SocketAddr,
-    hook: SocketAddr,
-    secret: &str,
-    (page, token): (SocketAddr, &str),
-    dir: &std::path::Path,
-) -> String {
+fn configuration(api: SocketAddr, hook: SocketAddr, secret: &str, page: SocketAddr, dir: &std::path::Path) -> String {
     format!(
         r#"[daemon]
 state-dir = "{dir}/state"
 listen = "{page}"
-token = {{ value = "{token}" }}
 
 [network]
 allow = ["127.0.0.0/8"]

@@ -15,14 +15,14 @@ use std::{
 
 use axum::{
     Json as Body, Router,
-    extract::{Request, State},
+    extract::{DefaultBodyLimit, Request, State},
     http::{
         HeaderMap, HeaderName, HeaderValue, StatusCode,
         header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN, WWW_AUTHENTICATE},
     },
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use hyper::{
     body::Incoming,
@@ -33,22 +33,24 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use serde_json::{Value as Json, json};
-use subtle::ConstantTimeEq;
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener},
     sync::{Notify, Semaphore, watch},
     task::JoinSet,
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::{Admin, routes};
+use super::{
+    Admin, routes,
+    session::{self, Codes, Door},
+};
 use crate::{pulse::Pulse, settings::secret::Secret};
 
 /// Sent with everything: the page runs its own script and style, talks to its own origin, and is framed by nobody.
-const HEADERS: [(&str, &str); 4] = [
+const HEADERS: [(&str, &str); 5] = [
     (
         "content-security-policy",
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; \
@@ -57,6 +59,7 @@ const HEADERS: [(&str, &str); 4] = [
     ("x-content-type-options", "nosniff"),
     ("referrer-policy", "no-referrer"),
     ("cache-control", "no-store"),
+    ("cross-origin-resource-policy", "same-origin"),
 ];
 /// OpenMetrics 1.0.
 const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -65,6 +68,8 @@ const CONNECTIONS_MAX: usize = 256;
 /// What a request's head may take, also on a connection that is kept open.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 const HEAD_BYTES_MAX: usize = 16 << 10;
+/// Of what a page sends for its token.
+const SESSION_BYTES_MAX: usize = 4 << 10;
 /// How long a part of an answer may wait for its reader.
 const WRITE_WITHIN: Duration = Duration::from_secs(30);
 /// After a failed accept.
@@ -89,8 +94,9 @@ pub struct Web {
     pub standing: watch::Receiver<Standing>,
     pub pulse: Pulse,
     pub shutdown: CancellationToken,
-    /// The dashboard's, with the token: only the socket tells it.
-    pub link: Arc<OnceLock<String>>,
+    /// Where the page is: only the socket tells it, with a code.
+    pub page: Arc<OnceLock<String>>,
+    pub codes: Codes,
 }
 
 /// Who is let in over TCP.
@@ -134,10 +140,15 @@ async fn metrics(State(web): State<Web>) -> Response {
 }
 
 async fn link(State(web): State<Web>) -> Response {
-    match web.link.get() {
-        Some(link) => Body(json!({ "link": link })).into_response(),
+    match web.page.get() {
+        Some(page) => Body(json!({ "link": page_link(page, &web.codes, session::CODE_FOR) })).into_response(),
         None => (StatusCode::NOT_FOUND, Body(json!({ "error": "HTTP is off (`daemon.listen`)" }))).into_response(),
     }
+}
+
+/// The link of the page at an origin, which works once.
+pub fn page_link(origin: &str, codes: &Codes, within: Duration) -> String {
+    format!("{origin}/#code={}", codes.issue(within))
 }
 
 /// Answers on the socket until shutdown.
@@ -152,9 +163,14 @@ pub async fn serve_socket(listener: UnixListener, web: Web) {
 /// Answers on `daemon.listen` until shutdown.
 pub async fn serve(listener: TcpListener, web: Web, gate: Gate) {
     let shutdown = web.shutdown.clone();
-    let api = routes::api().layer(middleware::from_fn_with_state(Arc::new(gate.token), ask_for_token));
-    let router = open().merge(api).layer(middleware::from_fn_with_state(Arc::new(gate.hosts), look_at_origin));
-    let router = router.with_state(web);
+    let door = Door { token: Arc::new(gate.token), codes: web.codes.clone() };
+    let begin = Router::new()
+        .route("/api/session", post(session::begin).layer(DefaultBodyLimit::max(SESSION_BYTES_MAX)))
+        .layer(middleware::from_fn(in_time))
+        .with_state(door.clone());
+    let api = routes::api().layer(middleware::from_fn_with_state(door, ask_for_token));
+    let router = open().merge(api).with_state(web).merge(begin);
+    let router = router.layer(middleware::from_fn_with_state(Arc::new(gate.hosts), look_at_origin));
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     let idle = Idle::default();
@@ -267,10 +283,10 @@ async fn converse(stream: TcpStream, router: Router, shutdown: CancellationToken
 
 /// Refuses what a web page of another site could send, by a name that it made point here (DNS rebinding).
 async fn look_at_origin(State(hosts): State<Arc<Vec<String>>>, request: Request, next: Next) -> Response {
-    if let Err(refused) = judge(&hosts, request.headers()) {
-        return refused.into_response();
-    }
-    let mut response = next.run(request).await;
+    let mut response = match judge(&hosts, request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refused) => refused.into_response(),
+    };
     for (name, value) in HEADERS {
         response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
@@ -279,8 +295,12 @@ async fn look_at_origin(State(hosts): State<Arc<Vec<String>>>, request: Request,
 
 fn judge(hosts: &[String], headers: &HeaderMap) -> Result<(), (StatusCode, Body<Json>)> {
     let known = |host: &str| LOOPBACK.contains(&host) || hosts.iter().any(|known| known == host);
-    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let host = text(HOST).map(|host| bare(host).to_ascii_lowercase());
+    // Of two of a kind it is not known which one somebody else looks at.
+    let text = |name: HeaderName| {
+        let mut all = headers.get_all(name).iter();
+        all.next().filter(|_| all.next().is_none()).and_then(|value| value.to_str().ok())
+    };
+    let host = text(HOST).and_then(bare).map(str::to_ascii_lowercase);
     if !host.as_deref().is_some_and(known) {
         let error = format!("the host {:?} is none of `daemon.hosts`", host.unwrap_or_default());
         return Err((StatusCode::MISDIRECTED_REQUEST, Body(json!({ "error": error }))));
@@ -292,18 +312,33 @@ fn judge(hosts: &[String], headers: &HeaderMap) -> Result<(), (StatusCode, Body<
     Ok(())
 }
 
-/// A host without its port.
-fn bare(host: &str) -> &str {
-    match host.strip_prefix('[') {
-        Some(v6) => v6.find(']').and_then(|end| host.get(..end + 2)).unwrap_or(host),
-        None => host.split(':').next().unwrap_or(host),
+/// A host without its port; `None` where it is none.
+fn bare(host: &str) -> Option<&str> {
+    let end = match host.starts_with('[') {
+        true => host.find(']')? + 1,
+        false => host.find(':').unwrap_or(host.len()),
+    };
+    let (name, port) = host.split_at_checked(end)?;
+    let is_port =
+        port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+    is_port.then_some(name)
+}
+
+/// What anybody may send has to come soon.
+async fn in_time(request: Request, next: Next) -> Response {
+    match timeout(HEAD_WITHIN, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => StatusCode::REQUEST_TIMEOUT.into_response(),
     }
 }
 
-async fn ask_for_token(State(token): State<Arc<Secret>>, request: Request, next: Next) -> Response {
+async fn ask_for_token(State(door): State<Door>, request: Request, next: Next) -> Response {
     let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-    if bool::from(given.as_bytes().ct_eq(token.expose().as_bytes())) {
+    // The name of a scheme is of any case (RFC 9110, section 11.1).
+    let given =
+        given.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let given = given.map_or("", |(_, token)| token.trim());
+    if door.opens_for(given) {
         return next.run(request).await;
     }
     let error = "the token is missing or wrong: `bellpull dashboard` prints a link with it";
@@ -347,10 +382,17 @@ mod tests {
 
     #[test]
     fn hosts_without_ports() {
-        for (host, expected) in
-            [("localhost:8642", "localhost"), ("[::1]:80", "[::1]"), ("a.example", "a.example"), ("[::1", "[::1")]
-        {
-            assert_eq!(bare(host), expected);
+        for (host, expected) in [
+            ("localhost:8642", Some("localhost")),
+            ("[::1]:80", Some("[::1]")),
+            ("[::1]", Some("[::1]")),
+            ("a.example", Some("a.example")),
+            ("[::1", None),
+            ("[::1].evil.example", None),
+            ("localhost:evil", None),
+            ("localhost:80:80", None),
+        ] {
+            assert_eq!(bare(host), expected, "{host}");
         }
     }
 

@@ -5,6 +5,7 @@ Usage: python3 drive.py BELLPULL CHROMIUM CHROMEDRIVER AXE WORK SHOTS      (run.
 The last line reads `N passed, F failed`, and the exit code is 1 unless F is 0.
 """
 
+import re
 import signal
 import sys
 import traceback
@@ -72,7 +73,7 @@ class World:
             wait_for(f"the baseline of {name}", lambda name=name: self.daemon.bridge(name)["version"] > 0)
         self.up.put("/hostile", hostile("1.20", "12345678901234567891"))
         self.up.put("/queue", records(12, sold=True))
-        self.browser = Browser()
+        self.browser = Browser("profile")
 
 
 def judge(browser, view, shot):
@@ -92,20 +93,30 @@ def the_token(w):
     b.press("wrong", Keys.ENTER)
     b.sees("Failed", "#said")
     check("a wrong token is refused in words", "token is missing or wrong" in b.text("#said"), b.text("#said"))
-    link = w.daemon.link()
-    b.press(link.partition("#token=")[2], Keys.ENTER)
+    b.press(w.daemon.token(), Keys.ENTER)
     b.sees("7 bridges", "h1#summary")
     check("a typed token opens the page", True)
-    b.js("sessionStorage.clear()")
+    link = w.daemon.link()
     b.driver.get("about:blank")
     b.driver.get(link)
     b.sees("7 bridges", "h1#summary")
     check("the link of `bellpull dashboard` opens the page", True)
-    check("the token is not in the address any more", "token" not in b.driver.current_url, b.driver.current_url)
+    check("the code is not in the address any more", "code" not in b.driver.current_url, b.driver.current_url)
     check("nothing is kept beyond the tab", b.js("return [document.cookie, localStorage.length]") == ["", 0])
     b.driver.refresh()
     b.sees("7 bridges", "h1#summary")
     check("a reload does not ask again", True)
+    b.driver.refresh()
+    b.sees("7 bridges", "h1#summary")
+    check("nor does a second one", True)
+    b.js("sessionStorage.clear()")
+    b.driver.get("about:blank")
+    b.driver.get(link)
+    b.sees("The token")
+    check("a link that has been used lets nobody in", "works once" in b.text("#said"), b.text("#said"))
+    b.driver.get("about:blank")
+    b.driver.get(w.daemon.link())
+    b.sees("7 bridges", "h1#summary")
 
 
 def the_overview(w):
@@ -383,11 +394,11 @@ def what_was_asked(w):
     policy = w.daemon.page_policy()
     check("the page comes with a policy that lets nothing inline or foreign in", "default-src 'none'" in policy and "unsafe" not in policy and "http" not in policy, policy)
     check("a value that is markup ran nothing", b.js("return window.hacked === undefined && [...document.images].every((one) => one.src.startsWith('blob:'))"))
-    elsewhere = {url for _, url in b.requests if not url.startswith((w.daemon.base, "blob:" + w.daemon.base.rstrip("/"), "data:", "about:"))}
+    elsewhere = {url for _, url in b.requests if not url.startswith((w.daemon.base, "blob:" + w.daemon.base.rstrip("/"), "data:", "about:", "chrome:"))}
     check(f"none of {len(b.requests)} requests went to another origin", len(b.requests) > 50 and not elsewhere, elsewhere)
     entries = b.js("return performance.getEntriesByType('resource').map((one) => one.name)")
     check("and the page's own record says the same", entries and all(one.startswith((w.daemon.base, "blob:", "data:")) for one in entries), entries)
-    check("no request has the token in its address", not [url for _, url in b.requests if "token=" in urlparse(url).query])
+    check("no request has the token in its address", not [url for _, url in b.requests if "token=" in url or "code=" in urlparse(url).query])
     policy = [one for one in b.console if "Content Security Policy" in one or "violates" in one]
     check("the page keeps to its own policy", not policy, policy)
     wrong = [one for one in b.console if "Uncaught" in one or "TypeError" in one or "SyntaxError" in one]
@@ -395,6 +406,22 @@ def what_was_asked(w):
 
 
 STEPS = (the_token, the_overview, accept, reject, poll_pause_resume, dead_letters, disable_enable_test, an_event, patches, views, out_and_back, what_was_asked)
+
+
+def what_the_browser_keeps(w):
+    print("what the browser keeps", flush=True)
+    tokens = {w.daemon.token()} | w.browser.bearers - {"", "wrong"}
+    files = w.browser.written()
+    found = [
+        str(path)
+        for path, data in files
+        for token in tokens
+        if token[:24].encode() in data or token[:24].encode("utf-16-le") in data
+    ]
+    check(f"none of {len(tokens)} tokens is in the {len(files)} files of its profile", len(tokens) > 1 and len(files) > 20 and not found, found)
+    codes = {code.decode() for _, data in files for code in re.findall(rb"#code=([0-9a-f]{64})", data)}
+    answers = {w.daemon.begins(code) for code in codes}
+    check(f"the {len(codes)} codes that are in it let nobody in", answers <= {401}, answers)
 
 
 def clicks():
@@ -410,6 +437,7 @@ def clicks():
                 w.browser.shot(f"failed-{step.__name__}")
     finally:
         w.browser.quit()
+        what_the_browser_keeps(w)
         w.daemon.stop()
 
 

@@ -190,23 +190,36 @@ class Daemon:
     def tail(self):
         return "\n".join((self.directory / "log").read_text(errors="replace").splitlines()[-20:])
 
+    def token(self):
+        return (self.directory / "state/token").read_text().strip()
+
     def link(self):
         """What `bellpull dashboard` prints."""
         printed = self.bellpull("dashboard")
-        found = re.search(r"http://\S+#token=\S+", printed.stdout)
+        found = re.search(r"http://\S+#code=\S+", printed.stdout)
         if not found:
             raise GaveUp(f"bellpull dashboard printed no link: {printed.stdout}{printed.stderr}")
         return found.group()
 
     def api(self, path, method="GET"):
         """The API, asked past the page; None when it does not answer with a 200."""
-        token = (self.directory / "state/token").read_text().strip()
+        token = self.token()
         request = urllib.request.Request(f"{self.base}api/{path}", method=method, headers={"authorization": f"Bearer {token}"})
         try:
             with urllib.request.urlopen(request, timeout=CALL_LIMIT_S) as answer:
                 return json.load(answer)
         except (OSError, urllib.error.HTTPError, ValueError):
             return None
+
+    def begins(self, code):
+        """The status that a code is answered with."""
+        body = json.dumps({"code": code}).encode()
+        request = urllib.request.Request(f"{self.base}api/session", data=body, headers={"content-type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=CALL_LIMIT_S) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
 
     def page_policy(self):
         with urllib.request.urlopen(self.base, timeout=CALL_LIMIT_S) as answer:
@@ -224,7 +237,10 @@ class Daemon:
 class Browser:
     """Chromium, without a window. What it asked for on the network is kept in `requests`."""
 
-    def __init__(self):
+    def __init__(self, name):
+        """With a fresh profile in the directory of that name."""
+        self.profile = WORK / name
+        self.bearers = set()
         options = webdriver.ChromeOptions()
         options.binary_location = CHROMIUM
         for argument in (
@@ -235,6 +251,7 @@ class Browser:
             "--disable-background-networking",
             "--disable-component-update",
             "--window-size=1280,900",
+            f"--user-data-dir={self.profile}",
             # Whatever the browser itself would like to ask the world: no name leads anywhere.
             "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
         ):
@@ -273,10 +290,20 @@ class Browser:
             params = message["params"]
             if message["method"] == "Network.requestWillBeSent":
                 self.requests.append((params["request"]["method"], params["request"]["url"]))
+                headers = {name.lower(): value for name, value in params["request"]["headers"].items()}
+                self.bearers.add(headers.get("authorization", "").removeprefix("Bearer "))
                 self.finished[params["requestId"]] = [params["request"]["url"], 0]
             elif message["method"] == "Network.loadingFinished" and params["requestId"] in self.finished:
                 self.finished[params["requestId"]][1] = params["encodedDataLength"]
         self.console += [entry["message"] for entry in self.driver.get_log("browser")]
+
+    def quit(self):
+        self.collect()
+        self.driver.quit()
+
+    def written(self):
+        """Every file of the profile, once the browser has ended."""
+        return [(path.relative_to(self.profile), path.read_bytes()) for path in self.profile.rglob("*") if path.is_file()]
 
     def text(self, css="main"):
         """What a person reads there; "" where nothing is shown."""

@@ -35,7 +35,7 @@ def run():
     upstream = Upstream()
     daemon = Daemon("large", config(upstream))
     daemon.start()
-    browser = Browser()
+    browser = Browser("profile-large")
     try:
         load(daemon, browser)
         use(browser)
@@ -48,11 +48,10 @@ def run():
 
 def load(daemon, browser):
     browser.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": FIRST_ROW})
-    link = daemon.link()
     painted, rows = [], []
     for _ in range(LOADS):
         browser.driver.get("about:blank")
-        browser.driver.get(link)
+        browser.driver.get(daemon.link())
         browser.sees(f"{BRIDGES:,} bridges", "h1#summary")
         painted.append(browser.js("return performance.getEntriesByName('first-contentful-paint')[0]?.startTime"))
         rows.append(wait_for("the first rows", lambda: browser.js("return window.firstRow")))

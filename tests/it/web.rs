@@ -44,20 +44,22 @@ impl Site {
         let (upstream, receiver) = (Upstream::start().await, Receiver::start().await);
         upstream.fill(3);
         let toml = orders(&upstream, &receiver);
-        let lines = lines.to_owned();
+        let lines_of_it = lines.to_owned();
         let started = tokio::task::spawn_blocking(move || {
             let place = Place::new(&toml);
             let text = std::fs::read_to_string(place.file()).expect("the file");
-            let text = text.replace("listen = \"off\"", &format!("listen = \"127.0.0.1:0\"\n{lines}"));
+            let text = text.replace("listen = \"off\"", &format!("listen = \"127.0.0.1:0\"\n{lines_of_it}"));
             std::fs::write(place.file(), text).expect("written");
             let daemon = place.start();
             let link = place.run(&["dashboard"]).out.trim().to_owned();
             (place, daemon, link)
         });
         let (place, _daemon, link) = started.await.expect("it starts");
-        let (base, token) = link.split_once("/#token=").expect("a link");
+        let (base, _) = link.split_once("/#code=").expect("a link");
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let (base, token) = (base.to_owned(), token.to_owned());
+        let own = lines.split("token = { value = \"").nth(1).and_then(|rest| rest.split('"').next()).map(str::to_owned);
+        let token = own.unwrap_or_else(|| std::fs::read_to_string(place.path().join("state/token")).expect("a token"));
+        let (base, token) = (base.to_owned(), token.trim().to_owned());
         Self { upstream, receiver, place, _daemon, base, token, http: reqwest::Client::new() }
     }
 
@@ -113,6 +115,41 @@ async fn only_the_token_opens_more_than_the_shell() {
     let policy = page.headers()["content-security-policy"].to_str().expect("ASCII").to_owned();
     assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
     assert_eq!(page.headers()["x-content-type-options"], "nosniff");
+}
+
+/// The link had the API's token, which lasts: it stayed in the browser's history, its favicons, its session files.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_lets_a_page_in_once() {
+    let site = Site::start("").await;
+    let link = tokio::task::block_in_place(|| site.place.run(&["dashboard"]).out.trim().to_owned());
+    let code = link.split_once("/#code=").expect("a link").1.to_owned();
+    assert!(!link.contains(&site.token));
+    let begin = async |body: Json, cookie: &str| {
+        let request = site.http.post(format!("{}/api/session", site.base)).json(&body).header("cookie", cookie);
+        let answer = request.send().await.expect("an answer");
+        let cookie = answer.headers().get("set-cookie").map(|value| value.to_str().expect("ASCII").to_owned());
+        (answer.status().as_u16(), cookie, answer.json::<Json>().await.unwrap_or_default())
+    };
+    let (status, cookie, page) = begin(json!({ "code": code }), "").await;
+    let cookie = cookie.expect("a cookie");
+    assert!(status == 200 && cookie.contains("HttpOnly; SameSite=Strict") && !cookie.contains("Max-Age"), "{cookie}");
+    let bearer = format!("bearer {}", page["token"].as_str().expect("a token"));
+    assert_eq!(site.ask("/api/status", &[("authorization", &bearer)]).await.0, 200);
+    assert_eq!(begin(json!({ "code": code }), "").await.0, 401);
+    let renewal = json!({ "renewal": page["renewal"] });
+    assert_eq!(begin(renewal.clone(), "").await.0, 401);
+    let half = cookie.split(';').next().expect("a pair");
+    let (status, _, renewed) = begin(renewal, &format!("other=1; {half}")).await;
+    assert_eq!((status, &renewed["until"]), (200, &page["until"]));
+    for wrong in [
+        json!({}),
+        json!({ "code": "" }),
+        json!({ "code": 1 }),
+        json!({ "token": site.token }),
+        json!("x".repeat(10_000)),
+    ] {
+        assert!(begin(wrong.clone(), half).await.0 >= 400, "{wrong}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -312,7 +349,8 @@ async fn every_route_is_in_the_openapi_document() {
     let paths: BTreeSet<String> = document["paths"].as_object().expect("paths").keys().cloned().collect();
     let source = include_str!("../../src/admin/routes.rs");
     let mut rest = source;
-    let mut routes = BTreeSet::new();
+    // The one that asks for no token is not among them.
+    let mut routes = BTreeSet::from(["/api/session".to_owned()]);
     while let Some((_, after)) = rest.split_once("\"/api/") {
         let (path, after) = after.split_once('"').expect("a string ends");
         routes.insert(format!("/api/{path}"));

@@ -253,7 +253,7 @@ def day(github, machine, browser):
     admin.sees("the mended file is taken", "systemctl status bellpull", r'Status: "1 bridge[^"]*"')
 
     print("the page")
-    link = re.search(r"http://\S+#token=\S+", admin.types("bellpull dashboard"))
+    link = re.search(r"http://\S+#code=\S+", admin.types("bellpull dashboard"))
     if not link:
         raise GaveUp("bellpull dashboard printed no link")
     browser.driver.get(link.group())

@@ -1,5 +1,5 @@
-// The dashboard: asks the daemon's own API, and shows what it says. It decides nothing. The token comes in the fragment of the link, stays in this
-// tab's session storage, and goes out in a header. Pages are routes in the fragment: #/, #/bridge/NAME, #/endpoint/NAME, #/event/ID.
+// The dashboard: asks the daemon's own API, and shows what it says. It decides nothing. The link brings a code of one use for a
+// token, which stays in memory and goes out in a header; what a reload needs is half in this tab's storage and half in a cookie of the session. Pages are routes in the fragment: #/, #/bridge/NAME, #/endpoint/NAME, #/event/ID.
 
 import {
   Rows, badge, clockIs, count, diff, facts, h, long, plain, reconcile, say, setBadge, setTime, tick, time, tookText,
@@ -31,7 +31,7 @@ const link = (kind, name, text) => h("a", { href: `#/${path(kind, name)}` }, tex
 
 // ---- The API
 
-let token = sessionStorage.getItem("token");
+let token = null;
 
 /** What the daemon refused, or that it did not answer, in words. */
 class Failed extends Error {}
@@ -42,7 +42,7 @@ async function ask(where, { method = "GET", body, text } = {}) {
     answer = await fetch(`api/${where}`, {
       method,
       body: body && JSON.stringify(body),
-      headers: { authorization: `Bearer ${token}`, ...(body && { "content-type": "application/json" }) },
+      headers: { ...(token && { authorization: `Bearer ${token}` }), ...(body && { "content-type": "application/json" }) },
       signal: AbortSignal.timeout(method === "GET" ? GET_LIMIT_MS : POST_LIMIT_MS),
     });
     said = await answer.text();
@@ -708,7 +708,7 @@ let came_from, scroll_px = 0;
 
 function askForToken(reason) {
   token = null;
-  sessionStorage.removeItem("token");
+  sessionStorage.removeItem("renewal");
   for (const name of ["overview", "page"]) id(name).hidden = true;
   id("ask").hidden = false;
   document.title = "bellpull";
@@ -718,19 +718,25 @@ function askForToken(reason) {
   id("ask-token").focus();
 }
 
-/** Takes a token out of the address, so that it is not in the history. */
-function takeToken() {
-  const given = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (!given) return;
-  token = given;
-  sessionStorage.setItem("token", token);
-  history.replaceState(null, "", "#/");
+/** What the link or the last page brought, changed for a token. Where it is refused, the page asks. */
+async function begin() {
+  const code = new URLSearchParams(location.hash.slice(1)).get("code");
+  const renewal = sessionStorage.getItem("renewal");
+  sessionStorage.removeItem("renewal");
+  if (code) history.replaceState(null, "", "#/");
+  if (!code && !renewal) return;
+  try {
+    const given = await ask("session", { method: "POST", body: code ? { code } : { renewal } });
+    token = given.token;
+    sessionStorage.setItem("renewal", given.renewal);
+  } catch (error) {
+    if (code) askForToken(error.message);
+  }
 }
 
 function go(first) {
-  takeToken();
   if (!token) {
-    askForToken();
+    if (id("ask").hidden) askForToken();
     return;
   }
   let kind, name;
@@ -787,10 +793,12 @@ id("ask-form").addEventListener("submit", (submit) => {
   submit.preventDefault();
   token = id("ask-token").value.trim();
   id("ask-token").value = "";
-  sessionStorage.setItem("token", token);
   go();
 });
-addEventListener("hashchange", () => go());
+addEventListener("hashchange", async () => {
+  if (location.hash.startsWith("#code=")) await begin();
+  go();
+});
 document.addEventListener("visibilitychange", () => touch({ all: true, page: true }));
 setInterval(() => {
   if (document.hidden || !token) return;
@@ -799,4 +807,5 @@ setInterval(() => {
   if (!page) drawStrip();
   if (Date.now() - asked_at > ALL_ANEW_MS) touch({ all: true, page: Boolean(page) });
 }, TICK_MS);
+await begin();
 go(true);
