@@ -10,6 +10,7 @@ mod waiting;
 
 use std::{
     io::{IsTerminal, Write},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -28,7 +29,7 @@ use crate::{
     settings::units,
     sign::Ed25519Key,
     store::{self, DeliveryState},
-    telemetry,
+    telemetry, terminal,
 };
 use client::Client;
 
@@ -251,7 +252,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if !failure.message.is_empty() {
-                let _ = writeln!(std::io::stderr(), "{}", failure.message.trim_end());
+                let _ = writeln!(std::io::stderr(), "{}", terminal::lines(failure.message.trim_end()));
             }
             failure.code.into()
         }
@@ -262,8 +263,9 @@ impl Cli {
     async fn run(self) -> Done {
         let path = self.path();
         match self.command {
-            Command::Run { log_format } => run(path, log_format).await,
-            Command::Check { file, resolve } => check(&file.unwrap_or(path), resolve, self.json).await,
+            Command::Run { log_format } => run(path?, log_format).await,
+            Command::Check { file: Some(file), resolve } => check(&file, resolve, self.json).await,
+            Command::Check { file: None, resolve } => check(&path?, resolve, self.json).await,
             Command::Demo { once } => {
                 telemetry::init(Some(telemetry::Format::Text), None);
                 demo::run(once, &mut std::io::stdout()).await.map_err(|e| Failure::new(FAILED, e))
@@ -277,6 +279,7 @@ impl Cli {
             Command::Completions { shell } => manual::completions(shell),
             Command::Man(args) => manual::man(&args),
             command => {
+                let path = path?;
                 let client = match load(&path, Secrets::FormOnly).await {
                     Ok(config) => Client::connect(&path, config).await?,
                     Err(failure) => {
@@ -292,12 +295,23 @@ impl Cli {
         }
     }
 
-    fn path(&self) -> PathBuf {
+    /// The file that is named, or the one here, or that of the machine. One that somebody else put here says which programs run:
+    /// it has to be named (CWE-426).
+    fn path(&self) -> Result<PathBuf, Failure> {
         const LAST: &str = "/etc/bellpull/bridges.toml";
-        self.config.clone().unwrap_or_else(|| {
-            let here = PathBuf::from("bridges.toml");
-            if here.exists() || !Path::new(LAST).exists() { here } else { LAST.into() }
-        })
+        if let Some(named) = &self.config {
+            return Ok(named.clone());
+        }
+        let here = PathBuf::from("bridges.toml");
+        match std::fs::metadata(&here).map(|about| about.uid()) {
+            Ok(owner) if owner != 0 && owner != rustix::process::getuid().as_raw() => {
+                let message = "./bridges.toml belongs to another user: `--config bridges.toml` uses it all the same";
+                Err(Failure::new(CONFIG, message))
+            }
+            Ok(_) => Ok(here),
+            Err(_) if Path::new(LAST).exists() => Ok(LAST.into()),
+            Err(_) => Ok(here),
+        }
     }
 }
 
@@ -341,7 +355,7 @@ fn recipe(name: Option<&str>, json: bool) -> Done {
 /// Prints to standard output; a reader that has gone is no error.
 fn print(text: &str) -> Done {
     let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(terminal::lines(text).as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Failure::new(IO, format!("failed to write: {error}")))
         }
@@ -393,7 +407,7 @@ async fn check(path: &Path, resolve: bool, json: bool) -> Done {
     } else {
         let mut err = std::io::stderr().lock();
         for finding in &found {
-            let _ = writeln!(err, "{}", finding.text);
+            let _ = writeln!(err, "{}", terminal::lines(&finding.text));
         }
         if let Some(summary) = &summary {
             print(&format!("{summary}\n"))?;

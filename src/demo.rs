@@ -29,7 +29,7 @@ use crate::{
     daemon,
     model::{EventId, Hash},
     receiver::{Receiver, Told},
-    sign,
+    sign, terminal,
 };
 
 /// Recorded answers of one list, one after the other (tests/data/github/README.md).
@@ -154,7 +154,9 @@ async fn issues(State(served): State<Arc<AtomicUsize>>, headers: HeaderMap) -> R
 }
 
 fn say(out: &mut (dyn Write + Send), text: &str) -> Result<(), String> {
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| format!("failed to write: {e}"))
+    out.write_all(terminal::lines(text).as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|e| format!("failed to write: {e}"))
 }
 
 /// A directory of the demo's own, removed at its end.

@@ -82,6 +82,17 @@ impl Error {
     }
 }
 
+/// Whether what is sent there can be read on the way: no TLS, and not this machine.
+pub fn is_clear(url: &Url) -> bool {
+    let here = match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    matches!(url.scheme(), "http" | "ws") && !here
+}
+
 /// `https://host:port`, all of a URL that an error or a log may show.
 pub fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()

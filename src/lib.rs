@@ -7,6 +7,7 @@
 pub mod model;
 pub mod clock;
 pub mod compute;
+pub mod terminal;
 pub mod expr;
 pub mod settings;
 pub mod failpoint;

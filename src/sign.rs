@@ -17,6 +17,8 @@ pub use ed25519::{Key as Ed25519Key, make_key};
 pub use standard::{Key, Refusal, TOLERANCE_SECONDS, make_secret};
 
 /// In the order of the headers.
+/// Of a secret that is no key of a length of its own.
+const SECRET_CHARS_MIN: usize = 16;
 const KINDS: [&str; 7] = ["standard", "ed25519", "github", "stripe", "shopify", "slack", "hmac"];
 
 /// What is signed.
@@ -70,10 +72,11 @@ impl<K> Keys<K> {
         self.valid(at).next().expect("one key at least never expires")
     }
 
-    /// Reads a list of keys. `parse` checks a text once it is known; `unresolved` stands for it until then.
+    /// Reads a list of keys; one under `chars_min` is warned of. `parse` checks a text once it is known; `unresolved` stands for it until then.
     fn read(
         table: &mut Table<'_>,
         name: &'static str,
+        chars_min: usize,
         parse: impl Fn(&str) -> Result<K, String>,
         unresolved: impl Fn() -> K,
     ) -> Option<Self> {
@@ -83,7 +86,8 @@ impl<K> Keys<K> {
             list.error(format!("`{}` is empty", list.path)).help("`bellpull secret` makes one".into()).report();
             return None;
         }
-        let dated: Vec<Option<Dated<K>>> = all.iter().map(|item| Dated::read(item, &parse, &unresolved)).collect();
+        let dated: Vec<Option<Dated<K>>> =
+            all.iter().map(|item| Dated::read(item, chars_min, &parse, &unresolved)).collect();
         let dated: Vec<Dated<K>> = dated.into_iter().collect::<Option<_>>()?;
         if dated.iter().all(|dated| dated.until.is_some()) {
             list.error(format!(
@@ -99,8 +103,14 @@ impl<K> Keys<K> {
 }
 
 impl<K> Dated<K> {
-    fn read(item: &Item<'_>, parse: &impl Fn(&str) -> Result<K, String>, unresolved: &impl Fn() -> K) -> Option<Self> {
+    fn read(
+        item: &Item<'_>,
+        chars_min: usize,
+        parse: &impl Fn(&str) -> Result<K, String>,
+        unresolved: &impl Fn() -> K,
+    ) -> Option<Self> {
         let (secret, until) = item.secret_until()?;
+        item.warn_short(&secret, chars_min, "guessed from one request that it signed");
         let until = match until {
             None => None,
             Some(until) => Some(until.parse_text(Timestamp::parse, "a time such as \"2026-12-31T00:00:00Z\"")?),
@@ -172,11 +182,19 @@ impl Signer {
 impl Scheme {
     fn read(kind: &str, mut table: Table<'_>) -> Option<Self> {
         let secrets = |table: &mut Table<'_>| {
-            Keys::read(table, "secrets", |text| Ok(Secret::new(text.to_owned())), || Secret::new("unresolved".into()))
+            Keys::read(
+                table,
+                "secrets",
+                SECRET_CHARS_MIN,
+                |text| Ok(Secret::new(text.to_owned())),
+                || Secret::new("unresolved".into()),
+            )
         };
         let scheme = match kind {
-            "standard" => Keys::read(&mut table, "secrets", Key::parse, Key::unresolved).map(Self::Standard),
-            "ed25519" => Keys::read(&mut table, "keys", Ed25519Key::parse, Ed25519Key::unresolved).map(Self::Ed25519),
+            "standard" => Keys::read(&mut table, "secrets", 0, Key::parse, Key::unresolved).map(Self::Standard),
+            "ed25519" => {
+                Keys::read(&mut table, "keys", 0, Ed25519Key::parse, Ed25519Key::unresolved).map(Self::Ed25519)
+            }
             "github" => secrets(&mut table).map(Self::Github),
             "stripe" => secrets(&mut table).map(Self::Stripe),
             "shopify" => secrets(&mut table).map(Self::Shopify),

@@ -34,10 +34,11 @@ use hyper_util::{
 };
 use serde_json::{Value as Json, json};
 use tokio::{
-    net::{TcpListener, TcpStream, UnixListener},
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener},
     sync::{Notify, Semaphore, watch},
     task::JoinSet,
-    time::{sleep, timeout},
+    time::timeout,
 };
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
@@ -72,8 +73,6 @@ const HEAD_BYTES_MAX: usize = 16 << 10;
 const SESSION_BYTES_MAX: usize = 4 << 10;
 /// How long a part of an answer may wait for its reader.
 const WRITE_WITHIN: Duration = Duration::from_secs(30);
-/// After a failed accept.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Of a token that somebody wrote.
 const TOKEN_CHARS_MIN: usize = 16;
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
@@ -155,9 +154,8 @@ pub fn page_link(origin: &str, codes: &Codes, within: Duration) -> String {
 pub async fn serve_socket(listener: UnixListener, web: Web) {
     let shutdown = web.shutdown.clone();
     let router = open().merge(routes::api()).route("/api/link", get(link)).with_state(web);
-    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await {
-        tracing::error!(%error, "the admin socket failed");
-    }
+    // Who reads an export may stop for as long as he likes: only members of the group come here.
+    answer(listener, router, None, shutdown).await;
 }
 
 /// Answers on `daemon.listen` until shutdown.
@@ -171,37 +169,39 @@ pub async fn serve(listener: TcpListener, web: Web, gate: Gate) {
     let api = routes::api().layer(middleware::from_fn_with_state(door, ask_for_token));
     let router = open().merge(api).with_state(web).merge(begin);
     let router = router.layer(middleware::from_fn_with_state(Arc::new(gate.hosts), look_at_origin));
+    answer(listener, router, Some(WRITE_WITHIN), shutdown).await;
+}
+
+/// Answers whoever connects; a part of an answer waits for its reader no longer than `write_within`.
+async fn answer<L>(mut listener: L, router: Router, write_within: Option<Duration>, shutdown: CancellationToken)
+where
+    L: axum::serve::Listener,
+{
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     let idle = Idle::default();
     loop {
-        let accepted = tokio::select! {
+        // It waits a moment and goes on where it fails, for want of file descriptors for example.
+        let (stream, _) = tokio::select! {
             () = shutdown.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
         while connections.try_join_next().is_some() {}
-        match accepted {
-            Ok((stream, _)) => {
-                // One that says nothing gives way to one that may have something to say.
-                let place = tokio::select! {
-                    biased;
-                    place = places.clone().acquire_owned() => place,
-                    () = idle.end_one() => places.clone().acquire_owned().await,
-                    () = shutdown.cancelled() => break,
-                };
-                let place = place.expect("the places are never closed");
-                let (router, shutdown, idle) = (router.clone(), shutdown.clone(), idle.clone());
-                connections.spawn(async move {
-                    let _place = place;
-                    converse(stream, router, shutdown, &idle).await;
-                });
-            }
-            Err(error) => {
-                // No file descriptors left, for example: not a busy loop.
-                tracing::warn!(%error, "failed to accept a connection on `daemon.listen`");
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
+        // One that says nothing gives way to one that may have something to say.
+        let place = tokio::select! {
+            biased;
+            place = places.clone().acquire_owned() => place,
+            () = idle.end_one() => places.clone().acquire_owned().await,
+            () = shutdown.cancelled() => break,
+        };
+        let place = place.expect("the places are never closed");
+        let (router, shutdown, idle) = (router.clone(), shutdown.clone(), idle.clone());
+        connections.spawn(async move {
+            let _place = place;
+            let mut stream = TimeoutStream::new(stream);
+            stream.set_write_timeout(write_within);
+            converse(stream, router, shutdown, &idle).await;
+        });
     }
     while connections.join_next().await.is_some() {}
 }
@@ -246,11 +246,12 @@ impl Idle {
 
 /// One connection. A head must come within a time and a size, and an answer must be read as it comes: the address is open to whoever
 /// reaches it.
-async fn converse(stream: TcpStream, router: Router, shutdown: CancellationToken, idle: &Idle) {
+async fn converse<S>(stream: TimeoutStream<S>, router: Router, shutdown: CancellationToken, idle: &Idle)
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(HEAD_BYTES_MAX);
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(WRITE_WITHIN));
     let end = CancellationToken::new();
     let number = Arc::new(AtomicU64::new(idle.enter(&end)));
     let service = TowerToHyperService::new(router);
@@ -347,8 +348,19 @@ async fn ask_for_token(State(door): State<Door>, request: Request, next: Next) -
 
 /// The token of a state directory; made, mode 0600, where there is none.
 pub fn token(state_dir: &Path) -> std::io::Result<Secret> {
-    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    use std::{
+        io::Write,
+        os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    };
     let path = state_dir.join("token");
+    // Who can write it lets himself in.
+    let mode = std::fs::metadata(&path).map(|about| about.permissions().mode());
+    if let Ok(mode) = mode.map(|mode| mode & 0o777)
+        && mode & 0o077 != 0
+    {
+        let why = format!("group or others may use it (mode {mode:03o}): chmod 600 it, or remove the file");
+        return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, why));
+    }
     match std::fs::read_to_string(&path) {
         // What a power cut left of it, of zeros or short, is no token.
         Ok(text) if text.trim().len() >= TOKEN_CHARS_MIN && text.trim().bytes().all(|byte| byte.is_ascii_graphic()) => {
@@ -411,6 +423,9 @@ mod tests {
             std::fs::write(&path, harm).expect("written");
             assert_eq!(token(dir.path()).expect("made anew").expose().len(), 64);
         }
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).expect("set");
+        assert!(token(dir.path()).expect_err("refused").to_string().contains("mode 640"));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("set");
         for short in ["ab\n", "fifteen letters"] {
             std::fs::write(&path, short).expect("written");
             assert!(token(dir.path()).expect_err("refused").to_string().contains("16 printable characters"));

@@ -2,7 +2,10 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::settings::diagnostic::{Rendered, Severity};
+use crate::{
+    settings::diagnostic::{Rendered, Severity},
+    terminal,
+};
 
 /// What an answer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,8 +82,8 @@ pub(super) fn text(value: &Json, key: &str) -> String {
 fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for char in text.chars() {
-        if char.is_control() {
-            out.extend(char.escape_default());
+        if terminal::is_obeyed(char) {
+            terminal::escape(char, &mut out);
         } else {
             out.push(char);
         }
@@ -245,7 +248,7 @@ mod tests {
         let event = json!({ "timestamp": "2026-11-23T12:00:00.000Z", "id": "evt_1", "type": "a.created",
             "bridge": "a", "key": "\u{1b}", "sequence": 1, "deliveries": deliveries });
         let shown = human(&json!([event]), Kind::Events, true);
-        assert!(shown.contains(r"\u{1b}") && shown.matches('\x1b').count().is_multiple_of(2), "{shown:?}");
+        assert!(shown.contains(r"\u001b") && shown.matches('\x1b').count().is_multiple_of(2), "{shown:?}");
         let tried = json!({ "endpoint": "me", "event": "evt_1", "status": 200, "duration_ms": 3, "error": null,
             "answer": "\u{1b}]0;owned\u{7}\nnext" });
         let shown = attempt(&tried);

@@ -9,6 +9,7 @@ use crate::{
     expr::Expr,
     extract::Definition,
     guard::Guard,
+    http::is_clear,
     model::{ChangeKind, Hash, Name},
     schedule::Schedule,
     settings::{Item, Table, optional},
@@ -121,6 +122,12 @@ impl Bridge {
             .require("source", "source.http.url = \"https://api.example.com/orders\"")
             .and_then(|i| i.table())
             .and_then(Source::read);
+        if let Some(source) = source.as_ref().filter(|source| source.has_credentials())
+            && source.origin().and_then(|origin| origin.parse().ok()).is_some_and(|origin| is_clear(&origin))
+        {
+            let message = format!("the source of {} sends credentials in clear, over `http`", table.title());
+            table.warn_at(table.place.clone(), message, "use https");
+        }
         let each = table.take("each").map(|i| Each::read(&i));
         let schedule = Schedule::read(&mut table, source.as_ref().and_then(Source::every));
         let definition = Definition::read(&mut table, source.as_ref());

@@ -8,7 +8,7 @@ use url::Url;
 use super::bridge::Filters;
 use crate::{
     expr::Expr,
-    http::identity::Identity,
+    http::{identity::Identity, is_clear},
     model::Name,
     settings::{
         Item, Table, optional,
@@ -162,6 +162,13 @@ impl Endpoint {
         // A receiver that looks at a credential can tell too, and so can one whose URL is a secret.
         let values = headers.iter().map(|(_, value)| value).chain(query.iter().map(|(_, value)| value)).chain(&url);
         let told = auth.as_ref().is_none_or(|auth| !auth.is_empty()) || values.into_iter().any(Value::is_secret);
+        let fixed = url.as_ref().and_then(|url| url.fixed().first().and_then(|text| text.parse().ok()));
+        if (auth.as_ref().is_some_and(|auth| !auth.is_empty()) || headers.iter().any(|(_, value)| value.is_secret()))
+            && fixed.is_some_and(|url| is_clear(&url))
+        {
+            let message = format!("[{}] sends credentials in clear, over `http`", table.path);
+            table.warn_at(table.place.clone(), message, "use https");
+        }
         if sign.is_none() && !told {
             let message = format!("[{}] has no `sign`: its receiver cannot tell who sent an event", table.path);
             let help = "sign.standard.secrets = [{ env = \"SECRET\" }]; `bellpull secret` makes one";

@@ -421,6 +421,10 @@ fn read_daemon(table: Option<Table<'_>>, endpoints: &BTreeMap<Name, Option<Endpo
                 text => text.parse().map(Some).map_err(|_| format!("{text:?} is no address and port")),
             };
             daemon.listen = item.parse_text(address, "\"127.0.0.1:8642\" or \"off\"").flatten();
+            if daemon.listen.is_some_and(|address| !address.ip().is_loopback()) {
+                let message = format!("`{}`: the token and all that is shown go over the network in clear", item.path);
+                item.warn(message, "listen on loopback, and put a proxy with TLS or a tunnel before it");
+            }
         }
         if let Some(hosts) = table.take("hosts").and_then(|i| i.items()) {
             daemon.hosts = hosts.iter().filter_map(|i| i.string()).map(str::to_ascii_lowercase).collect();

@@ -1,6 +1,6 @@
 //! Secrets: named in the file, read from a credential, a file or the environment, printed as `***`.
 
-use std::{fmt, os::unix::fs::PermissionsExt, path::PathBuf};
+use std::{fmt, io::Read, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -117,6 +117,14 @@ impl Item<'_> {
         secret
     }
 
+    /// Warns of a key that is too short for what it does.
+    pub fn warn_short(&self, secret: &Secret, chars_min: usize, why: &str) {
+        if self.resolved(secret) && secret.expose().len() < chars_min {
+            let message = format!("`{}` has fewer than {chars_min} characters: it can be {why}", self.path);
+            self.warn(message, "`openssl rand -hex 32` makes one");
+        }
+    }
+
     /// Whether a secret's text is really there to be checked.
     pub fn resolved(&self, secret: &Secret) -> bool {
         self.context().resolve || secret.expose() != UNRESOLVED
@@ -167,11 +175,17 @@ pub fn read_env(name: &str) -> Result<String, String> {
 /// The secret that a file holds, without the end of its line.
 pub fn read_file(path: PathBuf) -> Result<String, String> {
     let failed = |e: std::io::Error| format!("failed to read {}: {e}", path.display());
-    let length = std::fs::metadata(&path).map_err(failed)?.len();
-    if length > SECRET_BYTES_MAX {
-        return Err(format!("{} has {length} bytes: too long for a secret", path.display()));
+    let about = std::fs::metadata(&path).map_err(failed)?;
+    // A pipe would be waited for, and a device has no end.
+    if !about.is_file() {
+        return Err(format!("{} is no file", path.display()));
     }
-    let text = std::fs::read_to_string(&path).map_err(failed)?;
+    if about.len() > SECRET_BYTES_MAX {
+        return Err(format!("{} has {} bytes: too long for a secret", path.display(), about.len()));
+    }
+    let mut text = String::new();
+    let file = std::fs::File::open(&path).map_err(failed)?;
+    file.take(SECRET_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
     let text = text.trim_end_matches(['\n', '\r']);
     if text.is_empty() {
         return Err(format!("{} is empty", path.display()));

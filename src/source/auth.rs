@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    http::{self, Answer, Client, Request},
+    http::{self, Answer, Client, Request, is_clear},
     settings::{Item, Table, secret::Secret, value::Value},
 };
 use vault::Vault;
@@ -364,7 +364,12 @@ fn read_token_url(table: &mut Table<'_>, required: bool) -> Option<Option<Url>> 
     };
     let Some(item) = item else { return Some(None) };
     let text = item.string()?;
-    check_url(&item, text, HTTP).map(Some)
+    let url = check_url(&item, text, HTTP)?;
+    if is_clear(&url) {
+        let message = format!("`{}`: credentials go there in clear, over `http`", item.path);
+        item.warn(message, "use https");
+    }
+    Some(Some(url))
 }
 
 fn read_basic(table: &mut Table<'_>) -> Option<Auth> {

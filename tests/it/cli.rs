@@ -176,6 +176,141 @@ fn check_resolves_secrets_only_when_asked() {
     assert!(ran.code == 78 && ran.err.contains("may be read by group or others"), "{}", ran.err);
 }
 
+/// Nothing was said of any of them.
+#[test]
+fn check_warns_of_what_others_could_read_or_guess() {
+    let warned = |toml: &str, part: &str| {
+        let place = Place::new(toml);
+        let ran = place.run(&["check", "--resolve"]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        ran.err.lines().any(|line| line.contains("warning: ") && line.contains(part))
+    };
+    let bridge = |rest: &str| {
+        format!("[endpoint.me]\nurl = \"https://example.com/\"\n[bridge.a]\nevery = \"1h\"\nto = [\"me\"]\n{rest}\n")
+    };
+    let basic = "source.http.auth.basic = { username = \"me\", password = { value = \"correct-horse-battery\" } }";
+    for (host, clear) in
+        [("http://api.example.com", true), ("https://api.example.com", false), ("http://127.0.0.1:1", false)]
+    {
+        let toml = bridge(&format!("source.http.url = \"{host}/a\"\n{basic}"));
+        assert_eq!(warned(&toml, "credentials in clear"), clear, "{host}");
+        assert!(
+            !warned(&bridge(&format!("source.http.url = \"{host}/a\"")), "in clear"),
+            "{host}: without credentials"
+        );
+        let oauth = format!(
+            "source.http.url = \"https://api.example.com/a\"\nsource.http.auth.oauth2 = {{ token-url = \"{host}/t\", \
+             client-id = \"me\", client-secret = {{ value = \"correct-horse-battery\" }} }}"
+        );
+        assert_eq!(
+            warned(&bridge(&oauth), "`bridge.a.source.http.auth.oauth2.token-url`: credentials"),
+            clear,
+            "{host}"
+        );
+    }
+    let jwt = |key: &str| {
+        bridge(&format!(
+            "source.http.url = \"https://api.example.com/a\"\n\
+             source.http.auth.jwt = {{ algorithm = \"HS256\", key = {{ value = \"{key}\" }} }}"
+        ))
+    };
+    assert!(warned(&jwt("0123456789012345678901234567890"), "fewer than 32"));
+    assert!(!warned(&jwt("01234567890123456789012345678901"), "fewer than 32"));
+    let signed = |secret: &str| {
+        format!("[endpoint.me]\nurl = \"https://example.com/\"\nsign.github.secrets = [{{ value = \"{secret}\" }}]\n")
+    };
+    assert!(
+        warned(&signed("too-short"), "fewer than 16") && !warned(&signed("long-enough-to-be-one"), "fewer than 16")
+    );
+    let listen = |address: &str| {
+        let place = Place::new("");
+        let text = std::fs::read_to_string(place.file()).expect("the file");
+        std::fs::write(place.file(), text.replace("listen = \"off\"", &format!("listen = \"{address}\"")))
+            .expect("written");
+        place.run(&["check"])
+    };
+    assert!(listen("0.0.0.0:8642").err.contains("over the network in clear"));
+    assert!(!listen("127.0.0.1:8642").err.contains("in clear") && !listen("[::1]:8642").err.contains("in clear"));
+}
+
+/// A secret that is a pipe was waited for, for ever; root ran the programs of whoever's directory it stood in.
+#[test]
+fn files_of_others_are_not_believed() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    let place = Place::new("");
+    let pipe = place.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").args(["-m", "600"]).arg(&pipe).status().expect("mkfifo is there");
+    assert!(made.success());
+    for odd in [&pipe, std::path::Path::new("/dev/null")] {
+        std::fs::set_permissions(place.path(), PermissionsExt::from_mode(0o700)).expect("set");
+        place.write(&format!(
+            "[endpoint.me]\nurl = \"http://example.com/\"\nsign.standard.secrets = [{{ file = {odd:?} }}]\n"
+        ));
+        let ran = place.run(&["check", "--resolve"]);
+        assert!(ran.code == 78 && (ran.err.contains("is no file") || ran.err.contains("mode 666")), "{}", ran.err);
+    }
+    let here = |command: &mut std::process::Command| {
+        command.current_dir(place.path());
+        Ran::of(std::mem::replace(command, bellpull()))
+    };
+    place.write("");
+    let file = place.path().join("bridges.toml");
+    std::fs::rename(place.file(), &file).ok();
+    assert_eq!(here(bellpull().arg("check")).code, 0);
+    if chown(&file, Some(12_345), None).is_err() {
+        println!("skipped: only root can give a file away");
+        return;
+    }
+    let refused = here(bellpull().arg("check"));
+    assert!(refused.code == 78 && refused.err.contains("belongs to another user"), "{refused:?}");
+    assert_eq!(here(bellpull().args(["--config", "bridges.toml", "check"])).code, 0);
+    assert_eq!(here(bellpull().arg("secret")).code, 0, "what reads no file goes on");
+}
+
+/// Who may write the state directory can put another store in its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_directory_that_others_can_write_is_closed() {
+    use std::os::unix::fs::PermissionsExt;
+    let (place, mode) = beside(|| {
+        let place = Place::new("");
+        let state = place.path().join("state");
+        std::fs::create_dir(&state).expect("made");
+        std::fs::set_permissions(&state, PermissionsExt::from_mode(0o777)).expect("set");
+        let daemon = place.start();
+        // More than it has places for, and none of them says anything.
+        let idle: Vec<_> =
+            (0..300).filter_map(|_| std::os::unix::net::UnixStream::connect(state.join("admin.sock")).ok()).collect();
+        assert!(idle.len() > 256, "{}", idle.len());
+        assert_eq!(place.run(&["status"]).code, 0);
+        drop(daemon);
+        let mode = std::fs::metadata(&state).expect("there").permissions().mode() & 0o777;
+        (place, mode)
+    })
+    .await;
+    assert_eq!(mode, 0o755);
+    drop(place);
+}
+
+/// A body that a terminal obeys was printed as it came, that of a refused request too.
+#[tokio::test(flavor = "multi_thread")]
+async fn listen_prints_nothing_that_a_terminal_obeys() {
+    let mut command = bellpull();
+    command.args(["listen", "--port", "0"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let first = lines.next().expect("a line").expect("UTF-8");
+    let url = first.strip_prefix("# listening on ").expect("the address").to_owned();
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let body = "\u{1b}]0;owned\u{7} \u{9b}2J \u{202e}txt.exe\u{7f}\r";
+    reqwest::Client::new().post(&url).header("x-a", "b\u{9b}".as_bytes()).body(body).send().await.expect("it answers");
+    let read = move || lines.map_while(Result::ok).take_while(|line| !line.contains("answered")).collect::<String>();
+    let printed = tokio::time::timeout(std::time::Duration::from_secs(10), beside(read)).await.expect("in time");
+    child.kill().expect("it can be stopped");
+    child.wait().expect("it ends");
+    assert!(printed.contains("\\u001b]0;owned\\u0007 \\u009b2J \\u202etxt.exe\\u007f\\u000d"), "{printed:?}");
+    assert!(!printed.chars().any(|char| char.is_control() || char == '\u{202e}'), "{printed:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_day_with_the_daemon() {
     let (upstream, receiver) = (Upstream::start().await, Receiver::start().await);

@@ -361,6 +361,7 @@ async fn every_route_is_in_the_openapi_document() {
         for method in methods.as_object().expect("methods").keys() {
             let url = format!("{}{}", site.base, path.replace("{name}", "nobody").replace("{id}", "evt_nobody"));
             let request = if method == "get" { site.http.get(url) } else { site.http.post(url) };
+            let request = if path == "/api/session" { request.json(&json!({ "code": "0" })) } else { request };
             // Without the token: a path that is not there would be 404.
             assert_eq!(request.send().await.expect("an answer").status(), 401, "{method} {path}");
         }

@@ -48,11 +48,21 @@ impl Jwt {
         let ttl = table.take("ttl").map_or(Some(TTL), |i| i.some_duration());
         let token_url = read_token_url(table, false);
         let (algorithm, key) = (algorithm?, key?);
-        if let Some(item) = item.filter(|item| item.resolved(&key))
+        if let Some(item) = item.as_ref().filter(|item| item.resolved(&key))
             && let Err(why) = sign(algorithm, &key, b"")
         {
             item.error(format!("`{}`: {why}", item.path)).report();
             return None;
+        }
+        // The length of the hash at the least (RFC 7518, section 3.2).
+        let chars_min = match algorithm {
+            "HS256" => 32,
+            "HS384" => 48,
+            "HS512" => 64,
+            _ => 0,
+        };
+        if let Some(item) = &item {
+            item.warn_short(&key, chars_min, "guessed from one token");
         }
         let Json::Object(claims) = claims? else { return None };
         let token_url = token_url?;

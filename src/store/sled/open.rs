@@ -7,7 +7,7 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Mutex, RwLock, atomic::AtomicU64},
@@ -49,8 +49,27 @@ fn failed(what: &'static str) -> impl Fn(io::Error) -> Error {
     move |e| io_error(what, &e)
 }
 
+/// Whoever may write the directory may put another store in its place.
+fn keep_others_out(dir: &Path) -> io::Result<()> {
+    let mode = fs::metadata(dir)?.permissions().mode() & 0o777;
+    if mode & 0o022 != 0 {
+        let private = fs::Permissions::from_mode(mode & !0o022);
+        let dir_shown = dir.display();
+        match fs::set_permissions(dir, private) {
+            Ok(()) => {
+                tracing::warn!(dir = %dir_shown, "group or others could write the state directory: now they cannot")
+            }
+            Err(error) => {
+                tracing::warn!(dir = %dir_shown, %error, "group or others can write the state directory: whoever does can put another store in its place");
+            }
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<SledEngine, Error> {
     let mut owner = lock_in(dir)?;
+    keep_others_out(dir).map_err(failed("looking at the state directory"))?;
     mend(dir).map_err(failed("putting right what the last life left"))?;
     let room = Room::open(dir)?;
     let mut mark = Mark::open(dir)?;
