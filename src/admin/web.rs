@@ -69,6 +69,8 @@ const CONNECTIONS_MAX: usize = 256;
 /// What a request's head may take, also on a connection that is kept open.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 const HEAD_BYTES_MAX: usize = 16 << 10;
+/// Pages that are let in at the same time.
+const SESSIONS_AT_ONCE: usize = 16;
 /// Of what a page sends for its token.
 const SESSION_BYTES_MAX: usize = 4 << 10;
 /// How long a part of an answer may wait for its reader.
@@ -164,7 +166,7 @@ pub async fn serve(listener: TcpListener, web: Web, gate: Gate) {
     let door = Door { token: Arc::new(gate.token), codes: web.codes.clone() };
     let begin = Router::new()
         .route("/api/session", post(session::begin).layer(DefaultBodyLimit::max(SESSION_BYTES_MAX)))
-        .layer(middleware::from_fn(in_time))
+        .layer(middleware::from_fn_with_state(Arc::new(Semaphore::new(SESSIONS_AT_ONCE)), in_time))
         .with_state(door.clone());
     let api = routes::api().layer(middleware::from_fn_with_state(door, ask_for_token));
     let router = open().merge(api).with_state(web).merge(begin);
@@ -325,8 +327,9 @@ fn bare(host: &str) -> Option<&str> {
     is_port.then_some(name)
 }
 
-/// What anybody may send has to come soon.
-async fn in_time(request: Request, next: Next) -> Response {
+/// What anybody may send has to come soon, and is waited for in a few places only: the others are for who has a token.
+async fn in_time(State(places): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+    let Ok(_place) = places.try_acquire() else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
     match timeout(HEAD_WITHIN, next.run(request)).await {
         Ok(response) => response,
         Err(_) => StatusCode::REQUEST_TIMEOUT.into_response(),

@@ -169,6 +169,17 @@ impl Endpoint {
             let message = format!("[{}] sends credentials in clear, over `http`", table.path);
             table.warn_at(table.place.clone(), message, "use https");
         }
+        if format == Some(Format::CloudEventsBinary) && payload.is_some() && sign.is_some() {
+            let message = format!(
+                "[{}]: of `cloudevents-binary` the `ce-` headers are not signed, and this `payload` has nothing of them",
+                table.path
+            );
+            table.warn_at(
+                table.place.clone(),
+                message,
+                "take format = \"cloudevents\", or put kind and key into `payload`",
+            );
+        }
         if sign.is_none() && !told {
             let message = format!("[{}] has no `sign`: its receiver cannot tell who sent an event", table.path);
             let help = "sign.standard.secrets = [{ env = \"SECRET\" }]; `bellpull secret` makes one";

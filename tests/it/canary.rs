@@ -1,6 +1,9 @@
 //! Every kind of secret, quoted by the other side in every form, looked for wherever the daemon says something.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex},
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bellpull::store::EventFilter;
@@ -229,4 +232,168 @@ async fn no_attempt_has_a_part_of_a_secret_that_a_receiver_quotes() {
         let leak = parts(&form(CANARY).to_lowercase()).into_iter().find(|part| said.contains(part));
         assert_eq!(leak, None, "as {name}: {attempts:?}");
     }
+}
+
+/// Kinds that have a source of their own: all lines of it.
+const SOURCES: [(&str, &str, Quoted); 5] = [
+    (
+        "GraphQL variable",
+        "items = \".data[]\"\nkey = \".id\"\nsource.graphql = { url = \"API/graphql\", query = \"{ a }\", variables = { t = { value = \"CANARY\" } } }",
+        |r| serde_json::from_slice::<serde_json::Value>(&r.body).ok()?["variables"]["t"].as_str().map(str::to_owned),
+    ),
+    (
+        "SOAP with Basic",
+        "items = \".\"\nkey = \".id\"\nsource.soap = { url = \"API/soap\", body = \"<a/>\", auth.basic = { username = \"me\", password = { value = \"CANARY\" } } }",
+        |r| header("authorization")(r),
+    ),
+    (
+        "WebSocket header",
+        "items = \".\"\nkey = \".id\"\nsource.websocket = { url = \"API/socket\", headers.x-key = { value = \"CANARY\" } }",
+        |r| header("x-key")(r),
+    ),
+    (
+        "WebSocket bearer",
+        "items = \".\"\nkey = \".id\"\nsource.websocket = { url = \"API/socket\", auth.bearer.secret = { value = \"CANARY\" } }",
+        |r| header("authorization")(r),
+    ),
+    (
+        "program",
+        "items = \".\"\nkey = \".id\"\nsource.command = { argv = [\"sh\", \"-c\", \"echo $TOK >&2; echo $TOK | base64 >&2; exit 1\"], env.TOK = { value = \"CANARY\" } }",
+        |_| None,
+    ),
+];
+
+/// Characters in a row that are a leak.
+const PART: usize = 8;
+
+/// Every kind in every form at once, through the program itself, and whatever of it a person, a machine or a thief can read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_that_the_daemon_says_or_keeps_has_a_part_of_a_secret() {
+    use super::support::daemon::Place;
+    let api = Recorder::start().await;
+    let said: Arc<Mutex<Vec<(usize, String)>>> = Arc::default();
+    let kept = said.clone();
+    let kinds: Vec<(&str, &str, Quoted)> = KINDS.into_iter().chain(SOURCES).collect();
+    let quoting = kinds.clone();
+    api.answers(move |request| {
+        // /KIND/FORM/...
+        let mut parts = request.target.trim_start_matches('/').split('/').map(str::parse::<usize>);
+        let (Some(Ok(kind)), Some(Ok(form))) = (parts.next(), parts.next()) else {
+            return Answer::new(204, "").into();
+        };
+        let Some(secret) = quoting[kind].2(request) else { return Answer::new(401, "").into() };
+        let shown = FORMS[form].1(&secret);
+        kept.lock().unwrap().push((kind, shown.clone()));
+        Answer::new(400, format!("[{shown}] is unknown")).into()
+    });
+    let receiver = Recorder::start().await;
+    let mut text = format!(
+        "[endpoint.me]\nurl = \"{}/hook\"\nsign.github.secrets = [{{ value = '{CANARY}' }}]\n",
+        receiver.origin()
+    );
+    for (kind, (name, lines, _)) in kinds.iter().enumerate() {
+        for form in 0..FORMS.len() {
+            let http = if kind >= KINDS.len() {
+                ""
+            } else if lines.contains("source.http.url") {
+                "items = \".[]\"\nkey = \".id\"\n"
+            } else {
+                "items = \".[]\"\nkey = \".id\"\nsource.http.url = \"API/items\"\n"
+            };
+            let canary = if *name == "URL" { "CNRy7Kq-Wm_Zx9" } else { CANARY };
+            let origin = format!("{}/{kind}/{form}", api.origin());
+            let origin = if lines.contains("websocket") { origin.replacen("http", "ws", 1) } else { origin };
+            let every = if lines.contains("websocket") { "" } else { "every = \"20s\"\n" };
+            let bridge = format!("[bridge.k{kind}-{form}]\n{every}alert.after = 1\nto = [\"me\"]\n{http}{lines}\n");
+            text.push_str(&bridge.replace("API", &origin).replace("CANARY", canary));
+        }
+    }
+    let count = kinds.len() * FORMS.len();
+    let (outputs, place) = tokio::task::spawn_blocking(move || {
+        let place = Place::new(&text);
+        let file = std::fs::read_to_string(place.file()).expect("the file");
+        std::fs::write(place.file(), file.replace("listen = \"off\"", "listen = \"127.0.0.1:0\"")).expect("written");
+        let daemon = place.start();
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(90);
+        loop {
+            let status = place.json(&["status"]);
+            let failing =
+                status["bridges"].as_object().expect("bridges").values().filter(|b| b["state"] == "failing").count();
+            if failing == count {
+                break;
+            }
+            assert!(std::time::Instant::now() < until, "{failing} of {count} fail: {}", daemon.log());
+            std::thread::sleep(std::time::Duration::from_millis(200));
+        }
+        let of = |arguments: &[&str]| place.run(arguments).out;
+        let event = place.json(&["events"])[0]["id"].as_str().expect("an event").to_owned();
+        let dry: String = (0..count / FORMS.len())
+            .map(|kind| {
+                let ran = place.run(&["poll", &format!("k{kind}-0"), "--dry-run"]);
+                ran.out + &ran.err
+            })
+            .collect();
+        let link = of(&["dashboard"]);
+        let base = link.split("/#").next().expect("a link").to_owned();
+        let mut outputs = vec![
+            ("status", of(&["status"])),
+            ("status --json", of(&["--json", "status"])),
+            ("events", of(&["--json", "events"])),
+            ("event", of(&["--json", "event", &event])),
+            ("dry run", dry),
+            ("export", of(&["export"])),
+            ("check", {
+                let ran = place.run(&["check", "--resolve"]);
+                ran.out + &ran.err
+            }),
+        ];
+        daemon.signal("HUP");
+        let log = daemon.stop();
+        outputs.push(("log", log));
+        let mut files = String::new();
+        let mut dirs = vec![place.path().join("state")];
+        while let Some(dir) = dirs.pop() {
+            for entry in std::fs::read_dir(dir).expect("read").map(|entry| entry.expect("read").path()) {
+                if entry.is_dir() {
+                    dirs.push(entry);
+                } else if let Ok(bytes) = std::fs::read(&entry) {
+                    files.push_str(&String::from_utf8_lossy(&bytes));
+                }
+            }
+        }
+        outputs.push(("state directory", files));
+        outputs.push(("link", base));
+        (outputs, place)
+    })
+    .await
+    .expect("it does not panic");
+    drop(place);
+    let said = std::mem::take(&mut *said.lock().unwrap());
+    let quoted: BTreeSet<usize> = said.iter().map(|(kind, _)| *kind).collect();
+    assert_eq!(quoted.len(), kinds.len() - 1, "all but the program were asked");
+    let deliveries =
+        receiver.requests().iter().map(|r| String::from_utf8_lossy(&r.body).into_owned()).collect::<String>();
+    let own = FORMS.iter().map(|(_, form)| (kinds.len() - 1, form(CANARY)));
+    let words = ["bot", "path", "/get", "****", "is unknown"];
+    let mut secret_parts: HashMap<[u8; PART], usize> = HashMap::new();
+    for (kind, shown) in said.into_iter().chain(own) {
+        for part in shown.to_lowercase().as_bytes().array_windows::<PART>() {
+            if !words.iter().any(|word| String::from_utf8_lossy(part).contains(word)) {
+                secret_parts.insert(*part, kind);
+            }
+        }
+    }
+    let mut leaks = Vec::new();
+    for (output, text) in outputs.into_iter().chain([("deliveries", deliveries)]) {
+        assert!(text.len() > 10, "{output} says nothing");
+        let text = text.to_lowercase();
+        for part in text.as_bytes().array_windows::<PART>() {
+            if let Some(kind) = secret_parts.get(part) {
+                leaks.push(format!("{} in {output}: {:?}", kinds[*kind].0, String::from_utf8_lossy(part)));
+            }
+        }
+    }
+    leaks.sort();
+    leaks.dedup();
+    assert!(leaks.is_empty(), "{} leaks:\n{}", leaks.len(), leaks.join("\n"));
 }

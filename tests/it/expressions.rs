@@ -510,3 +510,76 @@ fn what_people_know_of_jq_is_so() {
         assert_eq!(outputs.join(" "), expected, "{program}");
     }
 }
+
+/// What others poll holds nobody up: `cargo test --release --test it beside_hostile -- --ignored --nocapture`
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "measures"]
+async fn a_bridge_beside_hostile_ones_keeps_its_interval() {
+    use std::sync::{Arc, Mutex};
+
+    use super::support::{
+        daemon::Place,
+        recorder::Recorder,
+        server::{Answer, Request},
+    };
+    const SECONDS: u64 = 60;
+    let nested = quoted(&("[".repeat(6_000) + &"]".repeat(6_000)));
+    let long = quoted(&"ab ".repeat(70_000));
+    let digits = format!("[{{\"id\":1,\"p\":{}}}]", "9".repeat(4_000_000));
+    let hostile = [
+        (".p | fromjson | tojson", nested.clone()),
+        (".p | gsub(\"\\\\s+\"; \" \")", long.clone()),
+        ("last(range(1e9) | tojson | fromjson)", "{}".into()),
+        ("reduce range(25) as $i (7777777; . * .)", "{}".into()),
+        ("[limit(1e7; repeat(.p))] | length", long),
+        (".[]", digits),
+        ("reduce range(100000) as $i (null; [.]) | tojson", nested),
+        ("def f: [f, f]; f", "{}".into()),
+    ];
+    let (api, asked): (Recorder, Arc<Mutex<Vec<Instant>>>) = (Recorder::start().await, Arc::default());
+    let times = asked.clone();
+    let answers: Vec<String> = hostile.iter().map(|(_, answer)| answer.clone()).collect();
+    api.answers(move |request: &Request| match request.path.trim_start_matches('/').parse::<usize>() {
+        Ok(number) => Answer::json(answers[number].clone()).into(),
+        Err(_) => {
+            times.lock().unwrap().push(Instant::now());
+            Answer::json(r#"[{"id":1}]"#).into()
+        }
+    });
+    let bridge = |name: &str, items: &str, path: &str| {
+        format!(
+            "[bridge.{name}]\nevery = \"1s\"\njitter = \"0s\"\nitems = '{items}'\nkey = \".id\"\nto = [\"me\"]\n\
+             source.http = {{ url = \"{}/{path}\", conditional = false }}\n",
+            api.origin()
+        )
+    };
+    let mut text =
+        format!("[endpoint.me]\nurl = \"{}/me\"\n{}", api.origin(), bridge("quick", ".[] | select(.id > 0)", "quick"));
+    for (number, (program, _)) in hostile.iter().enumerate() {
+        text += &bridge(&format!("hostile{number}"), program, &number.to_string());
+    }
+    tokio::task::spawn_blocking(move || {
+        let place = Place::new(&text);
+        let daemon = place.start();
+        std::thread::sleep(Duration::from_secs(SECONDS));
+        daemon.stop();
+    })
+    .await
+    .expect("no panic");
+    let asked = asked.lock().unwrap().clone();
+    // After the first polls, which begin where the start put them.
+    let mut lags: Vec<Duration> =
+        asked.windows(2).skip(2).map(|pair| (pair[1] - pair[0]).abs_diff(Duration::from_secs(1))).collect();
+    lags.sort();
+    let p99 = lags[lags.len() * 99 / 100];
+    println!(
+        "{} polls in {SECONDS} s; lag: p50 {:?}, p99 {p99:?}, longest {:?}",
+        asked.len(),
+        lags[lags.len() / 2],
+        lags[lags.len() - 1]
+    );
+    assert!(
+        asked.len() + 4 >= usize::try_from(SECONDS).expect("small") && p99 <= Duration::from_millis(100),
+        "{p99:?}"
+    );
+}
