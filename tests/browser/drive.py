@@ -394,7 +394,7 @@ def what_was_asked(w):
     policy = w.daemon.page_policy()
     check("the page comes with a policy that lets nothing inline or foreign in", "default-src 'none'" in policy and "unsafe" not in policy and "http" not in policy, policy)
     check("a value that is markup ran nothing", b.js("return window.hacked === undefined && [...document.images].every((one) => one.src.startsWith('blob:'))"))
-    elsewhere = {url for _, url in b.requests if not url.startswith((w.daemon.base, "blob:" + w.daemon.base.rstrip("/"), "data:", "about:", "chrome:"))}
+    elsewhere = {url for _, url in b.requests if not url.startswith((w.daemon.base, "blob:" + w.daemon.base.rstrip("/"), "data:", "about:", "chrome"))}
     check(f"none of {len(b.requests)} requests went to another origin", len(b.requests) > 50 and not elsewhere, elsewhere)
     entries = b.js("return performance.getEntriesByType('resource').map((one) => one.name)")
     check("and the page's own record says the same", entries and all(one.startswith((w.daemon.base, "blob:", "data:")) for one in entries), entries)
