@@ -31,7 +31,7 @@ use crate::{
     config::{Bridge, Endpoint},
     event,
     http::Client,
-    model::Name,
+    model::{Name, Timestamp},
     pulse::Pulse,
     source::auth::vault::Vault,
     store::{self, Attempt, EndpointState, Store, Waiting},
@@ -84,6 +84,42 @@ pub struct Status {
     pub failing_since: Option<String>,
     pub last_error: Option<String>,
     pub disabled: Option<String>,
+}
+
+/// The one word for an endpoint.
+fn state(enabled: bool, stored: &EndpointState) -> &'static str {
+    if !enabled || stored.disabled.is_some() {
+        "disabled"
+    } else if stored.next_attempt.is_some() {
+        "down"
+    } else if stored.failing_since.is_some() {
+        "failing"
+    } else {
+        "ok"
+    }
+}
+
+impl Status {
+    /// From what is stored of it. `oldest` is of what waits, `wake` when something of it is tried next.
+    pub fn of(
+        enabled: bool,
+        stored: &EndpointState,
+        waiting: usize,
+        oldest: Option<Timestamp>,
+        wake: Option<Timestamp>,
+    ) -> Self {
+        let show = |at: Option<Timestamp>| at.map(|at| at.to_string());
+        Self {
+            state: state(enabled, stored),
+            waiting,
+            in_flight: 0,
+            oldest: show(oldest),
+            next_attempt: show(wake.filter(|_| waiting > 0)),
+            failing_since: show(stored.failing_since),
+            last_error: stored.last_error.clone(),
+            disabled: stored.disabled.clone().or_else(|| (!enabled).then(|| "`enabled = false`".into())),
+        }
+    }
 }
 
 /// What a configuration says of endpoints.

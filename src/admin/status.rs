@@ -1,11 +1,15 @@
 //! How every bridge and endpoint stands, also those that left the file, with a daemon and without one.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde_json::{Value as Json, json};
 
 use super::{Admin, Error, add};
 use crate::{
+    config::{Config, Endpoint},
     deliver,
     model::{Name, Timestamp},
     poller, store,
@@ -42,7 +46,11 @@ impl Admin {
         let removed = self.removed_bridges(&known);
         let mut bridges = match &self.runner {
             Some(runner) => serde_json::to_value(runner.status().await),
-            None => serde_json::to_value(stored_bridges(known)),
+            None => {
+                let rejected = holds.iter().filter(|(_, hold)| hold.as_ref().is_some_and(|hold| hold.rejected));
+                let rejected = rejected.map(|(name, _)| name.clone()).collect();
+                serde_json::to_value(stored_bridges(&self.config(), known, &rejected))
+            }
         }
         .map_err(|e| Error::Refused(e.to_string()))?;
         if let Some(all) = bridges.as_object_mut() {
@@ -115,42 +123,46 @@ impl Admin {
         Ok(read.await?.into_iter().map(show).collect())
     }
 
-    async fn stored_endpoints(&self) -> Result<BTreeMap<Name, Json>, Error> {
-        let names: Vec<Name> = self.config().endpoints.keys().cloned().collect();
+    async fn stored_endpoints(&self) -> Result<BTreeMap<Name, deliver::Status>, Error> {
+        let config = self.config();
         let all = self.store.read(move |engine| {
             let states: BTreeMap<Name, store::EndpointState> = engine.endpoints()?.into_iter().collect();
-            names
-                .into_iter()
-                .map(|name| {
-                    let state = states.get(&name).cloned().unwrap_or_default();
-                    let waiting = engine.waiting(&name)?.len();
-                    let word = match (&state.disabled, &state.next_attempt) {
-                        (Some(_), _) => "disabled",
-                        (None, Some(_)) => "down",
-                        (None, None) => "ok",
-                    };
-                    let status = json!({ "state": word, "waiting": waiting, "last_error": state.last_error, "disabled": state.disabled });
-                    Ok((name, status))
-                })
-                .collect::<Result<BTreeMap<_, _>, store::Error>>()
+            let stands = |(name, endpoint): (&Name, &Arc<Endpoint>)| {
+                let state = states.get(name).cloned().unwrap_or_default();
+                let waiting = engine.waiting(name)?;
+                let oldest = waiting.iter().map(|waiting| waiting.due).filter(|due| *due > Timestamp(0)).min();
+                let wake = state.next_attempt.or(oldest).filter(|_| state.disabled.is_none());
+                Ok((name.clone(), deliver::Status::of(endpoint.enabled, &state, waiting.len(), oldest, wake)))
+            };
+            config.endpoints.iter().map(stands).collect::<Result<BTreeMap<_, _>, store::Error>>()
         });
         Ok(all.await?)
     }
 }
 
-/// How bridges stood when they were last written.
-fn stored_bridges(mut all: Vec<store::Loaded>) -> BTreeMap<Name, Json> {
+/// How the bridges of the file stood when they were last written, members of lists among them.
+fn stored_bridges(
+    config: &Config,
+    known: Vec<store::Loaded>,
+    rejected: &BTreeSet<Name>,
+) -> BTreeMap<Name, poller::Status> {
+    let fresh = config.bridges.iter().filter(|(_, bridge)| bridge.each.is_none());
+    let mut all: BTreeMap<Name, poller::Status> = fresh
+        .map(|(name, bridge)| {
+            let (state, progress) = (store::BridgeState::default(), store::Progress::default());
+            let status = poller::Status::of(bridge, &state, &progress, false, Timestamp::default());
+            (name.clone(), poller::Status { next_poll: None, ..status })
+        })
+        .collect();
     // Of a name that was given away there is but its number.
-    all.retain(|loaded| loaded.state.version > 0 || loaded.progress.is_some());
-    let show = |b: store::Loaded| {
-        let progress = b.progress.unwrap_or_default();
-        let status = json!({
-            "state": if progress.failures > 0 { "failing" } else if b.held { "held" } else { "ok" },
-            "records": b.state.records, "sequence": b.state.sequence, "version": b.state.version,
-            "last_poll": progress.last_poll.map(|at| at.to_string()), "next_poll": progress.due.to_string(),
-            "failures": progress.failures, "last_error": progress.last_error, "polling": false,
-        });
-        (b.name, status)
-    };
-    all.into_iter().map(show).collect()
+    let known = known.into_iter().filter(|loaded| loaded.state.version > 0 || loaded.progress.is_some());
+    for loaded in known {
+        if let Some(bridge) = config.bridge(&loaded.name) {
+            let progress = loaded.progress.unwrap_or_default();
+            let waits = loaded.held && !rejected.contains(&loaded.name);
+            let status = poller::Status::of(bridge, &loaded.state, &progress, waits, progress.due);
+            all.insert(loaded.name, status);
+        }
+    }
+    all
 }

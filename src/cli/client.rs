@@ -101,7 +101,7 @@ impl Client {
 
     pub(super) async fn event(&self, id: &str) -> Answer {
         match self {
-            Self::Socket { .. } => self.get(&format!("events/{id}"), &()).await,
+            Self::Socket { .. } => self.get(&format!("events/{}", segment(id)), &()).await,
             Self::Alone { config, .. } => done(stored(config).await?.event(id).await),
         }
     }
@@ -156,7 +156,7 @@ impl Client {
     }
 
     pub(super) async fn resend(&self, name: &str, endpoint: &str) -> Answer {
-        self.post(&format!("bridges/{}/resend?endpoint={endpoint}", segment(name)), &()).await
+        self.post(&format!("bridges/{}/resend?endpoint={}", segment(name), segment(endpoint)), &()).await
     }
 
     pub(super) async fn accept(&self, name: &str, hash: Option<Hash>) -> Answer {
@@ -221,11 +221,11 @@ impl Client {
     }
 
     pub(super) async fn test(&self, name: &str) -> Answer {
-        self.post(&format!("endpoints/{name}/test"), &()).await
+        self.post(&format!("endpoints/{}/test", segment(name)), &()).await
     }
 
     pub(super) async fn enable(&self, name: &str, enable: bool) -> Answer {
-        self.post(&format!("endpoints/{name}/{}", if enable { "enable" } else { "disable" }), &()).await
+        self.post(&format!("endpoints/{}/{}", segment(name), if enable { "enable" } else { "disable" }), &()).await
     }
 
     async fn get(&self, path: &str, query: &impl Serialize) -> Answer {

@@ -439,25 +439,9 @@ impl Dispatcher {
     }
 
     fn status(&self) -> Status {
-        let state = self.queue.state();
-        let show = |at: Option<Timestamp>| at.map(|at| at.to_string());
-        Status {
-            state: if !self.endpoint.enabled || state.disabled.is_some() {
-                "disabled"
-            } else if state.next_attempt.is_some() {
-                "down"
-            } else if state.failing_since.is_some() {
-                "failing"
-            } else {
-                "ok"
-            },
-            waiting: self.queue.len() + self.inbox.len(),
-            oldest: show(self.queue.oldest()),
-            next_attempt: show(self.queue.wake(self.shared.clock.now()).filter(|_| !self.queue.is_empty())),
-            failing_since: show(state.failing_since),
-            last_error: state.last_error.clone(),
-            disabled: state.disabled.clone().or_else(|| (!self.endpoint.enabled).then(|| "`enabled = false`".into())),
-            in_flight: self.flights.len(),
-        }
+        let waiting = self.queue.len() + self.inbox.len();
+        let wake = self.queue.wake(self.shared.clock.now()).filter(|_| !self.queue.is_empty());
+        let stands = Status::of(self.endpoint.enabled, self.queue.state(), waiting, self.queue.oldest(), wake);
+        Status { in_flight: self.flights.len(), ..stands }
     }
 }

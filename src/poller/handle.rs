@@ -13,13 +13,14 @@ use super::{
 use crate::{
     config::Bridge,
     decode::Page,
-    model::{Hash, Name},
+    model::{Hash, Name, Timestamp},
+    store::{BridgeState, Progress},
 };
 
-/// How a bridge stands, as `status` shows it.
+/// How a bridge stands, as `status` shows it, with a daemon and without one.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Status {
-    /// `ok`, `new`, `failing`, `held`, `disabled`, `paused`.
+    /// What [`state`] says.
     pub state: &'static str,
     pub records: u64,
     pub sequence: u64,
@@ -32,6 +33,42 @@ pub struct Status {
     pub last_error: Option<String>,
     pub polling: bool,
     pub source: String,
+}
+
+/// The one word for a bridge. `waits` says whether an answer is held that nobody has decided on.
+fn state(bridge: &Bridge, progress: &Progress, waits: bool, version: u64) -> &'static str {
+    if !bridge.enabled {
+        "disabled"
+    } else if progress.paused {
+        "paused"
+    } else if progress.failures > 0 {
+        "failing"
+    } else if waits {
+        "held"
+    } else if version == 0 {
+        "new"
+    } else {
+        "ok"
+    }
+}
+
+impl Status {
+    /// From what is stored of it, which is all that is known between two polls. `due` is when it is polled next.
+    pub fn of(bridge: &Bridge, stored: &BridgeState, progress: &Progress, waits: bool, due: Timestamp) -> Self {
+        Self {
+            state: state(bridge, progress, waits, stored.version),
+            records: stored.records,
+            sequence: stored.sequence,
+            version: stored.version,
+            last_poll: progress.last_poll.map(|at| at.to_string()),
+            next_poll: bridge.enabled.then(|| due.to_string()),
+            failures: progress.failures,
+            held_again: progress.held_again,
+            last_error: progress.last_error.clone(),
+            polling: false,
+            source: bridge.source.describe(),
+        }
+    }
 }
 
 pub(super) enum Request {

@@ -508,34 +508,9 @@ fn next_due(polled: &mut Polled, due: Timestamp, now: Timestamp, outcome: &Outco
 }
 
 pub(super) fn status(slot: &Slot) -> Status {
-    let next_poll = slot.bridge.enabled.then(|| slot.due.to_string());
     let Some(polled) = &slot.polled else {
         return Status { polling: true, ..slot.last.clone() };
     };
-    let progress = &polled.progress;
-    Status {
-        state: if !slot.bridge.enabled {
-            "disabled"
-        } else if progress.paused {
-            "paused"
-        } else if progress.failures > 0 {
-            "failing"
-        } else if polled.held.is_some_and(|held| !held.rejected) {
-            "held"
-        } else if polled.state.version == 0 {
-            "new"
-        } else {
-            "ok"
-        },
-        records: polled.state.records,
-        sequence: polled.state.sequence,
-        version: polled.state.version,
-        last_poll: progress.last_poll.map(|at| at.to_string()),
-        next_poll,
-        failures: progress.failures,
-        held_again: progress.held_again,
-        last_error: progress.last_error.clone(),
-        polling: false,
-        source: slot.bridge.source.describe(),
-    }
+    let waits = polled.held.is_some_and(|held| !held.rejected);
+    Status::of(&slot.bridge, &polled.state, &polled.progress, waits, slot.due)
 }

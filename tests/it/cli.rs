@@ -176,6 +176,66 @@ fn check_resolves_secrets_only_when_asked() {
     assert!(ran.code == 78 && ran.err.contains("may be read by group or others"), "{}", ran.err);
 }
 
+/// A paused bridge was `ok` without a daemon, a disabled endpoint too, and a bridge that was never polled was not there.
+#[tokio::test(flavor = "multi_thread")]
+async fn status_says_the_same_without_a_daemon() {
+    let (upstream, receiver) = (Upstream::start().await, Receiver::start().await);
+    upstream.fill(30);
+    let mut toml = String::new();
+    for (name, more) in
+        [("paused", ""), ("fine", ""), ("off", "enabled = false\n"), ("rejected", "guard.deletes = 0.1\n")]
+    {
+        toml += &configuration(&upstream, &receiver, "1h")
+            .split("[endpoint")
+            .next()
+            .expect("a bridge")
+            .replace("shop-orders", name)
+            .replace("every", &format!("{more}every"));
+    }
+    for (name, more) in [("app", ""), ("offep", "enabled = false\n")] {
+        toml += &format!(
+            "[endpoint.{name}]\n{more}url = \"{}/app\"\nsign.standard.secrets = [{{ value = \"{SECRET}\" }}]\n",
+            receiver.origin()
+        );
+    }
+    let fill = move || {
+        let place = Place::new(&toml);
+        let daemon = place.start();
+        for name in ["paused", "fine", "rejected"] {
+            assert_eq!(place.run(&["poll", name]).code, 0);
+        }
+        (place, daemon)
+    };
+    let (place, daemon) = beside(fill).await;
+    upstream.fill(1);
+    let (with, without) = beside(move || {
+        let polled = place.run(&["poll", "rejected"]);
+        let rejected = place.run(&["reject", "rejected"]);
+        assert_eq!(rejected.code, 0, "{polled:?} {rejected:?}");
+        assert_eq!(place.run(&["pause", "paused"]).code, 0);
+        let with = place.json(&["status"]);
+        assert_eq!(place.run(&["event", "x/y"]).err.matches("EOF").count(), 0);
+        daemon.stop();
+        (with, place.json(&["status"]))
+    })
+    .await;
+    for (kind, name, state) in [
+        ("bridges", "paused", "paused"),
+        ("bridges", "fine", "ok"),
+        ("bridges", "off", "disabled"),
+        ("bridges", "rejected", "ok"),
+        ("endpoints", "app", "ok"),
+        ("endpoints", "offep", "disabled"),
+    ] {
+        let (with, without) = (&with[kind][name], &without[kind][name]);
+        assert_eq!((&with["state"], &without["state"]), (&json!(state), &json!(state)), "{name}: {with} {without}");
+        let keys = |status: &serde_json::Value| {
+            status.as_object().expect("a table").keys().cloned().collect::<BTreeSet<String>>()
+        };
+        assert_eq!(keys(with), keys(without), "{name}");
+    }
+}
+
 /// Nothing was said of any of them.
 #[test]
 fn check_warns_of_what_others_could_read_or_guess() {
