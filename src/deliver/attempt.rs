@@ -486,7 +486,8 @@ fn class(answer: &http::Answer, now: Timestamp) -> Answered {
             taken: (200..300).contains(&status),
         },
         200..300 => Answered::Taken,
-        429 | 502 | 503 | 504 => Answered::Down { error, retry_after },
+        // 408 and 425 ask for another try, 520 to 527, 529 and 530 are those of CDNs whose origin does not answer.
+        408 | 425 | 429 | 502 | 503 | 504 | 520..=527 | 529 | 530 => Answered::Down { error, retry_after },
         _ => Answered::Refused { error, retry_after },
     }
 }

@@ -20,6 +20,9 @@ use crate::{
 pub const BY_HAND: &str = "by hand";
 /// Jitter only adds to a wait, up to this share: receivers that failed together are not asked together.
 const JITTER: f64 = 0.2;
+/// Of what a receiver asks for: "at once" is asked for by one that has no time now, and its own time is nearly kept.
+const ASKED_MIN: Duration = Duration::from_secs(1);
+const ASKED_JITTER_MAX: Duration = Duration::from_secs(1);
 
 /// In so many steps of it the time is counted after which an endpoint is disabled.
 const DISABLE_STEPS: u32 = 100;
@@ -65,8 +68,9 @@ impl Answered {
 pub struct Job {
     /// In order; at least one.
     pub events: Vec<Waiting>,
-    /// When it was taken: failures of attempts from before a backoff do not lengthen it.
-    pub taken: Timestamp,
+    /// How often the endpoint had gone down when it was taken: what was under way then is no newer word of it. Times would not do:
+    /// a receiver answers twice in one millisecond.
+    era: u64,
     /// Sent to see whether the endpoint is back.
     pub probe: bool,
     /// Nothing more is due: the connection need not stay.
@@ -114,8 +118,8 @@ pub struct Queue {
     found: Option<Position>,
     /// The lane that was probed last.
     probed: u64,
-    /// When the endpoint last went down.
-    down_since: Option<Timestamp>,
+    /// How often the endpoint has gone down, in this life.
+    era: u64,
     /// When an attempt last failed, in this life; and what failed since was last added to the state.
     failed_at: Option<Timestamp>,
     /// How often the endpoint went down with an event that was no probe. One that does it again and again is poison: it
@@ -134,7 +138,7 @@ impl Queue {
             flights: 0,
             found: None,
             probed: 0,
-            down_since: None,
+            era: 0,
             failed_at: None,
             downs: HashMap::new(),
         }
@@ -220,7 +224,6 @@ impl Queue {
         let move_it = |at: &mut Option<Timestamp>| *at = at.map(|at| at.plus_ms(ms));
         move_it(&mut self.state.failing_since);
         move_it(&mut self.state.next_attempt);
-        move_it(&mut self.down_since);
         move_it(&mut self.failed_at);
         self.heads.clear();
         let mut lanes = BTreeSet::new();
@@ -244,7 +247,7 @@ impl Queue {
                 self.lane_events(lane).take(if self.rules.coalesce { COALESCE_MAX } else { 1 }).collect()
             }
         };
-        let mut job = Job { events, taken: now, probe, last: false, found: self.found };
+        let mut job = Job { events, era: self.era, probe, last: false, found: self.found };
         for lane in job.lanes() {
             self.unhead(lane);
             self.flying.insert(lane);
@@ -348,10 +351,13 @@ impl Queue {
 
     /// What an answer says of the endpoint.
     fn judge(&mut self, job: &Job, answered: &Answered, now: Timestamp, random: f64) {
+        // It was under way when the endpoint went down, and says nothing of how it is since.
+        let is_older = job.era < self.era;
         match answered {
+            Answered::Taken if is_older => {}
             Answered::Taken => {
                 self.state = EndpointState { disabled: self.state.disabled.take(), ..EndpointState::default() };
-                (self.down_since, self.failed_at) = (None, None);
+                self.failed_at = None;
             }
             Answered::Lost | Answered::Idle => {}
             Answered::Gone { error, .. } => {
@@ -361,11 +367,12 @@ impl Queue {
             Answered::Down { error, retry_after } => {
                 self.failed(error, now);
                 // Attempts that were under way when it went down fail with it; they are one failure.
-                if self.down_since.is_none_or(|since| job.taken >= since) {
+                if !is_older {
                     let wait = self.wait(self.state.step, *retry_after, random);
-                    self.state.step = self.state.step.saturating_add(1);
+                    // The schedule is for those that do not say when.
+                    self.state.step = self.state.step.saturating_add(u16::from(retry_after.is_none()));
                     self.wait_until(now, wait);
-                    self.down_since = Some(now);
+                    self.era += 1;
                 } else if let Some(wait) = retry_after.filter(|wait| self.state.next_attempt < Some(now.plus(*wait))) {
                     self.wait_until(now, wait);
                 }
@@ -373,9 +380,10 @@ impl Queue {
             }
             Answered::Refused { error, .. } => {
                 self.failed(error, now);
-                // It answers: what waits need not wait for this event.
-                (self.state.step, self.state.next_attempt, self.down_since) = (0, None, None);
-                self.state.wait_ms = None;
+                if !is_older {
+                    // It answers: what waits need not wait for this event.
+                    (self.state.step, self.state.next_attempt, self.state.wait_ms) = (0, None, None);
+                }
                 self.disable_when_long();
             }
         }
@@ -424,11 +432,16 @@ impl Queue {
         }
     }
 
-    /// A step's wait, jittered upwards, and at least what the receiver asked for.
+    /// What the receiver asked for, or else a step's wait; jittered upwards.
     fn wait(&self, step: u16, retry_after: Option<Duration>, random: f64) -> Duration {
+        let random = random.clamp(0.0, 1.0);
+        if let Some(asked) = retry_after {
+            let asked = asked.max(ASKED_MIN);
+            return asked + asked.mul_f64(JITTER).min(ASKED_JITTER_MAX).mul_f64(random);
+        }
         let last = self.rules.schedule.last().copied().unwrap_or_default();
         let base = self.rules.schedule.get(usize::from(step)).copied().unwrap_or(last);
-        base.mul_f64(1.0 + JITTER * random.clamp(0.0, 1.0)).max(retry_after.unwrap_or_default())
+        base.mul_f64(1.0 + JITTER * random)
     }
 
     fn failed(&mut self, error: &str, now: Timestamp) {
@@ -470,7 +483,8 @@ impl Queue {
     pub fn enable(&mut self, enable: bool, now: Timestamp) {
         if enable {
             self.state = EndpointState::default();
-            (self.down_since, self.failed_at) = (None, None);
+            self.failed_at = None;
+            self.era += 1;
             let lanes: BTreeSet<u64> = self.lanes.keys().map(|(lane, _)| *lane).collect();
             for lane in lanes {
                 self.unhead(lane);
