@@ -238,9 +238,10 @@ impl Polled {
         self.state.mark.as_ref().filter(|_| self.definition_is_same())
     }
 
-    /// From how many complete polls in a row a missing record is deleted.
+    /// From how many complete polls in a row a missing record is deleted. A list in pages is looked at twice, also where it came in one:
+    /// that may be a walk that broke off.
     fn deletes_after(&self, pages: u32) -> u32 {
-        self.bridge.deletes.after.unwrap_or(if pages > 1 { 2 } else { 1 })
+        self.bridge.deletes.after.unwrap_or(if pages > 1 || self.bridge.source.has_pages() { 2 } else { 1 })
     }
 }
 

@@ -165,6 +165,11 @@ impl Source {
         }
     }
 
+    /// Whether its answers may come in pages.
+    pub fn has_pages(&self) -> bool {
+        matches!(self, Self::Http(source) if source.pages.is_some())
+    }
+
     /// Whether it is asked with something secret.
     pub fn has_credentials(&self) -> bool {
         match self {

@@ -12,6 +12,8 @@ use crate::{
     settings::{Item, Table, optional},
 };
 
+/// Pages without a record, one behind the other, of a walk that is said to go on.
+const EMPTY_PAGES_MAX: usize = 10;
 /// Pages of one walk when the file says nothing: far above what is meant, far below for ever.
 const PAGES_MAX: u64 = 1000;
 
@@ -148,6 +150,8 @@ pub struct Here<'a> {
     pub number: usize,
     /// Records of earlier pages.
     pub records_before: u64,
+    /// Pages without a record, one behind the other, that came just before.
+    pub empty_before: usize,
     pub url: &'a Url,
     pub headers: &'a HeaderMap,
 }
@@ -311,16 +315,36 @@ impl Pages {
         let number = |goes_on: bool, next: u64| {
             if goes_on { Step::Parameter(next.to_string()) } else { Step::End }
         };
-        let full = |size: &Option<(String, u64)>| records > 0 && size.as_ref().is_none_or(|(_, size)| records >= *size);
         if known.last {
             return Ok(Step::End);
         }
+        // Where the file says what the end is, nothing else is: neither a page that is not full nor one that is empty.
+        let goes_on = |size: &Option<(String, u64)>| {
+            self.end.is_some() || records > 0 && size.as_ref().is_none_or(|(_, size)| records >= *size)
+        };
+        let counts = matches!(self.kind, Kind::Page { .. } | Kind::Offset { .. });
+        if counts && self.end.is_some() && records == 0 && here.empty_before + 1 >= EMPTY_PAGES_MAX {
+            let origin = crate::http::origin(here.url);
+            let what = "it is one more page without a record, and `end` says that more follow";
+            return Err(ErrorKind::Repeats { origin, page: here.number + 1, what }.into());
+        }
         Ok(match (&self.kind, &known.next) {
-            (Kind::Link { rel }, _) => link(here.headers, rel).map_or(Ok(Step::End), |target| to_url(&target))?,
+            (Kind::Link { rel }, _) => match link(here.headers, rel) {
+                Ok(target) => target.map_or(Ok(Step::End), |target| to_url(&target))?,
+                Err(why) => {
+                    let message = format!("the `Link` header cannot be read: {why}");
+                    return Err(ErrorKind::Next {
+                        origin: crate::http::origin(here.url),
+                        page: here.number + 1,
+                        message,
+                    }
+                    .into());
+                }
+            },
             (Kind::Page { start, size, .. }, _) => {
-                number(full(size), start + u64::try_from(here.number).unwrap_or(0) + 1)
+                number(goes_on(size), start + u64::try_from(here.number).unwrap_or(0) + 1)
             }
-            (Kind::Offset { limit, .. }, _) => number(full(limit), here.records_before + records),
+            (Kind::Offset { limit, .. }, _) => number(goes_on(limit), here.records_before + records),
             (_, None) => Step::End,
             (Kind::NextUrl { .. }, Some(next)) => to_url(next)?,
             (Kind::Cursor { .. }, Some(next)) => Step::Parameter(next.clone()),
@@ -350,24 +374,40 @@ fn kind_of(value: &Json) -> &'static str {
     }
 }
 
-/// The target of the first link with a relation (RFC 8288, section 3).
-pub fn link(headers: &HeaderMap, rel: &str) -> Option<String> {
-    headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()).find_map(|text| {
-        links(text)
-            .into_iter()
-            .find(|(_, rels)| rels.iter().any(|r| r.eq_ignore_ascii_case(rel)))
-            .map(|(target, _)| target)
-    })
+/// The target of the first link with a relation (RFC 8288, section 3). A header is bytes (RFC 9110, section 5.5); one that is there and
+/// cannot be read to its end is an error, for it may say that more follows.
+pub fn link(headers: &HeaderMap, rel: &str) -> Result<Option<String>, String> {
+    let mut found = None;
+    for value in headers.get_all(LINK) {
+        let all = links(&text_of(value.as_bytes()))?;
+        let with_it = |(_, rels): &(String, Vec<String>)| rels.iter().any(|r| r.eq_ignore_ascii_case(rel));
+        found = found.or(all.into_iter().find(with_it).map(|(target, _)| target));
+    }
+    Ok(found)
+}
+
+/// UTF-8, or else with each byte beyond ASCII as a URL has it.
+fn text_of(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes
+            .iter()
+            .map(|byte| if byte.is_ascii() { char::from(*byte).to_string() } else { format!("%{byte:02X}") })
+            .collect(),
+    }
 }
 
 /// The links of one header: targets with their relations.
-fn links(text: &str) -> Vec<(String, Vec<String>)> {
+fn links(text: &str) -> Result<Vec<(String, Vec<String>)>, String> {
     let mut out = Vec::new();
-    let mut rest = text;
-    while let Some((_, after)) = rest.split_once('<') {
-        let Some((target, mut after)) = after.split_once('>') else {
-            break;
+    let mut rest = text.trim_start_matches([',', ' ', '\t']);
+    while !rest.is_empty() {
+        let wrong = |why: &str| {
+            let start: String = rest.chars().take(40).collect();
+            format!("{why} at {start:?}")
         };
+        let after = rest.strip_prefix('<').ok_or_else(|| wrong("there is no `<`"))?;
+        let (target, mut after) = after.split_once('>').ok_or_else(|| wrong("there is no `>` that ends the target"))?;
         let mut rels: Option<Vec<String>> = None;
         // Parameters up to the comma that ends this link.
         loop {
@@ -388,14 +428,21 @@ fn links(text: &str) -> Vec<(String, Vec<String>)> {
             }
             after = tail;
         }
+        if !after.is_empty() && !after.starts_with(',') {
+            return Err(wrong("there is no `;` or `,` behind a link"));
+        }
         out.push((target.trim().to_owned(), rels.unwrap_or_default()));
-        rest = after;
+        rest = after.trim_start_matches([',', ' ', '\t']);
     }
-    out
+    Ok(out)
 }
 
 /// A token or a quoted string, and what follows it.
 fn parameter_value(text: &str) -> (String, &str) {
+    // Some write it as a script would.
+    if let Some((value, tail)) = text.strip_prefix('\'').and_then(|quoted| quoted.split_once('\'')) {
+        return (value.to_owned(), tail);
+    }
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find([';', ',']).unwrap_or(text.len());
         let (value, tail) = text.split_at_checked(end).unwrap_or((text, ""));
@@ -419,22 +466,73 @@ mod tests {
 
     #[test]
     fn link_headers_as_servers_send_them() {
-        let cases = [
-            (r#"<https://a/x?page=2>; rel="next", <https://a/x?page=9>; rel="last""#, Some("https://a/x?page=2")),
-            (r#"<https://a/x?page=9>; rel="last",<https://a/x?page=2>;rel=next"#, Some("https://a/x?page=2")),
-            (r#"</y?a=1,2;3>; title="a, b; c"; rel="prev next""#, Some("/y?a=1,2;3")),
-            (r#"<z>; REL=Next"#, Some("z")),
-            (r#"<z>; rel="prev"; rel="next""#, None),
-            (r#"<z>; title="rel=next""#, None),
-            (r#"<z>; title="\"; rel=next""#, None),
-            ("", None),
-            ("<z", None),
-            ("garbage", None),
-            (r#"<z>; rel="next"#, Some("z")),
+        type Found<'t> = Result<Option<&'t str>, ()>;
+        let cases: [(&[u8], Found<'_>); 24] = [
+            (br#"<https://a/x?page=2>; rel="next", <https://a/x?page=9>; rel="last""#, Ok(Some("https://a/x?page=2"))),
+            (br#"<https://a/x?page=9>; rel="last",<https://a/x?page=2>;rel=next"#, Ok(Some("https://a/x?page=2"))),
+            (br#"</y?a=1,2;3>; title="a, b; c"; rel="prev next""#, Ok(Some("/y?a=1,2;3"))),
+            (br#"<z>; REL=Next"#, Ok(Some("z"))),
+            (br#"<z>; rel="prev"; rel="next""#, Ok(None)),
+            (br#"<z>; title="rel=next""#, Ok(None)),
+            (br#"<z>; title="\"; rel=next""#, Ok(None)),
+            (b"", Ok(None)),
+            (br#"<z>; rel="next"#, Ok(Some("z"))),
+            (b"<z>; rel='next'", Ok(Some("z"))),
+            (b"<z>; title='a, b'; rel='next'", Ok(Some("z"))),
+            (b", <z>; rel=next, ,", Ok(Some("z"))),
+            (b"<z>;rel=next;", Ok(Some("z"))),
+            // Bytes beyond ASCII are part of it, wherever they stand.
+            (b"<z>; title=\"\xdcbersicht\"; rel=next", Ok(Some("z"))),
+            ("<z?q=Übersicht>; rel=next".as_bytes(), Ok(Some("z?q=Übersicht"))),
+            (b"<z?q=\xdc>; rel=next", Ok(Some("z?q=%DC"))),
+            // What cannot be read may say that more follows.
+            (b"<z", Err(())),
+            (b"garbage", Err(())),
+            (b"<z> rel=\"next\"", Err(())),
+            (b"<a>; rel=prev, z; rel=next", Err(())),
+            (b"<a>; rel=prev <z>; rel=next", Ok(None)),
+            (b"z>; rel=next", Err(())),
+            (b"<a>; rel=\"prev\" <z>; rel=next", Err(())),
+            (b"<a>; rel=next, <z", Err(())),
         ];
         for (header, expected) in cases {
-            let headers = HeaderMap::from_iter([(LINK, HeaderValue::from_str(header).expect("a header"))]);
-            assert_eq!(link(&headers, "next").as_deref(), expected, "{header}");
+            let headers = HeaderMap::from_iter([(LINK, HeaderValue::from_bytes(header).expect("a header"))]);
+            let found = link(&headers, "next");
+            let shown = String::from_utf8_lossy(header);
+            assert_eq!(found.as_ref().map(Option::as_deref).map_err(|_| ()), expected, "{shown}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_the_file_is_the_only_one() {
+        let end = |text| Some(Expr::parse(text).expect("jq"));
+        let list = |kind, end| Pages { kind, max: 1_000, delay: Duration::ZERO, end, stop_known: false };
+        let at = || At::Param("p".into());
+        let (url, headers) = ("http://a/x".parse().expect("a URL"), HeaderMap::new());
+        let step = |list: &Pages, records, last, empty_before| {
+            let here = Here { number: 3, records_before: 300, empty_before, url: &url, headers: &headers };
+            list.step(&here, &Known { records, next: None, last })
+        };
+        let more = |next: &str| Ok(Step::Parameter(next.into()));
+        for (of_the_file, records, last, offset, page) in [
+            (None, 100, false, more("400"), more("5")),
+            (None, 90, false, Ok(Step::End), Ok(Step::End)),
+            (None, 0, false, Ok(Step::End), Ok(Step::End)),
+            (end(".last"), 90, false, more("390"), more("5")),
+            (end(".last"), 0, false, more("300"), more("5")),
+            (end(".last"), 100, true, Ok(Step::End), Ok(Step::End)),
+        ] {
+            let size = || Some(("limit".to_owned(), 100));
+            let by_offset = list(Kind::Offset { at: at(), limit: size() }, of_the_file.clone());
+            let by_page = list(Kind::Page { at: at(), start: 2, size: size() }, of_the_file.clone());
+            // Pages count from `start`.
+            let page = page.map(|step| if step == Step::End { step } else { Step::Parameter("6".into()) });
+            assert_eq!(step(&by_offset, records, last, 0).map_err(|e| e.to_string()), offset, "{records} {last}");
+            assert_eq!(step(&by_page, records, last, 0).map_err(|e| e.to_string()), page, "{records} {last}");
+            if of_the_file.is_some() && records == 0 {
+                let error = step(&by_page, 0, false, EMPTY_PAGES_MAX).expect_err("too many").to_string();
+                assert!(error.contains("without a record"), "{error}");
+            }
         }
     }
 

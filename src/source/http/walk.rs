@@ -51,6 +51,8 @@ struct Gathered {
     read: Vec<(Hash, Known)>,
     size: u64,
     records: u64,
+    /// Pages without a record at the end so far.
+    empty: usize,
     /// As it is told to one who watches.
     shown: Walked,
     /// Of the first page: validators, the server's clock, and what `previous` will be.
@@ -228,12 +230,19 @@ impl Walk {
             },
         };
         gathered.size += bytes;
-        let here = Here { number, records_before: gathered.records, url: &answer.url, headers: &answer.headers };
+        let here = Here {
+            number,
+            records_before: gathered.records,
+            empty_before: gathered.empty,
+            url: &answer.url,
+            headers: &answer.headers,
+        };
         let mut step = match &source.pages {
             Some(list) if !empty => list.step(&here, &known)?,
             _ => Step::End,
         };
         gathered.records += u64::try_from(known.records).unwrap_or(0);
+        gathered.empty = if known.records == 0 { gathered.empty + 1 } else { 0 };
         if gathered.pages.iter().any(|earlier| earlier.hash == page.hash) && self.has_records(ask, &page).await? {
             let what = "it has the bytes of an earlier page";
             return Err(ErrorKind::Repeats { origin: from, page: number + 1, what }.into());
