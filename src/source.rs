@@ -381,6 +381,14 @@ pub enum ErrorKind {
     Next { origin: String, page: usize, message: String },
 }
 
+impl Error {
+    /// Whether the same request may have another end in a moment: the connection failed, and nobody refused.
+    pub fn passes(&self) -> bool {
+        use crate::http::Error::{Body, Connect, Request, Timeout};
+        matches!(&self.kind, ErrorKind::Http(Body { .. } | Connect { .. } | Request { .. } | Timeout { .. }))
+    }
+}
+
 impl<E: Into<ErrorKind>> From<E> for Error {
     fn from(kind: E) -> Self {
         Self { kind: kind.into(), hint: None }

@@ -247,7 +247,8 @@ async fn a_page_that_fails_in_the_middle_of_a_walk() {
         .await;
     bad("source.http.pages.link = {}", vec![first(), Answer::json("[{}]").into()], &["record 1 of page 2 has no key"])
         .await;
-    bad("source.http.pages.link = {}", vec![first(), Reply::Close], &["ORIGIN"]).await;
+    // With more time the page would be asked for again.
+    bad("source.http.pages.link = {}\nsource.http.deadline = \"1s\"", vec![first(), Reply::Close], &["ORIGIN"]).await;
 }
 
 #[tokio::test]

@@ -876,6 +876,31 @@ async fn an_end_that_the_file_says_is_not_overruled() {
     assert_eq!(world.upstream.last().query["startAt"], "200");
 }
 
+/// A 429 or a 502 on one page threw all pages away, and the next walk began at the first: a long walk over a strict API never ended.
+#[tokio::test]
+async fn a_page_that_does_not_come_is_asked_for_again() {
+    let mut world = World::start(&list("source.http.pages.link = {}")).await;
+    world.upstream.paging(Paging::Link(2));
+    world.upstream.fill(5);
+    let first = r#"[{"id":1,"v":0},{"id":2,"v":0}]"#;
+    world.upstream.next(Answer::json(first).header("link", "</items?page=2>; rel=\"next\""));
+    world.upstream.next(Answer::new(429, "slow down").header("retry-after", "0"));
+    world.upstream.next(Answer::new(503, "").header("retry-after", "0"));
+    assert_eq!(world.poll().await, Polling::Baseline { records: 5 });
+    assert_eq!(world.upstream.count(), 5, "three pages, of which the second was asked for three times");
+    // What asks for more time than the deadline leaves ends the walk, and is obeyed.
+    let mut world = World::start(&list("source.http.pages.link = {}\nsource.http.deadline = \"5s\"")).await;
+    world.upstream.next(Answer::json(first).header("link", "</items?page=2>; rel=\"next\""));
+    world.upstream.next(Answer::new(429, "slow down").header("retry-after", "60"));
+    let outcome = world.rig.poll().await;
+    assert!(outcome.result.is_err() && outcome.hint >= Some(std::time::Duration::from_secs(60)), "{outcome:?}");
+    // The first page has the schedule for that.
+    let mut world = World::start(&list("source.http.pages.link = {}")).await;
+    world.upstream.next(Answer::new(503, ""));
+    assert!(world.rig.poll().await.result.is_err());
+    assert_eq!(world.upstream.count(), 1);
+}
+
 #[tokio::test]
 async fn who_watches_a_long_walk_sees_its_pages_and_records() {
     let mut world = World::start(&list("source.http.pages.link = {}")).await;

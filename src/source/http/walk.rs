@@ -26,6 +26,10 @@ use crate::{
 
 /// How soon a page that says "ask again" (`retry`) is asked again.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
+/// Between tries of a page that does not come.
+const AGAIN_AFTER_MAX: Duration = Duration::from_secs(30);
+/// Statuses that say "not now".
+const PASSING: [u16; 4] = [429, 502, 503, 504];
 
 /// One walk over the pages.
 pub(super) struct Walk {
@@ -148,16 +152,24 @@ impl Walk {
         let mut asked = BTreeSet::from([self.asked()]);
         // How long the answers so far want no poll; the last one says how long no request.
         let mut floor = None;
+        let mut tries = 0;
         loop {
             let number = gathered.pages.len();
             let validators = ask.validators.filter(|_| number == 0 && source.is_conditional());
-            let answer = self.ask(ask, validators).await?;
+            let answer = match self.ask(ask, validators).await {
+                Err(error) if number > 0 && error.passes() && self.waits(&mut tries, error.hint).await => continue,
+                answer => answer?,
+            };
             let now = ask.clock.now();
             floor = floor.max(hint::next_poll(&answer.headers));
             let wait = hint::wait(&answer.headers, now);
             let hint = floor.max(wait);
             // That an error may be kept for a day is no reason to wait for one.
             let hinted = |error: Error| Error { hint: error.hint.max(wait), ..error };
+            let passes = PASSING.contains(&answer.status) && !source.accept.contains(&answer.status);
+            if number > 0 && passes && self.waits(&mut tries, wait).await {
+                continue;
+            }
             if number == 0 && validators.is_some() && answer.status == 304 {
                 return Ok(Fetched::NotModified { hint });
             }
@@ -165,7 +177,10 @@ impl Walk {
                 return Ok(Fetched::Absent { hint });
             }
             let step = match self.judge(ask, &answer, &mut gathered).await.map_err(hinted)? {
-                Judged::Step(step) => step,
+                Judged::Step(step) => {
+                    tries = 0;
+                    step
+                }
                 Judged::Again => {
                     self.pause(RETRY_AFTER, wait).await.map_err(hinted)?;
                     continue;
@@ -191,6 +206,20 @@ impl Walk {
             }
             self.pause(list.map(|list| list.delay).unwrap_or_default(), wait).await.map_err(hinted)?;
         }
+    }
+
+    /// Waits before a page that did not come is asked for once more: the pages before it are not thrown away for it. `false`, at once,
+    /// where the deadline leaves no time. The first page has the schedule for that.
+    async fn waits(&self, tries: &mut u32, wait: Option<Duration>) -> bool {
+        let step = (RETRY_AFTER * 2_u32.saturating_pow(*tries)).min(AGAIN_AFTER_MAX);
+        // One that asks for no wait at all is not asked in a circle.
+        let delay = wait.unwrap_or(step).max(step / 20);
+        if Instant::now() + delay >= self.until {
+            return false;
+        }
+        *tries = tries.saturating_add(1).min(8);
+        tokio::time::sleep(delay).await;
+        true
     }
 
     /// Before the next request: the file's own delay, and what the server asks for, where the deadline leaves so much time.
