@@ -20,7 +20,7 @@ use crate::{
 /// How a bridge stands, as `status` shows it, with a daemon and without one.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Status {
-    /// What [`state`] says.
+    /// The one word for it: `ok`, `new`, `failing`, `held`, `paused` or `disabled`.
     pub state: &'static str,
     pub records: u64,
     pub sequence: u64,
