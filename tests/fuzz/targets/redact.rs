@@ -17,8 +17,9 @@ fuzz_target!(|data: &[u8]| {
     let shown = index.mask(&format!("{before}{secret}{after}"));
     let is_word = secret.bytes().all(|byte| byte.is_ascii_lowercase());
     let is_url = secret.contains("://");
-    if secret.bytes().filter(|byte| !byte.is_ascii_whitespace()).count() >= CHARS_MIN && !is_word && !is_url && !secret.contains('*') {
-        assert!(!shown.contains(secret.trim()), "{shown:?}");
+    let is_bare = secret.trim() == secret;
+    if secret.bytes().filter(|byte| !byte.is_ascii_whitespace()).count() >= CHARS_MIN && is_bare && !is_word && !is_url && !secret.contains('*') {
+        assert!(!shown.contains(secret), "{shown:?}");
     }
     assert!(shown.len() <= before.len() + secret.len() + after.len() + 3 * (1 + shown.matches("***").count()));
 });
