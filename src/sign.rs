@@ -16,9 +16,9 @@ use crate::{
 pub use ed25519::{Key as Ed25519Key, make_key};
 pub use standard::{Key, Refusal, TOLERANCE_SECONDS, make_secret};
 
-/// In the order of the headers.
 /// Of a secret that is no key of a length of its own.
 const SECRET_CHARS_MIN: usize = 16;
+/// In the order of the headers.
 const KINDS: [&str; 7] = ["standard", "ed25519", "github", "stripe", "shopify", "slack", "hmac"];
 
 /// What is signed.

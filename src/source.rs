@@ -7,6 +7,7 @@ pub mod command;
 pub mod graphql;
 pub mod grpc;
 pub mod http;
+pub mod link;
 pub mod page;
 pub mod soap;
 pub mod transport;

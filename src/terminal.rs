@@ -7,14 +7,27 @@ const PAINT: [&str; 4] = ["\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"];
 
 /// Whether a terminal obeys it, or shows what stands beside it in another order: controls (C0, DEL, C1), marks and
 /// overrides of direction (UAX #9), line separators.
-pub fn is_obeyed(char: char) -> bool {
+fn is_obeyed(char: char) -> bool {
     char.is_control()
         || matches!(char, '\u{200e}' | '\u{200f}' | '\u{61c}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// As JSON writes it, so that JSON stays what it was.
-pub fn escape(char: char, out: &mut String) {
+fn escape(char: char, out: &mut String) {
     out.push_str(&format!("\\u{:04x}", u32::from(char)));
+}
+
+/// One line for a terminal: all that it would obey is escaped.
+pub fn line(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for char in text.chars() {
+        if is_obeyed(char) {
+            escape(char, &mut out);
+        } else {
+            out.push(char);
+        }
+    }
+    out
 }
 
 /// Lines for a terminal: all that it would obey is escaped but ends of lines, tabs and our own paint.

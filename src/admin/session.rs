@@ -26,7 +26,11 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
 
-use crate::{clock::Clock, model::Timestamp, settings::secret::Secret};
+use crate::{
+    clock::Clock,
+    model::{Timestamp, hex},
+    settings::secret::Secret,
+};
 
 /// How long a link works.
 pub const CODE_FOR: Duration = Duration::from_secs(60);
@@ -35,7 +39,7 @@ const SESSION_FOR: Duration = Duration::from_secs(12 * 60 * 60);
 /// The oldest gives way.
 const CODES_MAX: usize = 64;
 const COOKIE_NAME: &str = "bellpull-page";
-/// Of what is made up here: 256 bits.
+/// Of what is made up here.
 const CHARS: usize = 64;
 
 /// The codes that nobody has used, and until when; they end with the daemon. Cheap to clone.
@@ -65,14 +69,11 @@ impl Codes {
     }
 }
 
-fn random() -> String {
+/// What nobody guesses: 256 bits.
+pub(super) fn random() -> String {
     let mut bits = [0; 32];
     getrandom::fill(&mut bits).expect("the operating system has a random generator");
     hex(&bits)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What is asked for the API, over TCP.

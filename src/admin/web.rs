@@ -379,9 +379,7 @@ pub fn token(state_dir: &Path) -> std::io::Result<Secret> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    let mut bits = [0; 32];
-    getrandom::fill(&mut bits).expect("the operating system has a random generator");
-    let text: String = bits.iter().map(|byte| format!("{byte:02x}")).collect();
+    let text = session::random();
     let new = state_dir.join("token.new");
     let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     writeln!(file, "{text}")?;

@@ -59,7 +59,7 @@ pub(super) fn notice(kind: &str, notice: &Json, json: bool) -> String {
 /// One attempt by itself, such as that of `endpoint test`.
 pub(super) fn attempt(attempt: &Json) -> String {
     let answer = attempt["answer"].as_str().unwrap_or_default();
-    let said: String = answer.trim_end().lines().map(|line| format!("\n{}", plain(line))).collect();
+    let said: String = answer.trim_end().lines().map(|line| format!("\n{}", terminal::line(line))).collect();
     let status = if attempt["error"].is_null() { "taken".into() } else { text(attempt, "error") };
     format!(
         "{} {}: {status} ({}) after {} ms{said}\n",
@@ -73,22 +73,9 @@ pub(super) fn attempt(attempt: &Json) -> String {
 pub(super) fn text(value: &Json, key: &str) -> String {
     match value.get(key) {
         None | Some(Json::Null) => "-".into(),
-        Some(Json::String(text)) => plain(text),
-        Some(other) => plain(&other.to_string()),
+        Some(Json::String(text)) => terminal::line(text),
+        Some(other) => terminal::line(&other.to_string()),
     }
-}
-
-/// What others wrote in one line, without what a terminal would obey.
-fn plain(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for char in text.chars() {
-        if terminal::is_obeyed(char) {
-            terminal::escape(char, &mut out);
-        } else {
-            out.push(char);
-        }
-    }
-    out
 }
 
 /// A time without its date's noise.
@@ -149,7 +136,7 @@ fn status(value: &Json, colour: bool) -> String {
             .iter()
             .map(|(name, b)| {
                 if let Some(error) = b.get("last_error").and_then(Json::as_str) {
-                    notes.push_str(&format!("\n{name}: {}\n", plain(error)));
+                    notes.push_str(&format!("\n{name}: {}\n", terminal::line(error)));
                 }
                 if let Some(hold) = b.get("hold").filter(|h| h.get("rejected") == Some(&Json::Bool(false))) {
                     notes.push_str(&format!(
@@ -172,7 +159,7 @@ fn status(value: &Json, colour: bool) -> String {
             .map(|(name, e)| {
                 for key in ["disabled", "last_error"] {
                     if let Some(error) = e.get(key).and_then(Json::as_str) {
-                        notes.push_str(&format!("\n{name}: {}\n", plain(error)));
+                        notes.push_str(&format!("\n{name}: {}\n", terminal::line(error)));
                     }
                 }
                 vec![

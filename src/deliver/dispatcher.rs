@@ -440,7 +440,7 @@ impl Dispatcher {
 
     fn status(&self) -> Status {
         let waiting = self.queue.len() + self.inbox.len();
-        let wake = self.queue.wake(self.shared.clock.now()).filter(|_| !self.queue.is_empty());
+        let wake = self.queue.wake(self.shared.clock.now());
         let stands = Status::of(self.endpoint.enabled, self.queue.state(), waiting, self.queue.oldest(), wake);
         Status { in_flight: self.flights.len(), ..stands }
     }

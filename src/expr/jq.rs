@@ -3,6 +3,7 @@
 mod check;
 mod natives;
 mod operators;
+mod paths;
 mod patterns;
 mod syntax;
 mod value;
@@ -173,9 +174,9 @@ impl Program {
     pub(super) fn compile(text: &str) -> Result<Self, CompileError> {
         check_size(text)?;
         let parses = |text: &str| load::parse(text, |p| p.term()).is_some();
-        let known = syntax::rewritten(text).filter(|known| {
-            (!parses(text) || text.contains("$__loc__")) && known.len() <= TEXT_BYTES_MAX && parses(known)
-        });
+        let is_foreign = !parses(text) || text.contains("$__loc__");
+        let known = is_foreign.then(|| syntax::rewritten(text)).flatten();
+        let known = known.filter(|known| known.len() <= TEXT_BYTES_MAX && parses(known));
         let filter = Self::filter(known.as_deref().unwrap_or(text))?;
         Ok(Self { text: text.into(), filter })
     }
@@ -260,24 +261,33 @@ impl Program {
     }
 }
 
+/// The bytes that are in no string, with the quotes around those.
+fn outside_strings(text: &[u8]) -> impl Iterator<Item = u8> {
+    let (mut in_string, mut escaped) = (false, false);
+    text.iter().copied().filter(move |byte| match byte {
+        _ if escaped => {
+            escaped = false;
+            false
+        }
+        b'\\' if in_string => {
+            escaped = true;
+            false
+        }
+        b'"' => {
+            in_string = !in_string;
+            true
+        }
+        _ => !in_string,
+    })
+}
+
 /// Whether a JSON text has a number that is too long to be read.
 fn has_long_number(text: &[u8]) -> bool {
-    let (mut digits, mut in_string, mut escaped) = (0, false, false);
-    for byte in text {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => (in_string, digits) = (!in_string, 0),
-            b'0'..=b'9' | b'.' if !in_string => {
-                digits += 1;
-                if digits > DIGITS_MAX {
-                    return true;
-                }
-            }
-            _ => digits = 0,
-        }
-    }
-    false
+    let mut digits = 0;
+    outside_strings(text).any(|byte| {
+        digits = if byte.is_ascii_digit() || byte == b'.' { digits + 1 } else { 0 };
+        digits > DIGITS_MAX
+    })
 }
 
 /// An error's value as a person reads it.
@@ -296,11 +306,14 @@ fn is_refused(name: &str) -> bool {
     REFUSED.iter().any(|(refused, _)| *refused == name)
 }
 
-/// All definitions that are written in jq.
-fn definitions() -> Vec<Def<&'static str>> {
-    let own = |text| load::parse(text, |p| p.defs()).expect("our own definitions parse");
-    let jaq = jaq_core::defs().chain(jaq_std::defs());
-    own(RANGE_DEF).into_iter().chain(jaq).chain(own(MORE_DEFS)).collect()
+/// All definitions that are written in jq, parsed once.
+fn definitions() -> &'static [Def<&'static str>] {
+    static DEFINITIONS: OnceLock<Vec<Def<&'static str>>> = OnceLock::new();
+    DEFINITIONS.get_or_init(|| {
+        let own = |text| load::parse(text, |p| p.defs()).expect("our own definitions parse");
+        let jaq = jaq_core::defs().chain(jaq_std::defs());
+        own(RANGE_DEF).into_iter().chain(jaq).chain(own(MORE_DEFS)).collect()
+    })
 }
 
 /// The known filter that an unknown name most likely meant.
@@ -309,7 +322,7 @@ fn nearest(name: &str) -> Option<&'static str> {
     const CHARACTERS_A_SLIP: usize = 4;
     natives::all()
         .map(|(native, ..)| native)
-        .chain(definitions().into_iter().map(|def| def.name))
+        .chain(definitions().iter().map(|def| def.name))
         .filter(|known| !known.starts_with('_') && !is_refused(known))
         .map(|known| (strsim::osa_distance(name, known), known))
         .filter(|(slips, _)| slips * CHARACTERS_A_SLIP <= name.len())
@@ -321,7 +334,7 @@ fn nearest(name: &str) -> Option<&'static str> {
 fn prelude(mut names: BTreeSet<String>) -> Vec<Def<&'static str>> {
     let all = definitions();
     let mut calls: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    for def in &all {
+    for def in all {
         let into = calls.entry(def.name).or_default();
         walk(&def.body, &mut |term| into.extend(called(term).map(str::to_owned)));
     }
@@ -335,5 +348,26 @@ fn prelude(mut names: BTreeSet<String>) -> Vec<Def<&'static str>> {
             }
         }
     }
-    all.into_iter().filter(|def| names.contains(def.name)).collect()
+    all.iter().filter(|def| names.contains(def.name)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_are_passed_over() {
+        for (text, outside) in [
+            (r#"{"a[":1,"b\"{":[2]}"#, r#"{"":1,"":[2]}"#),
+            (r#"["\\",3]"#, r#"["",3]"#),
+            (r#"["é☆\\\"]",4"#, r#"["",4"#),
+            ("", ""),
+        ] {
+            assert_eq!(
+                String::from_utf8(outside_strings(text.as_bytes()).collect()).expect("UTF-8"),
+                outside,
+                "{text}"
+            );
+        }
+    }
 }

@@ -7,7 +7,10 @@ use reqwest::header::HeaderName;
 use sha2::Sha256;
 
 use super::Message;
-use crate::settings::{Item, Table, secret::Secret};
+use crate::{
+    model::hex,
+    settings::{Item, Table, secret::Secret},
+};
 
 /// `sign.hmac`: any header, any order of what is signed.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,10 +40,6 @@ fn mac(secret: &Secret, parts: &[&[u8]]) -> Vec<u8> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()).expect("HMAC takes keys of any length");
     parts.iter().for_each(|part| mac.update(part));
     mac.finalize().into_bytes().to_vec()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// `X-Hub-Signature-256` of GitHub.

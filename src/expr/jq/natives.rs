@@ -12,6 +12,7 @@ use jaq_json::Val;
 use super::{
     DIGITS_MAX, Kind, definitions, has_long_number,
     operators::{contains, same_kind},
+    outside_strings,
     patterns::{matches, pieces},
     value::{DEPTH_MAX, Error, Made, Value, text_of, truncated},
 };
@@ -106,17 +107,14 @@ fn from_json(value: &Value) -> Made {
 
 /// How deep the brackets of a JSON text are.
 fn nesting(text: &[u8]) -> usize {
-    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
-    for byte in text {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    for byte in outside_strings(text) {
         match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => {
+            b'[' | b'{' => {
                 depth += 1;
                 deepest = deepest.max(depth);
             }
-            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            b']' | b'}' => depth = depth.saturating_sub(1),
             _ => {}
         }
     }
@@ -214,7 +212,7 @@ fn builtins() -> Value {
     static NAMES: OnceLock<Vec<String>> = OnceLock::new();
     let names = NAMES.get_or_init(|| {
         let natives = all().map(|(name, args, _)| (name, args.len()));
-        let known = natives.chain(definitions().into_iter().map(|def| (def.name, def.args.len())));
+        let known = natives.chain(definitions().iter().map(|def| (def.name, def.args.len())));
         let names: BTreeSet<String> = known
             .filter(|(name, _)| !name.starts_with(['_', '@']) && !super::is_refused(name))
             .map(|(name, arity)| format!("{name}/{arity}"))

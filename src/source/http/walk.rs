@@ -214,12 +214,8 @@ impl Walk {
         let step = (RETRY_AFTER * 2_u32.saturating_pow(*tries)).min(AGAIN_AFTER_MAX);
         // One that asks for no wait at all is not asked in a circle.
         let delay = wait.unwrap_or(step).max(step / 20);
-        if Instant::now() + delay >= self.until {
-            return false;
-        }
-        *tries = tries.saturating_add(1).min(8);
-        tokio::time::sleep(delay).await;
-        true
+        *tries = tries.saturating_add(1);
+        self.pause(Duration::ZERO, Some(delay)).await.is_ok()
     }
 
     /// Before the next request: the file's own delay, and what the server asks for, where the deadline leaves so much time.

@@ -4,13 +4,9 @@ use expect_test::{Expect, expect};
 
 use super::*;
 use crate::{
-    model::{Content, Delivery, Entry, Event, EventId, Hash, Name, Record, Timestamp},
+    model::{Content, Delivery, Entry, Event, EventId, Hash, Name, Record, Timestamp, hex},
     store::{Attempt, BridgeState, DeliveryState, EndpointState, Position, WAIT_UNKNOWN},
 };
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 fn bytes(hex: &str) -> Vec<u8> {
     let digit = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16).expect("hex digits");

@@ -13,7 +13,7 @@ use super::{
     tables::{ANY_STATE, Rows, Table, io_error},
 };
 use crate::{
-    model::{Content, Entry, Event, Name, Record, Timestamp},
+    model::{Content, Entry, Event, Name, Record, Timestamp, hex},
     store::{
         BridgeState, EndpointState, Error, Hold, Position, Progress,
         codec::{self, QueueEntry, Remade, Stage, key, key::BridgeRow},
@@ -41,7 +41,7 @@ impl<'a> Body<'a> {
                 Err(_) => Self::Text(text),
             },
             Ok(text) => Self::Text(text),
-            Err(_) => Self::Hex(bytes.iter().map(|byte| format!("{byte:02x}")).collect()),
+            Err(_) => Self::Hex(hex(bytes)),
         }
     }
 }

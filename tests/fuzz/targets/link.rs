@@ -1,6 +1,6 @@
 #![no_main]
 
-use bellpull::source::page::link;
+use bellpull::source::link::link;
 use http::{HeaderMap, HeaderValue, header::LINK};
 use libfuzzer_sys::fuzz_target;
 
