@@ -4,8 +4,10 @@
 //! in upper case, cut off or broken over lines. So the text is read in all of these ways, and each part of six characters that is
 //! part of a secret is found in any of them.
 
-use std::collections::HashSet;
+use std::{borrow::Cow, collections::HashSet};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::secret::Secret;
@@ -52,6 +54,11 @@ impl Index {
                 let user = user.rsplit_once('@').map_or("", |(user, _)| user);
                 for part in rest.split(['/', '?', '#', '&', '=']).chain(user.split(':')) {
                     self.add_text(part);
+                    self.add_text(&decoded(part));
+                }
+                // As a proxy or a server is sent it, which may quote it in upper case.
+                if !user.is_empty() {
+                    self.add_text(&STANDARD.encode(decoded(user).as_bytes()));
                 }
             }
             _ => self.add_text(text),
@@ -119,6 +126,10 @@ impl Index {
         }
         run.into_iter().for_each(end);
     }
+}
+
+fn decoded(part: &str) -> Cow<'_, str> {
+    percent_decode_str(part).decode_utf8_lossy()
 }
 
 fn show(text: &str, hidden: &[bool]) -> String {
@@ -325,6 +336,8 @@ mod tests {
         assert_eq!(masked(&["my-client-secret-77"], "the client sent a secret"), "the client sent a secret");
         assert_eq!(masked(&["secret"], "the secret is wrong"), "the *** is wrong");
         assert_eq!(masked(&["1234"], "1234 is too short to be found"), "1234 is too short to be found");
+        let proxy = "http://us:p%40ss-w0rd@proxy.internal:3128";
+        assert_eq!(masked(&[proxy], "dXM6cEBzcy13MHJk, DXM6CEBZCY13MHJK or p@ss-w0rd"), "***, *** or ***");
         let url = "https://api.telegram.org/bot12345:AAbbCCdd-ee/getUpdates?key=zyxwv98";
         let told = "https://api.telegram.org answered 404: Cannot GET /bot12345:AAbbCCdd-ee/getUpdates zyxwv98";
         assert_eq!(masked(&[url], told), "https://api.telegram.org answered 404: Cannot GET /***/*** ***");

@@ -234,8 +234,31 @@ async fn no_attempt_has_a_part_of_a_secret_that_a_receiver_quotes() {
     }
 }
 
-/// Kinds that have a source of their own: all lines of it.
-const SOURCES: [(&str, &str, Quoted); 5] = [
+/// A secret that may stand in a URL.
+const URL_CANARY: &str = "CNRy7Kq-Wm_Zx9";
+
+/// Kinds that have a source of their own: all lines of it. `HOST` and `PATH` are of the server, `CALLS` is a gRPC server.
+const SOURCES: [(&str, &str, Quoted); 9] = [
+    (
+        "proxy URL",
+        "items = \".[]\"\nkey = \".id\"\nsource.http = { url = \"http://shop.invalidPATH/items\", proxy = { value = \"http://me:CANARY@HOST\" } }",
+        |r| header("proxy-authorization")(r),
+    ),
+    (
+        "proxy URL, decoded",
+        "items = \".[]\"\nkey = \".id\"\nsource.http = { url = \"http://shop.invalidPATH/items\", proxy = { value = \"http://me:CANARY@HOST\" } }",
+        |_| Some(URL_CANARY.to_owned()),
+    ),
+    (
+        "gRPC metadata",
+        "items = \".\"\nkey = \".id\"\nsource.grpc = { target = \"CALLS\", method = \"shop.Orders/List\", reflection = true, metadata.x-place = \"PATH\", metadata.x-key = { value = \"CANARY\" } }",
+        |r| header("x-key")(r),
+    ),
+    (
+        "gRPC bearer",
+        "items = \".\"\nkey = \".id\"\nsource.grpc = { target = \"CALLS\", method = \"shop.Orders/List\", reflection = true, metadata.x-place = \"PATH\", auth.bearer.secret = { value = \"CANARY\" } }",
+        |r| header("authorization")(r),
+    ),
     (
         "GraphQL variable",
         "items = \".data[]\"\nkey = \".id\"\nsource.graphql = { url = \"API/graphql\", query = \"{ a }\", variables = { t = { value = \"CANARY\" } } }",
@@ -266,31 +289,70 @@ const SOURCES: [(&str, &str, Quoted); 5] = [
 /// Characters in a row that are a leak.
 const PART: usize = 8;
 
-/// Every kind in every form at once, through the program itself, and whatever of it a person, a machine or a thief can read.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_that_the_daemon_says_or_keeps_has_a_part_of_a_secret() {
-    use super::support::daemon::Place;
-    let api = Recorder::start().await;
-    let said: Arc<Mutex<Vec<(usize, String)>>> = Arc::default();
-    let kept = said.clone();
-    let kinds: Vec<(&str, &str, Quoted)> = KINDS.into_iter().chain(SOURCES).collect();
-    let quoting = kinds.clone();
-    api.answers(move |request| {
-        // /KIND/FORM/...
-        let mut parts = request.target.trim_start_matches('/').split('/').map(str::parse::<usize>);
-        let (Some(Ok(kind)), Some(Ok(form))) = (parts.next(), parts.next()) else {
-            return Answer::new(204, "").into();
-        };
-        let Some(secret) = quoting[kind].2(request) else { return Answer::new(401, "").into() };
-        let shown = FORMS[form].1(&secret);
-        kept.lock().unwrap().push((kind, shown.clone()));
-        Answer::new(400, format!("[{shown}] is unknown")).into()
-    });
-    let receiver = Recorder::start().await;
-    let mut text = format!(
-        "[endpoint.me]\nurl = \"{}/hook\"\nsign.github.secrets = [{{ value = '{CANARY}' }}]\n",
-        receiver.origin()
-    );
+type Kind = (&'static str, &'static str, Quoted);
+
+/// What was quoted, with the number of its kind.
+#[derive(Clone)]
+struct Quoting {
+    kinds: Vec<Kind>,
+    said: Arc<Mutex<Vec<(usize, String)>>>,
+}
+
+impl Quoting {
+    /// What a server quotes of a request whose target, or `x-place`, begins with `/KIND/FORM`.
+    fn quotes(&self, request: &Request) -> Option<String> {
+        let target = request.header("x-place").unwrap_or(&request.target);
+        let target = target.strip_prefix("http://shop.invalid").unwrap_or(target);
+        let mut parts = target.trim_start_matches('/').split('/').map(str::parse::<usize>);
+        let (Some(Ok(kind)), Some(Ok(form))) = (parts.next(), parts.next()) else { return None };
+        let shown = FORMS[form].1(&(self.kinds[kind].2)(request)?);
+        self.said.lock().unwrap().push((kind, shown.clone()));
+        Some(shown)
+    }
+
+    /// A gRPC server that quotes in each call's status, that of the reflection too.
+    async fn calls(&self) -> String {
+        let quoting = self.clone();
+        let router = axum::Router::new().fallback(async move |request: axum::extract::Request| {
+            let headers = request.headers().iter();
+            let headers = headers
+                .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+                .collect();
+            let path = request.uri().path().to_owned();
+            let request = Request {
+                method: "POST".into(),
+                target: path.clone(),
+                path,
+                query: std::collections::BTreeMap::new(),
+                headers,
+                body: Vec::new(),
+                at: tokio::time::Instant::now(),
+            };
+            let shown = quoting.quotes(&request).unwrap_or_default();
+            let message: String = format!("[{shown}] is unknown").bytes().map(|b| format!("%{b:02X}")).collect();
+            axum::http::Response::builder()
+                .header("content-type", "application/grpc")
+                .header("grpc-status", "3")
+                .header("grpc-message", message)
+                .body(axum::body::Body::empty())
+                .expect("an answer")
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let origin = format!("http://{}", listener.local_addr().expect("an address"));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        origin
+    }
+}
+
+/// A bridge of each kind and form, told to `me`; an endpoint for each form, of which the first bridge tells.
+fn every_kind(kinds: &[Kind], api: &str, calls: &str, receiver: &str) -> String {
+    let mut text =
+        format!("[endpoint.me]\nurl = \"{receiver}/hook\"\nsign.github.secrets = [{{ value = '{CANARY}' }}]\n");
+    for form in 0..FORMS.len() {
+        text.push_str(&format!(
+            "[endpoint.e{form}]\nurl = {{ value = \"{receiver}/{form}/{URL_CANARY}\" }}\nheaders.x-key = {{ value = '{CANARY}' }}\n"
+        ));
+    }
     for (kind, (name, lines, _)) in kinds.iter().enumerate() {
         for form in 0..FORMS.len() {
             let http = if kind >= KINDS.len() {
@@ -300,83 +362,142 @@ async fn nothing_that_the_daemon_says_or_keeps_has_a_part_of_a_secret() {
             } else {
                 "items = \".[]\"\nkey = \".id\"\nsource.http.url = \"API/items\"\n"
             };
-            let canary = if *name == "URL" { "CNRy7Kq-Wm_Zx9" } else { CANARY };
-            let origin = format!("{}/{kind}/{form}", api.origin());
-            let origin = if lines.contains("websocket") { origin.replacen("http", "ws", 1) } else { origin };
+            let path = format!("/{kind}/{form}");
+            let canary = if name.contains("URL") { URL_CANARY } else { CANARY };
+            let origin = if lines.contains("websocket") { api.replacen("http", "ws", 1) } else { api.to_owned() };
             let every = if lines.contains("websocket") { "" } else { "every = \"20s\"\n" };
-            let bridge = format!("[bridge.k{kind}-{form}]\n{every}alert.after = 1\nto = [\"me\"]\n{http}{lines}\n");
-            text.push_str(&bridge.replace("API", &origin).replace("CANARY", canary));
+            let told: Vec<String> = (0..FORMS.len()).map(|form| format!("\"e{form}\"")).collect();
+            let told = if (kind, form) == (0, 0) { format!(", {}", told.join(", ")) } else { String::new() };
+            let bridge =
+                format!("[bridge.k{kind}-{form}]\n{every}alert.after = 1\nto = [\"me\"{told}]\n{http}{lines}\n");
+            let host = api.trim_start_matches("http://");
+            text.push_str(
+                &bridge
+                    .replace("API", &format!("{origin}{path}"))
+                    .replace("HOST", host)
+                    .replace("PATH", &path)
+                    .replace("CALLS", calls)
+                    .replace("CANARY", canary),
+            );
         }
     }
-    let count = kinds.len() * FORMS.len();
-    let (outputs, place) = tokio::task::spawn_blocking(move || {
-        let place = Place::new(&text);
-        let file = std::fs::read_to_string(place.file()).expect("the file");
-        std::fs::write(place.file(), file.replace("listen = \"off\"", "listen = \"127.0.0.1:0\"")).expect("written");
-        let daemon = place.start();
-        let until = std::time::Instant::now() + std::time::Duration::from_secs(90);
-        loop {
-            let status = place.json(&["status"]);
-            let failing =
-                status["bridges"].as_object().expect("bridges").values().filter(|b| b["state"] == "failing").count();
-            if failing == count {
-                break;
-            }
-            assert!(std::time::Instant::now() < until, "{failing} of {count} fail: {}", daemon.log());
-            std::thread::sleep(std::time::Duration::from_millis(200));
+    text
+}
+
+/// What the API answers at a path, on the daemon's socket.
+fn answered(place: &super::support::daemon::Place, path: &str) -> String {
+    use std::io::{Read as _, Write as _};
+    let mut socket = std::os::unix::net::UnixStream::connect(place.path().join("state/admin.sock")).expect("a socket");
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(20))).expect("a timeout");
+    write!(socket, "GET {path} HTTP/1.0\r\nhost: localhost\r\n\r\n").expect("asked");
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).expect("an answer");
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    assert!(answer.contains(" 200 OK"), "{path}: {answer}");
+    answer
+}
+
+/// All that the program says and keeps once every bridge fails and every endpoint was refused.
+fn outputs(place: &super::support::daemon::Place, bridges: usize) -> Vec<(&'static str, String)> {
+    let file = std::fs::read_to_string(place.file()).expect("the file");
+    std::fs::write(place.file(), file.replace("listen = \"off\"", "listen = \"127.0.0.1:0\"")).expect("written");
+    let daemon = place.start_with(&[("RUST_LOG", "debug")]);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(90);
+    loop {
+        let status = place.json(&["status"]);
+        let count = |part: &str, matches: fn(&serde_json::Value) -> bool| {
+            status[part].as_object().expect("a table").values().filter(|value| matches(value)).count()
+        };
+        let failing = count("bridges", |bridge| bridge["state"] == "failing");
+        let refused = count("endpoints", |endpoint| !endpoint["last_error"].is_null());
+        if failing == bridges && refused == FORMS.len() {
+            break;
         }
-        let of = |arguments: &[&str]| place.run(arguments).out;
-        let event = place.json(&["events"])[0]["id"].as_str().expect("an event").to_owned();
-        let dry: String = (0..count / FORMS.len())
-            .map(|kind| {
-                let ran = place.run(&["poll", &format!("k{kind}-0"), "--dry-run"]);
-                ran.out + &ran.err
-            })
-            .collect();
-        let link = of(&["dashboard"]);
-        let base = link.split("/#").next().expect("a link").to_owned();
-        let mut outputs = vec![
-            ("status", of(&["status"])),
-            ("status --json", of(&["--json", "status"])),
-            ("events", of(&["--json", "events"])),
-            ("event", of(&["--json", "event", &event])),
-            ("dry run", dry),
-            ("export", of(&["export"])),
-            ("check", {
-                let ran = place.run(&["check", "--resolve"]);
-                ran.out + &ran.err
-            }),
-        ];
-        daemon.signal("HUP");
-        let log = daemon.stop();
-        outputs.push(("log", log));
-        let mut files = String::new();
-        let mut dirs = vec![place.path().join("state")];
-        while let Some(dir) = dirs.pop() {
-            for entry in std::fs::read_dir(dir).expect("read").map(|entry| entry.expect("read").path()) {
-                if entry.is_dir() {
-                    dirs.push(entry);
-                } else if let Ok(bytes) = std::fs::read(&entry) {
-                    files.push_str(&String::from_utf8_lossy(&bytes));
-                }
+        assert!(
+            std::time::Instant::now() < until,
+            "{failing} of {bridges} bridges fail, {refused} endpoints: {}",
+            status["endpoints"]
+        );
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    let all = |arguments: &[&str]| {
+        let ran = place.run(arguments);
+        ran.out + &ran.err
+    };
+    let event = place.json(&["events"])[0]["id"].as_str().expect("an event").to_owned();
+    let names = || (0..bridges / FORMS.len()).map(|kind| format!("k{kind}-0"));
+    let api = ["status", "bridges", "endpoints", "events", "deliveries", "export", "openapi.json", "strip.svg"]
+        .map(|part| answered(place, &format!("/api/{part}")));
+    let mut outputs = vec![
+        ("status", all(&["status"])),
+        ("status --json", all(&["--json", "status"])),
+        ("events", all(&["--json", "events"])),
+        ("event", all(&["--json", "event", &event])),
+        ("deliveries", all(&["deliveries"]) + &all(&["--json", "deliveries"])),
+        ("dry run", names().map(|name| all(&["poll", &name, "--dry-run"])).collect()),
+        ("poll", names().map(|name| all(&["poll", &name])).collect()),
+        ("test of an endpoint", (0..FORMS.len()).map(|form| all(&["endpoint", "test", &format!("e{form}")])).collect()),
+        ("export", all(&["export"])),
+        ("check", all(&["check", "--resolve"])),
+        ("API", api.concat()),
+        ("API of a bridge", names().map(|name| answered(place, &format!("/api/bridges/{name}"))).collect()),
+        ("API of an event", answered(place, &format!("/api/events/{event}"))),
+        ("metrics", answered(place, "/metrics")),
+        ("link", all(&["dashboard"]).split("/#").next().expect("a link").to_owned()),
+    ];
+    daemon.signal("HUP");
+    outputs.push(("log", daemon.stop()));
+    let mut files = String::new();
+    let mut dirs = vec![place.path().join("state")];
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(dir).expect("read").map(|entry| entry.expect("read").path()) {
+            if entry.is_dir() {
+                dirs.push(entry);
+            } else if let Ok(bytes) = std::fs::read(&entry) {
+                files.push_str(&String::from_utf8_lossy(&bytes));
             }
         }
-        outputs.push(("state directory", files));
-        outputs.push(("link", base));
-        (outputs, place)
-    })
-    .await
-    .expect("it does not panic");
-    drop(place);
-    let said = std::mem::take(&mut *said.lock().unwrap());
+    }
+    outputs.push(("state directory", files));
+    outputs
+}
+
+/// Every kind in every form at once, through the program itself, and whatever of it a person, a machine or a thief can read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_that_the_daemon_says_or_keeps_has_a_part_of_a_secret() {
+    let kinds: Vec<Kind> = KINDS.into_iter().chain(SOURCES).collect();
+    let quoting = Quoting { kinds: kinds.clone(), said: Arc::default() };
+    let api = Recorder::start().await;
+    let quoted = quoting.clone();
+    api.answers(move |request| match quoted.quotes(request) {
+        Some(shown) => Answer::new(400, format!("[{shown}] is unknown")).into(),
+        None => Answer::new(401, "").into(),
+    });
+    let calls = quoting.calls().await;
+    let receiver = Recorder::start().await;
+    // The kinds beyond those of sources: a form of the URL's secret, and one of the header's.
+    let (own, said) = (kinds.len(), quoting.said.clone());
+    receiver.answers(move |request| {
+        let mut parts = request.path.trim_start_matches('/').split('/');
+        let Some(Ok(form)) = parts.next().map(str::parse::<usize>) else { return Answer::new(200, "").into() };
+        let secrets = [parts.next().expect("a part"), request.header("x-key").expect("a header")];
+        let shown = secrets.map(|secret| FORMS[form].1(secret));
+        said.lock().unwrap().extend(shown.iter().map(|shown| (own, shown.clone())));
+        Answer::new(400, format!("[{}] [{}]", shown[0], shown[1])).into()
+    });
+    let text = every_kind(&kinds, &api.origin(), &calls, &receiver.origin());
+    let bridges = kinds.len() * FORMS.len();
+    let outputs = tokio::task::spawn_blocking(move || outputs(&super::support::daemon::Place::new(&text), bridges));
+    let outputs = outputs.await.expect("it does not panic");
+    let said = std::mem::take(&mut *quoting.said.lock().unwrap());
     let quoted: BTreeSet<usize> = said.iter().map(|(kind, _)| *kind).collect();
-    assert_eq!(quoted.len(), kinds.len() - 1, "all but the program were asked");
+    assert_eq!(quoted.len(), kinds.len(), "all but the program were asked, and the receiver");
     let deliveries =
         receiver.requests().iter().map(|r| String::from_utf8_lossy(&r.body).into_owned()).collect::<String>();
-    let own = FORMS.iter().map(|(_, form)| (kinds.len() - 1, form(CANARY)));
+    let program = FORMS.iter().map(|(_, form)| (kinds.len() - 1, form(CANARY)));
     let words = ["bot", "path", "/get", "****", "is unknown"];
     let mut secret_parts: HashMap<[u8; PART], usize> = HashMap::new();
-    for (kind, shown) in said.into_iter().chain(own) {
+    for (kind, shown) in said.into_iter().chain(program) {
         for part in shown.to_lowercase().as_bytes().array_windows::<PART>() {
             if !words.iter().any(|word| String::from_utf8_lossy(part).contains(word)) {
                 secret_parts.insert(*part, kind);
@@ -387,9 +508,15 @@ async fn nothing_that_the_daemon_says_or_keeps_has_a_part_of_a_secret() {
     for (output, text) in outputs.into_iter().chain([("deliveries", deliveries)]) {
         assert!(text.len() > 10, "{output} says nothing");
         let text = text.to_lowercase();
-        for part in text.as_bytes().array_windows::<PART>() {
+        for (at, part) in text.as_bytes().array_windows::<PART>().enumerate() {
             if let Some(kind) = secret_parts.get(part) {
-                leaks.push(format!("{} in {output}: {:?}", kinds[*kind].0, String::from_utf8_lossy(part)));
+                let kind = kinds.get(*kind).map_or("endpoint", |(name, ..)| *name);
+                let around = &text.as_bytes()[at.saturating_sub(40)..(at + 20).min(text.len())];
+                leaks.push(format!(
+                    "{kind} in {output}: {:?} in {:?}",
+                    String::from_utf8_lossy(part),
+                    String::from_utf8_lossy(around)
+                ));
             }
         }
     }

@@ -317,7 +317,7 @@ headers = { x-own = "as it was" }
         }
         let address = receiver.origin();
         assert_eq!(received.request.header("host"), address.strip_prefix("http://"));
-        let times = received.request.headers().iter().filter(|(name, _)| name == "content-length").count();
+        let times = received.request.headers.iter().filter(|(name, _)| name == "content-length").count();
         assert_eq!(times, 1);
     }
 }

@@ -268,7 +268,7 @@ async fn credentials_do_not_leave_for_an_origin_that_redirects_to_names() {
     assert_eq!(world.upstream.last().query.get("key").map(String::as_str), Some("hushed"));
     let seen = seen.lock().unwrap();
     let request = &seen[0];
-    let mut names: Vec<_> = request.headers().iter().map(|(name, _)| name.as_str()).collect();
+    let mut names: Vec<_> = request.headers.iter().map(|(name, _)| name.as_str()).collect();
     names.sort_unstable();
     assert_eq!(names, ["accept", "accept-encoding", "host", "user-agent"]);
     assert_eq!(request.target, "/items");

@@ -144,7 +144,7 @@ impl Handler for App {
     fn reply(&self, request: Request) -> Reply {
         let mut state = self.0.lock().expect("no test panics with it");
         let mut headers = http::HeaderMap::new();
-        for (name, value) in request.headers() {
+        for (name, value) in &request.headers {
             let name: http::HeaderName = name.parse().expect("a name");
             headers.insert(name, value.parse().expect("a value"));
         }

@@ -26,7 +26,7 @@ pub struct Request {
     pub query: BTreeMap<String, String>,
     /// The target as it stands in the request line.
     pub target: String,
-    headers: Vec<(String, String)>,
+    pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
     pub at: Instant,
 }
@@ -35,10 +35,6 @@ impl Request {
     /// A header's value; of several the first.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
-    }
-
-    pub fn headers(&self) -> &[(String, String)] {
-        &self.headers
     }
 
     pub fn json(&self) -> serde_json::Value {
