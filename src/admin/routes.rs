@@ -4,7 +4,7 @@ use std::{convert::Infallible, time::Duration};
 
 use axum::{
     Json as Body, Router,
-    extract::{FromRequestParts, Path as At, Query, State},
+    extract::{FromRequest, FromRequestParts, Path as At, Query, Request, State},
     http::{StatusCode, header::CONTENT_TYPE, request::Parts},
     response::{
         IntoResponse, Response,
@@ -13,9 +13,9 @@ use axum::{
     routing::{get, post},
 };
 use futures_util::stream;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value as Json, json};
-use tokio::sync::broadcast::error::RecvError;
+use tokio::{sync::broadcast::error::RecvError, time::timeout};
 use tokio_util::io::ReaderStream;
 
 use super::{
@@ -26,6 +26,8 @@ use crate::{model::Hash, pulse::Notice, store};
 
 /// A comment that keeps a quiet stream open.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// For the body of a request: 64 MiB on a slow line.
+const BODY_WITHIN: Duration = Duration::from_secs(60);
 
 /// The daemon's answers, while its store is open.
 struct Running(Admin);
@@ -39,6 +41,20 @@ impl FromRequestParts<Web> for Running {
             Standing::NotReady(why) => {
                 Err((StatusCode::SERVICE_UNAVAILABLE, Body(json!({ "error": why }))).into_response())
             }
+        }
+    }
+}
+
+/// What a request brings, if it comes in time.
+struct Sent<T>(T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        match timeout(BODY_WITHIN, Body::from_request(request, state)).await {
+            Ok(read) => read.map(|Body(sent)| Self(sent)).map_err(IntoResponse::into_response),
+            Err(_) => Err(StatusCode::REQUEST_TIMEOUT.into_response()),
         }
     }
 }
@@ -127,7 +143,7 @@ pub fn api() -> Router<Web> {
         )
         .route(
             "/api/bridges/{name}/dry-run",
-            post(|Running(a): Running, At(name): At<String>, Body(request): Body<DryRun>| async move {
+            post(|Running(a): Running, At(name): At<String>, Sent(request): Sent<DryRun>| async move {
                 answer(a.dry_run(&name, request).await)
             })
             .layer(axum::extract::DefaultBodyLimit::max(RESPONSE_BYTES_MAX)),
@@ -178,7 +194,7 @@ pub fn api() -> Router<Web> {
         )
         .route(
             "/api/replay",
-            post(|Running(a): Running, Body(request): Body<Replay>| async move { answer(a.replay(request).await) }),
+            post(|Running(a): Running, Sent(request): Sent<Replay>| async move { answer(a.replay(request).await) }),
         )
 }
 
@@ -196,5 +212,23 @@ fn answer(result: Result<Json, Error>) -> Response {
             };
             (status, Body(json!({ "error": error.to_string() }))).into_response()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A body of one byte each half a second was read for as long as it came.
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_drips_is_given_up() {
+        let drips = stream::unfold((), async |()| {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            Some((Ok::<_, Infallible>(" "), ()))
+        });
+        let request = Request::builder().header(CONTENT_TYPE, "application/json");
+        let request = request.body(axum::body::Body::from_stream(drips)).expect("a request");
+        let refused = Sent::<Json>::from_request(request, &()).await.err().expect("refused");
+        assert_eq!(refused.status(), StatusCode::REQUEST_TIMEOUT);
     }
 }

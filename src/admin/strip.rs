@@ -22,13 +22,8 @@ pub fn draw(buckets: &[Bucket]) -> String {
         total(|b| b.failed),
         total(|b| b.changes)
     );
-    match svg.find('>') {
-        Some(end) => {
-            svg.insert_str(end + 1, &title);
-            svg
-        }
-        None => svg,
-    }
+    // A wider place stretches it; else it would keep its shape in the middle.
+    svg.replacen('>', &format!(" preserveAspectRatio=\"none\">{title}"), 1)
 }
 
 fn paint(buckets: &[Bucket], svg: &mut String) -> Result<(), DrawingAreaErrorKind<std::io::Error>> {
@@ -72,7 +67,11 @@ mod tests {
         let svg = draw(&buckets);
         assert!(roxmltree::Document::parse(&svg).is_ok(), "{svg}");
         assert_eq!(svg.matches("<rect").count(), 4, "{svg}");
-        assert!(svg.contains("<title>The last 24 hours: 15 polls, 2 failed, 7 changes</title>"));
+        assert!(
+            svg.contains(
+                " preserveAspectRatio=\"none\"><title>The last 24 hours: 15 polls, 2 failed, 7 changes</title>"
+            )
+        );
         assert!(!draw(&[]).is_empty());
     }
 }

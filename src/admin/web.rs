@@ -55,7 +55,8 @@ const HEADERS: [(&str, &str); 5] = [
     (
         "content-security-policy",
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; \
-         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
+         trusted-types 'none'",
     ),
     ("x-content-type-options", "nosniff"),
     ("referrer-policy", "no-referrer"),
@@ -259,8 +260,8 @@ where
     let service = TowerToHyperService::new(router);
     let asked = service_fn(|request: hyper::Request<Incoming>| {
         idle.leave(number.load(Ordering::Relaxed));
-        // A stream goes on after its answer has begun.
-        let streams = request.uri().path() == "/api/stream";
+        // These go on after their answer has begun.
+        let streams = ["/api/stream", "/api/export"].contains(&request.uri().path());
         let (answering, number, end) = (service.call(request), number.clone(), end.clone());
         async move {
             let answer = answering.await;

@@ -259,12 +259,10 @@ function strip(figure, where) {
     if (Date.now() - drawn_at < STRIP_MS) return;
     drawn_at = Date.now();
     try {
-      const svg = new DOMParser().parseFromString(await ask(where, { text: true }), "image/svg+xml");
-      const words = svg.querySelector("title")?.textContent ?? "The last 24 hours";
-      // Else it keeps its shape, in the middle of a wider place.
-      svg.documentElement.setAttribute("preserveAspectRatio", "none");
+      const svg = await ask(where, { text: true });
+      const [, words] = svg.match(/<title>([^<]*)</);
       const old = url;
-      url = URL.createObjectURL(new Blob([new XMLSerializer().serializeToString(svg)], { type: "image/svg+xml" }));
+      url = URL.createObjectURL(new Blob([svg], { type: "image/svg+xml" }));
       figure.replaceChildren(h("img", { src: url, alt: words, width: 480, height: 48 }), h("figcaption", {}, words));
       if (old) URL.revokeObjectURL(old);
     } catch (error) {
