@@ -43,25 +43,22 @@ impl Index {
 
     pub fn add(&mut self, secret: &Secret) {
         let text = secret.expose();
-        match text.parse::<Url>() {
-            // Scheme and host say where something was asked, and are in messages for that.
-            Ok(url) if url.has_host() => {
-                let parts = text.get(text.find("://").map_or(0, |at| at + 3)..).unwrap_or_default();
-                let (user, rest) = match parts.find(['/', '?', '#']) {
-                    Some(end) => parts.split_at(end),
-                    None => (parts, ""),
-                };
-                let user = user.rsplit_once('@').map_or("", |(user, _)| user);
-                for part in rest.split(['/', '?', '#', '&', '=']).chain(user.split(':')) {
-                    self.add_text(part);
-                    self.add_text(&decoded(part));
-                }
-                // As a proxy or a server is sent it, which may quote it in upper case.
-                if !user.is_empty() {
-                    self.add_text(&STANDARD.encode(decoded(user).as_bytes()));
-                }
-            }
-            _ => self.add_text(text),
+        // `wss:key` is a URL with a host as well, and a key like any other.
+        let url = text.split_once("://").filter(|_| text.parse::<Url>().is_ok_and(|url| url.has_host()));
+        let Some((_, parts)) = url else { return self.add_text(text) };
+        // Scheme and host say where something was asked, and are in messages for that.
+        let (user, rest) = match parts.find(['/', '?', '#']) {
+            Some(end) => parts.split_at(end),
+            None => (parts, ""),
+        };
+        let user = user.rsplit_once('@').map_or("", |(user, _)| user);
+        for part in rest.split(['/', '?', '#', '&', '=']).chain(user.split(':')) {
+            self.add_text(part);
+            self.add_text(&decoded(part));
+        }
+        // As a proxy or a server is sent it, which may quote it in upper case.
+        if !user.is_empty() {
+            self.add_text(&STANDARD.encode(decoded(user).as_bytes()));
         }
     }
 
@@ -336,6 +333,7 @@ mod tests {
         assert_eq!(masked(&["my-client-secret-77"], "the client sent a secret"), "the client sent a secret");
         assert_eq!(masked(&["secret"], "the secret is wrong"), "the *** is wrong");
         assert_eq!(masked(&["1234"], "1234 is too short to be found"), "1234 is too short to be found");
+        assert_eq!(masked(&["wss:zyxwv9"], "key wss:zyxwv9"), "key ***");
         let proxy = "http://us:p%40ss-w0rd@proxy.internal:3128";
         assert_eq!(masked(&[proxy], "dXM6cEBzcy13MHJk, DXM6CEBZCY13MHJK or p@ss-w0rd"), "***, *** or ***");
         let url = "https://api.telegram.org/bot12345:AAbbCCdd-ee/getUpdates?key=zyxwv98";
