@@ -22,7 +22,7 @@ use encoding_rs::Encoding;
 
 use crate::{
     model::Hash,
-    settings::{Item, optional},
+    settings::{Item, fingerprint::Fingerprint, optional},
 };
 use charset::Declared;
 
@@ -66,6 +66,20 @@ enum Kind {
 }
 
 impl Decoder {
+    /// Writes how a body is read.
+    pub fn define(&self, text: &mut Fingerprint) {
+        match &self.kind {
+            Kind::Json => text.put("decode", "json"),
+            Kind::Ndjson => text.put("decode", "ndjson"),
+            Kind::Xml(options) => options.define(text),
+            Kind::Csv(options) => options.define(text),
+            Kind::Feed => text.put("decode", "feed"),
+            Kind::Html(options) => options.define(text),
+            Kind::Text => text.put("decode", "text"),
+        }
+        text.put_some("charset", self.charset.map(Encoding::name));
+    }
+
     /// XML in which some elements are always arrays.
     pub fn xml(lists: BTreeSet<String>) -> Self {
         Self { kind: Kind::Xml(xml::Options::with_lists(lists)), charset: None }

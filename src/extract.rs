@@ -9,7 +9,7 @@ use crate::{
     decode::{self, Page},
     expr::{self, Expr},
     model::{Entry, Hash},
-    settings::{Table, optional},
+    settings::{Table, fingerprint::Fingerprint, optional},
 };
 
 /// The longest key; it stands in headers and rows.
@@ -120,8 +120,17 @@ impl Definition {
         })
     }
 
-    /// The definition as text, for the fingerprint.
-    pub fn text(&self) -> String {
+    /// Writes how an answer is read.
+    pub fn define(&self, text: &mut Fingerprint) {
+        text.put_some("items", self.items.as_ref());
+        text.put_some("key", self.key.as_ref());
+        self.ignore.iter().for_each(|path| text.put("ignore", path));
+        self.unordered.iter().for_each(|path| text.put("unordered", path));
+        self.decoder.iter().for_each(|decoder| decoder.define(text));
+    }
+
+    /// As 0.1.0 wrote it.
+    pub fn definition_0_1(&self) -> String {
         format!("{:?} {:?} {:?} {:?} {:?}", self.items, self.key, self.ignore, self.unordered, self.decoder)
     }
 

@@ -1,6 +1,6 @@
 //! Whether a complete answer is too suspicious to be committed without a person's word. Pure.
 
-use crate::settings::Table;
+use crate::settings::{Table, fingerprint::Fingerprint};
 
 /// From how many known records on shares mean something.
 const KNOWN_MIN: u64 = 10;
@@ -53,6 +53,19 @@ pub enum Verdict {
 }
 
 impl Guard {
+    /// Writes what decides whether an answer is held.
+    pub fn define(&self, text: &mut Fingerprint) {
+        text.put("deletes", self.deletes);
+        text.put("changes", self.changes);
+        text.put("definition-changes", self.definition);
+        let empty = match self.empty {
+            Empty::Hold => "hold",
+            Empty::Error => "error",
+            Empty::Accept => "accept",
+        };
+        text.put("empty", empty);
+    }
+
     /// Reads `guard` and `empty`.
     pub fn read(table: &mut Table<'_>) -> Self {
         let mut guard = Self::default();

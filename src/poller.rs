@@ -36,6 +36,7 @@ use crate::{
     model::{Hash, Name, Timestamp, Validators},
     pulse::{self, PollEnd, Pulse},
     schedule::FailureKind,
+    settings::fingerprint::Fingerprint,
     source::{self, Answer, Ask, Fetched, Memo, auth::vault::Vault},
     store::{self, BridgeState, Hold, Loaded, Op, Progress, Store},
     telemetry::{
@@ -172,8 +173,12 @@ impl Failure {
 impl Polled {
     /// A bridge with what is stored of it.
     pub fn new(bridge: Arc<Bridge>, loaded: Option<Loaded>, held: Option<Held>) -> Self {
-        let fingerprint = bridge.fingerprint();
-        let (state, progress) = loaded.map(|l| (l.state, l.progress)).unwrap_or_default();
+        let fingerprint = bridge.fingerprint().hash();
+        let (mut state, progress) = loaded.map(|l| (l.state, l.progress)).unwrap_or_default();
+        // A snapshot of 0.1.0: the next commit writes it as it is called now.
+        if state.version > 0 && state.definition != fingerprint && state.definition == bridge.fingerprint_0_1() {
+            state.definition = fingerprint;
+        }
         let mut progress = progress.unwrap_or_default();
         if progress.version != state.version {
             // Of another snapshot: only the timing still means something.
@@ -218,14 +223,23 @@ impl Polled {
         self.progress.answer.or(self.state.answer).filter(|_| self.definition_is_same())
     }
 
-    /// Of what decides whether an answer is held.
+    /// Hash of what decides whether an answer is held.
     pub fn judged_under(&self) -> Hash {
-        Hash::of(format!("{} {:?}", self.fingerprint, self.bridge.guard).as_bytes())
+        let mut text = Fingerprint::default();
+        text.put("definition", self.fingerprint.to_string());
+        self.bridge.guard.define(&mut text);
+        text.hash()
+    }
+
+    /// Whether a verdict was given under what still holds.
+    fn still_holds(&self, judged_under: Hash) -> bool {
+        let before = || Hash::of(format!("{} {:?}", self.bridge.fingerprint_0_1(), self.bridge.guard).as_bytes());
+        judged_under == self.judged_under() || judged_under == before()
     }
 
     /// Whether just this answer is held or rejected, under what still holds.
     pub fn is_held(&self, answer: Hash) -> bool {
-        self.held.is_some_and(|held| held.hash == answer && held.judged_under == self.judged_under())
+        self.held.is_some_and(|held| held.hash == answer && self.still_holds(held.judged_under))
     }
 
     /// Whether it waits for `accept` or `reject`.

@@ -4,6 +4,7 @@
 //! here knows a key's meaning, and no error stops the reading.
 
 pub mod diagnostic;
+pub mod fingerprint;
 pub mod redact;
 pub mod secret;
 pub mod units;

@@ -27,7 +27,7 @@ use crate::{
     model::{Hash, Timestamp, Validators},
     pulse::Pulse,
     schedule::FailureKind,
-    settings::{Table, units::Rate},
+    settings::{Table, fingerprint::Fingerprint, units::Rate},
 };
 
 /// Every kind of source.
@@ -68,13 +68,23 @@ impl Source {
         }
     }
 
-    /// What the snapshot depends on, as text: an edit of it makes validators void.
-    pub fn definition(&self) -> String {
+    /// Writes what the snapshot depends on: an edit of it makes validators void.
+    pub fn define(&self, text: &mut Fingerprint) {
         match self {
-            Self::Http(source) => source.definition(),
-            Self::Websocket(source) => source.definition(),
-            Self::Command(source) => source.definition(),
-            Self::Grpc(source) => source.definition(),
+            Self::Http(source) => source.define(text),
+            Self::Websocket(source) => source.define(text),
+            Self::Command(source) => source.define(text),
+            Self::Grpc(source) => source.define(text),
+        }
+    }
+
+    /// As 0.1.0 wrote it.
+    pub fn definition_0_1(&self) -> String {
+        match self {
+            Self::Http(source) => source.definition_0_1(),
+            Self::Websocket(source) => source.definition_0_1(),
+            Self::Command(source) => source.definition_0_1(),
+            Self::Grpc(source) => source.definition_0_1(),
         }
     }
 

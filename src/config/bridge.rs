@@ -12,7 +12,7 @@ use crate::{
     http::is_clear,
     model::{ChangeKind, Hash, Name},
     schedule::Schedule,
-    settings::{Item, Table, optional},
+    settings::{Item, Table, fingerprint::Fingerprint, optional},
     source::{Source, http::read_statuses, page::At},
 };
 
@@ -193,10 +193,29 @@ impl Bridge {
         !self.window && self.since.is_none() && self.source.shows_all()
     }
 
-    /// Of all that the snapshot depends on. Names of secrets' sources are not part of it, nor are limits.
-    pub fn fingerprint(&self) -> Hash {
-        let text =
-            format!("{} {} {:?} {:?}", self.source.definition(), self.definition.text(), self.window, self.since);
+    /// Of all that the snapshot depends on.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let mut text = Fingerprint::default();
+        self.source.define(&mut text);
+        self.definition.define(&mut text);
+        if self.window {
+            text.put("window", true);
+        }
+        self.since.iter().for_each(|since| since.define(&mut text));
+        // Of a member: another item is another question.
+        text.put_some("item", self.item.clone());
+        text
+    }
+
+    /// As 0.1.0 made it, of Debug's output.
+    pub fn fingerprint_0_1(&self) -> Hash {
+        let text = format!(
+            "{} {} {:?} {:?}",
+            self.source.definition_0_1(),
+            self.definition.definition_0_1(),
+            self.window,
+            self.since
+        );
         // Of a member: another item is another question.
         let item = self.item.as_ref().map(|item| format!(" {item}")).unwrap_or_default();
         Hash::of((text + &item).as_bytes())
@@ -281,6 +300,17 @@ fn read_alert(item: Option<Item<'_>>) -> Option<Alert> {
 }
 
 impl Since {
+    fn define(&self, text: &mut Fingerprint) {
+        text.put("since", &self.from);
+        self.at.define(text);
+        match self.order {
+            Order::Number { overlap } => text.put("order.number", overlap),
+            Order::Time { overlap } => text.put("order.time", overlap.as_secs_f64()),
+            Order::Text => text.put("order", "text"),
+        }
+        text.put_some("start", self.start.as_deref());
+    }
+
     fn read(item: &Item<'_>) -> Option<Self> {
         let mut table = item.table()?;
         let variable = table.take("variable").map(|i| i.string());

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use ::csv::{ReaderBuilder, StringRecord};
 
 use super::{Declared, Error, Input, Out, line, malformed_text};
-use crate::settings::{Table, optional};
+use crate::settings::{Table, fingerprint::Fingerprint, optional};
 
 const CSV: &str = "CSV";
 
@@ -21,6 +21,15 @@ pub(super) struct Options {
 }
 
 impl Options {
+    /// Writes how a body is read.
+    pub(super) fn define(&self, text: &mut Fingerprint) {
+        text.put("decode", "csv");
+        text.put_some("delimiter", self.delimiter.map(|byte| char::from(byte).to_string()));
+        if !self.header {
+            text.put("header", false);
+        }
+    }
+
     /// Reads `delimiter` and `header`.
     pub(super) fn read(table: &mut Table<'_>) -> Option<Self> {
         let delimiter = table.take("delimiter").map(|i| i.parse_text(delimiter, "one character such as \";\""));

@@ -14,7 +14,7 @@ use html5ever::{
 use scraper::{ElementRef, Html, HtmlTreeSink, Selector, error::SelectorErrorKind};
 
 use super::{Declared, Error, Input, Out, malformed_text};
-use crate::settings::{Item, Table};
+use crate::settings::{Item, Table, fingerprint::Fingerprint};
 
 const HTML: &str = "HTML";
 
@@ -99,6 +99,15 @@ impl Field {
 }
 
 impl Options {
+    /// Writes how a body is read.
+    pub(super) fn define(&self, text: &mut Fingerprint) {
+        text.put("decode.html", self.select.text.as_str());
+        for (name, field) in &self.fields {
+            text.put_named("fields", name, field.within.as_ref().map(|css| css.text.as_str()));
+            field.attribute.iter().for_each(|attribute| text.put_named("fields.attr", name, attribute.as_str()));
+        }
+    }
+
     /// Reads `select` and `fields`.
     pub(super) fn read(table: &mut Table<'_>) -> Option<Self> {
         let select = table

@@ -15,7 +15,7 @@ use quick_xml::{
 };
 
 use super::{Declared, Error, Input, Out, line, malformed_text};
-use crate::settings::Table;
+use crate::settings::{Table, fingerprint::Fingerprint};
 
 const XML: &str = "XML";
 
@@ -28,6 +28,15 @@ pub(super) struct Options {
 }
 
 impl Options {
+    /// Writes how a body is read.
+    pub(super) fn define(&self, text: &mut Fingerprint) {
+        text.put("decode", "xml");
+        self.lists.iter().for_each(|name| text.put("lists", name.as_str()));
+        if self.prefixes {
+            text.put("prefixes", true);
+        }
+    }
+
     /// Reads `lists` and `prefixes`.
     pub(super) fn read(table: &mut Table<'_>) -> Option<Self> {
         let lists = table.take("lists").map_or(Some(BTreeSet::new()), |item| {

@@ -79,7 +79,7 @@ impl Poller {
         if hold.rejected {
             return Err("what was held is rejected; the next answer that differs is judged anew".into());
         }
-        if hold.judged_under != polled.judged_under() {
+        if !polled.still_holds(hold.judged_under) {
             return Err("the bridge was edited since: the next poll judges the answer anew".into());
         }
         let pages: Vec<Page> = hold

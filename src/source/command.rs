@@ -18,7 +18,7 @@ use crate::{
     decode::{self, Page},
     http::budget::Share,
     model::Hash,
-    settings::{Item, Table, optional, value::Value},
+    settings::{Item, Table, fingerprint::Fingerprint, optional, value::Value},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -53,9 +53,18 @@ impl Source {
         Some(Self { argv: argv?, env: env?, timeout: timeout?, size_max: size_max?, decode: optional(decode)? })
     }
 
-    /// What the snapshot depends on.
-    pub fn definition(&self) -> String {
-        format!("command {:?} {:?} {:?}", self.argv, self.env, self.decode)
+    /// Writes what the snapshot depends on.
+    pub fn define(&self, text: &mut Fingerprint) {
+        for word in &self.argv {
+            text.put(if word.many { "argv.many" } else { "argv" }, &word.value);
+        }
+        text.put_all("env", &self.env);
+    }
+
+    /// As 0.1.0 wrote it, which knew no `many`.
+    pub fn definition_0_1(&self) -> String {
+        let argv: Vec<&Value> = self.argv.iter().map(|word| &word.value).collect();
+        format!("command {argv:?} {:?} {:?}", self.env, self.decode)
     }
 
     pub fn describe(&self) -> String {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     decode, expr,
-    settings::{Item, Table, optional, value::Value},
+    settings::{Item, Table, fingerprint::Fingerprint, optional, value::Value},
 };
 
 /// Errors of one answer that a message names.
@@ -29,6 +29,19 @@ pub struct Query {
 enum Variable {
     Fixed(Json),
     Value(Value),
+}
+
+impl Query {
+    /// Writes what the snapshot depends on.
+    pub fn define(&self, text: &mut Fingerprint) {
+        text.put("graphql.query", self.text.as_str());
+        for (name, variable) in &self.variables {
+            match variable {
+                Variable::Fixed(json) => text.put_named("variables.json", name, json.clone()),
+                Variable::Value(value) => text.put_named("variables", name, value),
+            }
+        }
+    }
 }
 
 /// Reads `[bridge.NAME.source.graphql]`.

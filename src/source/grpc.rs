@@ -29,7 +29,9 @@ use crate::{
     http::{self, Client, Request, identity::Version, origin},
     model::Hash,
     settings::{
-        Item, Table, optional,
+        Item, Table,
+        fingerprint::Fingerprint,
+        optional,
         value::{JsonBody, Value},
     },
 };
@@ -127,8 +129,17 @@ impl Source {
         })
     }
 
-    /// What the snapshot depends on.
-    pub fn definition(&self) -> String {
+    /// Writes what the snapshot depends on.
+    pub fn define(&self, text: &mut Fingerprint) {
+        text.put("grpc.target", &self.target);
+        text.put("method", format!("{}/{}", self.service, self.method));
+        text.put_some("request", self.request.as_ref());
+        text.put_all("metadata", &self.transport.headers);
+        text.put_some("descriptors", self.descriptors.as_ref().map(|set| set.hash.to_string()));
+    }
+
+    /// As 0.1.0 wrote it.
+    pub fn definition_0_1(&self) -> String {
         let Self { target, service, method, request, .. } = self;
         let set = self.descriptors.as_ref().map(|d| d.hash);
         format!("grpc {target:?} {service}/{method} {request:?} {:?} {set:?}", self.transport.headers)

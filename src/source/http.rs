@@ -24,7 +24,9 @@ use crate::{
     expr::Expr,
     http::origin,
     settings::{
-        Item, Table, optional,
+        Item, Table,
+        fingerprint::Fingerprint,
+        optional,
         value::{JsonBody, Value},
     },
 };
@@ -142,11 +144,33 @@ impl Source {
         }
     }
 
-    /// What the snapshot depends on. Secrets, limits and timeouts are not part of it.
-    pub fn definition(&self) -> String {
+    /// Writes what the snapshot depends on.
+    pub fn define(&self, text: &mut Fingerprint) {
+        text.put("url", &self.url);
+        if self.method != Method::GET {
+            text.put("method", self.method.as_str());
+        }
+        text.put_all("query", &self.query);
+        text.put_all("headers", &self.transport.headers);
+        match &self.body {
+            Body::None => {}
+            Body::Text(value) => text.put("body", value),
+            Body::Json(json) => text.put("json", json),
+            Body::Graphql(query) => query.define(text),
+            Body::Soap(envelope) => envelope.define(text),
+        }
+        self.pages.iter().for_each(|pages| pages.define(text));
+        if self.accept != [200] {
+            text.put("accept", self.accept.clone());
+        }
+    }
+
+    /// As 0.1.0 wrote it.
+    pub fn definition_0_1(&self) -> String {
+        let pages = self.pages.as_ref().map_or("None".into(), |pages| format!("Some({})", pages.definition_0_1()));
         format!(
-            "http {:?} {} {:?} {:?} {:?} {:?} {:?} {:?}",
-            self.url, self.method, self.query, self.transport.headers, self.body, self.pages, self.decode, self.accept
+            "http {:?} {} {:?} {:?} {:?} {pages} {:?} {:?}",
+            self.url, self.method, self.query, self.transport.headers, self.body, self.decode, self.accept
         )
     }
 

@@ -9,7 +9,7 @@ use url::Url;
 use super::{Error, ErrorKind, Known, Step, link::link};
 use crate::{
     expr::Expr,
-    settings::{Item, Table, optional},
+    settings::{Item, Table, fingerprint::Fingerprint, optional},
 };
 
 /// Pages without a record, one behind the other, of a walk that is said to go on.
@@ -59,6 +59,16 @@ pub enum At {
 }
 
 impl At {
+    /// Writes where a parameter goes.
+    pub fn define(&self, text: &mut Fingerprint) {
+        match self {
+            Self::Param(name) => text.put("param", name.as_str()),
+            Self::Header(name) => text.put("header", name.as_str()),
+            Self::Json(path) => text.put("json", path.as_str()),
+            Self::Variable { name, .. } => text.put("variable", name.as_str()),
+        }
+    }
+
     /// Reads `param`, `header` or `json`, one of them.
     pub fn read(table: &mut Table<'_>, default: Option<&str>) -> Option<Self> {
         let found: Vec<(&str, Item<'_>)> =
@@ -157,6 +167,44 @@ pub struct Here<'a> {
 }
 
 impl Pages {
+    /// Writes how the list goes on. `max` and `delay` are limits.
+    pub fn define(&self, text: &mut Fingerprint) {
+        let sized = |text: &mut Fingerprint, size: &Option<(String, u64)>| {
+            if let Some((name, size)) = size {
+                text.put("size-param", name.as_str());
+                text.put("size", *size);
+            }
+        };
+        match &self.kind {
+            Kind::Link { rel } => text.put("pages.link", rel.as_str()),
+            Kind::Page { at, start, size } => {
+                text.put("pages.page", *start);
+                at.define(text);
+                sized(text, size);
+            }
+            Kind::Offset { at, limit } => {
+                text.put("pages.offset", true);
+                at.define(text);
+                sized(text, limit);
+            }
+            Kind::Cursor { at, next } => {
+                text.put("pages.cursor", next);
+                at.define(text);
+            }
+            Kind::NextUrl { next } => text.put("pages.next-url", next),
+        }
+        text.put_some("end", self.end.as_ref());
+        if self.stop_known {
+            text.put("stop", "known");
+        }
+    }
+
+    /// As 0.1.0 wrote it.
+    pub fn definition_0_1(&self) -> String {
+        let Self { kind, max, delay, end, stop_known } = self;
+        format!("Pages {{ kind: {kind:?}, max: {max:?}, delay: {delay:?}, end: {end:?}, stop_known: {stop_known:?} }}")
+    }
+
     /// Reads `pages.KIND`.
     pub fn read(item: &Item<'_>) -> Option<Self> {
         let mut table = item.table()?;

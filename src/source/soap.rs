@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     decode::{self, Decoder},
-    settings::{Table, optional, value::Value},
+    settings::{Table, fingerprint::Fingerprint, optional, value::Value},
 };
 
 /// What an answer may be; some services look.
@@ -44,6 +44,17 @@ pub struct Envelope {
     version: Version,
     action: String,
     pub body: Value,
+}
+
+impl Envelope {
+    /// Writes what the snapshot depends on.
+    pub fn define(&self, text: &mut Fingerprint) {
+        text.put("soap.body", &self.body);
+        text.put("action", self.action.as_str());
+        if self.version == Version::V12 {
+            text.put("version", "1.2");
+        }
+    }
 }
 
 /// Reads `[bridge.NAME.source.soap]`.

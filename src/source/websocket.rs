@@ -43,7 +43,7 @@ use crate::{
     decode::Page,
     http::{Request, identity::Version, origin},
     model::{Hash, Validators},
-    settings::{Item, Table, value::Value},
+    settings::{Item, Table, fingerprint::Fingerprint, value::Value},
     telemetry::{LeftOut, Seldom},
 };
 
@@ -127,8 +127,20 @@ impl Source {
         Some(Self { url: url?, send: send?, ping: ping?, transport: transport? })
     }
 
-    /// What the snapshot depends on.
-    pub fn definition(&self) -> String {
+    /// Writes what the snapshot depends on.
+    pub fn define(&self, text: &mut Fingerprint) {
+        text.put("websocket.url", &self.url);
+        text.put_all("headers", &self.transport.headers);
+        for sent in &self.send {
+            match sent {
+                Sent::Text(value) => text.put("send", value),
+                Sent::Json(json) => text.put("send.json", json.clone()),
+            }
+        }
+    }
+
+    /// As 0.1.0 wrote it.
+    pub fn definition_0_1(&self) -> String {
         format!("websocket {:?} {:?} {:?}", self.url, self.transport.headers, self.send)
     }
 

@@ -31,6 +31,7 @@ mod log;
 mod otlp;
 mod dst;
 mod config;
+mod definitions;
 mod faults;
 mod fleet;
 mod footprint;
