@@ -44,7 +44,7 @@ PARTS = {
 } | {source.name: (f"{source.name}: {source.title}", source.run, source.needs) for source in sources.SOURCES} | {
     "signatures": ("signatures: every kind of sign, verified by its vendor's libraries", signatures.run, ("PyPI-sinks", "npm-sinks")),
     "node-red": ("node-red: a thousand events to a flow that is restarted", node_red.run, ("npm-node-red",)),
-    "receivers": ("receivers: the samples of README.md", samples.run, ()),
+    "receivers": ("receivers: the samples of docs/receiving.md", samples.run, ()),
 }
 
 

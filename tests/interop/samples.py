@@ -1,4 +1,4 @@
-"""Part receivers: the samples of README.md, as a developer would paste them, with real requests of the daemon.
+"""Part receivers: the samples of docs/receiving.md, as a developer would paste them, with real requests of the daemon.
 
 Each runs as it stands in receivers/. bellpull delivers to it, once with its secret and once with another one; then requests that were captured
 come again: as they were, with one byte changed, and with an old time under a right signature (made by PyPI's standardwebhooks).
@@ -43,10 +43,10 @@ from harness import (
 )
 
 SAMPLES = HERE / "receivers"
-README = HERE.parent.parent / "README.md"
+PAGE = HERE.parent.parent / "docs/receiving.md"
 BUILD_LIMIT_S = 240
 OLD_S = 360  # the standard allows 300
-# The languages of README.md's blocks; what is a command there has another one.
+# The languages of the page's blocks; what is a command there has another one.
 FILES = {"python": "receive.py", "js": "receive.mjs", "bash": "receive.sh", "go": "receive.go", "rust": "receive.rs"}
 
 
@@ -229,28 +229,24 @@ def try_captured_file(directory, secret, request):
         check(f"receivers, shell: a request kept in a file, {name}: {answer}", status == [answer], ran.stdout + ran.stderr)
 
 
-# ---------------------------------------------------------------- README.md
+# ---------------------------------------------------------------- docs/receiving.md
 
-def check_readme():
-    """Each block of its section Receiving is an excerpt of the sample that runs here."""
-    text = README.read_text(encoding="utf-8")
-    section = re.search(r"^## Receiving\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
-    if section is None:
-        print("          README.md has no section Receiving", flush=True)
-        return
-    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", section.group(1), re.MULTILINE | re.DOTALL)
-    excerpts = [(FILES[language], block) for language, block in blocks if language in FILES]
-    check("receivers: README.md shows samples", excerpts, [language for language, _ in blocks])
-    for file, block in excerpts:
-        check(f"receivers: README.md's block is in {file} as it stands", block in (SAMPLES / file).read_text(encoding="utf-8"), block[:300])
-    for file in re.findall(r"\]\((tests/interop/receivers/[^)]*)\)", section.group(1)):
-        check(f"receivers: {file}, which README.md names, is there", (README.parent / file).exists())
+def check_page():
+    """Each block of docs/receiving.md is a sample that runs here, whole."""
+    text = PAGE.read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    programs = [(FILES[language], block) for language, block in blocks if language in FILES]
+    check("receivers: docs/receiving.md shows each sample", sorted(file for file, _ in programs) == sorted(FILES.values()), [language for language, _ in blocks])
+    for file, block in programs:
+        check(f"receivers: the page's block is {file} as it stands", block == (SAMPLES / file).read_text(encoding="utf-8"), block[:300])
+    for file in re.findall(r"\]\(\.\./(tests/interop/receivers/[^)]*)\)", text):
+        check(f"receivers: {file}, which the page names, is there", (HERE.parent.parent / file).exists())
 
 
 # ---------------------------------------------------------------- the part
 
 def run(directory):
-    check_readme()
+    check_page()
     secret = new_secret()
     samples = []
     for how in (python, node, go, rust, shell):

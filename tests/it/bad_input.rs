@@ -276,7 +276,7 @@ async fn a_source_at_an_address_that_is_refused() {
     }
 }
 
-/// An item let README's own example walk to any path of its origin, with the credentials.
+/// An item let the documents' own example walk to any path of its origin, with the credentials.
 #[tokio::test]
 async fn a_url_that_jq_makes_stays_in_its_path() {
     for item in ["../../user", "%2e%2e/%2E./admin?", "a/./b", "..", "a\\\\..\\\\b", ".%2e/x", "\\t../x"] {

@@ -36,7 +36,7 @@ mod faults;
 mod fleet;
 mod footprint;
 mod layers;
-mod readme;
+mod documents;
 mod ledger;
 mod poll;
 mod manners;

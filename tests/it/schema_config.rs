@@ -1,5 +1,5 @@
 //! `bellpull schema config` describes bridges.toml to editors: what the loader takes fits it, a key that the loader does not
-//! know does not, and it has every key of README's reference.
+//! know does not, and it has every key of docs/reference.md.
 
 use std::{
     collections::BTreeSet,
@@ -203,7 +203,7 @@ fn keys_of_a_table(code: &str) -> Vec<String> {
     parts.iter().filter_map(word).collect()
 }
 
-/// A row of README's reference: the keys that it names, from a table of the schema on.
+/// A row of docs/reference.md: the keys that it names, from a table of the schema on.
 struct Row {
     base: &'static str,
     keys: Vec<String>,
@@ -213,28 +213,29 @@ struct Row {
 fn base(heading: &str, head: &str) -> Option<&'static str> {
     Some(match (heading, head) {
         (_, "key of `auth.session`") => "/definitions/auth/properties/session",
-        ("### [daemon], [store.sled], [network]" | "### [daemon], [store.sled], [network], [log]", "key") => "",
-        ("### [bridge.NAME]", "key") => "/definitions/bridge",
-        ("### source.http" | "### auth" | "### decode", "key") => "/definitions/http",
-        ("### source.graphql", "key") => "/definitions/graphql",
-        ("### source.soap", "key") => "/definitions/soap",
-        ("### source.grpc", "key") => "/definitions/grpc",
-        ("### source.websocket", "key") => "/definitions/websocket",
-        ("### source.command", "key") => "/definitions/command",
-        ("### each", "key") => "/definitions/bridge/properties/each",
-        ("### since", "key") => "/definitions/bridge/properties/since",
-        ("### [endpoint.NAME]", "key") => "/definitions/endpoint",
-        (_, "key") => panic!("README has a table of keys under {heading:?}, which no table of the schema is known for"),
+        ("## [daemon], [store.sled], [network], [log]", "key") => "",
+        ("## [bridge.NAME]", "key") => "/definitions/bridge",
+        ("## source.http" | "## auth" | "## decode", "key") => "/definitions/http",
+        ("## source.graphql", "key") => "/definitions/graphql",
+        ("## source.soap", "key") => "/definitions/soap",
+        ("## source.grpc", "key") => "/definitions/grpc",
+        ("## source.websocket", "key") => "/definitions/websocket",
+        ("## source.command", "key") => "/definitions/command",
+        ("## each", "key") => "/definitions/bridge/properties/each",
+        ("## since", "key") => "/definitions/bridge/properties/since",
+        ("## [endpoint.NAME]", "key") => "/definitions/endpoint",
+        (_, "key") => {
+            panic!("docs/reference.md has a table of keys under {heading:?}, which no table of the schema is known for")
+        }
         _ => return None,
     })
 }
 
 fn reference() -> Vec<Row> {
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("README.md");
-    let from = text.find("\n## bridges.toml\n").expect("the reference");
-    let text = text.get(from..from + text.get(from..).and_then(|t| t.find("\n## Commands\n")).expect("its end"));
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference.md");
+    let text = std::fs::read_to_string(file).expect("docs/reference.md");
     let (mut rows, mut heading, mut about, mut in_table) = (Vec::new(), "", None, false);
-    for line in text.expect("whole lines").lines() {
+    for line in text.lines() {
         if line.starts_with("##") {
             heading = line;
         }
@@ -260,7 +261,7 @@ fn reference() -> Vec<Row> {
             rows.push(Row { base, keys: key.split('.').map(str::to_owned).collect() });
         }
         // The last cell of a decoder is what `items` sees.
-        let told = if heading == "### decode" { more.get(..1).unwrap_or_default() } else { more };
+        let told = if heading == "## decode" { more.get(..1).unwrap_or_default() } else { more };
         if let [key] = named.as_slice() {
             let tables = told.iter().flat_map(|cell| codes(cell)).flat_map(keys_of_a_table);
             let path = |inner: String| key.split('.').map(str::to_owned).chain([inner]).collect();

@@ -187,7 +187,7 @@ async fn a_bridge_is_paused_and_goes_on_and_the_stream_tells() {
     assert!(strip.starts_with("<svg") && strip.contains("1 changes"), "{strip}");
 }
 
-/// Each row of README's table is a metric, and each metric has a row.
+/// Each row of the table in docs/operating.md is a metric, and each metric has a row.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_metric_is_documented() {
     let site = Site::start("").await;
@@ -199,8 +199,8 @@ async fn every_metric_is_documented() {
     assert!(text.ends_with("# EOF\n"));
     let told: BTreeSet<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("README.md");
-    let rows = readme.lines().filter_map(|line| line.strip_prefix("| `bellpull_")?.split_once('`'));
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operating.md")).expect("the page");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `bellpull_")?.split_once('`'));
     let documented: BTreeSet<String> = rows.map(|(name, _)| format!("bellpull_{name}")).collect();
     let told: BTreeSet<String> = told.into_iter().map(str::to_owned).collect();
     assert_eq!(told, documented);

@@ -139,7 +139,7 @@ check "a page for a command" present /usr/share/man/man1/bellpull-endpoint-test.
 check "completion for bash" bash_completes
 check "completion for zsh and fish" present /usr/share/zsh/vendor-completions/_bellpull /usr/share/fish/vendor_completions.d/bellpull.fish
 check "the schema that bridges.toml names" schema_is_its_own
-check "documents" present /usr/share/doc/bellpull/copyright /usr/share/doc/bellpull/README.md /usr/share/doc/bellpull/examples/bridges.toml
+check "documents" present /usr/share/doc/bellpull/copyright /usr/share/doc/bellpull/README.md /usr/share/doc/bellpull/docs/reference.md /usr/share/doc/bellpull/examples/bridges.toml
 check "the files are those of the package" inside dpkg --verify bellpull
 check "systemd reads its units again, and starts nothing" told "--system daemon-reload"
 check "nothing is enabled or started" not_told "start"

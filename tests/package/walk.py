@@ -2,7 +2,7 @@
 
 walk.py BELLPULL CHROMIUM CHROMEDRIVER AXE WORK SHOTS SUITE ROOT TLS DEB LATER; the first six are those of tests/browser/harness.py.
 
-What the admin types stands in a code block of README, word for word, or `Admin` refuses it; at the end each command of the two sections was typed. What
+What the admin types stands in a code block of docs/operating.md or systemd/README.md, word for word, or `Admin` refuses it; at the end each command of the sections was typed. What
 the admin sees is what these commands print, the page, and what a receiver prints. Beside them walk.py plays the world: GitHub, and the download of packages.
 """
 
@@ -28,8 +28,8 @@ SUITE = sys.argv[7]
 ROOT, TLS, DEB, LATER = map(Path, sys.argv[8:12])
 TREE = HERE.parents[1]
 SECTIONS = (
-    (TREE / "README.md", "On a server"),
-    (TREE / "README.md", "Backups, and moving to another machine"),
+    (TREE / "docs/operating.md", "On a server"),
+    (TREE / "docs/operating.md", "Backups, and moving to another machine"),
     (TREE / "systemd/README.md", "The socket, made by systemd"),
 )
 
@@ -37,7 +37,7 @@ GITHUB = "140.82.121.6"  # public, so that the daemon's guard lets it be; it is 
 BRANCHES = "/repos/octocat/Hello-World/branches"
 BOOT_LIMIT_S = 60
 COMMAND_LIMIT_S = 90  # apt is the slowest
-POLL_LIMIT_S = 100  # README polls once a minute
+POLL_LIMIT_S = 100  # docs/operating.md polls once a minute
 
 
 # ---------------------------------------------------------------- the world
@@ -140,7 +140,7 @@ class Machine:
         self.process.wait()
 
 
-# ---------------------------------------------------------------- README
+# ---------------------------------------------------------------- the documents
 
 def commands():
     """What can be typed, in its order, by its first line without a comment. A here-document is one command."""
@@ -158,14 +158,14 @@ def commands():
 
 
 class Admin:
-    """Types only what README says."""
+    """Types only what the documents say."""
 
     def __init__(self, machine):
         self.machine, self.known, self.typed = machine, commands(), set()
 
     def line(self, command):
         if command not in self.known:
-            raise GaveUp(f"`{command}` stands in no code block of README")
+            raise GaveUp(f"`{command}` stands in no code block of the documents")
         self.typed.add(command)
         return self.known[command]
 
@@ -327,7 +327,7 @@ def day(github, machine, browser):
 
 
     left = set(admin.known) - admin.typed
-    check("each command of README's sections was typed", not left, sorted(left))
+    check("each command of the documents' sections was typed", not left, sorted(left))
 
 
 def soon(condition):

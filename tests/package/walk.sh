@@ -1,6 +1,6 @@
 #!/bin/bash
-# The first day of an admin, by README alone: the package installed in a Debian that systemd boots, a bridge added, a reload, the page in a browser, an
-# endpoint broken and mended, an upgrade, a backup restored. walk.py has the steps; each command of theirs stands in a code block of README.
+# The first day of an admin, by docs/operating.md alone: the package installed in a Debian that systemd boots, a bridge added, a reload, the page in a browser, an
+# endpoint broken and mended, an upgrade, a backup restored. walk.py has the steps; each command of theirs stands in a code block of the documents.
 #
 # Usage: tests/package/walk.sh DEB [SUITE...]
 #
@@ -50,7 +50,7 @@ mkdir "$work/cgroup"
 mount -t cgroup2 none "$work/cgroup" 2>"$work/mount.log" && unshare --net --pid --mount --cgroup --uts --ipc --fork true 2>>"$work/mount.log" ||
     skip "namespaces cannot be had: $(head -n 1 "$work/mount.log")"
 
-# The names of the vendor that README polls, for a machine that trusts walk.py.
+# The names of the vendor that docs/operating.md polls, for a machine that trusts walk.py.
 mkdir "$work/tls"
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=walk.sh" -keyout "$work/tls/ca.key" -out "$work/tls/ca.pem" 2>/dev/null
 openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=api.github.com" -keyout "$work/tls/key.pem" -out "$work/tls/request.pem" 2>/dev/null
