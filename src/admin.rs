@@ -8,6 +8,7 @@ mod replay;
 mod routes;
 mod session;
 mod socket;
+mod standing;
 mod status;
 mod strip;
 mod web;
@@ -35,7 +36,8 @@ use crate::{
 use export::Exports;
 pub use session::Codes;
 pub use socket::{bind, inherited};
-pub use web::{Gate, Standing, Web, page_link, serve, serve_socket, token};
+pub use standing::{Standing, Web};
+pub use web::{Gate, page_link, serve, serve_socket, token};
 
 /// How often old events are looked for.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(60);

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use self::watchdog::Watchdog;
 use crate::{
     admin::{self, Admin, Gate, Standing, Web},
+    auth::vault::Vault,
     clock::{self, Clock},
     config::{self, Config, Secrets},
     deliver::{self, Deliveries},
@@ -32,7 +33,6 @@ use crate::{
     notify, poller,
     poller::{Poller, Runner},
     pulse::Pulse,
-    source::auth::vault::Vault,
     store::{self, Op, Store, Written, sled::SledEngine},
     telemetry::{self, kind},
 };

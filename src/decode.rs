@@ -22,7 +22,7 @@ use encoding_rs::Encoding;
 
 use crate::{
     model::Hash,
-    settings::{Item, fingerprint::Fingerprint, optional},
+    settings::{Item, Table, fingerprint::Fingerprint, optional},
 };
 use charset::Declared;
 
@@ -108,20 +108,22 @@ pub enum Error {
 /// Reads `decode.KIND`.
 pub fn read(item: &Item<'_>) -> Option<Decoder> {
     let mut table = item.table()?;
-    let found = table.take_kind(&["json", "ndjson", "xml", "csv", "feed", "html", "text"]);
+    type Read = fn(&mut Table<'_>) -> Option<Kind>;
+    let kinds: [(&'static str, Read); 7] = [
+        ("json", |_| Some(Kind::Json)),
+        ("ndjson", |_| Some(Kind::Ndjson)),
+        ("xml", |options| xml::Options::read(options).map(Kind::Xml)),
+        ("csv", |options| csv::Options::read(options).map(Kind::Csv)),
+        ("feed", |_| Some(Kind::Feed)),
+        ("html", |options| html::Options::read(options).map(Kind::Html)),
+        ("text", |_| Some(Kind::Text)),
+    ];
+    let found = table.take_kind(&kinds);
     table.finish();
-    let (kind, item) = found?;
+    let (read, item) = found?;
     let mut options = item.table()?;
     let charset = options.take("charset").map(|i| i.parse_text(charset::named, "a charset such as \"windows-1252\""));
-    let kind = match kind {
-        "ndjson" => Some(Kind::Ndjson),
-        "xml" => xml::Options::read(&mut options).map(Kind::Xml),
-        "csv" => csv::Options::read(&mut options).map(Kind::Csv),
-        "feed" => Some(Kind::Feed),
-        "html" => html::Options::read(&mut options).map(Kind::Html),
-        "text" => Some(Kind::Text),
-        _ => Some(Kind::Json),
-    };
+    let kind = read(&mut options);
     options.finish();
     Some(Decoder { kind: kind?, charset: optional(charset)? })
 }

@@ -27,13 +27,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    auth::vault::Vault,
     clock::Clock,
     config::{Bridge, Endpoint},
     event,
     http::Client,
     model::{Name, Timestamp},
     pulse::Pulse,
-    source::auth::vault::Vault,
     store::{self, Attempt, EndpointState, Store, Waiting},
 };
 use attempt::Sender;

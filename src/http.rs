@@ -8,7 +8,9 @@ pub mod client;
 pub mod egress;
 pub mod hint;
 pub mod identity;
+pub mod place;
 pub mod retry_after;
+pub mod target;
 
 use std::time::Duration;
 

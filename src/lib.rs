@@ -17,6 +17,7 @@ pub mod pulse;
 pub mod schedule;
 pub mod http;
 pub mod decode;
+pub mod auth;
 pub mod source;
 pub mod extract;
 pub mod guard;

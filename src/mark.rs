@@ -94,8 +94,8 @@ mod tests {
     use super::*;
     use crate::{
         expr::Expr,
+        http::place::At,
         model::{Entry, Hash},
-        source::page::At,
     };
 
     fn since(order: Order) -> Since {

@@ -15,6 +15,11 @@ pub fn bridge_of(name: &str) -> &str {
     name.split_once('/').map_or(name, |(bridge, _)| bridge)
 }
 
+/// A count as it is stored and shown.
+pub fn u64_of(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
 /// Milliseconds since 1970-01-01T00:00:00Z, by the wall clock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -6,14 +6,17 @@
 mod alert;
 mod by_hand;
 mod commit;
+mod detect;
 mod fan;
 mod handle;
 mod hold;
 mod job;
 mod known;
+mod line;
 pub mod roster;
 mod reload;
 mod run;
+mod slots;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -21,12 +24,11 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::{
+    auth::vault::Vault,
     clock::{self, Clock},
-    compute::compute,
     config::{Bridge, Endpoint},
     decode::Page,
-    deliver, diff,
-    extract::{self, Raw},
+    deliver, extract,
     guard::Verdict,
     http::{
         Client,
@@ -37,7 +39,7 @@ use crate::{
     pulse::{self, PollEnd, Pulse},
     schedule::FailureKind,
     settings::fingerprint::Fingerprint,
-    source::{self, Answer, Ask, Fetched, Memo, auth::vault::Vault},
+    source::{self, Answer, Ask, Fetched, Memo},
     store::{self, BridgeState, Hold, Loaded, Op, Progress, Store},
     telemetry::{
         kind,
@@ -45,7 +47,7 @@ use crate::{
     },
 };
 pub use by_hand::Found;
-use commit::{Detected, u64_of};
+use detect::Detected;
 pub use handle::{Handle, Status};
 pub use job::Refused;
 pub use run::Runner;
@@ -400,43 +402,6 @@ impl Poller {
         self.judge_and_commit(polled, found, pages, Some((hash, answer))).await
     }
 
-    /// Compares an answer with what is known, on a blocking thread: it parses what changed. What that takes is of the share.
-    async fn detect(
-        &self,
-        polled: &Polled,
-        pages: Vec<Page>,
-        date: Option<Timestamp>,
-        share: &mut Share,
-    ) -> Result<Detected, Failure> {
-        let anew = polled.state.version > 0 && !polled.definition_is_same();
-        let known = if anew { self.known_anew(polled).await? } else { self.known(polled).await? };
-        let bridge = polled.bridge.clone();
-        let mut mark = polled.mark().cloned();
-        let mut lent = share.lend();
-        let compare = move || {
-            let mut compare = || -> Result<Detected, Failure> {
-                let (records, left_out) = read(&bridge, &pages, known.len(), &mut lent)?;
-                if bridge.is_complete() {
-                    return Ok(Detected::complete(diff::complete(&bridge.definition, &known, records)?));
-                }
-                let seen = diff::parse_all(&bridge.definition, records, |parsed| match &bridge.since {
-                    Some(since) => mark::advance(since, &mut mark, parsed, date).map_err(Failure::Answer),
-                    None => Ok(()),
-                })?;
-                let mark = bridge.since.as_ref().and(mark.take());
-                Ok(Detected { left_out, ..Detected::window(seen, mark) })
-            };
-            (compare(), lent)
-        };
-        let compared = compute(compare).await.map_err(|e| Failure::Answer(format!("reading it panicked: {e}")))?;
-        *share = compared.1;
-        let mut found = compared.0?;
-        if !polled.bridge.is_complete() {
-            self.compare_window(polled, &mut found).await?;
-        }
-        Ok(found)
-    }
-
     /// Where a poll went well.
     async fn succeeded(&self, polled: &mut Polled) {
         let failures = std::mem::take(&mut polled.progress.failures);
@@ -533,77 +498,4 @@ fn tell_left_out(polled: &mut Polled, left_out: Option<&(usize, String)>) {
         Some((count, error)) => tracing::debug!(%bridge, count, error, "messages were left out again"),
         None => {}
     }
-}
-
-/// The records of each page, under the name that messages give it.
-type PagesRead = Vec<(String, Vec<Raw>)>;
-
-/// What a record takes while it is compared: its place in the page, its hashes, where it was met. 385 MiB were seen at a million
-/// records of 138 MB.
-const RECORD_BYTES: usize = 160;
-/// And a known one: its entry, and where it is met.
-const KNOWN_BYTES: usize = 128;
-/// The values of a record that is shorter are of no account.
-const LARGE_BYTES: usize = 64 << 10;
-/// What the value of the largest record takes is needed for it as it was, as it is, and for what differs.
-const VALUES: u64 = 3;
-
-/// What pages hold, and what had to be left out of it. Refuses what would take more memory than there is for answers.
-fn read(
-    bridge: &Bridge,
-    pages: &[Page],
-    known: usize,
-    share: &mut Share,
-) -> Result<(PagesRead, Option<(usize, String)>), Failure> {
-    let mut all = Vec::with_capacity(pages.len());
-    let mut left_out = None;
-    let mut largest = 0;
-    let mut take = |bytes: usize, what: &str| match share.take(u64_of(bytes)) {
-        true => Ok(()),
-        false => Err(Failure::Answer(format!(
-            "the answer takes more memory than is left for answers (`daemon.memory`): {} MiB {what}",
-            bytes.div_ceil(1 << 20)
-        ))),
-    };
-    take(known * KNOWN_BYTES, "for the records that are known")?;
-    for (number, page) in pages.iter().enumerate() {
-        let name = format!("page {}", number + 1);
-        if bridge.definition.items.as_ref().is_some_and(|items| items.as_path().is_none()) {
-            // jq sees all of the document at once.
-            let value = extract::value_bytes(&page.body);
-            take(usize::try_from(value).unwrap_or(usize::MAX), "for the values that `items` sees")?;
-        }
-        let records = bridge.definition.records(page);
-        let tried = match records {
-            // A message comes once, and one that cannot be read must not take the others with it.
-            Ok(records) if bridge.source.is_stream() => {
-                let only = vec![(name.clone(), records.clone())];
-                diff::parse_all(&bridge.definition, only, |_| Ok::<_, extract::Error>(())).map(|_| records)
-            }
-            Err(error) if !bridge.source.is_stream() => return Err(error.into()),
-            other => other,
-        };
-        match tried {
-            Ok(records) => {
-                let made = records.iter().any(|raw| !is_part_of(&raw.text, &page.body));
-                let document: usize = if made { records.iter().map(|raw| raw.text.len()).sum() } else { 0 };
-                take(document + records.len() * RECORD_BYTES, &format!("for {} records of {name}", records.len()))?;
-                let large = records.iter().filter(|raw| raw.text.len() >= LARGE_BYTES);
-                largest = large.map(|raw| extract::value_bytes(&raw.text)).max().unwrap_or(0).max(largest);
-                all.push((name, records));
-            }
-            Err(error) => {
-                let first = || (0, error.to_string());
-                left_out.get_or_insert_with(first).0 += 1;
-            }
-        }
-    }
-    let values = largest.saturating_mul(VALUES);
-    take(usize::try_from(values).unwrap_or(usize::MAX), "for the values of its largest record")?;
-    Ok((all, left_out))
-}
-
-/// Whether a record's text lies in its page, or was made of it.
-fn is_part_of(text: &[u8], body: &[u8]) -> bool {
-    body.as_ptr_range().contains(&text.as_ptr())
 }

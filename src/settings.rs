@@ -195,14 +195,14 @@ impl<'a> Table<'a> {
         std::mem::take(&mut self.entries).into_iter().map(|(key, (place, item))| (key, place, item)).collect()
     }
 
-    /// Of an externally tagged kind: exactly one key of the known ones.
-    pub fn take_kind(&mut self, kinds: &[&'static str]) -> Option<(&'static str, Item<'a>)> {
+    /// Takes the one key of an externally tagged kind. Each word stands beside what it means: a variant, or what reads it.
+    pub fn take_kind<K: Copy>(&mut self, kinds: &[(&'static str, K)]) -> Option<(K, Item<'a>)> {
         let mut found = Vec::new();
-        for kind in kinds {
-            if let Some(place) = self.key_place(kind) {
-                found.extend(self.take(kind).map(|item| (*kind, place, item)));
+        for (word, kind) in kinds {
+            if let Some(place) = self.key_place(word) {
+                found.extend(self.take(word).map(|item| (*word, place, (*kind, item))));
             } else {
-                self.known.push(kind);
+                self.known.push(word);
             }
         }
         let mut found = found.into_iter();
@@ -214,10 +214,10 @@ impl<'a> Table<'a> {
                 .report();
         }
         if first.is_none() && self.entries.is_empty() {
-            let list = kinds.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ");
+            let list = kinds.iter().map(|(word, _)| format!("`{word}`")).collect::<Vec<_>>().join(", ");
             self.error(format!("{} names no kind", self.title())).help(format!("one of {list}")).report();
         }
-        first.map(|(kind, _, item)| (kind, item))
+        first.map(|(_, _, found)| found)
     }
 
     /// `[bridge.orders]`, or the file.

@@ -16,10 +16,23 @@ use crate::{
 pub use ed25519::{Key as Ed25519Key, make_key};
 pub use standard::{Key, Refusal, TOLERANCE_SECONDS, make_secret};
 
+type Read = fn(&mut Table<'_>) -> Option<Scheme>;
+
 /// Of a secret that is no key of a length of its own.
 const SECRET_CHARS_MIN: usize = 16;
 /// In the order of the headers.
-const KINDS: [&str; 7] = ["standard", "ed25519", "github", "stripe", "shopify", "slack", "hmac"];
+const KINDS: [(&str, Read); 7] = [
+    ("standard", |table| Keys::read(table, "secrets", 0, Key::parse, Key::unresolved).map(Scheme::Standard)),
+    ("ed25519", |table| Keys::read(table, "keys", 0, Ed25519Key::parse, Ed25519Key::unresolved).map(Scheme::Ed25519)),
+    ("github", |table| read_secrets(table).map(Scheme::Github)),
+    ("stripe", |table| read_secrets(table).map(Scheme::Stripe)),
+    ("shopify", |table| read_secrets(table).map(Scheme::Shopify)),
+    ("slack", |table| read_secrets(table).map(Scheme::Slack)),
+    ("hmac", |table| {
+        let (keys, own) = (read_secrets(table), vendor::Own::read(table));
+        keys.zip(own).map(|(keys, own)| Scheme::Hmac(keys, own))
+    }),
+];
 
 /// What is signed.
 #[derive(Debug, Clone, Copy)]
@@ -125,13 +138,17 @@ impl Signer {
     pub fn read(item: &Item<'_>) -> Option<Self> {
         let mut table = item.table()?;
         let mut schemes = Vec::new();
-        for kind in KINDS {
+        for (kind, read) in KINDS {
             if let Some(item) = table.take(kind) {
-                schemes.push(item.table().and_then(|table| Scheme::read(kind, table)));
+                schemes.push(item.table().and_then(|mut table| {
+                    let scheme = read(&mut table);
+                    table.finish();
+                    scheme
+                }));
             }
         }
         if schemes.is_empty() && table.is_empty() {
-            let list = KINDS.map(|kind| format!("`{kind}`")).join(", ");
+            let list = KINDS.map(|(kind, _)| format!("`{kind}`")).join(", ");
             table.error(format!("{} names no kind", table.title())).help(format!("one of {list}")).report();
         }
         table.finish();
@@ -179,34 +196,10 @@ impl Signer {
     }
 }
 
-impl Scheme {
-    fn read(kind: &str, mut table: Table<'_>) -> Option<Self> {
-        let secrets = |table: &mut Table<'_>| {
-            Keys::read(
-                table,
-                "secrets",
-                SECRET_CHARS_MIN,
-                |text| Ok(Secret::new(text.to_owned())),
-                || Secret::new("unresolved".into()),
-            )
-        };
-        let scheme = match kind {
-            "standard" => Keys::read(&mut table, "secrets", 0, Key::parse, Key::unresolved).map(Self::Standard),
-            "ed25519" => {
-                Keys::read(&mut table, "keys", 0, Ed25519Key::parse, Ed25519Key::unresolved).map(Self::Ed25519)
-            }
-            "github" => secrets(&mut table).map(Self::Github),
-            "stripe" => secrets(&mut table).map(Self::Stripe),
-            "shopify" => secrets(&mut table).map(Self::Shopify),
-            "slack" => secrets(&mut table).map(Self::Slack),
-            _ => {
-                let (keys, own) = (secrets(&mut table), vendor::Own::read(&mut table));
-                keys.zip(own).map(|(keys, own)| Self::Hmac(keys, own))
-            }
-        };
-        table.finish();
-        scheme
-    }
+/// Secrets of which every text is one.
+fn read_secrets(table: &mut Table<'_>) -> Option<Keys<Secret>> {
+    let unresolved = || Secret::new("unresolved".into());
+    Keys::read(table, "secrets", SECRET_CHARS_MIN, |text| Ok(Secret::new(text.to_owned())), unresolved)
 }
 
 #[cfg(test)]

@@ -2,28 +2,25 @@
 //!
 //! A source asks and walks pages. It does not know what a record is, beyond how many a page has, and stores nothing.
 
-pub mod auth;
 pub mod command;
-pub mod graphql;
 pub mod grpc;
 pub mod http;
 pub mod link;
 pub mod page;
-pub mod soap;
 pub mod transport;
 pub mod websocket;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use auth::vault::Vault;
 use futures_util::future::BoxFuture;
 use serde_json::{Value as Json, json};
 
 use crate::{
+    auth::{self, vault::Vault},
     clock::Clock,
     decode::Page,
     expr,
-    http::{Client, budget::Share},
+    http::{Client, budget::Share, place::At},
     model::{Hash, Timestamp, Validators},
     pulse::Pulse,
     schedule::FailureKind,
@@ -43,19 +40,19 @@ pub enum Source {
 impl Source {
     /// Reads `[bridge.NAME.source.KIND]`.
     pub fn read(mut table: Table<'_>) -> Option<Self> {
-        let kind = table.take_kind(&["http", "graphql", "soap", "grpc", "websocket", "command"]);
+        type Read = fn(Table<'_>) -> Option<Source>;
+        let kinds: [(&'static str, Read); 6] = [
+            ("http", |table| http::Source::read(table).map(|source| Self::Http(source.into()))),
+            ("graphql", |table| http::graphql::read(table).map(|source| Self::Http(source.into()))),
+            ("soap", |table| http::soap::read(table).map(|source| Self::Http(source.into()))),
+            ("grpc", |table| grpc::Source::read(table).map(|source| Self::Grpc(source.into()))),
+            ("websocket", |table| websocket::Source::read(table).map(|source| Self::Websocket(source.into()))),
+            ("command", |table| command::Source::read(table).map(|source| Self::Command(source.into()))),
+        ];
+        let found = table.take_kind(&kinds);
         table.finish();
-        let (kind, item) = kind?;
-        let table = item.table()?;
-        let over_http = |source: Option<http::Source>| source.map(|source| Self::Http(Arc::new(source)));
-        match kind {
-            "graphql" => over_http(graphql::read(table)),
-            "soap" => over_http(soap::read(table)),
-            "command" => command::Source::read(table).map(|source| Self::Command(Arc::new(source))),
-            "grpc" => grpc::Source::read(table).map(|source| Self::Grpc(Arc::new(source))),
-            "websocket" => websocket::Source::read(table).map(|source| Self::Websocket(Arc::new(source))),
-            _ => over_http(http::Source::read(table)),
-        }
+        let (read, item) = found?;
+        read(item.table()?)
     }
 
     /// Asks for everything: all pages, or why not.
@@ -150,10 +147,10 @@ impl Source {
     }
 
     /// Whether the mark of `since` can be sent there.
-    pub fn takes_mark(&self, at: &page::At) -> bool {
+    pub fn takes_mark(&self, at: &At) -> bool {
         match (self, at) {
             (Self::Http(source), at) => source.takes_mark(at),
-            (Self::Grpc(_), at) => matches!(at, page::At::Json(_)),
+            (Self::Grpc(_), at) => matches!(at, At::Json(_)),
             (Self::Websocket(_) | Self::Command(_), _) => false,
         }
     }
@@ -219,7 +216,7 @@ pub struct Ask<'a> {
     pub previous: Option<&'a Json>,
     pub mark: Option<&'a str>,
     /// Where and how the mark is sent.
-    pub since: Option<&'a page::At>,
+    pub since: Option<&'a At>,
     /// Statuses that mean "no such document".
     pub absent: &'a [u16],
     /// The member of a fan-out that is asked for.

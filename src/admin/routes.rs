@@ -20,7 +20,7 @@ use tokio_util::io::ReaderStream;
 
 use super::{
     Admin, DeliveryQuery, DryRun, Error, EventQuery, Replay,
-    web::{Standing, Web},
+    standing::{Standing, Web},
 };
 use crate::{model::Hash, pulse::Notice, store};
 

@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     path::Path,
     sync::{
-        Arc, Mutex, OnceLock,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -36,7 +36,7 @@ use serde_json::{Value as Json, json};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
-    sync::{Notify, Semaphore, watch},
+    sync::{Notify, Semaphore},
     task::JoinSet,
     time::timeout,
 };
@@ -45,10 +45,11 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::{
-    Admin, routes,
+    routes,
     session::{self, Codes, Door},
+    standing::{Standing, Web},
 };
-use crate::{pulse::Pulse, settings::secret::Secret};
+use crate::settings::secret::Secret;
 
 /// Sent with everything: the page runs its own script and style, talks to its own origin, and is framed by nobody.
 const HEADERS: [(&str, &str); 5] = [
@@ -79,27 +80,6 @@ const WRITE_WITHIN: Duration = Duration::from_secs(30);
 /// Of a token that somebody wrote.
 const TOKEN_CHARS_MIN: usize = 16;
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
-
-/// Whether there are answers.
-#[derive(Clone)]
-pub enum Standing {
-    Running(Box<Admin>),
-    /// There are, but nothing is polled, and why.
-    Paused(Box<Admin>, String),
-    /// Why not.
-    NotReady(String),
-}
-
-/// What the handlers share. It outlives a store that is opened again.
-#[derive(Clone)]
-pub struct Web {
-    pub standing: watch::Receiver<Standing>,
-    pub pulse: Pulse,
-    pub shutdown: CancellationToken,
-    /// Where the page is: only the socket tells it, with a code.
-    pub page: Arc<OnceLock<String>>,
-    pub codes: Codes,
-}
 
 /// Who is let in over TCP.
 #[derive(Debug)]

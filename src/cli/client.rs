@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{FAILED, Failure, IO, UNAVAILABLE, waiting};
 use crate::{
     admin::{self, Admin, DeliveryQuery, DryRun, EventQuery, Replay},
+    auth::vault::Vault,
     clock::Clock,
     config::{self, Config, Secrets},
     daemon,
@@ -22,7 +23,6 @@ use crate::{
     model::Hash,
     poller::{Poller, Runner},
     pulse::Pulse,
-    source::auth::vault::Vault,
     store::{Store, memory::MemoryEngine, sled::SledEngine},
 };
 

@@ -9,11 +9,11 @@ use crate::{
     expr::Expr,
     extract::Definition,
     guard::Guard,
-    http::is_clear,
+    http::{is_clear, place::At},
     model::{ChangeKind, Hash, Name},
     schedule::Schedule,
     settings::{Item, Table, fingerprint::Fingerprint, optional},
-    source::{Source, http::read_statuses, page::At},
+    source::{Source, http::read_statuses},
 };
 
 /// How long a record that left a window stays known.

@@ -7,8 +7,13 @@ use url::Url;
 
 use super::bridge::Filters;
 use crate::{
+    auth::Auth,
     expr::Expr,
-    http::{identity::Identity, is_clear},
+    http::{
+        identity::Identity,
+        is_clear,
+        target::{self, HTTP, read_headers},
+    },
     model::Name,
     settings::{
         Item, Table, optional,
@@ -16,10 +21,6 @@ use crate::{
         value::Value,
     },
     sign::Signer,
-    source::{
-        auth::Auth,
-        transport::{self, HTTP, read_headers},
-    },
 };
 
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -224,7 +225,7 @@ impl Endpoint {
 
 /// A URL, a secret one, or jq that makes one.
 fn read_url(item: &Item<'_>) -> Option<Value> {
-    let value = transport::read_url(item, HTTP)?;
+    let value = target::read_url(item, HTTP)?;
     match &value {
         Value::Secret(secret) if item.resolved(secret) => match secret.expose().parse::<Url>() {
             Ok(url) if !url.username().is_empty() || url.password().is_some() => {

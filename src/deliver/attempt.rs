@@ -14,18 +14,15 @@ use super::{
     queue::{Answered, Job},
 };
 use crate::{
+    auth::{self, Learned, With},
     compute::compute,
     config::{Endpoint, Format},
     event,
-    http::{self, BodyLimit, Client, Request, retry_after},
+    http::{self, BodyLimit, Client, Request, retry_after, target::made_url},
     model::{Content, Event, Timestamp, bridge_of},
     settings::{units::Rate, value::Value},
     shape::{self, Carried, Piece},
     sign::Message,
-    source::{
-        auth::{self, Learned, With},
-        transport::made_url,
-    },
     store::{self, Attempt, Outgoing},
     telemetry::trace::Span,
 };

@@ -2,7 +2,7 @@
 
 use super::{
     Failure, Polled, Poller, Verdict,
-    commit::{self, count_missing, counts, steps, u64_of},
+    commit::{self, count_missing, counts, steps},
     known::value_of,
 };
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     decode::Page,
     event::Change,
     guard::Counts,
-    model::{Name, Timestamp},
+    model::{Name, Timestamp, u64_of},
     store::HoldChange,
 };
 

@@ -4,50 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value as Json;
 
-use super::{Failure, Polled, Poller, Polling, Verdict, known::value_of};
+use super::{Failure, Polled, Poller, Polling, Verdict, detect::Detected, known::value_of};
 use crate::{
     compute::compute,
     config::{Bridge, DefinitionChanged, FirstPoll},
-    diff::Diff,
     event::{Change, Maker},
     extract::{Definition, Seen},
     guard::Counts,
-    model::{ChangeKind, Entry, Event, Hash, Record, Timestamp},
+    model::{ChangeKind, Entry, Event, Hash, Record, Timestamp, u64_of},
     source::Answer,
     store::{self, BridgeState, HoldChange, Progress, Queued},
     telemetry::{kind, trace},
 };
-
-/// What an answer brings, before it is judged.
-#[derive(Debug, Default, PartialEq)]
-pub struct Detected {
-    pub diff: Diff,
-    /// Every record of a window's answer, until it is compared.
-    pub(super) window: Vec<Seen>,
-    pub(super) mark: Option<String>,
-    /// Keys of a window's records that must be written again so that they are not forgotten.
-    pub(super) seen_again: Vec<Hash>,
-    /// Messages that could not be read: how many, and what was wrong with the first.
-    pub(super) left_out: Option<(usize, String)>,
-    /// Absence means something.
-    pub(super) complete: bool,
-}
-
-impl Detected {
-    pub fn complete(diff: Diff) -> Self {
-        Self { diff, complete: true, ..Self::default() }
-    }
-
-    pub fn window(window: Vec<Seen>, mark: Option<String>) -> Self {
-        Self { window, mark, ..Self::default() }
-    }
-
-    /// An answer without any record: all that is known is missing.
-    pub fn nothing(known: Vec<Entry>) -> Self {
-        let missing = known.iter().map(|entry| entry.key).collect();
-        Self { diff: Diff { list: known, missing, ..Diff::default() }, complete: true, ..Self::default() }
-    }
-}
 
 /// How a judged answer is to be committed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -415,8 +383,4 @@ fn make(
         }
     }
     Ok(made)
-}
-
-pub(super) fn u64_of(count: usize) -> u64 {
-    u64::try_from(count).unwrap_or(u64::MAX)
 }

@@ -6,12 +6,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value as Json;
-use tokio::task::JoinError;
+use tokio::task::{JoinError, JoinSet};
 
 use super::{
     Poller,
     known::{SLICE, value_of},
-    run::Runner,
+    slots::Bridges,
 };
 use crate::{
     compute::compute,
@@ -22,11 +22,8 @@ use crate::{
     telemetry::kind,
 };
 
-/// Bridges by name.
-pub(super) type Members = BTreeMap<Name, Arc<Bridge>>;
-
 /// A bridge over a list, and whether its list is being read.
-pub(super) struct Fan {
+struct Fan {
     bridge: Arc<Bridge>,
     reading: bool,
     /// It changed while it was read.
@@ -38,13 +35,16 @@ pub(super) struct Fan {
 /// Members as they were read, and the bridge that they are of.
 pub(super) type Unfolded = (Arc<Bridge>, Listed);
 
+/// A list that was read in the background.
+pub(super) type Read = Result<Result<Unfolded, store::Error>, JoinError>;
+
 /// A member, or the key of a record that makes none, and why.
 type Member = Result<(Name, Arc<Bridge>), (String, String)>;
 
 /// What a list holds.
 #[derive(Default)]
 pub(super) struct Listed {
-    members: Members,
+    members: Bridges,
     /// Records that make no member: how many, and the first one's key and error.
     failed: Option<(usize, String, String)>,
     /// There are more than may be.
@@ -68,30 +68,43 @@ impl Fan {
     }
 }
 
-impl Runner {
+/// The bridges over a list. They are not polled, their members are.
+#[derive(Default)]
+pub(super) struct Fans {
+    all: BTreeMap<Name, Fan>,
+    /// Lists that are read anew.
+    reading: JoinSet<Result<Unfolded, store::Error>>,
+}
+
+impl Fans {
     /// The bridges of a configuration with members in the place of those that have a list.
-    pub(super) async fn unfold(&mut self, bridges: Members) -> Result<Members, store::Error> {
-        let (fans, mut plain): (Members, Members) = bridges.into_iter().partition(|(_, bridge)| bridge.each.is_some());
+    pub async fn unfold(&mut self, poller: &Poller, bridges: Bridges) -> Result<Bridges, store::Error> {
+        let (fans, mut plain): (Bridges, Bridges) = bridges.into_iter().partition(|(_, bridge)| bridge.each.is_some());
         let fan = |(name, bridge)| (name, Fan { bridge, reading: false, again: false, leaves_out: false });
-        self.fans = fans.into_iter().map(fan).collect();
-        for fan in self.fans.values_mut() {
-            let listed = members(&self.poller, &fan.bridge).await?;
+        self.all = fans.into_iter().map(fan).collect();
+        for fan in self.all.values_mut() {
+            let listed = members(poller, &fan.bridge).await?;
             fan.tell(&listed);
             plain.extend(listed.members);
         }
         Ok(plain)
     }
 
+    /// Lists of bridges that are gone bring no member back.
+    pub fn retain(&mut self, bridges: &Bridges) {
+        self.all.retain(|name, _| bridges.contains_key(name));
+    }
+
     /// Reads the lists that are this bridge's records, in the background, each once at a time.
-    pub(super) fn fan_anew(&mut self, parent: &Name) {
-        for fan in self.fans.values_mut() {
+    pub fn read_of(&mut self, poller: &Poller, parent: &Name) {
+        for fan in self.all.values_mut() {
             if !matches!(&fan.bridge.each, Some(Each::Bridge { name, .. }) if name == parent) {
                 continue;
             }
             fan.again = fan.reading;
             if !std::mem::replace(&mut fan.reading, true) {
-                let (poller, bridge) = (self.poller.clone(), fan.bridge.clone());
-                self.fanning.spawn(async move {
+                let (poller, bridge) = (poller.clone(), fan.bridge.clone());
+                self.reading.spawn(async move {
                     let members = members(&poller, &bridge).await?;
                     Ok((bridge, members))
                 });
@@ -99,36 +112,33 @@ impl Runner {
         }
     }
 
-    /// A list was read: new members are polled from now on, those that left it no more.
-    pub(super) async fn fanned(
-        &mut self,
-        read: Result<Result<Unfolded, store::Error>, JoinError>,
-    ) -> Result<(), store::Error> {
+    /// A list that was read in the background; never without one under way.
+    pub async fn join_next(&mut self) -> Option<Read> {
+        self.reading.join_next().await
+    }
+
+    /// What a list that was read says: the bridge, and the members that it has from now on. `None` where it says nothing.
+    pub fn read(&mut self, poller: &Poller, read: Read) -> Result<Option<(Name, Bridges)>, store::Error> {
         let (bridge, listed) = match read {
             Ok(read) => read?,
             Err(error) => {
                 tracing::error!(%error, "the members of a bridge could not be read: they stay as they are");
-                self.fans.values_mut().for_each(|fan| fan.reading = false);
-                return Ok(());
+                self.all.values_mut().for_each(|fan| fan.reading = false);
+                return Ok(None);
             }
         };
         // Of another configuration it means nothing any more.
-        let Some(fan) = self.fans.get_mut(&bridge.name).filter(|fan| Arc::ptr_eq(&fan.bridge, &bridge)) else {
-            return Ok(());
+        let Some(fan) = self.all.get_mut(&bridge.name).filter(|fan| Arc::ptr_eq(&fan.bridge, &bridge)) else {
+            return Ok(None);
         };
         fan.reading = false;
         fan.tell(&listed);
-        let now = listed.members;
         if std::mem::take(&mut fan.again)
             && let Some(Each::Bridge { name, .. }) = &bridge.each
         {
-            self.fan_anew(name);
+            self.read_of(poller, name);
         }
-        let prefix = format!("{}/", bridge.name);
-        let known = self.slots.keys().filter(|name| name.starts_with(&prefix));
-        let gone: Vec<Name> = known.filter(|name| !now.contains_key(*name)).cloned().collect();
-        self.remove(gone).await?;
-        self.install(now).await
+        Ok(Some((bridge.name.clone(), listed.members)))
     }
 }
 

@@ -4,12 +4,13 @@ use serde_json::Value as Json;
 
 use super::{
     Failure, Held, Polled, Poller, Polling,
-    commit::{Detected, Silence, count_missing, u64_of},
+    commit::{Silence, count_missing},
+    detect::Detected,
 };
 use crate::{
     decode::Page,
     guard::Counts,
-    model::{Event, Hash},
+    model::{Event, Hash, u64_of},
     source::Answer,
     store::{HeldPage, Hold, HoldChange, Op},
     telemetry::kind,

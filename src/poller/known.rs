@@ -4,16 +4,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value as Json;
 
-use super::{
-    Failure, Polled, Poller,
-    commit::{Detected, u64_of},
-};
+use super::{Failure, Polled, Poller};
 use crate::{
     compute::compute,
     config::Bridge,
     decode::Page,
-    diff::{self, Diff},
-    extract,
+    diff, extract,
     model::{Entry, Hash, Name, Record, Timestamp},
     source::{self, ErrorKind},
     store,
@@ -30,41 +26,6 @@ impl Poller {
         }
         let name = polled.bridge.name.clone();
         Ok(self.store.read(move |engine| engine.list(&name)).await?)
-    }
-
-    /// The accepted answer again: the known list, with the records missing that were.
-    pub(super) async fn detect_again(&self, polled: &Polled) -> Result<Detected, Failure> {
-        let list = self.known(polled).await?;
-        let missing: Vec<Hash> = polled.progress.missing.iter().map(|(key, _)| *key).collect();
-        let present = u64::try_from(list.len().saturating_sub(missing.len())).unwrap_or(0);
-        let diff = Diff { list, missing, present, ..Diff::default() };
-        Ok(Detected { diff, complete: polled.bridge.is_complete(), ..Detected::default() })
-    }
-
-    /// Compares a window's records with the stored ones, each by its key, a slice after the other.
-    pub(super) async fn compare_window(&self, polled: &Polled, found: &mut Detected) -> Result<(), Failure> {
-        let refresh_ms = i64::try_from(polled.bridge.forget.as_millis() / 2).unwrap_or(i64::MAX);
-        let refresh = self.clock.now().plus_ms(-refresh_ms);
-        let window = std::mem::take(&mut found.window);
-        found.diff.present = u64_of(window.len());
-        for slice in window.chunks(SLICE) {
-            let stored = self.stored(&polled.bridge.name, slice.iter().map(|seen| seen.entry.key).collect()).await?;
-            for seen in slice {
-                let Some(old) = stored.get(&seen.entry.key) else {
-                    found.diff.created.push(seen.clone());
-                    continue;
-                };
-                // The stored hash is of the stored definition: under another one the body decides.
-                let canonical =
-                    if polled.definition_is_same() { old.entry.canonical } else { canonical_of(&polled.bridge, old)? };
-                if canonical != seen.entry.canonical {
-                    found.diff.updated.push(seen.clone());
-                } else if old.seen < refresh {
-                    found.seen_again.push(seen.entry.key);
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Whether every record of a page is known and unchanged, for a walk that stops there. Costs a read of each.
@@ -151,7 +112,7 @@ pub(super) fn value_of(record: &Record) -> Result<Json, Failure> {
     serde_json::from_slice(&record.body).map_err(|e| Failure::Answer(format!("a stored record is damaged: {e}")))
 }
 
-fn canonical_of(bridge: &Bridge, record: &Record) -> Result<Hash, Failure> {
+pub(super) fn canonical_of(bridge: &Bridge, record: &Record) -> Result<Hash, Failure> {
     bridge
         .definition
         .canonical(&value_of(record)?)

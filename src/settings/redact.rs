@@ -10,10 +10,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::secret::Secret;
+use super::secret::{PART_BYTES, Secret};
 
-/// A part of a secret that is found. A shorter secret is none: it would blank out words.
-pub const PART_BYTES: usize = 6;
 /// A part that is a plain word of small letters may be just that, unless it is the whole secret or as long as this.
 const WORD_BYTES: usize = 10;
 /// Escapes in escapes, in base64: so often what was read is read anew.

@@ -4,7 +4,10 @@ use std::{fmt, io::Read, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Item, Table, redact::PART_BYTES};
+use super::{Item, Table};
+
+/// A part of a secret that is found. A shorter secret is none: it would blank out words.
+pub const PART_BYTES: usize = 6;
 
 /// A secret's text. It has no way into a log, a message or a stored row.
 #[derive(Clone)]
@@ -38,6 +41,15 @@ impl PartialEq for Secret {
 const UNRESOLVED: &str = "***";
 /// A secret longer than this is a wrong file.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
+
+/// Where a secret stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum From {
+    Credential,
+    File,
+    Env,
+    Value,
+}
 
 impl Item<'_> {
     /// Whether this is `{ credential | file | env | value = ... }`.
@@ -76,9 +88,11 @@ impl Item<'_> {
     }
 
     fn read_secret(&self, table: &mut Table<'_>) -> Option<Secret> {
-        let (kind, item) = table.take_kind(&["credential", "file", "env", "value"])?;
+        let places =
+            [("credential", From::Credential), ("file", From::File), ("env", From::Env), ("value", From::Value)];
+        let (from, item) = table.take_kind(&places)?;
         let text = item.string()?;
-        if kind == "value" {
+        if from == From::Value {
             if text.is_empty() {
                 item.error(format!("`{}` is an empty secret", self.path)).report();
                 return None;
@@ -92,7 +106,7 @@ impl Item<'_> {
         if !self.context().resolve {
             return Some(Secret::new(UNRESOLVED.into()));
         }
-        match read(kind, text) {
+        match read(from, text) {
             Ok(secret) if secret.is_empty() => {
                 item.error(format!("`{}`: {} of the environment is empty", self.path, shown(text))).report();
                 None
@@ -137,10 +151,11 @@ fn shown(name: &str) -> &str {
     if is_name { name } else { "variable of that name" }
 }
 
-fn read(kind: &str, name: &str) -> Result<String, String> {
-    match kind {
-        "env" => read_env(name),
-        "credential" => {
+fn read(from: From, name: &str) -> Result<String, String> {
+    match from {
+        From::Value => Ok(name.to_owned()),
+        From::Env => read_env(name),
+        From::Credential => {
             let dir = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or(
                 "there is no $CREDENTIALS_DIRECTORY: credentials come from systemd's LoadCredential=".to_owned(),
             )?;
@@ -149,7 +164,7 @@ fn read(kind: &str, name: &str) -> Result<String, String> {
             }
             read_file(PathBuf::from(dir).join(name))
         }
-        _ => {
+        From::File => {
             if !name.starts_with('/') {
                 return Err("a secret's file is named by its whole path".into());
             }

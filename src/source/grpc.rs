@@ -21,12 +21,17 @@ use url::Url;
 
 use super::{
     Answer, Ask, Error, ErrorKind, Fetched,
-    auth::{self, Learned, Used, With},
-    transport::{HTTP, Over, Transport, fixed_origin, made_url, read_url},
+    transport::{Over, Transport},
 };
 use crate::{
+    auth::{self, Learned, Used, With},
     decode::Page,
-    http::{self, Client, Request, identity::Version, origin},
+    http::{
+        self, Client, Request,
+        identity::Version,
+        origin,
+        target::{HTTP, fixed_origin, made_url, read_url},
+    },
     model::Hash,
     settings::{
         Item, Table,

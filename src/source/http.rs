@@ -2,6 +2,8 @@
 //! SOAP, is the same source with another body and another way to say that it failed.
 
 mod exchange;
+pub mod graphql;
+pub mod soap;
 mod walk;
 
 use std::{sync::Arc, time::Duration};
@@ -14,15 +16,18 @@ use url::Url;
 use walk::Walk;
 
 use super::{
-    Ask, Error, ErrorKind, Fetched, graphql,
-    page::{At, Pages},
-    soap,
-    transport::{HTTP, Over, Transport, fixed_origin, read_url},
+    Ask, Error, ErrorKind, Fetched,
+    page::Pages,
+    transport::{Over, Transport},
 };
 use crate::{
     decode::{self, Decoder},
     expr::Expr,
-    http::origin,
+    http::{
+        origin,
+        place::At,
+        target::{HTTP, fixed_origin, read_url},
+    },
     settings::{
         Item, Table,
         fingerprint::Fingerprint,

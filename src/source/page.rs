@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::HeaderMap;
 use serde_json::Value as Json;
 use url::Url;
 
 use super::{Error, ErrorKind, Known, Step, link::link};
 use crate::{
     expr::Expr,
+    http::place::At,
     settings::{Item, Table, fingerprint::Fingerprint, optional},
 };
 
@@ -44,114 +45,14 @@ pub enum Kind {
     NextUrl { next: Expr },
 }
 
-/// Where a parameter goes.
-#[derive(Debug, Clone, PartialEq)]
-pub enum At {
-    Param(String),
-    Header(HeaderName),
-    /// A field of the `json` body, `a.b` for a nested one.
-    Json(String),
-    /// A variable of a GraphQL query. A mark that is a number stays one; a cursor is a string whatever it looks like.
-    Variable {
-        name: String,
-        number: bool,
-    },
-}
-
-impl At {
-    /// Writes where a parameter goes.
-    pub fn define(&self, text: &mut Fingerprint) {
-        match self {
-            Self::Param(name) => text.put("param", name.as_str()),
-            Self::Header(name) => text.put("header", name.as_str()),
-            Self::Json(path) => text.put("json", path.as_str()),
-            Self::Variable { name, .. } => text.put("variable", name.as_str()),
-        }
+/// The parameter of a page's size, and the size.
+fn read_size(table: &mut Table<'_>, param: &'static str, size: &'static str) -> Option<(String, u64)> {
+    let name = table.take(param).and_then(|i| i.string()).map(str::to_owned);
+    let count = table.take(size).and_then(|i| i.integer(1..=1_000_000));
+    if let (Some(name), None) = (&name, count) {
+        table.error(format!("`{param}` = {name:?} needs `{size}` in {}", table.title())).report();
     }
-
-    /// Reads `param`, `header` or `json`, one of them.
-    pub fn read(table: &mut Table<'_>, default: Option<&str>) -> Option<Self> {
-        let found: Vec<(&str, Item<'_>)> =
-            ["param", "header", "json"].into_iter().filter_map(|key| Some((key, table.take(key)?))).collect();
-        match (found.as_slice(), default) {
-            ([(kind, item)], _) => {
-                let name = item.string()?;
-                match *kind {
-                    "param" => Some(Self::Param(name.to_owned())),
-                    "json" => Some(Self::Json(name.to_owned())),
-                    _ => match name.parse() {
-                        Ok(header) => Some(Self::Header(header)),
-                        Err(_) => {
-                            item.error(format!("`{}`: {name:?} is no header name", item.path)).report();
-                            None
-                        }
-                    },
-                }
-            }
-            ([], Some(default)) => Some(Self::Param(default.to_owned())),
-            ([], None) => {
-                table
-                    .error(format!("`param`, `header` or `json` is missing in {}", table.title()))
-                    .help("say where it is sent, for example param = \"cursor\"".into())
-                    .report();
-                None
-            }
-            ([.., (_, item)], _) => {
-                item.error(format!("`{}` stands beside another place in {}", item.path, table.title())).report();
-                None
-            }
-        }
-    }
-
-    /// Sets the parameter on a request.
-    pub fn set(
-        &self,
-        value: &str,
-        url: &mut Url,
-        headers: &mut HeaderMap,
-        body: &mut Option<Json>,
-    ) -> Result<(), String> {
-        match self {
-            Self::Param(name) => {
-                let kept: Vec<(String, String)> = url
-                    .query_pairs()
-                    .filter(|(known, _)| known != name)
-                    .map(|(n, v)| (n.into_owned(), v.into_owned()))
-                    .collect();
-                url.query_pairs_mut().clear().extend_pairs(kept).append_pair(name, value);
-            }
-            Self::Header(name) => {
-                let value = HeaderValue::from_str(value)
-                    .map_err(|_| format!("the value for `{name}` holds a character that no header can"))?;
-                headers.insert(name.clone(), value);
-            }
-            Self::Json(path) => {
-                let mut place = body.get_or_insert_with(|| Json::Object(serde_json::Map::new()));
-                for part in path.split('.') {
-                    if !place.is_object() {
-                        *place = Json::Object(serde_json::Map::new());
-                    }
-                    let Json::Object(map) = place else { return Ok(()) };
-                    place = map.entry(part).or_insert(Json::Null);
-                }
-                // A number stays a number: page 2, not "2".
-                *place = value.parse::<u64>().map_or_else(|_| Json::String(value.to_owned()), Json::from);
-            }
-            Self::Variable { name, number } => {
-                let body = body.get_or_insert_with(|| Json::Object(serde_json::Map::new()));
-                let value = match value.parse::<serde_json::Number>() {
-                    Ok(value) if *number => Json::Number(value),
-                    _ => Json::String(value.to_owned()),
-                };
-                if let Json::Object(map) = body
-                    && let Json::Object(variables) = map.entry("variables").or_insert_with(|| serde_json::json!({}))
-                {
-                    variables.insert(name.clone(), value);
-                }
-            }
-        }
-        Ok(())
-    }
+    count.map(|count| (name.unwrap_or_default(), count))
 }
 
 /// The page that a step is asked for.
@@ -207,52 +108,46 @@ impl Pages {
 
     /// Reads `pages.KIND`.
     pub fn read(item: &Item<'_>) -> Option<Self> {
-        let mut table = item.table()?;
-        let found = table.take_kind(&["link", "page", "offset", "cursor", "next-url"]);
-        table.finish();
-        let (kind, item) = found?;
-        let mut table = item.table()?;
-        let sized = |table: &mut Table<'_>, param: &'static str, size: &'static str| {
-            let name = table.take(param).and_then(|i| i.string()).map(str::to_owned);
-            let count = table.take(size).and_then(|i| i.integer(1..=1_000_000));
-            if let (Some(name), None) = (&name, count) {
-                table.error(format!("`{param}` = {name:?} needs `{size}` in {}", table.title())).report();
-            }
-            count.map(|count| (name.unwrap_or_default(), count))
-        };
-        let kind = match kind {
-            "link" => {
+        type Read = fn(&mut Table<'_>) -> Option<Kind>;
+        let kinds: [(&'static str, Read); 5] = [
+            ("link", |table| {
                 let rel = table.take("rel").map_or(Some("next"), |i| i.string());
                 rel.map(|rel| Kind::Link { rel: rel.to_owned() })
-            }
-            "page" => {
-                let at = At::read(&mut table, Some("page"));
+            }),
+            ("page", |table| {
+                let at = At::read(table, Some("page"));
                 let start = table.take("start").map_or(Some(1), |i| i.integer(0..=u64::from(u32::MAX)));
-                let size = sized(&mut table, "size-param", "size");
+                let size = read_size(table, "size-param", "size");
                 at.zip(start).map(|(at, start)| Kind::Page { at, start, size })
-            }
-            "offset" => {
-                let at = At::read(&mut table, Some("offset"));
-                let limit = sized(&mut table, "limit-param", "limit");
+            }),
+            ("offset", |table| {
+                let at = At::read(table, Some("offset"));
+                let limit = read_size(table, "limit-param", "limit");
                 at.map(|at| Kind::Offset { at, limit })
-            }
-            "cursor" => {
-                let at = At::read(&mut table, None);
+            }),
+            ("cursor", |table| {
+                let at = At::read(table, None);
                 let next = table.require("next", "next = \".next_cursor\"").and_then(|i| i.expr());
                 at.zip(next).map(|(at, next)| Kind::Cursor { at, next })
-            }
-            _ => {
+            }),
+            ("next-url", |table| {
                 let next = table.require("next", "next = \".next\"").and_then(|i| i.expr());
                 next.map(|next| Kind::NextUrl { next })
-            }
-        };
+            }),
+        ];
+        let mut table = item.table()?;
+        let found = table.take_kind(&kinds);
+        table.finish();
+        let (read, item) = found?;
+        let mut table = item.table()?;
+        let kind = read(&mut table);
         Self::finish(table, kind)
     }
 
     /// Reads `pages.cursor` of a source that has no other place for it than a variable.
     pub fn read_variable(item: &Item<'_>) -> Option<Self> {
         let mut table = item.table()?;
-        let found = table.take_kind(&["cursor"]);
+        let found = table.take_kind(&[("cursor", ())]);
         table.finish();
         let mut table = found?.1.table()?;
         let name = table.require("variable", "variable = \"after\"").and_then(|i| i.string());

@@ -35,13 +35,18 @@ use url::Url;
 
 use super::{
     Answer, Ask, Error, ErrorKind, Fetched,
-    auth::{self, Learned, With},
     http::excerpt,
-    transport::{Over, Transport, made_url, read_url},
+    transport::{Over, Transport},
 };
 use crate::{
+    auth::{self, Learned, With},
     decode::Page,
-    http::{Request, identity::Version, origin},
+    http::{
+        Request,
+        identity::Version,
+        origin,
+        target::{made_url, read_url},
+    },
     model::{Hash, Validators},
     settings::{Item, Table, fingerprint::Fingerprint, value::Value},
     telemetry::{LeftOut, Seldom},

@@ -20,6 +20,7 @@ mod mark;
 mod names;
 mod open;
 mod ops;
+mod place;
 mod read;
 mod redo;
 mod room;
@@ -43,13 +44,11 @@ use ::sled::Db;
 
 use self::{
     freeze::Readers,
-    group::Group,
+    group::{Cursors, Group, Looked},
     mark::Mark,
     redo::Redo,
     room::Room,
-    sweep::Cursors,
     tables::{Rows, Table, Tables, io_error},
-    work::Looked,
 };
 use super::{
     Attempt, EndpointState, Engine, Error, EventFilter, Hold, Lease, List, Loaded, Op, Outgoing, Position, Reset,
@@ -129,7 +128,7 @@ impl SledEngine {
 
     /// Whether a state directory has a store, also one that a compaction was about to replace.
     pub fn is_in(dir: &Path) -> bool {
-        open::STORE.into_iter().any(|name| dir.join(name).exists())
+        place::STORE.into_iter().any(|name| dir.join(name).exists())
     }
 
     /// Rows that were written or removed since the store was opened.
@@ -205,7 +204,7 @@ impl SledEngine {
             // The group before this one.
             self.sync()?;
         }
-        tables::write(&self.tables, rows).map_err(Failure::Transaction)?;
+        redo::write(&self.tables, rows).map_err(Failure::Transaction)?;
         if failpoint::is_on("deliver-before-sync") || failpoint::is_on("skip-sync") { Ok(()) } else { self.sync() }
     }
 

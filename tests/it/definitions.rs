@@ -107,8 +107,10 @@ fn a_snapshot_of_0_1_0_is_of_the_same_definition() {
     for (name, bridge) in bridges(&read(&text())) {
         let (old, new) = (bridge.fingerprint_0_1(), bridge.fingerprint().hash());
         let loaded = |definition| Loaded {
+            name: name.as_str().into(),
             state: BridgeState { version: 3, definition, ..BridgeState::default() },
-            ..Loaded::default()
+            progress: None,
+            held: false,
         };
         let bridge = std::sync::Arc::new(bridge);
         assert_eq!(Polled::new(bridge.clone(), Some(loaded(old)), None).state.definition, new, "{name}");

@@ -13,13 +13,11 @@ use super::{
     walk::{Walk, blocking, read_json},
 };
 use crate::{
+    auth::{self, Learned, With},
     decode::{self, Page},
     http::{self, Request, hint, origin},
     model::{Hash, Validators},
-    source::{
-        Ask, Error, ErrorKind,
-        auth::{self, Learned, With},
-    },
+    source::{Ask, Error, ErrorKind},
 };
 
 impl Walk {

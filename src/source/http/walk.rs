@@ -10,17 +10,16 @@ use url::Url;
 
 use super::{Body, Source, WALK_SIZES, complaint, excerpt, graphql, holds, soap};
 use crate::{
+    auth::vault::Vault,
     compute::compute,
     decode::{self, Page},
-    http::{self, Client, hint, origin, retry_after},
+    http::{self, Client, hint, origin, retry_after, target::made_url},
     model::{Hash, Timestamp, Validators},
     pulse::Walked,
     settings::value::{JsonBody, Value},
     source::{
         Answer, Ask, Count, Error, ErrorKind, Fetched, Known, Step,
-        auth::vault::Vault,
         page::{Here, Pages, ReadError},
-        transport::made_url,
     },
 };
 

@@ -5,9 +5,12 @@ use super::{
     group::Group,
     tables::{Rows, Table},
 };
-use crate::store::{
-    Ahead, Error, Written,
-    codec::{self, Stage, Work, key, key::BridgeRow},
+use crate::{
+    model::u64_of,
+    store::{
+        Ahead, Error, Written,
+        codec::{self, Stage, Work, key, key::BridgeRow},
+    },
 };
 
 impl Group<'_> {
@@ -36,8 +39,8 @@ impl Group<'_> {
         for chunk in chunks {
             self.change(Table::Bridges, key::list_chunk(stage.bridge, chunk.id), Some(chunk.row));
         }
-        stage.put += super::ops::u64_of(put.len());
-        stage.deleted += super::ops::u64_of(delete.len());
+        stage.put += u64_of(put.len());
+        stage.deleted += u64_of(delete.len());
         let (from, dead) = (self.counters.pack, self.dead.clone());
         let queued = self.queue(&events)?;
         let to = self.counters.pack;

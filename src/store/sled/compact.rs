@@ -11,20 +11,15 @@ use std::{
 };
 
 use super::{
-    META_EPOCH, META_RESET, META_STREAM, SledEngine, convert,
+    META_EPOCH, META_RESET, META_STREAM, SledEngine,
     files::DATABASE,
-    import, open,
+    place::{COMPACT, clear, replace},
     tables::{Table, io_error},
 };
 use crate::store::{
     Engine, Error, Reset,
     codec::{self, Counters},
 };
-
-/// Where the new store is made.
-const WORK: &str = "compact";
-/// The old one, until the new one stands in its place.
-pub(super) const OLD: &str = "sled-before-compact";
 
 impl SledEngine {
     /// Bytes of the database before and after. No daemon may run: the lock is held to the end.
@@ -33,8 +28,8 @@ impl SledEngine {
         let engine = Self::open(dir, cache_bytes)?;
         let lock = engine._owner.try_clone().map_err(failed)?;
         let before = engine.size_bytes()?;
-        let work = dir.join(WORK);
-        open::clear(&work).map_err(failed)?;
+        let work = dir.join(COMPACT);
+        clear(&work).map_err(failed)?;
         fs::create_dir(&work).map_err(failed)?;
         let path = work.join("export");
         let mut options = OpenOptions::new();
@@ -47,8 +42,8 @@ impl SledEngine {
         let after = new.size_bytes()?;
         drop((engine, new));
         // The mark that is there fits both.
-        open::replace(dir, &work.join(DATABASE)).map_err(failed)?;
-        open::clear(&work).map_err(failed)?;
+        replace(dir, &work.join(DATABASE)).map_err(failed)?;
+        clear(&work).map_err(failed)?;
         drop(lock);
         Ok((before, after))
     }
@@ -65,35 +60,5 @@ impl SledEngine {
             None => group.remove(Table::Meta, META_RESET)?,
         }
         self.apply(group)
-    }
-}
-
-/// What a compaction or an import left that was killed.
-pub(super) fn mend(dir: &Path) -> io::Result<()> {
-    let (store, old) = (dir.join(DATABASE), dir.join(OLD));
-    match (store.exists(), old.exists()) {
-        (false, true) => fs::rename(&old, &store)?,
-        (true, true) => fs::remove_dir_all(&old)?,
-        _ => {}
-    }
-    [WORK, import::WORK, convert::WORK].into_iter().try_for_each(|work| open::clear(&dir.join(work)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_ended_between_the_renames_is_put_right() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let (store, old) = (dir.path().join("sled"), dir.path().join(OLD));
-        fs::create_dir(&old).expect("made");
-        fs::write(old.join("db"), "the old one").expect("written");
-        mend(dir.path()).expect("mended");
-        assert_eq!(fs::read_to_string(store.join("db")).expect("it is back"), "the old one");
-        fs::create_dir(&old).expect("made");
-        mend(dir.path()).expect("mended");
-        assert!(store.exists() && !old.exists());
-        mend(dir.path()).expect("nothing to do");
     }
 }

@@ -14,7 +14,8 @@ use super::{
     FORMAT, META_COUNTERS, META_EPOCH, META_STREAM, SledEngine,
     export::Lines,
     files::{self, DATABASE},
-    open, room,
+    place::{CONVERT, clear, replace},
+    room,
     tables::{Rows, Table, Tables, error, io_error},
 };
 use crate::store::{
@@ -22,8 +23,6 @@ use crate::store::{
     codec::{self, Counters, format1, key},
 };
 
-/// Where the new store is made.
-pub(super) const WORK: &str = "convert";
 /// Of the old database, at the least: the lines, and the new database.
 const ROOM: u64 = 3;
 
@@ -38,8 +37,8 @@ pub(super) fn convert(dir: &Path, cache_bytes: u64, from: u64, (db, tables): (Db
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&path).map_err(failed)?;
     old.export(from, &mut file)?;
     file.sync_all().map_err(failed)?;
-    let work = dir.join(WORK);
-    open::clear(&work).map_err(failed)?;
+    let work = dir.join(CONVERT);
+    clear(&work).map_err(failed)?;
     let mut lines = BufReader::new(File::open(&path).map_err(failed)?);
     SledEngine::fill(&work, cache_bytes, &mut lines)?;
     let new = SledEngine::open(&work, cache_bytes)?;
@@ -47,8 +46,8 @@ pub(super) fn convert(dir: &Path, cache_bytes: u64, from: u64, (db, tables): (Db
     let epoch = tables.value(Table::Meta, META_EPOCH)?.map_or(Ok(0), |value| codec::decode_number(&value))?;
     new.succeed(&old.stream()?, epoch, counters, None)?;
     drop((new, tables, db));
-    open::replace(dir, &work.join(DATABASE)).map_err(failed)?;
-    open::clear(&work).map_err(failed)?;
+    replace(dir, &work.join(DATABASE)).map_err(failed)?;
+    clear(&work).map_err(failed)?;
     fs::metadata(&path).map(drop).map_err(failed)
 }
 

@@ -1,15 +1,13 @@
 //! A group of writes before it is applied: what it changes lies over what is stored, so that each write sees those
 //! before it, and one that fails takes back only its own changes.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use ::sled::IVec;
 
 use super::{
     redo::Redo,
-    sweep::Cursors,
     tables::{PerTable, Rows, Table, Tables},
-    work::Looked,
 };
 use crate::{
     model::Name,
@@ -18,6 +16,25 @@ use crate::{
         codec::{self, Counters, EndpointName, Stage, key},
     },
 };
+
+/// How far packs were looked at, for each time that they are kept.
+#[derive(Debug, Clone, Default)]
+pub struct Cursors(pub(super) BTreeMap<Duration, u64>);
+
+impl Cursors {
+    /// A pack is delivered that was passed over, maybe.
+    pub fn settled(&mut self, pack: u64) {
+        for cursor in self.0.values_mut() {
+            *cursor = (*cursor).min(pack);
+        }
+    }
+}
+
+/// How far a piece has come that looks at rows which stay. In memory only: the next life begins it anew.
+pub(super) struct Looked {
+    pub(super) piece: Vec<u8>,
+    pub(super) row: Vec<u8>,
+}
 
 /// A row's new value, or that it goes.
 type Change = Option<Vec<u8>>;

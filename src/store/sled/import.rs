@@ -15,8 +15,8 @@ use serde_json::value::RawValue;
 use super::{
     FORMAT, SledEngine,
     group::Group,
-    open,
     ops::state_byte,
+    place::{IMPORT, clear, lock_in, put},
     tables::{ANY_STATE, Rows, Table, io_error},
 };
 use crate::{
@@ -159,28 +159,25 @@ pub struct Imported {
     pub deliveries: u64,
 }
 
-/// Where the new store is made.
-pub(super) const WORK: &str = "import";
-
 impl SledEngine {
     /// Makes a store of a backup in a directory that has none. It is made beside its place and moved there when it is whole,
     /// so that nothing is left of one that ends before.
     pub fn import(dir: &Path, cache_bytes: u64, input: &mut dyn BufRead) -> Result<Imported, Error> {
-        let _lock = open::lock_in(dir)?;
+        let _lock = lock_in(dir)?;
         if Self::is_in(dir) {
             return Err(Error::Io(format!("{} has a store already", dir.display())));
         }
         let failed = |e: io::Error| io_error("importing the backup", &e);
-        let work = dir.join(WORK);
-        open::clear(&work).map_err(failed)?;
+        let work = dir.join(IMPORT);
+        clear(&work).map_err(failed)?;
         let imported = Self::fill(&work, cache_bytes, input);
         let moved = imported.and_then(|imported| {
-            open::put(&work, dir).map_err(failed)?;
+            put(&work, dir).map_err(failed)?;
             Ok(imported)
         });
         if moved.is_err() {
             // It is no store, and the next import begins with its removal too.
-            let _ = open::clear(&work);
+            let _ = clear(&work);
         }
         moved
     }

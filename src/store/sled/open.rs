@@ -5,9 +5,9 @@
 //! at least as new as the mark; else the copy is put back, and the daemon does not start.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    fs::{self, DirBuilder, File, TryLockError},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Mutex, RwLock, atomic::AtomicU64},
@@ -20,7 +20,8 @@ use super::{
     FORMAT, META_COUNTERS, META_FORMAT, META_RESET, META_STAGES, META_STREAM, SledEngine, WriterState, convert,
     files::{self, DATABASE, FILE},
     freeze::Readers,
-    mark::{MARK, Mark},
+    mark::Mark,
+    place::{COPY, CUT, RENEWED, clear, lock_in, mend, replace},
     redo::{self, Redo},
     room::{self, Room},
     tables::{self, Rows, Table, Tables, io_error},
@@ -33,15 +34,8 @@ use crate::{
     },
 };
 
-/// What is there where a store is: itself, its mark, or the one that another was about to replace.
-pub(super) const STORE: [&str; 3] = [DATABASE, MARK, super::compact::OLD];
-/// The copy that is made before opening, and what it is put back over.
-const COPY: &str = "sled-before-open";
-const CUT: &str = "sled-cut";
 /// A larger database is opened without a copy: it would take seconds, and as much space again.
 const COPY_BYTES_MAX: u64 = 1 << 30;
-/// Where the database is written anew whose sync has failed.
-const RENEWED: &str = "sled-renewed";
 /// Left free beside what is written anew.
 const SPARE_BYTES: u64 = 4 << 20;
 
@@ -163,30 +157,6 @@ fn renew(dir: &Path, mark: &mut Mark) -> Result<(), Error> {
     mark.trust()
 }
 
-/// Puts a database that is whole and synced in the place of the one that is there. Whatever ends in between, `mend` finds one.
-pub(super) fn replace(dir: &Path, new: &Path) -> io::Result<()> {
-    let (database, old) = (dir.join(DATABASE), dir.join(super::compact::OLD));
-    files::sync_dir(dir)?;
-    fs::rename(&database, &old)?;
-    fs::rename(new, &database)?;
-    files::sync_dir(dir)?;
-    clear(&old)
-}
-
-/// What a life left that ended in the middle of replacing the database.
-fn mend(dir: &Path) -> io::Result<()> {
-    let (copy, cut, database) = (dir.join(COPY), dir.join(CUT), dir.join(DATABASE));
-    if cut.exists() {
-        // The copy was synced before the cut database was moved away.
-        if !database.exists() {
-            fs::rename(&copy, &database)?;
-        }
-        clear(&cut)?;
-    }
-    clear(&dir.join(RENEWED))?;
-    super::compact::mend(dir)
-}
-
 /// Lets sled open its files, which it may change, and puts them back where that came to nothing.
 fn open_unharmed(dir: &Path, cache_bytes: u64, mark: &Mark) -> Result<(Db, Tables), Error> {
     let database = dir.join(DATABASE);
@@ -287,7 +257,7 @@ fn do_again(dir: &Path, db: &Db, tables: &Tables, mark: &Mark) -> Result<(), Err
     let groups = counters.map_or(Ok(0), |value| codec::decode_counters(&value).map(|counters| counters.groups))?;
     if groups <= redo.group {
         let again = || {
-            tables::write(tables, &redo.rows)?;
+            redo::write(tables, &redo.rows)?;
             db.flush().map_err(tables::error)?;
             let synced = File::open(dir.join(DATABASE).join(FILE)).and_then(|file| file.sync_all());
             synced.map_err(failed("syncing the database"))
@@ -301,51 +271,6 @@ fn do_again(dir: &Path, db: &Db, tables: &Tables, mark: &Mark) -> Result<(), Err
         tracing::warn!(group = redo.group, "a group of writes that failed in the middle was made whole");
     }
     redo::forget(dir).map_err(failed("removing `redo`"))
-}
-
-/// Removes what may be there.
-pub(super) fn clear(dir: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(dir) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
-    }
-}
-
-/// Moves a store that was made in `work` to its place, which is free. The database first: without a mark of its own it is
-/// whole, and an older mark only notices less.
-pub(super) fn put(work: &Path, dir: &Path) -> io::Result<()> {
-    for name in [DATABASE, MARK] {
-        fs::rename(work.join(name), dir.join(name))?;
-    }
-    files::sync_dir(dir)?;
-    clear(work)
-}
-
-/// The lock on a state directory, which is made where it is not there, is this process's for as long as the file is open.
-pub(super) fn lock_in(dir: &Path) -> Result<File, Error> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    made.map_err(|e| io_error("creating the state directory", &e))?;
-    let path = dir.join("owner");
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(|e| io_error("opening `owner`", &e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            let pid = match file.read_to_string(&mut pid) {
-                Ok(_) if !pid.trim().is_empty() => format!("process {}", pid.trim()),
-                _ => "another process".into(),
-            };
-            Err(Error::Locked(format!("{} is in use by {pid}", dir.display())))
-        }
-        Err(TryLockError::Error(e)) => Err(io_error("locking `owner`", &e)),
-    }
 }
 
 /// The copy of the database's files from before sled saw them.

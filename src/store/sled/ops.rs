@@ -318,10 +318,6 @@ impl<'a> Queues<'a> {
     }
 }
 
-pub(super) fn u64_of(count: usize) -> u64 {
-    u64::try_from(count).expect("a usize has at most 64 bits")
-}
-
 pub(super) fn state_byte(entries: &[QueueEntry]) -> u8 {
     let any = |state| entries.iter().any(|entry| entry.state == state);
     if any(DeliveryState::Waiting) {

@@ -11,9 +11,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ::sled::IVec;
+use ::sled::{Batch, IVec, Transactional, Tree, transaction::TransactionError};
 
-use super::{files, tables::Table};
+use super::{
+    files,
+    tables::{Table, Tables, error},
+};
+use crate::store::Error;
 
 /// The file's name in the state directory.
 const REDO: &str = "redo";
@@ -94,6 +98,32 @@ impl Redo {
             Err(e) => Err(e),
         }
     }
+}
+
+/// Writes rows as one transaction over their trees.
+pub fn write(tables: &Tables, rows: &[Rows]) -> Result<(), Error> {
+    let (mut trees, mut batches): (Vec<&Tree>, Vec<Batch>) = Default::default();
+    for (table, rows) in rows {
+        let mut batch = Batch::default();
+        for (row, value) in rows {
+            match value {
+                Some(value) => batch.insert(row, value),
+                None => batch.remove(row),
+            }
+        }
+        trees.push(tables.get(*table));
+        batches.push(batch);
+    }
+    let written = trees.as_slice().transaction(|trees| {
+        for (tree, batch) in trees.iter().zip(&batches) {
+            tree.apply_batch(batch)?;
+        }
+        Ok(())
+    });
+    written.map_err(|e: TransactionError<()>| match e {
+        TransactionError::Storage(e) => error(e),
+        TransactionError::Abort(()) => Error::Io("the transaction was aborted".into()),
+    })
 }
 
 /// Once it is done.

@@ -25,19 +25,6 @@ use crate::{
 /// Headers that one sweep reads for a cursor, besides those of what it drops.
 const LOOKS_MAX: usize = 2_000;
 
-/// How far packs were looked at, for each time that they are kept.
-#[derive(Debug, Clone, Default)]
-pub struct Cursors(BTreeMap<Duration, u64>);
-
-impl Cursors {
-    /// A pack is delivered that was passed over, maybe.
-    pub fn settled(&mut self, pack: u64) {
-        for cursor in self.0.values_mut() {
-            *cursor = (*cursor).min(pack);
-        }
-    }
-}
-
 impl Group<'_> {
     pub(super) fn sweep(
         &mut self,

@@ -2,9 +2,7 @@
 
 use std::io;
 
-use ::sled::{Batch, Db, IVec, Transactional, Tree, transaction::TransactionError};
-
-use super::redo;
+use ::sled::{Db, IVec, Tree};
 
 use crate::{
     model::Name,
@@ -88,32 +86,6 @@ impl Tables {
     pub fn open_one(db: &Db, table: Table) -> Result<Tree, ::sled::Error> {
         db.open_tree(table.name())
     }
-}
-
-/// Writes rows as one transaction over their trees.
-pub fn write(tables: &Tables, rows: &[redo::Rows]) -> Result<(), Error> {
-    let (mut trees, mut batches): (Vec<&Tree>, Vec<Batch>) = Default::default();
-    for (table, rows) in rows {
-        let mut batch = Batch::default();
-        for (row, value) in rows {
-            match value {
-                Some(value) => batch.insert(row, value),
-                None => batch.remove(row),
-            }
-        }
-        trees.push(tables.get(*table));
-        batches.push(batch);
-    }
-    let written = trees.as_slice().transaction(|trees| {
-        for (tree, batch) in trees.iter().zip(&batches) {
-            tree.apply_batch(batch)?;
-        }
-        Ok(())
-    });
-    written.map_err(|e: TransactionError<()>| match e {
-        TransactionError::Storage(e) => error(e),
-        TransactionError::Abort(()) => Error::Io("the transaction was aborted".into()),
-    })
 }
 
 /// Where rows are read: the trees, or the trees with what a group changes.

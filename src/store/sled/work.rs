@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, ops::Bound};
 
 use super::{
-    group::Group,
+    group::{Group, Looked},
     tables::{ANY_STATE, Rows, Table, error},
 };
 use crate::{
@@ -25,12 +25,6 @@ const WORK: &[u8] = b"work/";
 
 pub(super) fn key(number: u64) -> Vec<u8> {
     [WORK, &number.to_be_bytes()].concat()
-}
-
-/// How far a piece has come that looks at rows which stay. In memory only: the next life begins it anew.
-pub(super) struct Looked {
-    piece: Vec<u8>,
-    row: Vec<u8>,
 }
 
 /// How a slice ended.

@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use bellpull::{
+    auth::vault::Vault,
     clock::Clock,
     config::{self, Bridge, Config, Secrets},
     deliver::{self, Deliveries},
@@ -11,7 +12,6 @@ use bellpull::{
     model::Name,
     poller::{self, Outcome, Polled, Poller, Polling, Runner},
     pulse::Pulse,
-    source::auth::vault::Vault,
     store::{self, EventFilter, SharedEngine, Store, memory::MemoryEngine, sled::SledEngine},
 };
 use serde_json::Value as Json;

@@ -4,14 +4,15 @@
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 
-use super::{
-    http::{Body, Source},
-    page::Pages,
-    transport::{HTTP, Over, Transport, read_url},
-};
+use super::{Body, Source};
 use crate::{
     decode, expr,
+    http::target::{HTTP, read_url},
     settings::{Item, Table, fingerprint::Fingerprint, optional, value::Value},
+    source::{
+        page::Pages,
+        transport::{Over, Transport},
+    },
 };
 
 /// Errors of one answer that a message names.

@@ -3,7 +3,7 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use quick_xml::escape::escape;
+use quick_xml::{Reader, escape::escape, events::Event};
 use sha1::{Digest as _, Sha1};
 
 use super::{Error, read_text};
@@ -11,7 +11,6 @@ use crate::{
     http::Request,
     model::Timestamp,
     settings::{Table, secret::Secret},
-    source::soap,
 };
 
 const SECEXT: &str = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-secext-1.0.xsd";
@@ -42,7 +41,7 @@ impl Wsse {
         let block = self.block(&nonce, &now.to_string());
         let body = request.body.as_deref().and_then(|body| std::str::from_utf8(body).ok()).unwrap_or_default();
         let none = || Error::Value("`auth.wsse` is for SOAP: the body is no envelope".to_owned());
-        request.body = Some(Bytes::from(soap::with_header(body, &block).ok_or_else(none)?));
+        request.body = Some(Bytes::from(with_header(body, &block).ok_or_else(none)?));
         Ok(())
     }
 
@@ -69,9 +68,59 @@ impl Wsse {
     }
 }
 
+/// An envelope with a block in its Header, which is made where there is none; `None` when it is no envelope.
+fn with_header(envelope: &str, block: &str) -> Option<String> {
+    let mut reader = Reader::from_str(envelope);
+    let mut prefix = None;
+    loop {
+        let before = usize::try_from(reader.buffer_position()).ok()?;
+        let event = reader.read_event().ok()?;
+        let after = usize::try_from(reader.buffer_position()).ok()?;
+        let (head, tail) = (envelope.get(..before)?, envelope.get(after..)?);
+        match (&event, prefix) {
+            (Event::Start(start), None) if start.local_name().as_ref() == "Envelope" => {
+                let name = envelope.get(before + 1..)?.split("Envelope").next()?;
+                prefix = Some(name);
+            }
+            (Event::Start(start), Some(_)) if start.local_name().as_ref() == "Header" => {
+                return Some(format!("{}{block}{tail}", envelope.get(..after)?));
+            }
+            (Event::Empty(empty), Some(prefix)) if empty.local_name().as_ref() == "Header" => {
+                return Some(format!("{head}<{prefix}Header>{block}</{prefix}Header>{tail}"));
+            }
+            (Event::Start(other) | Event::Empty(other), Some(prefix)) if other.local_name().as_ref() == "Body" => {
+                let body = envelope.get(before..)?;
+                return Some(format!("{head}<{prefix}Header>{block}</{prefix}Header>{body}"));
+            }
+            (Event::Start(_) | Event::Empty(_) | Event::Eof, _) => return None,
+            _ => {}
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_block_finds_the_header_of_any_envelope() {
+        let cases = [
+            (
+                "<s:Envelope xmlns:s=\"u\"><s:Header a=\"b\"><x/></s:Header><s:Body/></s:Envelope>",
+                "<s:Header a=\"b\">!<x/>",
+            ),
+            ("<?xml version=\"1.0\"?>\n<Envelope>\n <Header/>\n<Body/></Envelope>", "\n <Header>!</Header>\n<Body/>"),
+            ("<s:Envelope><s:Body>Header</s:Body></s:Envelope>", "<s:Envelope><s:Header>!</s:Header><s:Body>"),
+        ];
+        for (envelope, expected) in cases {
+            let made = with_header(envelope, "!").expect("an envelope");
+            assert!(made.contains(expected), "{made}");
+            assert_eq!(made.matches('!').count(), 1);
+        }
+        for none in ["", "<a><Header/></a>", "{}", "<Envelope><Other/></Envelope>"] {
+            assert_eq!(with_header(none, "!"), None, "{none}");
+        }
+    }
 
     /// Made with Python's hashlib: base64(sha1(b"0123456789abcdef" + created + b"hunter2")).
     #[test]

@@ -16,13 +16,13 @@ use crate::{
     compute::compute,
     decode::{self, Page},
     expr::Expr,
-    http::{self, Request, origin},
+    http::{
+        self, Request, origin,
+        place::At,
+        target::{HTTP, check_url, read_headers},
+    },
     model::Hash,
     settings::{Item, Table, optional, secret::Secret, value::Value},
-    source::{
-        page::At,
-        transport::{HTTP, check_url, read_headers},
-    },
 };
 use vault::Token;
 
@@ -259,31 +259,40 @@ fn json_with_secrets(item: &Item<'_>, secrets: &mut Vec<Secret>) -> Option<Json>
 }
 
 fn read_inject(item: &Item<'_>) -> Option<Inject> {
+    type Read = fn(&Item<'_>) -> Option<Inject>;
+    let kinds: [(&'static str, Read); 4] = [
+        ("header", read_header),
+        ("query", |item| read_name(item).map(Inject::Query)),
+        ("cookie", |item| read_name(item).map(Inject::Cookie)),
+        ("body", |item| read_name(item).map(Inject::Body)),
+    ];
     let mut table = item.table()?;
-    let found = table.take_kind(&["header", "query", "cookie", "body"]);
+    let found = table.take_kind(&kinds);
     table.finish();
-    let (kind, item) = found?;
-    if kind == "header" {
-        let (name, prefix) = if item.is_table() {
-            let mut table = item.table()?;
-            let name = table.require("name", "name = \"Authorization\"");
-            let prefix = table.take("prefix").map_or(Some(""), |i| i.string());
-            table.finish();
-            (name?, prefix?.to_owned())
-        } else {
-            (item.clone(), String::new())
-        };
-        let parse = |text: &str| text.parse::<HeaderName>().map_err(|_| format!("{text:?} is no header name"));
-        return name.parse_text(parse, "a header's name").map(|name| Inject::Header { name, prefix });
-    }
+    let (read, item) = found?;
+    read(&item)
+}
+
+/// A header's name, or a table of it and a prefix.
+fn read_header(item: &Item<'_>) -> Option<Inject> {
+    let (name, prefix) = if item.is_table() {
+        let mut table = item.table()?;
+        let name = table.require("name", "name = \"Authorization\"");
+        let prefix = table.take("prefix").map_or(Some(""), |i| i.string());
+        table.finish();
+        (name?, prefix?.to_owned())
+    } else {
+        (item.clone(), String::new())
+    };
+    let parse = |text: &str| text.parse::<HeaderName>().map_err(|_| format!("{text:?} is no header name"));
+    name.parse_text(parse, "a header's name").map(|name| Inject::Header { name, prefix })
+}
+
+fn read_name(item: &Item<'_>) -> Option<String> {
     let text = item.string()?.to_owned();
     if text.is_empty() {
         item.error(format!("`{}` is empty", item.path)).report();
         return None;
     }
-    Some(match kind {
-        "query" => Inject::Query(text),
-        "cookie" => Inject::Cookie(text),
-        _ => Inject::Body(text),
-    })
+    Some(text)
 }

@@ -7,13 +7,12 @@ use quick_xml::{Reader, events::Event};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value as Json;
 
-use super::{
-    http::{Body, Source},
-    transport::{HTTP, Over, Transport, read_url},
-};
+use super::{Body, Source};
 use crate::{
     decode::{self, Decoder},
+    http::target::{HTTP, read_url},
     settings::{Table, fingerprint::Fingerprint, optional, value::Value},
+    source::transport::{Over, Transport},
 };
 
 /// What an answer may be; some services look.
@@ -129,36 +128,6 @@ fn is_envelope(body: &str) -> bool {
     }
 }
 
-/// An envelope with a block in its Header, which is made where there is none; `None` when it is no envelope.
-pub fn with_header(envelope: &str, block: &str) -> Option<String> {
-    let mut reader = Reader::from_str(envelope);
-    let mut prefix = None;
-    loop {
-        let before = usize::try_from(reader.buffer_position()).ok()?;
-        let event = reader.read_event().ok()?;
-        let after = usize::try_from(reader.buffer_position()).ok()?;
-        let (head, tail) = (envelope.get(..before)?, envelope.get(after..)?);
-        match (&event, prefix) {
-            (Event::Start(start), None) if start.local_name().as_ref() == "Envelope" => {
-                let name = envelope.get(before + 1..)?.split("Envelope").next()?;
-                prefix = Some(name);
-            }
-            (Event::Start(start), Some(_)) if start.local_name().as_ref() == "Header" => {
-                return Some(format!("{}{block}{tail}", envelope.get(..after)?));
-            }
-            (Event::Empty(empty), Some(prefix)) if empty.local_name().as_ref() == "Header" => {
-                return Some(format!("{head}<{prefix}Header>{block}</{prefix}Header>{tail}"));
-            }
-            (Event::Start(other) | Event::Empty(other), Some(prefix)) if other.local_name().as_ref() == "Body" => {
-                let body = envelope.get(before..)?;
-                return Some(format!("{head}<{prefix}Header>{block}</{prefix}Header>{body}"));
-            }
-            (Event::Start(_) | Event::Empty(_) | Event::Eof, _) => return None,
-            _ => {}
-        }
-    }
-}
-
 /// A child by its local name, whatever its prefix; of several the first.
 fn child<'a>(parent: &'a Json, name: &str) -> Option<&'a Json> {
     let known = |(key, _): &(&String, &Json)| key.rsplit(':').next() == Some(name);
@@ -202,26 +171,6 @@ mod tests {
         ];
         for (document, expected) in cases {
             assert_eq!(fault(document.as_bytes()).as_deref(), expected, "{document}");
-        }
-    }
-
-    #[test]
-    fn a_block_finds_the_header_of_any_envelope() {
-        let cases = [
-            (
-                "<s:Envelope xmlns:s=\"u\"><s:Header a=\"b\"><x/></s:Header><s:Body/></s:Envelope>",
-                "<s:Header a=\"b\">!<x/>",
-            ),
-            ("<?xml version=\"1.0\"?>\n<Envelope>\n <Header/>\n<Body/></Envelope>", "\n <Header>!</Header>\n<Body/>"),
-            ("<s:Envelope><s:Body>Header</s:Body></s:Envelope>", "<s:Envelope><s:Header>!</s:Header><s:Body>"),
-        ];
-        for (envelope, expected) in cases {
-            let made = with_header(envelope, "!").expect("an envelope");
-            assert!(made.contains(expected), "{made}");
-            assert_eq!(made.matches('!').count(), 1);
-        }
-        for none in ["", "<a><Header/></a>", "{}", "<Envelope><Other/></Envelope>"] {
-            assert_eq!(with_header(none, "!"), None, "{none}");
         }
     }
 

@@ -19,31 +19,33 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use url::Url;
 
-use super::{
-    page::At,
-    transport::{HTTP, check_url},
-};
 use crate::{
     clock::Clock,
-    http::{self, Answer, Client, Request, is_clear},
+    http::{
+        self, Answer, Client, Request, is_clear,
+        place::At,
+        target::{HTTP, check_url},
+    },
     settings::{Item, Table, secret::Secret, value::Value},
 };
 use vault::Vault;
 
+type Read = fn(&mut Table<'_>) -> Option<Auth>;
+
 /// In the order in which they are put on a request: what signs it comes last.
-const KINDS: [&str; 12] = [
-    "basic",
-    "bearer",
-    "header",
-    "headers",
-    "query",
-    "rotate",
-    "oauth2",
-    "jwt",
-    "session",
-    "wsse",
-    "digest",
-    "aws-sigv4",
+const KINDS: [(&str, Read); 12] = [
+    ("basic", read_basic),
+    ("bearer", |table| read_secret(table, "secret").map(|secret| Auth::Bearer { secret })),
+    ("header", read_header),
+    ("headers", read_headers),
+    ("query", read_query),
+    ("rotate", |table| rotate::Rotate::read(table).map(|auth| Auth::Rotate(auth.into()))),
+    ("oauth2", |table| oauth2::Oauth2::read(table).map(|auth| Auth::Oauth2(auth.into()))),
+    ("jwt", |table| jwt::Jwt::read(table).map(|auth| Auth::Jwt(auth.into()))),
+    ("session", |table| session::Session::read(table).map(|auth| Auth::Session(auth.into()))),
+    ("wsse", |table| wsse::Wsse::read(table).map(|auth| Auth::Wsse(auth.into()))),
+    ("digest", |table| digest::Digest::read(table).map(|auth| Auth::Digest(auth.into()))),
+    ("aws-sigv4", |table| sigv4::Sigv4::read(table).map(|auth| Auth::Sigv4(auth.into()))),
 ];
 
 #[derive(Debug, Clone, PartialEq)]
@@ -134,42 +136,17 @@ impl Auth {
     pub fn read_all(item: &Item<'_>) -> Option<Vec<Self>> {
         let mut table = item.table()?;
         let mut all = Vec::new();
-        for kind in KINDS {
+        for (kind, read) in KINDS {
             if let Some(item) = table.take(kind) {
-                all.push(item.table().and_then(|table| Self::read(kind, table)));
+                all.push(item.table().and_then(|mut table| {
+                    let auth = read(&mut table);
+                    table.finish();
+                    auth
+                }));
             }
         }
         table.finish();
         all.into_iter().collect()
-    }
-
-    fn read(kind: &str, mut table: Table<'_>) -> Option<Self> {
-        let auth = match kind {
-            "basic" => read_basic(&mut table),
-            "bearer" => read_secret(&mut table, "secret").map(|secret| Self::Bearer { secret }),
-            "header" => {
-                let name = table.require("name", "name = \"X-Api-Key\"").and_then(|i| {
-                    i.parse_text(
-                        |t| t.parse::<HeaderName>().map_err(|_| format!("{t:?} is no header name")),
-                        "a header's name",
-                    )
-                });
-                let value = read_secret(&mut table, "value");
-                let prefix = table.take("prefix").and_then(|i| i.string()).unwrap_or_default().to_owned();
-                name.zip(value).map(|(name, value)| Self::Header { name, value, prefix })
-            }
-            "headers" => read_headers(&mut table),
-            "query" => read_query(&mut table),
-            "rotate" => rotate::Rotate::read(&mut table).map(|auth| Self::Rotate(auth.into())),
-            "oauth2" => oauth2::Oauth2::read(&mut table).map(|auth| Self::Oauth2(auth.into())),
-            "jwt" => jwt::Jwt::read(&mut table).map(|auth| Self::Jwt(auth.into())),
-            "session" => session::Session::read(&mut table).map(|auth| Self::Session(auth.into())),
-            "wsse" => wsse::Wsse::read(&mut table).map(|auth| Self::Wsse(auth.into())),
-            "digest" => digest::Digest::read(&mut table).map(|auth| Self::Digest(auth.into())),
-            _ => sigv4::Sigv4::read(&mut table).map(|auth| Self::Sigv4(auth.into())),
-        };
-        table.finish();
-        auth
     }
 
     /// Its name in the file.
@@ -379,6 +356,14 @@ fn read_basic(table: &mut Table<'_>) -> Option<Auth> {
     let pair = Secret::new(STANDARD.encode(format!("{username}:{}", password.expose())));
     table.keep_secret(&pair);
     Some(Auth::Basic { password, pair })
+}
+
+fn read_header(table: &mut Table<'_>) -> Option<Auth> {
+    let parse = |text: &str| text.parse::<HeaderName>().map_err(|_| format!("{text:?} is no header name"));
+    let name = table.require("name", "name = \"X-Api-Key\"").and_then(|i| i.parse_text(parse, "a header's name"));
+    let value = read_secret(table, "value");
+    let prefix = table.take("prefix").and_then(|i| i.string()).unwrap_or_default().to_owned();
+    name.zip(value).map(|(name, value)| Auth::Header { name, value, prefix })
 }
 
 fn read_headers(table: &mut Table<'_>) -> Option<Auth> {

@@ -1,0 +1,194 @@
+//! What an answer brings, compared with what is known: nothing is judged or written here.
+
+use super::{
+    Failure, Polled, Poller,
+    known::{SLICE, canonical_of},
+};
+use crate::{
+    compute::compute,
+    config::Bridge,
+    decode::Page,
+    diff::{self, Diff},
+    extract::{self, Raw, Seen},
+    http::budget::Share,
+    mark,
+    model::{Entry, Hash, Timestamp, u64_of},
+};
+
+/// What an answer brings, before it is judged.
+#[derive(Debug, Default, PartialEq)]
+pub struct Detected {
+    pub diff: Diff,
+    /// Every record of a window's answer, until it is compared.
+    pub(super) window: Vec<Seen>,
+    pub(super) mark: Option<String>,
+    /// Keys of a window's records that must be written again so that they are not forgotten.
+    pub(super) seen_again: Vec<Hash>,
+    /// Messages that could not be read: how many, and what was wrong with the first.
+    pub(super) left_out: Option<(usize, String)>,
+    /// Absence means something.
+    pub(super) complete: bool,
+}
+
+impl Detected {
+    pub fn complete(diff: Diff) -> Self {
+        Self { diff, complete: true, ..Self::default() }
+    }
+
+    pub fn window(window: Vec<Seen>, mark: Option<String>) -> Self {
+        Self { window, mark, ..Self::default() }
+    }
+
+    /// An answer without any record: all that is known is missing.
+    pub fn nothing(known: Vec<Entry>) -> Self {
+        let missing = known.iter().map(|entry| entry.key).collect();
+        Self { diff: Diff { list: known, missing, ..Diff::default() }, complete: true, ..Self::default() }
+    }
+}
+
+impl Poller {
+    /// Compares an answer with what is known, on a blocking thread: it parses what changed. What that takes is of the share.
+    pub(super) async fn detect(
+        &self,
+        polled: &Polled,
+        pages: Vec<Page>,
+        date: Option<Timestamp>,
+        share: &mut Share,
+    ) -> Result<Detected, Failure> {
+        let anew = polled.state.version > 0 && !polled.definition_is_same();
+        let known = if anew { self.known_anew(polled).await? } else { self.known(polled).await? };
+        let bridge = polled.bridge.clone();
+        let mut mark = polled.mark().cloned();
+        let mut lent = share.lend();
+        let compare = move || {
+            let mut compare = || -> Result<Detected, Failure> {
+                let (records, left_out) = read(&bridge, &pages, known.len(), &mut lent)?;
+                if bridge.is_complete() {
+                    return Ok(Detected::complete(diff::complete(&bridge.definition, &known, records)?));
+                }
+                let seen = diff::parse_all(&bridge.definition, records, |parsed| match &bridge.since {
+                    Some(since) => mark::advance(since, &mut mark, parsed, date).map_err(Failure::Answer),
+                    None => Ok(()),
+                })?;
+                let mark = bridge.since.as_ref().and(mark.take());
+                Ok(Detected { left_out, ..Detected::window(seen, mark) })
+            };
+            (compare(), lent)
+        };
+        let compared = compute(compare).await.map_err(|e| Failure::Answer(format!("reading it panicked: {e}")))?;
+        *share = compared.1;
+        let mut found = compared.0?;
+        if !polled.bridge.is_complete() {
+            self.compare_window(polled, &mut found).await?;
+        }
+        Ok(found)
+    }
+
+    /// The accepted answer again: the known list, with the records missing that were.
+    pub(super) async fn detect_again(&self, polled: &Polled) -> Result<Detected, Failure> {
+        let list = self.known(polled).await?;
+        let missing: Vec<Hash> = polled.progress.missing.iter().map(|(key, _)| *key).collect();
+        let present = u64::try_from(list.len().saturating_sub(missing.len())).unwrap_or(0);
+        let diff = Diff { list, missing, present, ..Diff::default() };
+        Ok(Detected { diff, complete: polled.bridge.is_complete(), ..Detected::default() })
+    }
+
+    /// Compares a window's records with the stored ones, each by its key, a slice after the other.
+    pub(super) async fn compare_window(&self, polled: &Polled, found: &mut Detected) -> Result<(), Failure> {
+        let refresh_ms = i64::try_from(polled.bridge.forget.as_millis() / 2).unwrap_or(i64::MAX);
+        let refresh = self.clock.now().plus_ms(-refresh_ms);
+        let window = std::mem::take(&mut found.window);
+        found.diff.present = u64_of(window.len());
+        for slice in window.chunks(SLICE) {
+            let stored = self.stored(&polled.bridge.name, slice.iter().map(|seen| seen.entry.key).collect()).await?;
+            for seen in slice {
+                let Some(old) = stored.get(&seen.entry.key) else {
+                    found.diff.created.push(seen.clone());
+                    continue;
+                };
+                // The stored hash is of the stored definition: under another one the body decides.
+                let canonical =
+                    if polled.definition_is_same() { old.entry.canonical } else { canonical_of(&polled.bridge, old)? };
+                if canonical != seen.entry.canonical {
+                    found.diff.updated.push(seen.clone());
+                } else if old.seen < refresh {
+                    found.seen_again.push(seen.entry.key);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The records of each page, under the name that messages give it.
+type PagesRead = Vec<(String, Vec<Raw>)>;
+
+/// What a record takes while it is compared: its place in the page, its hashes, where it was met. 385 MiB were seen at a million
+/// records of 138 MB.
+const RECORD_BYTES: usize = 160;
+/// And a known one: its entry, and where it is met.
+const KNOWN_BYTES: usize = 128;
+/// The values of a record that is shorter are of no account.
+const LARGE_BYTES: usize = 64 << 10;
+/// What the value of the largest record takes is needed for it as it was, as it is, and for what differs.
+const VALUES: u64 = 3;
+
+/// What pages hold, and what had to be left out of it. Refuses what would take more memory than there is for answers.
+fn read(
+    bridge: &Bridge,
+    pages: &[Page],
+    known: usize,
+    share: &mut Share,
+) -> Result<(PagesRead, Option<(usize, String)>), Failure> {
+    let mut all = Vec::with_capacity(pages.len());
+    let mut left_out = None;
+    let mut largest = 0;
+    let mut take = |bytes: usize, what: &str| match share.take(u64_of(bytes)) {
+        true => Ok(()),
+        false => Err(Failure::Answer(format!(
+            "the answer takes more memory than is left for answers (`daemon.memory`): {} MiB {what}",
+            bytes.div_ceil(1 << 20)
+        ))),
+    };
+    take(known * KNOWN_BYTES, "for the records that are known")?;
+    for (number, page) in pages.iter().enumerate() {
+        let name = format!("page {}", number + 1);
+        if bridge.definition.items.as_ref().is_some_and(|items| items.as_path().is_none()) {
+            // jq sees all of the document at once.
+            let value = extract::value_bytes(&page.body);
+            take(usize::try_from(value).unwrap_or(usize::MAX), "for the values that `items` sees")?;
+        }
+        let records = bridge.definition.records(page);
+        let tried = match records {
+            // A message comes once, and one that cannot be read must not take the others with it.
+            Ok(records) if bridge.source.is_stream() => {
+                let only = vec![(name.clone(), records.clone())];
+                diff::parse_all(&bridge.definition, only, |_| Ok::<_, extract::Error>(())).map(|_| records)
+            }
+            Err(error) if !bridge.source.is_stream() => return Err(error.into()),
+            other => other,
+        };
+        match tried {
+            Ok(records) => {
+                let made = records.iter().any(|raw| !is_part_of(&raw.text, &page.body));
+                let document: usize = if made { records.iter().map(|raw| raw.text.len()).sum() } else { 0 };
+                take(document + records.len() * RECORD_BYTES, &format!("for {} records of {name}", records.len()))?;
+                let large = records.iter().filter(|raw| raw.text.len() >= LARGE_BYTES);
+                largest = large.map(|raw| extract::value_bytes(&raw.text)).max().unwrap_or(0).max(largest);
+                all.push((name, records));
+            }
+            Err(error) => {
+                let first = || (0, error.to_string());
+                left_out.get_or_insert_with(first).0 += 1;
+            }
+        }
+    }
+    let values = largest.saturating_mul(VALUES);
+    take(usize::try_from(values).unwrap_or(usize::MAX), "for the values of its largest record")?;
+    Ok((all, left_out))
+}
+
+/// Whether a record's text lies in its page, or was made of it.
+fn is_part_of(text: &[u8], body: &[u8]) -> bool {
+    body.as_ptr_range().contains(&text.as_ptr())
+}
