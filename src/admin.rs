@@ -2,6 +2,7 @@
 //!
 //! It decides nothing about bridges or deliveries; it asks their owners, and reads what is stored.
 
+pub mod api;
 mod export;
 mod metrics;
 mod replay;
@@ -19,8 +20,8 @@ use std::{
     time::Duration,
 };
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value as Json, json};
 use tokio::{sync::broadcast, time::Instant};
 
 use crate::{
@@ -28,7 +29,7 @@ use crate::{
     config::Config,
     decode::Page,
     deliver,
-    model::{Content, EventId, Hash, Name, Timestamp},
+    model::{EventId, Hash, Name, Timestamp},
     poller,
     pulse::{Notice, Pulse},
     store::{self, DeliveryState, EventFilter, Op, Store, StoredEvent, Written},
@@ -70,6 +71,24 @@ impl From<poller::Refused> for Error {
     }
 }
 
+/// A time, in RFC 3339.
+#[derive(Debug, Clone, Copy, PartialEq, JsonSchema)]
+#[schemars(with = "String", extend("format" = "date-time"))]
+pub struct Time(pub Timestamp);
+
+impl Serialize for Time {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Timestamp::parse(&text).map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
 /// What `events` lists.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -78,9 +97,8 @@ pub struct EventQuery {
     pub bridge: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    /// Milliseconds since the epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub since: Option<Timestamp>,
+    pub since: Option<Time>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
 }
@@ -98,20 +116,20 @@ pub struct DeliveryQuery {
 }
 
 /// What `replay` sends again.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Replay {
     pub ids: Vec<String>,
     pub dead: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub since: Option<Timestamp>,
+    pub since: Option<Time>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
     pub remake: bool,
 }
 
 /// Saved pages for a dry run.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DryRun {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -175,12 +193,12 @@ impl Admin {
         written
     }
 
-    pub async fn poll(&self, bridge: &str) -> Result<Json, Error> {
+    pub async fn poll(&self, bridge: &str) -> Result<poller::Ended, Error> {
         Ok(self.runner()?.poll(bridge.into()).await?)
     }
 
     /// Stops or starts the polls of a bridge; durable on return.
-    pub async fn pause(&self, bridge: &str, pause: bool) -> Result<Json, Error> {
+    pub async fn pause(&self, bridge: &str, pause: bool) -> Result<poller::Done, Error> {
         Ok(self.runner()?.pause(bridge.into(), pause).await?)
     }
 
@@ -194,7 +212,7 @@ impl Admin {
         strip::draw(&self.pulse.history(bridge, Clock::system().now()))
     }
 
-    pub async fn dry_run(&self, bridge: &str, request: DryRun) -> Result<Json, Error> {
+    pub async fn dry_run(&self, bridge: &str, request: DryRun) -> Result<poller::Tried, Error> {
         let saved = request.response.map(|body| Page {
             url: "the saved answer".into(),
             content_type: None,
@@ -204,69 +222,67 @@ impl Admin {
         Ok(self.runner()?.dry_run(bridge.into(), saved).await?)
     }
 
-    pub async fn accept(&self, bridge: &str, hash: Option<Hash>) -> Result<Json, Error> {
+    pub async fn accept(&self, bridge: &str, hash: Option<Hash>) -> Result<poller::Ended, Error> {
         Ok(self.runner()?.accept(bridge.into(), hash).await?)
     }
 
-    pub async fn reject(&self, bridge: &str, hash: Option<Hash>) -> Result<Json, Error> {
+    pub async fn reject(&self, bridge: &str, hash: Option<Hash>) -> Result<poller::Done, Error> {
         Ok(self.runner()?.reject(bridge.into(), hash).await?)
     }
 
-    pub async fn resend(&self, bridge: &str, endpoint: &str) -> Result<Json, Error> {
+    pub async fn resend(&self, bridge: &str, endpoint: &str) -> Result<poller::Done, Error> {
         if !self.config().endpoints.contains_key(endpoint) {
-            return Err(Error::Refused(format!("there is no endpoint {endpoint:?}")));
+            return Err(Error::Refused(format!("no endpoint is called {endpoint:?}")));
         }
         Ok(self.runner()?.resend(bridge.into(), endpoint.into()).await?)
     }
 
-    pub async fn enable(&self, endpoint: &str, enable: bool) -> Result<Json, Error> {
+    pub async fn enable(&self, endpoint: &str, enable: bool) -> Result<api::Enabled, Error> {
         let deliveries = self.deliveries.as_ref().ok_or_else(|| Error::Refused("the daemon is not running".into()))?;
         if !self.config().endpoints.contains_key(endpoint) {
-            return Err(Error::Refused(format!("there is no endpoint {endpoint:?}")));
+            return Err(Error::Refused(format!("no endpoint is called {endpoint:?}")));
         }
         deliveries.enable(endpoint.into(), enable).await?;
-        Ok(json!({ "endpoint": endpoint, "enabled": enable }))
+        Ok(api::Enabled { endpoint: endpoint.to_owned(), enabled: enable })
     }
 
     /// Sends a test event at once, and tells what came of it.
-    pub async fn test(&self, endpoint: &str) -> Result<Json, Error> {
+    pub async fn test(&self, endpoint: &str) -> Result<api::Attempt, Error> {
         let deliveries = self.deliveries.as_ref().ok_or_else(|| Error::Refused("the daemon is not running".into()))?;
         let attempt = deliveries.test(endpoint.into()).await;
-        let attempt = attempt.ok_or_else(|| Error::Refused(format!("there is no endpoint {endpoint:?}")))?;
-        serde_json::to_value(attempt).map_err(|e| Error::Refused(e.to_string()))
+        attempt.map(Into::into).ok_or_else(|| Error::Refused(format!("no endpoint is called {endpoint:?}")))
     }
 
     /// Newest first.
-    pub async fn events(&self, query: EventQuery) -> Result<Json, Error> {
+    pub async fn events(&self, query: EventQuery) -> Result<Vec<api::Event>, Error> {
         let filter = EventFilter {
             bridge: query.bridge.map(Name::from),
             endpoint: query.endpoint.map(Name::from),
-            since: query.since,
+            since: query.since.map(|Time(since)| since),
             limit: query.limit.unwrap_or(LIST_DEFAULT).min(LIST_MAX),
             ..EventFilter::default()
         };
         let events = self.store.read(move |engine| engine.events(&filter)).await?;
-        Ok(Json::Array(events.iter().map(show_event).collect()))
+        Ok(events.iter().map(Into::into).collect())
     }
 
     /// One event with its body and all its attempts.
-    pub async fn event(&self, id: &str) -> Result<Json, Error> {
+    pub async fn event(&self, id: &str) -> Result<api::Event, Error> {
         let id: EventId = id.parse().map_err(|e: &str| Error::Refused(e.into()))?;
         let found = self.store.read(move |engine| {
             let text = id.to_string();
             Ok((engine.event(id)?, engine.attempts(&mut |attempt| attempt.event == text, LIST_MAX)?))
         });
         let (Some(stored), attempts) = found.await? else {
-            return Err(Error::Refused(format!("there is no event {id}; delivered ones are kept for seven days")));
+            return Err(Error::Refused(format!("no event is called {id}; delivered ones are kept for seven days")));
         };
-        let mut shown = show_event(&stored);
-        add(&mut shown, "body", serde_json::from_slice(&stored.event.body).unwrap_or(Json::Null));
-        add(&mut shown, "attempts", serde_json::to_value(attempts).unwrap_or(Json::Null));
-        Ok(shown)
+        let body = serde_json::from_slice(&stored.event.body).ok();
+        let attempts = Some(attempts.into_iter().map(Into::into).collect());
+        Ok(api::Event { body, attempts, ..api::Event::from(&stored) })
     }
 
     /// Attempts, newest first; or, of a state, the events that are in it.
-    pub async fn deliveries(&self, query: DeliveryQuery) -> Result<Json, Error> {
+    pub async fn deliveries(&self, query: DeliveryQuery) -> Result<api::Deliveries, Error> {
         let limit = query.limit.unwrap_or(LIST_DEFAULT).min(LIST_MAX);
         if let Some(state) = query.state {
             let filter = EventFilter {
@@ -291,19 +307,17 @@ impl Admin {
                 let pair = |event: StoredEvent| (last.remove(&event.event.id.to_string()), event);
                 Ok(events.into_iter().map(pair).map(|(last, event)| (event, last)).collect::<Vec<_>>())
             });
-            let show = |(event, last): &(StoredEvent, Option<store::Attempt>)| {
-                let mut shown = show_event(event);
-                add(&mut shown, "last-attempt", serde_json::to_value(last).unwrap_or(Json::Null));
-                shown
+            let show = |(event, last): (StoredEvent, Option<store::Attempt>)| api::Event {
+                last_attempt: last.map(Into::into),
+                ..api::Event::from(&event)
             };
-            return Ok(Json::Array(read.await?.iter().map(show).collect()));
+            return Ok(api::Deliveries::Events(read.await?.into_iter().map(show).collect()));
         }
         let attempts = self.store.read(move |engine| {
             let of = |attempt: &store::Attempt| query.endpoint.as_ref().is_none_or(|name| *name == attempt.endpoint);
             engine.attempts(&mut { of }, limit)
         });
-        let attempts = attempts.await?;
-        serde_json::to_value(attempts).map_err(|e| Error::Refused(e.to_string()))
+        Ok(api::Deliveries::Attempts(attempts.await?.into_iter().map(Into::into).collect()))
     }
 
     /// Drops what was delivered long enough ago, a slice after the other until nothing is left of it.
@@ -335,33 +349,4 @@ impl Admin {
         }
         Ok(())
     }
-}
-
-/// Adds a field to an object.
-fn add(object: &mut Json, key: &str, value: Json) {
-    if let Json::Object(map) = object {
-        map.insert(key.to_owned(), value);
-    }
-}
-
-fn show_event(stored: &StoredEvent) -> Json {
-    let deliveries: Vec<Json> = stored
-        .deliveries
-        .iter()
-        .map(|d| {
-            let committed = stored.event.deliveries.iter().find(|c| c.endpoint == d.endpoint);
-            let error = committed.and_then(|c| match &c.content {
-                Content::Dead(error) => Some(error.clone()),
-                _ => None,
-            });
-            json!({
-                "endpoint": &*d.endpoint, "state": d.state, "attempts": d.attempts,
-                "due": d.due.map(|at| at.to_string()), "error": error,
-            })
-        })
-        .collect();
-    json!({
-        "id": stored.event.id, "type": stored.event.kind, "bridge": &*stored.event.bridge, "key": stored.event.key,
-        "sequence": stored.event.sequence, "timestamp": stored.event.at.to_string(), "deliveries": deliveries,
-    })
 }

@@ -359,7 +359,7 @@ fn read_basic(table: &mut Table<'_>) -> Option<Auth> {
 }
 
 fn read_header(table: &mut Table<'_>) -> Option<Auth> {
-    let parse = |text: &str| text.parse::<HeaderName>().map_err(|_| format!("{text:?} is no header name"));
+    let parse = |text: &str| text.parse::<HeaderName>().map_err(|_| format!("{text:?} is not a header name"));
     let name = table.require("name", "name = \"X-Api-Key\"").and_then(|i| i.parse_text(parse, "a header's name"));
     let value = read_secret(table, "value");
     let prefix = table.take("prefix").and_then(|i| i.string()).unwrap_or_default().to_owned();
@@ -370,7 +370,7 @@ fn read_headers(table: &mut Table<'_>) -> Option<Auth> {
     let header = |(name, place, item): (&str, _, Item<'_>)| match name.parse::<HeaderName>() {
         Ok(name) => Some((name, item.secret()?)),
         Err(_) => {
-            item.error_at(place, format!("`{}`: {name:?} is no header name", item.path)).report();
+            item.error_at(place, format!("`{}`: {name:?} is not a header name", item.path)).report();
             None
         }
     };

@@ -20,7 +20,7 @@ use serde_json::Value as Json;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin::{Codes, DeliveryQuery, DryRun, EventQuery, Replay},
+    admin::{Codes, DeliveryQuery, DryRun, EventQuery, Replay, Time},
     config::{Config, Secrets},
     daemon, demo, expr,
     model::{Hash, Timestamp},
@@ -347,7 +347,7 @@ fn recipe(name: Option<&str>, json: bool) -> Done {
         Some(recipe) => print(recipe.text),
         None => {
             let near = recipe::suggest(name).map(|near| format!(": did you mean {near:?}?")).unwrap_or_default();
-            Err(Failure::new(USAGE, format!("there is no recipe {name:?}{near}")))
+            Err(Failure::new(USAGE, format!("no recipe is called {name:?}{near}")))
         }
     }
 }
@@ -425,8 +425,12 @@ async fn ask(client: Client, command: Command, json: bool) -> Done {
     let (shown, kind) = match command {
         Command::Status { name } => (client.status(name.as_deref()).await?, show::Kind::Status),
         Command::Events { bridge, since, limit } => {
-            let query =
-                EventQuery { bridge, since: since.as_deref().map(when).transpose()?, limit, ..EventQuery::default() };
+            let query = EventQuery {
+                bridge,
+                since: since.as_deref().map(when).transpose()?.map(Time),
+                limit,
+                ..EventQuery::default()
+            };
             (client.events(query).await?, show::Kind::Events)
         }
         Command::Event { id } => (client.event(&id).await?, show::Kind::Value),
@@ -440,7 +444,7 @@ async fn ask(client: Client, command: Command, json: bool) -> Done {
             (client.deliveries(DeliveryQuery { endpoint, state, limit }).await?, kind)
         }
         Command::Replay(args) => {
-            let since = args.since.as_deref().map(when).transpose()?;
+            let since = args.since.as_deref().map(when).transpose()?.map(Time);
             let request =
                 Replay { ids: args.ids, dead: args.dead, since, endpoint: args.endpoint, remake: args.remake };
             (client.replay(request).await?, show::Kind::Value)

@@ -468,7 +468,7 @@ impl Daemon {
         // The heartbeat names endpoints, which may be others now.
         let daemon = config::Daemon { heartbeat: config.daemon.heartbeat.clone(), ..self.config.daemon.clone() };
         if config.daemon != daemon || config.store != self.config.store {
-            tracing::warn!("changes of [daemon] and [store] count from the next start on, but for `heartbeat`");
+            tracing::warn!("changes of [daemon] and [store] count from the next start on, except `heartbeat`");
         }
         // Also for a store that is opened again: another directory would be another history.
         (config.daemon, config.store) = (daemon, self.config.store.clone());

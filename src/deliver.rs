@@ -19,6 +19,7 @@ use std::{
     },
 };
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::{
     sync::{OnceCell, Semaphore, mpsc, oneshot, watch},
@@ -72,7 +73,7 @@ struct Others {
 }
 
 /// How an endpoint stands.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Status {
     /// `ok`, `failing` (some event is refused), `down` or `disabled`.
     pub state: &'static str,
@@ -332,7 +333,7 @@ impl Deliveries {
                     let _ = running.messages.send(Message::Enable(enable, answer)).await;
                 }
                 None => {
-                    let _ = answer.send(Err(store::Error::Io(format!("there is no endpoint {endpoint:?}"))));
+                    let _ = answer.send(Err(store::Error::Io(format!("no endpoint is called {endpoint:?}"))));
                 }
             },
             Request::Test(endpoint, answer) => {

@@ -198,7 +198,7 @@ fn content(route: Option<&Route>, endpoint: &Endpoint, told: &Told<'_>) -> Conte
     };
     match made {
         Ok(body) if too_large(&body) => Content::Dead(format!(
-            "`payload` gives {} bytes, `body-max` is {}, and of the thin event it is no smaller",
+            "`payload` gives {} bytes, `body-max` is {}, and the thin event's is not smaller",
             body.len(),
             endpoint.body_max
         )),

@@ -278,7 +278,7 @@ fn is_path(item: &crate::settings::Item<'_>, expr: &Expr) -> bool {
     // A path may not fit `null`; what makes values of its own is none anywhere.
     let not_a_path = matches!(&tried, Err(message) if message.contains("path expression"));
     if not_a_path {
-        item.error(format!("`{}`: `{}` is no path into a record", item.path, expr.text()))
+        item.error(format!("`{}`: `{}` is not a path into a record", item.path, expr.text()))
             .help("for example \".updated_at\" or \".items[].etag\"".into())
             .report();
     }

@@ -28,11 +28,11 @@ pub fn advance(
     };
     let mark = match (since.order, date, time(&mark)) {
         (Order::Time { .. }, _, None) => {
-            return Err(format!("`since.from` gives {mark:?}, which is no RFC 3339 time"));
+            return Err(format!("`since.from` gives {mark:?}, which is not an RFC 3339 time"));
         }
         (Order::Time { .. }, Some(date), Some(at)) if at > date => date.to_string(),
         (Order::Number { .. }, ..) if digits(&mark).is_none() => {
-            return Err(format!("`since.from` gives {mark:?}, which is no whole number"));
+            return Err(format!("`since.from` gives {mark:?}, which is not a whole number"));
         }
         _ => mark,
     };

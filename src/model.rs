@@ -5,6 +5,7 @@
 use std::{fmt, str::FromStr, sync::Arc};
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The name of a bridge or an endpoint: `[A-Za-z0-9][A-Za-z0-9_-]{0,63}`; `""` is bellpull itself.
@@ -54,7 +55,7 @@ impl Timestamp {
     /// From RFC 3339.
     pub fn parse(text: &str) -> Result<Self, String> {
         let parsed = DateTime::parse_from_rfc3339(text);
-        parsed.map(|at| Self(at.timestamp_millis())).map_err(|_| format!("{text:?} is no RFC 3339 time"))
+        parsed.map(|at| Self(at.timestamp_millis())).map_err(|_| format!("{text:?} is not an RFC 3339 time"))
     }
 
     /// From a calendar time.
@@ -198,7 +199,7 @@ impl Serialize for EventId {
 }
 
 /// What happened to a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ChangeKind {
     Created,

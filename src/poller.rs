@@ -17,6 +17,7 @@ pub mod roster;
 mod reload;
 mod run;
 mod slots;
+mod told;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -48,9 +49,10 @@ use crate::{
 };
 pub use by_hand::Found;
 use detect::Detected;
-pub use handle::{Handle, Status};
+pub use handle::Handle;
 pub use job::Refused;
 pub use run::Runner;
+pub use told::{Changes, Done, Ended, State, Status, Tried};
 
 /// What the first answer of a bridge is expected to take.
 const EXPECTED_BYTES_FIRST: u64 = 64 << 10;
@@ -132,6 +134,19 @@ pub enum Polling {
         deleted: u64,
     },
     Held,
+}
+
+impl Polling {
+    /// Its word.
+    fn end(self) -> PollEnd {
+        match self {
+            Self::Unchanged => PollEnd::Unchanged,
+            Self::Same => PollEnd::Same,
+            Self::Baseline { .. } => PollEnd::Baseline,
+            Self::Changed { .. } => PollEnd::Changed,
+            Self::Held => PollEnd::Held,
+        }
+    }
 }
 
 /// A poll that changed nothing because it failed.
@@ -296,13 +311,10 @@ impl Poller {
 
     /// Tells what came of a poll to those who watch.
     fn tell(&self, polled: &mut Polled, result: &Result<Polling, Failure>, bytes: u64, took: Duration, span: &Span) {
-        let (outcome, [created, updated, deleted]) = match result {
-            Ok(Polling::Unchanged) => (PollEnd::Unchanged, [0; 3]),
-            Ok(Polling::Same) => (PollEnd::Same, [0; 3]),
-            Ok(Polling::Baseline { .. }) => (PollEnd::Baseline, [0; 3]),
-            Ok(Polling::Changed { created, updated, deleted }) => (PollEnd::Changed, [*created, *updated, *deleted]),
-            Ok(Polling::Held) => (PollEnd::Held, [0; 3]),
-            Err(_) => (PollEnd::Failed, [0; 3]),
+        let outcome = result.as_ref().map_or(PollEnd::Failed, |polling| polling.end());
+        let (created, updated, deleted) = match result {
+            Ok(Polling::Changed { created, updated, deleted }) => (*created, *updated, *deleted),
+            _ => (0, 0, 0),
         };
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         tracing::debug!(bridge = %polled.bridge.name, outcome = outcome.name(), bytes, took_ms, "polled");

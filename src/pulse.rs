@@ -21,6 +21,7 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::{broadcast, watch};
 
@@ -32,7 +33,7 @@ pub use history::{Bucket, HOURS, QUARTERS};
 const FEED_MAX: usize = 1024;
 
 /// How a poll ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum PollEnd {
     Unchanged,

@@ -238,7 +238,7 @@ fn parse_zone(text: &str) -> Result<Tz, String> {
         let near = crate::settings::nearest(text, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()));
         let hint =
             near.map_or_else(|| "such as \"Europe/Berlin\" or \"UTC\"".to_owned(), |n| format!("did you mean {n:?}?"));
-        format!("{text:?} is no IANA zone: {hint}")
+        format!("{text:?} is not an IANA zone: {hint}")
     })
 }
 

@@ -133,7 +133,7 @@ impl Piece {
     }
 
     fn raw(&self) -> Result<&RawValue, String> {
-        serde_json::from_slice(&self.body).map_err(|e| format!("its body is no JSON: {e}"))
+        serde_json::from_slice(&self.body).map_err(|e| format!("its body is not JSON: {e}"))
     }
 
     /// A payload's result, or what is new in the event.
@@ -147,7 +147,7 @@ impl Piece {
             return self.raw();
         }
         let envelope: Result<Envelope<'_>, _> = serde_json::from_slice(&self.body);
-        envelope.map(|envelope| envelope.data).map_err(|e| format!("its body is no event: {e}"))
+        envelope.map(|envelope| envelope.data).map_err(|e| format!("its body is not an event: {e}"))
     }
 
     fn source(&self) -> String {
@@ -277,7 +277,7 @@ fn attributes(piece: &Piece, headers: &mut HeaderMap) -> Result<(), String> {
         ("ce-time", event.at.to_string()),
     ];
     for (name, value) in pairs.into_iter().filter(|(_, value)| !value.is_empty()) {
-        let value = HeaderValue::from_str(&percent(&value)).map_err(|_| format!("{name} is no header value"))?;
+        let value = HeaderValue::from_str(&percent(&value)).map_err(|_| format!("{name} is not a header value"))?;
         headers.insert(HeaderName::from_static(name), value);
     }
     Ok(())
@@ -296,7 +296,7 @@ fn percent(text: &str) -> String {
 /// The fields of an object, as a browser sends them: `null` is left out, a list is repeated.
 fn form(piece: &Piece) -> Result<String, String> {
     let Ok(Json::Object(fields)) = serde_json::from_slice(&piece.body) else {
-        return Err("its body is no object, whose fields `format = \"form\"` would send".into());
+        return Err("its body is not an object, whose fields `format = \"form\"` would send".into());
     };
     let mut out = form_urlencoded::Serializer::new(String::new());
     for (name, value) in &fields {
@@ -427,7 +427,7 @@ mod tests {
         );
         check(
             one(Format::Form, &piece(Content::Own(b"7".to_vec()))),
-            expect![[r#"error: its body is no object, whose fields `format = "form"` would send"#]],
+            expect![[r#"error: its body is not an object, whose fields `format = "form"` would send"#]],
         );
         check(
             one(Format::Standard, &piece(Content::Thin)),

@@ -26,6 +26,7 @@ mod writing;
 
 use std::{sync::Arc, time::Duration};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Content, Entry, Event, EventId, Hash, Name, Record, Timestamp, Validators};
@@ -304,7 +305,7 @@ pub struct Attempt {
 }
 
 /// Where one delivery of one event stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeliveryState {
     Waiting,

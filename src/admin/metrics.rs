@@ -37,7 +37,7 @@ impl Admin {
             gauges.oldest_seconds.clear();
             gauges.dead.clear();
             for bridge in bridges.values() {
-                gauges.bridges.get_or_create(&StateLabel { state: bridge.state.to_owned() }).inc();
+                gauges.bridges.get_or_create(&StateLabel { state: bridge.state.word().to_owned() }).inc();
             }
             gauges.records.set(number(bridges.values().map(|bridge| bridge.records).sum()));
             for (index, (name, endpoint)) in endpoints.iter().enumerate() {

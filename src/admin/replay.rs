@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value as Json, json};
-
-use super::{Admin, Error, Replay};
+use super::{Admin, Error, Replay, Time, api::Replayed};
 use crate::{
     config::Config,
     event,
@@ -17,12 +15,12 @@ const REPLAY_MAX: usize = 100_000;
 
 impl Admin {
     /// Queues events again under their ids; says how many deliveries.
-    pub async fn replay(&self, request: Replay) -> Result<Json, Error> {
+    pub async fn replay(&self, request: Replay) -> Result<Replayed, Error> {
         let deliveries = self.deliveries.as_ref().ok_or_else(|| Error::Refused("the daemon is not running".into()))?;
         let config = self.config();
         let endpoint = request.endpoint.as_deref().map(Name::from);
         if let Some(name) = endpoint.as_ref().filter(|name| !config.endpoints.contains_key(*name)) {
-            return Err(Error::Refused(format!("there is no endpoint {name:?}")));
+            return Err(Error::Refused(format!("no endpoint is called {name:?}")));
         }
         let events = self.select(&request, endpoint.clone()).await?;
         let mut by_endpoint: BTreeMap<Name, Vec<Requeued>> = BTreeMap::new();
@@ -51,7 +49,7 @@ impl Admin {
                 deliveries.queued(queued).await;
             }
         }
-        Ok(json!({ "events": events.len(), "deliveries": count }))
+        Ok(Replayed { events: events.len(), deliveries: count })
     }
 
     async fn select(&self, request: &Replay, endpoint: Option<Name>) -> Result<Vec<StoredEvent>, Error> {
@@ -60,7 +58,7 @@ impl Admin {
                 return Err(Error::Refused("name events, or say --dead or --since".into()));
             }
             let state = request.dead.then_some(DeliveryState::Dead);
-            let (since, bodies) = (request.since, request.remake);
+            let (since, bodies) = (request.since.map(|Time(since)| since), request.remake);
             let filter = EventFilter { since, endpoint, state, bodies, limit: REPLAY_MAX, bridge: None };
             let mut events = self.store.read(move |engine| engine.events(&filter)).await?;
             events.reverse();
@@ -73,7 +71,7 @@ impl Admin {
         });
         let find = |(id, event): (EventId, Option<StoredEvent>)| {
             event.ok_or_else(|| {
-                Error::Refused(format!("there is no event {id}; delivered ones are kept for seven days"))
+                Error::Refused(format!("no event is called {id}; delivered ones are kept for seven days"))
             })
         };
         found.await?.into_iter().map(find).collect()

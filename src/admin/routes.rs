@@ -13,13 +13,13 @@ use axum::{
     routing::{get, post},
 };
 use futures_util::stream;
-use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::{Value as Json, json};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{sync::broadcast::error::RecvError, time::timeout};
 use tokio_util::io::ReaderStream;
 
 use super::{
     Admin, DeliveryQuery, DryRun, Error, EventQuery, Replay,
+    api::{self, Failed},
     standing::{Standing, Web},
 };
 use crate::{model::Hash, pulse::Notice, store};
@@ -39,7 +39,7 @@ impl FromRequestParts<Web> for Running {
         match &*web.standing.borrow() {
             Standing::Running(admin) | Standing::Paused(admin, _) => Ok(Self((**admin).clone())),
             Standing::NotReady(why) => {
-                Err((StatusCode::SERVICE_UNAVAILABLE, Body(json!({ "error": why }))).into_response())
+                Err((StatusCode::SERVICE_UNAVAILABLE, Body(Failed { error: why.clone() })).into_response())
             }
         }
     }
@@ -59,10 +59,6 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
     }
 }
 
-fn part(mut all: Json, key: &str) -> Json {
-    all.get_mut(key).map(Json::take).unwrap_or_default()
-}
-
 fn svg(picture: String) -> Response {
     ([(CONTENT_TYPE, "image/svg+xml")], picture).into_response()
 }
@@ -74,7 +70,7 @@ fn export(made: Result<std::fs::File, Error>) -> Response {
             let lines = ReaderStream::new(tokio::fs::File::from_std(file));
             ([(CONTENT_TYPE, "application/jsonl")], axum::body::Body::from_stream(lines)).into_response()
         }
-        Err(error) => answer(Err(error)),
+        Err(error) => answer::<()>(Err(error)),
     }
 }
 
@@ -117,14 +113,14 @@ struct To {
 /// What is under `/api`.
 pub fn api() -> Router<Web> {
     Router::new()
-        .route("/api/status", get(|Running(a): Running| async move { answer(a.status(None).await) }))
-        .route("/api/bridges", get(|Running(a): Running| async move { answer(a.status(None).await.map(|all| part(all, "bridges"))) }))
-        .route("/api/endpoints", get(|Running(a): Running| async move { answer(a.status(None).await.map(|all| part(all, "endpoints"))) }))
+        .route("/api/status", get(|Running(a): Running| async move { answer(a.status().await) }))
+        .route("/api/bridges", get(|Running(a): Running| async move { answer(a.bridges().await) }))
+        .route("/api/endpoints", get(|Running(a): Running| async move { answer(a.endpoints().await) }))
         .route("/api/strip.svg", get(|Running(a): Running| async move { svg(a.strip(None)) }))
         .route("/api/bridges/{name}/strip.svg", get(|Running(a): Running, At(name): At<String>| async move { svg(a.strip(Some(&name))) }))
         .route("/api/stream", get(|Running(a): Running, State(web): State<Web>| async move { stream(&a, &web) }))
         .route("/api/export", get(|Running(a): Running| async move { export(a.export().await) }))
-        .route("/api/openapi.json", get(|| async { ([(CONTENT_TYPE, "application/json")], include_str!("openapi.json")) }))
+        .route("/api/openapi.json", get(|| async { Body(api::openapi()) }))
         .route(
             "/api/bridges/{name}/pause",
             post(|Running(a): Running, At(name): At<String>| async move { answer(a.pause(&name, true).await) }),
@@ -135,7 +131,7 @@ pub fn api() -> Router<Web> {
         )
         .route(
             "/api/bridges/{name}",
-            get(|Running(a): Running, At(name): At<String>| async move { answer(a.status(Some(&name)).await) }),
+            get(|Running(a): Running, At(name): At<String>| async move { answer(a.bridge(&name).await) }),
         )
         .route(
             "/api/bridges/{name}/poll",
@@ -201,7 +197,7 @@ pub fn api() -> Router<Web> {
 /// A saved answer for a dry run may be as large as a polled one.
 const RESPONSE_BYTES_MAX: usize = 64 << 20;
 
-fn answer(result: Result<Json, Error>) -> Response {
+fn answer<T: Serialize>(result: Result<T, Error>) -> Response {
     match result {
         Ok(value) => Body(value).into_response(),
         Err(error) => {
@@ -210,13 +206,15 @@ fn answer(result: Result<Json, Error>) -> Response {
                 Error::Store(store::Error::Full(_)) => StatusCode::INSUFFICIENT_STORAGE,
                 Error::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
             };
-            (status, Body(json!({ "error": error.to_string() }))).into_response()
+            (status, Body(Failed { error: error.to_string() })).into_response()
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value as Json;
+
     use super::*;
 
     /// A body of one byte each half a second was read for as long as it came.

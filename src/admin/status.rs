@@ -5,9 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use serde_json::{Value as Json, json};
-
-use super::{Admin, Error, add};
+use super::{
+    Admin, Error,
+    api::{BridgeStatus, EndpointStatus, OneBridge, Status},
+};
 use crate::{
     config::{Config, Endpoint},
     deliver,
@@ -22,20 +23,40 @@ impl Admin {
             return "not running".into();
         };
         let (bridges, endpoints) = (runner.status().await, deliveries.status().await);
-        let count = |state: &str| bridges.values().filter(|b| b.state == state).count();
+        let count = |state: poller::State| bridges.values().filter(|b| b.state == state).count();
         let down = endpoints.values().filter(|e| e.state == "down" || e.state == "disabled").count();
         let waiting: usize = endpoints.values().map(|e| e.waiting).sum();
         format!(
             "{} bridges, {} failing, {} held; {down} of {} endpoints down, {waiting} waiting",
             bridges.len(),
-            count("failing"),
-            count("held"),
+            count(poller::State::Failing),
+            count(poller::State::Held),
             endpoints.len(),
         )
     }
 
-    /// Every bridge and endpoint, or one bridge with what it holds.
-    pub async fn status(&self, bridge: Option<&str>) -> Result<Json, Error> {
+    /// Every bridge and endpoint.
+    pub async fn status(&self) -> Result<Status, Error> {
+        let reset = self.store.read(|engine| engine.reset()).await?;
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            stream: self.store.stream().to_string(),
+            running: self.runner.is_some(),
+            reset: reset.map(Into::into),
+            bridges: self.bridges().await?,
+            endpoints: self.endpoints().await?,
+        })
+    }
+
+    /// One bridge.
+    pub async fn bridge(&self, name: &str) -> Result<OneBridge, Error> {
+        let one = self.bridges().await?.remove(name);
+        let one = one.ok_or_else(|| Error::Refused(format!("no bridge is called {name:?}")))?;
+        Ok(OneBridge { bridges: BTreeMap::from([(name.to_owned(), one)]) })
+    }
+
+    /// Every bridge, also those that left the file, with what is held of it.
+    pub async fn bridges(&self) -> Result<BTreeMap<String, BridgeStatus>, Error> {
         let read = self.store.read(|engine| {
             let known = engine.bridges()?;
             let held = known.iter().filter(|b| b.held).map(|b| Ok((b.name.clone(), engine.hold(&b.name)?)));
@@ -44,72 +65,69 @@ impl Admin {
         });
         let (known, holds) = read.await?;
         let removed = self.removed_bridges(&known);
-        let mut bridges = match &self.runner {
-            Some(runner) => serde_json::to_value(runner.status().await),
+        let all = match &self.runner {
+            Some(runner) => runner.status().await,
             None => {
                 let rejected = holds.iter().filter(|(_, hold)| hold.as_ref().is_some_and(|hold| hold.rejected));
                 let rejected = rejected.map(|(name, _)| name.clone()).collect();
-                serde_json::to_value(stored_bridges(&self.config(), known, &rejected))
+                stored_bridges(&self.config(), known, &rejected)
             }
-        }
-        .map_err(|e| Error::Refused(e.to_string()))?;
-        if let Some(all) = bridges.as_object_mut() {
-            for (name, removed) in removed {
-                all.entry(name).or_insert(removed);
-            }
+        };
+        let status = |(name, status): (Name, poller::Status)| {
+            (name.to_string(), BridgeStatus { status, ..BridgeStatus::default() })
+        };
+        let mut all: BTreeMap<String, BridgeStatus> = all.into_iter().map(status).collect();
+        for (name, removed) in removed {
+            all.entry(name).or_insert(removed);
         }
         for (name, hold) in holds {
-            if let (Some(place), Some(hold)) = (bridges.get_mut(&*name), hold) {
-                add(
-                    place,
-                    "hold",
-                    json!({
-                        "hash": hold.hash, "at": hold.at.to_string(), "reason": hold.reason, "rejected": hold.rejected,
-                        "created": hold.created, "updated": hold.updated, "deleted": hold.deleted,
-                    }),
-                );
+            if let Some(bridge) = all.get_mut(&*name) {
+                bridge.hold = hold.map(Into::into);
             }
         }
-        if let Some(name) = bridge {
-            let one =
-                bridges.get(name).cloned().ok_or_else(|| Error::Refused(format!("there is no bridge {name:?}")))?;
-            return Ok(json!({ "bridges": { name: one } }));
-        }
-        let mut endpoints = match &self.deliveries {
-            Some(deliveries) => serde_json::to_value(deliveries.status().await),
-            None => serde_json::to_value(self.stored_endpoints().await?),
-        }
-        .map_err(|e| Error::Refused(e.to_string()))?;
-        if let Some(all) = endpoints.as_object_mut() {
-            all.extend(self.removed().await?);
-            let names: Vec<String> = all.keys().cloned().collect();
-            let dead = self.store.read(move |engine| {
-                names.into_iter().map(|n| Ok((engine.dead(&n)?, n))).collect::<Result<Vec<_>, store::Error>>()
-            });
-            for (dead, name) in dead.await? {
-                all.entry(name).and_modify(|e| add(e, "dead", dead.into()));
-            }
-        }
-        let reset = self.store.read(|engine| engine.reset()).await?;
-        let reset = reset.map(|reset| json!({ "reason": reset.why, "told": reset.told.map(|at| at.to_string()) }));
-        Ok(
-            json!({ "reset": reset, "version": env!("CARGO_PKG_VERSION"), "stream": &**self.store.stream(), "running": self.runner.is_some(), "bridges": bridges, "endpoints": endpoints }),
-        )
+        Ok(all)
+    }
+
+    /// Every endpoint, also those that left the file.
+    pub async fn endpoints(&self) -> Result<BTreeMap<String, EndpointStatus>, Error> {
+        let all = match &self.deliveries {
+            Some(deliveries) => deliveries.status().await,
+            None => self.stored_endpoints().await?,
+        };
+        let mut all: Vec<(Name, deliver::Status, Option<String>)> =
+            all.into_iter().map(|(name, status)| (name, status, None)).collect();
+        all.extend(self.removed().await?);
+        let names: Vec<Name> = all.iter().map(|(name, ..)| name.clone()).collect();
+        let dead = self
+            .store
+            .read(move |engine| names.iter().map(|name| engine.dead(name)).collect::<Result<Vec<_>, store::Error>>());
+        let dead = dead.await?;
+        let status = |((name, status, kept_until), dead): ((Name, _, _), u64)| {
+            (name.to_string(), EndpointStatus { status, dead, kept_until })
+        };
+        Ok(all.into_iter().zip(dead).map(status).collect())
     }
 
     /// Bridges that left the file, while their snapshot is kept. Members that left a list are not told.
-    fn removed_bridges(&self, known: &[store::Loaded]) -> Vec<(String, Json)> {
+    fn removed_bridges(&self, known: &[store::Loaded]) -> Vec<(String, BridgeStatus)> {
         let config = self.config();
         let removed = |loaded: &store::Loaded| {
-            let until = loaded.progress.as_ref()?.removed?.plus(poller::roster::REMOVED_KEPT).to_string();
-            let shown = json!({ "state": "removed", "records": loaded.state.records, "sequence": loaded.state.sequence, "kept_until": until });
-            Some((loaded.name.to_string(), shown))
+            let kept_until = loaded.progress.as_ref()?.removed?.plus(poller::roster::REMOVED_KEPT).to_string();
+            let status = poller::Status {
+                state: poller::State::Removed,
+                records: loaded.state.records,
+                sequence: loaded.state.sequence,
+                version: loaded.state.version,
+                ..poller::Status::default()
+            };
+            let bridge = BridgeStatus { status, kept_until: Some(kept_until), hold: None };
+            Some((loaded.name.to_string(), bridge))
         };
         known.iter().filter(|loaded| config.bridge(&loaded.name).is_none()).filter_map(removed).collect()
     }
 
-    /// Endpoints that left the file, while their queue is kept.
-    async fn removed(&self) -> Result<Vec<(String, Json)>, Error> {
+    /// Endpoints that left the file, while their queue is kept, and until when.
+    async fn removed(&self) -> Result<Vec<(Name, deliver::Status, Option<String>)>, Error> {
         let config = self.config();
         let read = self.store.read(move |engine| {
             let gone = engine.endpoints()?.into_iter().filter(|(name, _)| !config.endpoints.contains_key(name));
@@ -118,7 +136,7 @@ impl Admin {
         });
         let show = |(waiting, name, since): (usize, Name, Option<Timestamp>)| {
             let until = since.map(|since| since.plus(deliver::roster::REMOVED_KEPT).to_string());
-            (name.to_string(), json!({ "state": "removed", "waiting": waiting, "kept_until": until }))
+            (name, deliver::Status { state: "removed", waiting, ..deliver::Status::default() }, until)
         };
         Ok(read.await?.into_iter().map(show).collect())
     }

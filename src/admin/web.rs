@@ -32,7 +32,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use serde_json::{Value as Json, json};
+use serde_json::json;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
@@ -45,6 +45,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::{
+    api::Failed,
     routes,
     session::{self, Codes, Door},
     standing::{Standing, Web},
@@ -124,7 +125,7 @@ async fn metrics(State(web): State<Web>) -> Response {
 async fn link(State(web): State<Web>) -> Response {
     match web.page.get() {
         Some(page) => Body(json!({ "link": page_link(page, &web.codes, session::CODE_FOR) })).into_response(),
-        None => (StatusCode::NOT_FOUND, Body(json!({ "error": "HTTP is off (`daemon.listen`)" }))).into_response(),
+        None => (StatusCode::NOT_FOUND, Body(Failed { error: "HTTP is off (`daemon.listen`)".into() })).into_response(),
     }
 }
 
@@ -277,7 +278,7 @@ async fn look_at_origin(State(hosts): State<Arc<Vec<String>>>, request: Request,
     response
 }
 
-fn judge(hosts: &[String], headers: &HeaderMap) -> Result<(), (StatusCode, Body<Json>)> {
+fn judge(hosts: &[String], headers: &HeaderMap) -> Result<(), (StatusCode, Body<Failed>)> {
     let known = |host: &str| LOOPBACK.contains(&host) || hosts.iter().any(|known| known == host);
     // Of two of a kind it is not known which one somebody else looks at.
     let text = |name: HeaderName| {
@@ -286,12 +287,12 @@ fn judge(hosts: &[String], headers: &HeaderMap) -> Result<(), (StatusCode, Body<
     };
     let host = text(HOST).and_then(bare).map(str::to_ascii_lowercase);
     if !host.as_deref().is_some_and(known) {
-        let error = format!("the host {:?} is none of `daemon.hosts`", host.unwrap_or_default());
-        return Err((StatusCode::MISDIRECTED_REQUEST, Body(json!({ "error": error }))));
+        let error = format!("the host {:?} is not one of `daemon.hosts`", host.unwrap_or_default());
+        return Err((StatusCode::MISDIRECTED_REQUEST, Body(Failed { error })));
     }
     let origin = text(ORIGIN).and_then(|origin| origin.parse::<Url>().ok());
     if headers.contains_key(ORIGIN) && !origin.is_some_and(|origin| origin.host_str().is_some_and(known)) {
-        return Err((StatusCode::FORBIDDEN, Body(json!({ "error": "a page of another origin" }))));
+        return Err((StatusCode::FORBIDDEN, Body(Failed { error: "a page of another origin".into() })));
     }
     Ok(())
 }
@@ -327,7 +328,7 @@ async fn ask_for_token(State(door): State<Door>, request: Request, next: Next) -
         return next.run(request).await;
     }
     let error = "the token is missing or wrong: `bellpull dashboard` prints a link with it";
-    (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], Body(json!({ "error": error }))).into_response()
+    (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], Body(Failed { error: error.to_owned() })).into_response()
 }
 
 /// The token of a state directory; made, mode 0600, where there is none.

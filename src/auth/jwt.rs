@@ -126,7 +126,7 @@ fn sign(algorithm: &str, key: &Secret, text: &[u8]) -> Result<Vec<u8>, String> {
         "ES384" => ecdsa(&signature::ECDSA_P384_SHA384_FIXED_SIGNING, key, text),
         _ => {
             let pair = signature::Ed25519KeyPair::from_pkcs8_maybe_unchecked(pkcs8(key)?.as_slice());
-            Ok(pair.map_err(|e| format!("it is no Ed25519 key: {e}"))?.sign(text).as_ref().to_vec())
+            Ok(pair.map_err(|e| format!("it is not an Ed25519 key: {e}"))?.sign(text).as_ref().to_vec())
         }
     }
 }
@@ -135,9 +135,9 @@ fn rsa(kind: &'static dyn signature::RsaEncoding, key: &Secret, text: &[u8]) -> 
     let pair = match pem(key)? {
         PrivateKeyDer::Pkcs1(der) => signature::RsaKeyPair::from_der(der.secret_pkcs1_der()),
         PrivateKeyDer::Pkcs8(der) => signature::RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()),
-        _ => return Err("it is no RSA key".into()),
+        _ => return Err("it is not an RSA key".into()),
     };
-    let pair = pair.map_err(|e| format!("it is no RSA key: {e}"))?;
+    let pair = pair.map_err(|e| format!("it is not an RSA key: {e}"))?;
     let mut signed = vec![0; pair.public().modulus_len()];
     pair.sign(kind, &SystemRandom::new(), text, &mut signed).map_err(|e| e.to_string())?;
     Ok(signed)
@@ -146,7 +146,7 @@ fn rsa(kind: &'static dyn signature::RsaEncoding, key: &Secret, text: &[u8]) -> 
 fn ecdsa(kind: &'static signature::EcdsaSigningAlgorithm, key: &Secret, text: &[u8]) -> Result<Vec<u8>, String> {
     let random = SystemRandom::new();
     let pair = signature::EcdsaKeyPair::from_pkcs8(kind, &pkcs8(key)?, &random);
-    let pair = pair.map_err(|e| format!("it is no key of this curve: {e}"))?;
+    let pair = pair.map_err(|e| format!("it is not a key of this curve: {e}"))?;
     Ok(pair.sign(&random, text).map_err(|e| e.to_string())?.as_ref().to_vec())
 }
 

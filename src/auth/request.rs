@@ -87,6 +87,6 @@ pub async fn grant(
     let request = Request { method: Method::POST, url: url.clone(), headers, body: Some(Bytes::from(body)) };
     let answer = send(with, request, 200..300).await?;
     // Not with the parser's words: they may quote the token.
-    let why = || "it is no token response (RFC 6749, section 5.1)".to_owned();
+    let why = || "it is not a token response (RFC 6749, section 5.1)".to_owned();
     serde_json::from_slice(&answer.body).map_err(|_| Error::Answer { origin: origin(url), why: why() })
 }

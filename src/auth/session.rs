@@ -284,7 +284,7 @@ fn read_header(item: &Item<'_>) -> Option<Inject> {
     } else {
         (item.clone(), String::new())
     };
-    let parse = |text: &str| text.parse::<HeaderName>().map_err(|_| format!("{text:?} is no header name"));
+    let parse = |text: &str| text.parse::<HeaderName>().map_err(|_| format!("{text:?} is not a header name"));
     name.parse_text(parse, "a header's name").map(|name| Inject::Header { name, prefix })
 }
 

@@ -40,7 +40,7 @@ impl Wsse {
         getrandom::fill(&mut nonce).map_err(|e| Error::Value(format!("no random bytes: {e}")))?;
         let block = self.block(&nonce, &now.to_string());
         let body = request.body.as_deref().and_then(|body| std::str::from_utf8(body).ok()).unwrap_or_default();
-        let none = || Error::Value("`auth.wsse` is for SOAP: the body is no envelope".to_owned());
+        let none = || Error::Value("`auth.wsse` is for SOAP: the body is not an envelope".to_owned());
         request.body = Some(Bytes::from(with_header(body, &block).ok_or_else(none)?));
         Ok(())
     }

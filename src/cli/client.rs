@@ -88,7 +88,10 @@ impl Client {
                 let path = name.map_or_else(|| "status".to_owned(), |n| format!("bridges/{}", segment(n)));
                 self.get(&path, &()).await
             }
-            Self::Alone { config, .. } => done(stored(config).await?.status(name).await),
+            Self::Alone { config, .. } => match name {
+                Some(name) => done(stored(config).await?.bridge(name).await),
+                None => done(stored(config).await?.status().await),
+            },
         }
     }
 
@@ -301,11 +304,12 @@ fn serde_urlencoded(query: &impl Serialize) -> String {
     if out.is_empty() { out } else { format!("?{out}") }
 }
 
-fn done(result: Result<Json, admin::Error>) -> Answer {
-    result.map_err(|error| {
+fn done<T: Serialize>(result: Result<T, admin::Error>) -> Answer {
+    let result = result.map_err(|error| {
         let code = if matches!(error, admin::Error::Store(_)) { IO } else { FAILED };
         Failure::new(code, error.to_string())
-    })
+    });
+    serde_json::to_value(result?).map_err(|e| Failure::new(IO, e.to_string()))
 }
 
 fn has_store(config: &Config) -> bool {
@@ -341,12 +345,12 @@ enum Names {
 }
 
 /// One bridge's runner without a daemon: what it commits goes out when the daemon runs.
-async fn alone(
+async fn alone<T: Serialize>(
     path: &Path,
     store: Store,
     names: Names,
     pulse: Pulse,
-    work: impl AsyncFnOnce(&Admin) -> Result<Json, admin::Error>,
+    work: impl AsyncFnOnce(&Admin) -> Result<T, admin::Error>,
 ) -> Answer {
     // Now the secrets are needed.
     let mut read = super::load(path, Secrets::Read).await?;

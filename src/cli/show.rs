@@ -209,9 +209,8 @@ fn attempts(value: &Json) -> String {
         .into_iter()
         .flatten()
         .map(|a| {
-            let at = a.get("at").and_then(Json::as_i64).map(|ms| crate::model::Timestamp(ms).to_string());
             vec![
-                at.unwrap_or_default(),
+                text(a, "at"),
                 text(a, "endpoint"),
                 text(a, "event"),
                 text(a, "number"),

@@ -236,7 +236,7 @@ fn read_url(item: &Item<'_>) -> Option<Value> {
             }
             Ok(url) if HTTP.contains(&url.scheme()) => {}
             _ => {
-                item.error(format!("`{}`: the secret is no http or https URL", item.path)).report();
+                item.error(format!("`{}`: the secret is not an http or https URL", item.path)).report();
                 return None;
             }
         },

@@ -148,13 +148,13 @@ fn includes(path: &Path, text: &str) -> (Vec<PathBuf>, Vec<Diagnostic>) {
         let Some(pattern) = item.string() else { continue };
         let full = base.join(pattern);
         match glob::glob(&full.to_string_lossy()) {
-            Err(error) => item.error(format!("`{}`: {pattern:?} is no pattern: {error}", item.path)).report(),
+            Err(error) => item.error(format!("`{}`: {pattern:?} is not a pattern: {error}", item.path)).report(),
             Ok(paths) => {
                 let before = found.len();
                 found.extend(paths.filter_map(Result::ok).filter(|p| p.is_file()));
                 // A pattern may match nothing yet; a name must exist.
                 if found.len() == before && !pattern.contains(['*', '?', '[']) {
-                    item.error(format!("`{}`: there is no file {}", item.path, full.display())).report();
+                    item.error(format!("`{}`: the file {} does not exist", item.path, full.display())).report();
                 }
             }
         }
@@ -257,7 +257,7 @@ fn read_named<'a, T>(all: Named<'a>, read: impl Fn(&str, &Item<'a>) -> Option<T>
             && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
         if !well {
             report(format!(
-                "{name:?} is no name: letters, digits, `_` and `-` are allowed, 64 at most, the first a letter or digit"
+                "{name:?} is not a name: letters, digits, `_` and `-` are allowed, 64 at most, the first a letter or digit"
             ))
             .report();
         } else if name == "bellpull" {
@@ -418,7 +418,7 @@ fn read_daemon(table: Option<Table<'_>>, endpoints: &BTreeMap<Name, Option<Endpo
         if let Some(item) = table.take("listen") {
             let address = |text: &str| match text {
                 "off" => Ok(None),
-                text => text.parse().map(Some).map_err(|_| format!("{text:?} is no address and port")),
+                text => text.parse().map(Some).map_err(|_| format!("{text:?} is not an address and port")),
             };
             daemon.listen = item.parse_text(address, "\"127.0.0.1:8642\" or \"off\"").flatten();
             if daemon.listen.is_some_and(|address| !address.ip().is_loopback()) {
@@ -518,7 +518,7 @@ fn read_network(table: Option<Table<'_>>) -> Option<client::Config> {
         let net = |text: &str| {
             text.parse::<ipnet::IpNet>()
                 .or_else(|_| text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from))
-                .map_err(|_| format!("{text:?} is no address range such as \"10.0.0.0/8\""))
+                .map_err(|_| format!("{text:?} is not an address range such as \"10.0.0.0/8\""))
         };
         config.allow = allow.iter().filter_map(|i| i.parse_text(net, "a range such as \"10.0.0.0/8\"")).collect();
     }

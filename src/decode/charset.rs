@@ -21,8 +21,9 @@ const DECLARED_BYTES: usize = 1024;
 
 /// A charset by one of its names (WHATWG's Encoding Standard).
 pub(super) fn named(label: &str) -> Result<&'static Encoding, String> {
-    Encoding::for_label_no_replacement(label.as_bytes())
-        .ok_or_else(|| format!("{label:?} is no known charset: for example \"utf-8\", \"windows-1252\", \"shift_jis\""))
+    Encoding::for_label_no_replacement(label.as_bytes()).ok_or_else(|| {
+        format!("{label:?} is not a known charset: for example \"utf-8\", \"windows-1252\", \"shift_jis\"")
+    })
 }
 
 /// The body as text; the error says what is wrong and where.
@@ -184,7 +185,7 @@ mod tests {
                 b"a",
                 None,
                 "text/csv; charset=klingon",
-                "its Content-Type names a charset, but \"klingon\" is no known charset: for example \"utf-8\", \"windows-1252\", \"shift_jis\"; set `charset`",
+                "its Content-Type names a charset, but \"klingon\" is not a known charset: for example \"utf-8\", \"windows-1252\", \"shift_jis\"; set `charset`",
             ),
         ] {
             assert_eq!(check(body, file, content_type, Declared::Nowhere), Err(error.into()));

@@ -70,8 +70,10 @@ impl Css {
     fn parse(text: &str) -> Result<Self, String> {
         let compiled = Selector::parse(text).map_err(|e| match e {
             // Its own message asks to report it to its developer.
-            SelectorErrorKind::UnexpectedSelectorParseError(kind) => format!("{text:?} is no CSS selector: {kind:?}"),
-            other => format!("{text:?} is no CSS selector: {other}"),
+            SelectorErrorKind::UnexpectedSelectorParseError(kind) => {
+                format!("{text:?} is not a CSS selector: {kind:?}")
+            }
+            other => format!("{text:?} is not a CSS selector: {other}"),
         })?;
         Ok(Self { text: text.to_owned(), compiled })
     }

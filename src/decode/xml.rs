@@ -209,7 +209,7 @@ impl<'a> Scan<'a> {
         match self.open.last() {
             Some(name) => Err(self.fail(from, &format!("it ends within <{name}>"))),
             None if self.had_root => Ok(None),
-            None => Err(self.fail(from, "there is no element in it")),
+            None => Err(self.fail(from, "it has no element")),
         }
     }
 
@@ -494,7 +494,7 @@ mod tests {
         check(
             "",
             "<!-- nothing -->",
-            expect!["error: the answer is not XML: line 1: there is no element in it; it begins: <!-- nothing -->"],
+            expect!["error: the answer is not XML: line 1: it has no element; it begins: <!-- nothing -->"],
         );
         check(
             "",

@@ -134,7 +134,7 @@ impl Sender {
             Answered::Down { error, .. } | Answered::Refused { error, .. } | Answered::Gone { error, .. } => {
                 Some(error.clone())
             }
-            Answered::Lost => Some("the event is no longer stored".into()),
+            Answered::Lost => Some("the event is not stored any more".into()),
             Answered::Idle => Some("not sent: together, the updates that waited change nothing".into()),
         };
         // What could not even be read still was an attempt.

@@ -22,7 +22,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// The question, to where a request goes and with what it has of headers.
 pub(super) fn question(request: &Request) -> Result<Request, String> {
     let origin = origin();
-    let value = HeaderValue::from_str(&origin).map_err(|_| format!("the host name {origin:?} is no header value"))?;
+    let value =
+        HeaderValue::from_str(&origin).map_err(|_| format!("the host name {origin:?} is not a header value"))?;
     let mut headers = request.headers.clone();
     let of_the_event = |name: &HeaderName| {
         let name = name.as_str();

@@ -165,7 +165,7 @@ impl Program {
         thread::scope(|scope| {
             let builder = thread::Builder::new().stack_size(COMPILE_STACK_BYTES);
             let compiling = builder.spawn_scoped(scope, || Self::compile(text));
-            let compiled = compiling.map_err(|_| failed("there is no memory to compile it"))?.join();
+            let compiled = compiling.map_err(|_| failed("memory is missing to compile it"))?.join();
             compiled.unwrap_or_else(|_| Err(failed("the compiler panicked on it")))
         })
     }

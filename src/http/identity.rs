@@ -76,7 +76,7 @@ pub fn read_proxy(item: &Item<'_>) -> Option<Url> {
             return Some(Url::parse("http://unresolved.invalid").expect("a URL"));
         }
         return proxy(secret.expose())
-            .map_err(|e| item.error(format!("`{}`: the secret is none: {e}", item.path)).report())
+            .map_err(|e| item.error(format!("`{}`: the secret is not a proxy's URL: {e}", item.path)).report())
             .ok();
     }
     let url = item.parse_text(proxy, "a proxy's URL")?;
@@ -115,7 +115,7 @@ fn read_tls(item: &Item<'_>) -> Option<(Option<String>, Option<Secret>)> {
             let (pem, secret) = (pem?, secret?);
             let own = Secret::new(format!("{}\n{pem}", secret.expose()));
             if key.resolved(&secret) && reqwest::Identity::from_pem(own.expose().as_bytes()).is_err() {
-                key.error(format!("`{}` is no PEM key of the certificate in `cert`", key.path)).report();
+                key.error(format!("`{}` is not a PEM key of the certificate in `cert`", key.path)).report();
                 return None;
             }
             Some(own)

@@ -44,7 +44,7 @@ impl At {
                     _ => match name.parse() {
                         Ok(header) => Some(Self::Header(header)),
                         Err(_) => {
-                            item.error(format!("`{}`: {name:?} is no header name", item.path)).report();
+                            item.error(format!("`{}`: {name:?} is not a header name", item.path)).report();
                             None
                         }
                     },

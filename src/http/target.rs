@@ -59,7 +59,7 @@ pub fn made_url(text: &str) -> Result<Url, String> {
     if path.split('/').any(is_dots) {
         return Err("its path has `.` or `..`: encode what is joined into it, `(.item | @uri)`".into());
     }
-    let url: Url = text.parse().map_err(|e| format!("it is no URL: {e}"))?;
+    let url: Url = text.parse().map_err(|e| format!("it is not a URL: {e}"))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err("it has a user or password: use `auth.basic`".into());
     }
@@ -75,7 +75,7 @@ pub fn read_headers(item: &Item<'_>) -> Option<Vec<(HeaderName, Value)>> {
     let header = |(name, place, at): (&str, _, Item<'_>)| match name.parse::<HeaderName>() {
         Ok(header) => Some((header, at.value()?)),
         Err(_) => {
-            at.error_at(place, format!("`{}`: {name:?} is no header name", item.path)).report();
+            at.error_at(place, format!("`{}`: {name:?} is not a header name", item.path)).report();
             None
         }
     };

@@ -78,10 +78,10 @@ impl Poller {
     pub async fn accept(&self, polled: &mut Polled, hash: Option<Hash>) -> Result<Polling, String> {
         let hold = self.held(polled, hash).await?;
         if hold.rejected {
-            return Err("what was held is rejected; the next answer that differs is judged anew".into());
+            return Err("what was held is rejected; the next answer that differs is judged again".into());
         }
         if !polled.still_holds(hold.judged_under) {
-            return Err("the bridge was edited since: the next poll judges the answer anew".into());
+            return Err("the bridge was edited since: the next poll judges the answer again".into());
         }
         let pages: Vec<Page> = hold
             .answer

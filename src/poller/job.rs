@@ -1,12 +1,13 @@
 //! Work on one bridge, one job at a time: a poll that is due, or what an admin asked for.
 
-use serde_json::{Value as Json, json};
 use tokio::sync::oneshot;
 
-use super::{Failure, Outcome, Polled, Poller, Polling};
+use super::{
+    Failure, Outcome, Polled, Poller, Polling,
+    told::{Deed, Done, Ended, Tried, TriedChange, TriedPage},
+};
 use crate::{
     decode::Page,
-    guard::Verdict,
     model::{Hash, Name},
     store::Op,
     telemetry::kind,
@@ -17,37 +18,38 @@ use crate::{
 #[error("{0}")]
 pub struct Refused(pub String);
 
-pub(super) type Answer = oneshot::Sender<Result<Json, Refused>>;
+/// Where an answer goes.
+pub(super) type Asked<T> = oneshot::Sender<Result<T, Refused>>;
 
 /// Work on one bridge, exclusive.
 pub(super) enum Job {
     Due,
-    Poll(Answer),
+    Poll(Asked<Ended>),
     /// With saved pages, or with those that the source gives now.
-    DryRun(Option<Page>, Answer),
-    Accept(Option<Hash>, Answer),
-    Reject(Option<Hash>, Answer),
-    Resend(Name, Answer),
+    DryRun(Option<Page>, Asked<Tried>),
+    Accept(Option<Hash>, Asked<Ended>),
+    Reject(Option<Hash>, Asked<Done>),
+    Resend(Name, Asked<Done>),
     /// Stop polling, or go on.
-    Pause(bool, Answer),
+    Pause(bool, Asked<Done>),
 }
 
 pub(super) fn refuse(job: Job, why: String) {
     match job {
         Job::Due => {}
-        Job::Poll(answer)
-        | Job::DryRun(_, answer)
-        | Job::Accept(_, answer)
-        | Job::Reject(_, answer)
-        | Job::Pause(_, answer)
-        | Job::Resend(_, answer) => drop(answer.send(Err(Refused(why)))),
+        Job::Poll(asked) | Job::Accept(_, asked) => reply(asked, Err(why)),
+        Job::DryRun(_, asked) => reply(asked, Err(why)),
+        Job::Reject(_, asked) | Job::Pause(_, asked) | Job::Resend(_, asked) => reply(asked, Err(why)),
     }
+}
+
+/// Who asked may have gone; the work is done all the same.
+fn reply<T>(asked: Asked<T>, result: Result<T, String>) {
+    let _ = asked.send(result.map_err(Refused));
 }
 
 /// One job. The outcome is there when it was a poll.
 pub(super) async fn run_job(poller: Poller, mut polled: Polled, job: Job) -> (Polled, Option<Outcome>) {
-    // The one who asked may have gone; the work is done all the same.
-    let reply = |answer: Answer, result: Result<Json, String>| drop(answer.send(result.map_err(Refused)));
     match job {
         Job::Due => {
             let outcome = poller.poll_once(&mut polled).await;
@@ -55,7 +57,7 @@ pub(super) async fn run_job(poller: Poller, mut polled: Polled, job: Job) -> (Po
         }
         Job::Poll(answer) => {
             let outcome = poller.poll_once(&mut polled).await;
-            reply(answer, outcome.result.as_ref().map(show).map_err(|failure| poller.told(failure)));
+            reply(answer, outcome.result.as_ref().map(Ended::from).map_err(|failure| poller.told(failure)));
             return (polled, Some(outcome));
         }
         Job::DryRun(saved, answer) => {
@@ -67,11 +69,11 @@ pub(super) async fn run_job(poller: Poller, mut polled: Polled, job: Job) -> (Po
             if let Ok(Polling::Changed { created, updated, deleted }) = &result {
                 poller.pulse.accepted(&polled.bridge.name, [*created, *updated, *deleted], poller.clock.now());
             }
-            reply(answer, result.map(|polling| show(&polling)));
+            reply(answer, result.as_ref().map(Ended::from).map_err(Clone::clone));
         }
         Job::Reject(hash, answer) => {
             let result = poller.reject(&mut polled, hash).await;
-            reply(answer, result.map(|()| json!({ "result": "rejected" })));
+            reply(answer, result.map(|()| Deed::Rejected.into()));
         }
         Job::Pause(pause, answer) => {
             let was = std::mem::replace(&mut polled.progress.paused, pause);
@@ -84,31 +86,22 @@ pub(super) async fn run_job(poller: Poller, mut polled: Polled, job: Job) -> (Po
                 (true, false) => tracing::info!(message_id = kind::BRIDGE_RESUMED, %bridge, "resumed by hand"),
                 _ => {}
             }
-            let result = if pause { "paused" } else { "resumed" };
-            reply(answer, written.map(|_| json!({ "result": result })).map_err(|e| e.to_string()));
+            let done = if pause { Deed::Paused } else { Deed::Resumed };
+            reply(answer, written.map(|_| done.into()).map_err(|e| e.to_string()));
         }
         Job::Resend(endpoint, answer) => {
             let result = poller.resend(&mut polled, &endpoint).await;
-            reply(answer, result.map(|sent| json!({ "result": "resent", "events": sent })).map_err(|e| e.to_string()));
+            reply(
+                answer,
+                result.map(|sent| Done { events: Some(sent), ..Deed::Resent.into() }).map_err(|e| e.to_string()),
+            );
         }
     }
     (polled, None)
 }
 
-fn show(polling: &Polling) -> Json {
-    match polling {
-        Polling::Unchanged => json!({ "result": "unchanged" }),
-        Polling::Same => json!({ "result": "no change that counts" }),
-        Polling::Baseline { records } => json!({ "result": "baseline", "records": records }),
-        Polling::Changed { created, updated, deleted } => {
-            json!({ "result": "changed", "created": created, "updated": updated, "deleted": deleted })
-        }
-        Polling::Held => json!({ "result": "held" }),
-    }
-}
-
 /// Shows request, pages, records, keys and changes; writes nothing.
-async fn dry_run(poller: &Poller, polled: &mut Polled, saved: Option<Page>) -> Result<Json, Failure> {
+async fn dry_run(poller: &Poller, polled: &mut Polled, saved: Option<Page>) -> Result<Tried, Failure> {
     /// Changes that are shown in full.
     const SHOWN_MAX: usize = 100;
     let request = polled.bridge.source.describe();
@@ -124,9 +117,11 @@ async fn dry_run(poller: &Poller, polled: &mut Polled, saved: Option<Page>) -> R
             let mut share = poller.budget.share(fresh.expected_bytes).await;
             match poller.fetch(&mut fresh, &mut share).await? {
                 crate::source::Fetched::Pages(answer) => (answer.pages, answer.date),
-                crate::source::Fetched::Absent { .. } => return Ok(json!({ "request": request, "absent": true })),
+                crate::source::Fetched::Absent { .. } => {
+                    return Ok(Tried { request, absent: true, ..Tried::default() });
+                }
                 crate::source::Fetched::NotModified { .. } => {
-                    return Ok(json!({ "request": request, "not-modified": true }));
+                    return Ok(Tried { request, not_modified: true, ..Tried::default() });
                 }
             }
         }
@@ -142,22 +137,24 @@ async fn dry_run(poller: &Poller, polled: &mut Polled, saved: Option<Page>) -> R
             })
             .collect();
         let keys = keys?;
-        shown.push(json!({ "url": page.url, "bytes": page.body.len(), "records": keys.len(), "keys": keys }));
+        shown.push(TriedPage { url: page.url.clone(), bytes: page.body.len(), records: keys.len(), keys });
     }
     let found = poller.dry_run(polled, pages, date, SHOWN_MAX).await?;
-    let changes: Vec<Json> = found
-        .changes
-        .iter()
-        .map(|change| json!({ "change": change.kind, "key": change.key, "before": change.before, "after": change.after }))
-        .collect();
-    let verdict = match found.verdict {
-        Verdict::Commit => json!("commit"),
-        Verdict::Hold(reason) => json!({ "hold": reason }),
-        Verdict::Error(reason) => json!({ "error": reason }),
-    };
-    Ok(json!({
-        "request": request, "pages": shown, "baseline": polled.state.version == 0,
-        "created": found.counts.created, "updated": found.counts.updated, "deleted": found.counts.deleted,
-        "verdict": verdict, "changes": changes,
-    }))
+    let changes = found.changes.into_iter().map(|change| TriedChange {
+        change: change.kind,
+        key: change.key.to_string(),
+        before: change.before,
+        after: change.after,
+    });
+    Ok(Tried {
+        request,
+        pages: shown,
+        baseline: polled.state.version == 0,
+        created: found.counts.created,
+        updated: found.counts.updated,
+        deleted: found.counts.deleted,
+        verdict: Some(found.verdict.into()),
+        changes: changes.collect(),
+        ..Tried::default()
+    })
 }

@@ -18,12 +18,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Failure, Outcome, Polled, Poller,
     fan::{self, Fans},
-    handle::{Handle, Request, Status},
+    handle::{Handle, Request},
     job::{Job, refuse, run_job},
     line::Line,
     reload::{Applying, Reload},
     roster,
     slots::{Bridges, SAVE_AT_ONCE, Slot, Slots, load, next_due, rebuilt},
+    told::{State, Status},
 };
 use crate::{
     model::Name,
@@ -332,14 +333,14 @@ impl Runner {
                 None => {
                     let near = crate::settings::nearest(&name, self.slots.all.keys().map(|n| &**n));
                     let hint = near.map(|n| format!(": did you mean {n:?}?")).unwrap_or_default();
-                    refuse(job, format!("there is no bridge {name:?}{hint}"));
+                    refuse(job, format!("no bridge is called {name:?}{hint}"));
                 }
             },
             Request::Status(answer) => {
                 let stands = |slot: &Slot| match slot.pausing(&self.poller).filter(|_| slot.bridge.enabled) {
                     Some(endpoint) => {
                         let why = format!("not polled while the queue of {endpoint:?} is full (`queue-max`)");
-                        Status { state: "paused", last_error: Some(why), ..slot.status() }
+                        Status { state: State::Paused, last_error: Some(why), ..slot.status() }
                     }
                     None => slot.status(),
                 };

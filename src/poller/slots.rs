@@ -10,9 +10,9 @@ use tokio::time::Instant;
 
 use super::{
     Held, Outcome, Polled, Poller, Polling,
-    handle::Status,
     job::Job,
     line::{Line, Place},
+    told::Status,
 };
 use crate::{
     config::Bridge,

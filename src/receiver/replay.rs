@@ -1,4 +1,4 @@
-//! Recorded requests, sent again to a URL: method, headers and body as they came, signed anew if there is a secret.
+//! Recorded requests, sent again to a URL: method, headers and body as they came, signed again if there is a secret.
 //!
 //! The URL is the person's who asks: any address may be reached. A redirect is an answer like any other.
 

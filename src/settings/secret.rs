@@ -157,7 +157,7 @@ fn read(from: From, name: &str) -> Result<String, String> {
         From::Env => read_env(name),
         From::Credential => {
             let dir = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or(
-                "there is no $CREDENTIALS_DIRECTORY: credentials come from systemd's LoadCredential=".to_owned(),
+                "$CREDENTIALS_DIRECTORY is not set: credentials come from systemd's LoadCredential=".to_owned(),
             )?;
             if name.contains('/') {
                 return Err("that is not a credential's name: it has a slash".into());
@@ -193,7 +193,7 @@ pub fn read_file(path: PathBuf) -> Result<String, String> {
     let about = std::fs::metadata(&path).map_err(failed)?;
     // A pipe would be waited for, and a device has no end.
     if !about.is_file() {
-        return Err(format!("{} is no file", path.display()));
+        return Err(format!("{} is not a file", path.display()));
     }
     if about.len() > SECRET_BYTES_MAX {
         return Err(format!("{} has {} bytes: too long for a secret", path.display(), about.len()));

@@ -33,7 +33,7 @@ impl PartialEq for Key {
 pub enum Refusal {
     #[error("the header `{0}` is missing")]
     Missing(&'static str),
-    #[error("`webhook-timestamp` is no number")]
+    #[error("`webhook-timestamp` is not a number")]
     Timestamp,
     #[error("`webhook-timestamp` is more than five minutes from now")]
     Time,

@@ -73,7 +73,7 @@ impl Own {
             let name = |text: &str| match text.parse::<HeaderName>() {
                 Ok(name) if !name.as_str().starts_with("webhook-") => Ok(name),
                 Ok(_) => Err("headers that begin with `webhook-` are those of `sign.standard`".to_owned()),
-                Err(_) => Err(format!("{text:?} is no header name")),
+                Err(_) => Err(format!("{text:?} is not a header name")),
             };
             i.parse_text(name, "a header's name")
         });

@@ -253,7 +253,7 @@ impl Source {
             at.set(mark, &mut url, &mut HeaderMap::new(), &mut request).map_err(ErrorKind::Request)?;
         }
         let request = request.unwrap_or_else(|| json!({}));
-        let wrong = |e| ErrorKind::Request(format!("`request` is no {}: {e}", method.input().full_name()));
+        let wrong = |e| ErrorKind::Request(format!("`request` is not a {}: {e}", method.input().full_name()));
         let message = DynamicMessage::deserialize(method.input(), request).map_err(wrong)?;
         let path = format!("/{}/{}", self.service, self.method);
         let path = PathAndQuery::try_from(path).map_err(|e| ErrorKind::Request(format!("`method`: {e}")))?;
@@ -312,7 +312,7 @@ fn name(text: &str) -> Result<(String, String), String> {
         Some((service, method)) if word(service) && word(method) && !method.contains('.') => {
             Ok((service.to_owned(), method.to_owned()))
         }
-        _ => Err(format!("{text:?} is no method: write \"pkg.Service/Method\"")),
+        _ => Err(format!("{text:?} is not a method: write \"pkg.Service/Method\"")),
     }
 }
 
@@ -321,7 +321,7 @@ fn read_descriptors(item: &Item<'_>, (service, method): &(String, String)) -> Op
     let read = || {
         let bytes = std::fs::read(path).map_err(|e| format!("failed to read {path}: {e}"))?;
         let pool = DescriptorPool::decode(bytes.as_slice()).map_err(|e| {
-            format!("{path} is no descriptor set: {e}; protoc makes one with --include_imports --descriptor_set_out")
+            format!("{path} is not a descriptor set: {e}; protoc makes one with --include_imports --descriptor_set_out")
         })?;
         Ok::<_, String>(Descriptors { method: find(&pool, service, method)?, hash: Hash::of(&bytes) })
     };
@@ -332,7 +332,7 @@ fn read_descriptors(item: &Item<'_>, (service, method): &(String, String)) -> Op
 fn find(pool: &DescriptorPool, service: &str, method: &str) -> Result<MethodDescriptor, String> {
     let found = pool.get_service_by_name(service).ok_or_else(|| {
         let near = pool.services().map(|s| s.full_name().to_owned()).collect::<Vec<_>>().join(", ");
-        format!("there is no service {service}; known are: {near}")
+        format!("no service is called {service}; known are: {near}")
     })?;
     let known = || found.methods().map(|m| m.name().to_owned()).collect::<Vec<_>>().join(", ");
     let method = found
@@ -381,7 +381,7 @@ impl Decoder for Dynamic {
 
     fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<DynamicMessage>, Status> {
         let decoded = DynamicMessage::decode(self.0.clone(), from);
-        decoded.map(Some).map_err(|e| Status::internal(format!("an answer is no {}: {e}", self.0.full_name())))
+        decoded.map(Some).map_err(|e| Status::internal(format!("an answer is not a {}: {e}", self.0.full_name())))
     }
 }
 

@@ -250,11 +250,11 @@ impl Source {
 }
 
 fn method(text: &str) -> Result<Method, String> {
-    let method = text.parse::<Method>().map_err(|_| format!("{text:?} is no method"))?;
+    let method = text.parse::<Method>().map_err(|_| format!("{text:?} is not a method"))?;
     if method.as_str().bytes().all(|b| b.is_ascii_uppercase()) {
         Ok(method)
     } else {
-        Err(format!("{text:?} is no method: write {:?}", text.to_uppercase()))
+        Err(format!("{text:?} is not a method: write {:?}", text.to_uppercase()))
     }
 }
 

@@ -34,8 +34,8 @@ fn links(text: &str) -> Result<Vec<(String, Vec<String>)>, String> {
             let start: String = rest.chars().take(40).collect();
             format!("{why} at {start:?}")
         };
-        let after = rest.strip_prefix('<').ok_or_else(|| wrong("there is no `<`"))?;
-        let (target, mut after) = after.split_once('>').ok_or_else(|| wrong("there is no `>` that ends the target"))?;
+        let after = rest.strip_prefix('<').ok_or_else(|| wrong("`<` is missing"))?;
+        let (target, mut after) = after.split_once('>').ok_or_else(|| wrong("`>` is missing behind the target"))?;
         let mut rels: Option<Vec<String>> = None;
         // Parameters up to the comma that ends this link.
         loop {
@@ -57,7 +57,7 @@ fn links(text: &str) -> Result<Vec<(String, Vec<String>)>, String> {
             after = tail;
         }
         if !after.is_empty() && !after.starts_with(',') {
-            return Err(wrong("there is no `;` or `,` behind a link"));
+            return Err(wrong("`;` or `,` is missing behind a link"));
         }
         out.push((target.trim().to_owned(), rels.unwrap_or_default()));
         rest = after.trim_start_matches([',', ' ', '\t']);

@@ -250,7 +250,7 @@ impl Pages {
     pub fn step(&self, here: &Here<'_>, known: &Known) -> Result<Step, Error> {
         let to_url = |target: &str| {
             here.url.join(target).map(Step::Url).map_err(|e| {
-                let message = format!("the next URL is none: {e}");
+                let message = format!("the next URL is not a URL: {e}");
                 Error::from(ErrorKind::Next { origin: crate::http::origin(here.url), page: here.number + 1, message })
             })
         };

@@ -318,7 +318,7 @@ def an_event(w):
     b.sees("there is no event", "#page")
     check("an event that is not there is said to be so, in words", True)
     b.go("#/bridge/" + quote("no<b>such/one"))
-    b.sees("There is no bridge no<b>such/one", "#page")
+    b.sees("No bridge is called no<b>such/one", "#page")
     check("and a bridge", True)
     b.go("#/bridge/hostile")
     b.sees("1.50", "#page .diff")

@@ -487,7 +487,7 @@ async fn what_a_login_says_tells_no_secret() {
     .await;
     let session = r#"source.http.auth.session = { request = { url = "API/login", json = { p = { value = "hunter22-secret" } } }, token = ".t", inject.query = "t" }"#;
     for (auth, told) in
-        [(CLIENT, "it is no token response (RFC 6749, section 5.1)"), (session, "wrong password \"***\"")]
+        [(CLIENT, "it is not a token response (RFC 6749, section 5.1)"), (session, "wrong password \"***\"")]
     {
         let mut world = api.world(auth).await;
         assert!(world.rig.poll().await.result.is_err());

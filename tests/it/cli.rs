@@ -307,7 +307,7 @@ fn files_of_others_are_not_believed() {
             "[endpoint.me]\nurl = \"http://example.com/\"\nsign.standard.secrets = [{{ file = {odd:?} }}]\n"
         ));
         let ran = place.run(&["check", "--resolve"]);
-        assert!(ran.code == 78 && (ran.err.contains("is no file") || ran.err.contains("mode 666")), "{}", ran.err);
+        assert!(ran.code == 78 && (ran.err.contains("is not a file") || ran.err.contains("mode 666")), "{}", ran.err);
     }
     let here = |command: &mut std::process::Command| {
         command.current_dir(place.path());
@@ -599,7 +599,7 @@ fn recipes_are_listed_printed_and_right() {
         assert_eq!((checked.code, warnings), (0, usize::from(name == "pagerduty")), "{name}: {}", checked.err);
     }
     let ran = run(&["recipe", "strip"]);
-    assert_eq!((ran.code, ran.err.trim()), (64, "there is no recipe \"strip\": did you mean \"stripe\"?"));
+    assert_eq!((ran.code, ran.err.trim()), (64, "no recipe is called \"strip\": did you mean \"stripe\"?"));
     let json: serde_json::Value = serde_json::from_str(&run(&["--json", "recipe", "x"]).out).expect("JSON");
     assert_eq!(json["kind"], "source");
     assert!(json["text"].as_str().expect("text").starts_with(&format!("# {}", json["about"].as_str().expect("about"))));
@@ -630,5 +630,5 @@ async fn endpoint_test_tells_what_the_receiver_said() {
         (1, true),
         "{refused:?}"
     );
-    assert_eq!((unknown.code, unknown.err.contains("no endpoint \"you\"")), (1, true), "{unknown:?}");
+    assert_eq!((unknown.code, unknown.err.contains("no endpoint is called \"you\"")), (1, true), "{unknown:?}");
 }

@@ -379,7 +379,7 @@ async fn bytes_of_another_charset() {
     let words = ["it is not Shift_JIS: malformed bytes from index 7"];
     hostile(&japanese, "text/csv", CSV_GOOD, b"id,v\n1,\x82\n".to_vec(), &words).await;
     let xml = "<?xml version=\"1.0\" encoding=\"klingon\"?><l><i id='1'>b</i></l>";
-    hostile(XML, "text/xml", XML_GOOD, xml, &["\"klingon\" is no known charset", "set `charset`"]).await;
+    hostile(XML, "text/xml", XML_GOOD, xml, &["\"klingon\" is not a known charset", "set `charset`"]).await;
 }
 
 /// What was cut off without a word, or does not fit, is no shorter list.

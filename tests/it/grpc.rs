@@ -254,7 +254,7 @@ async fn answers_that_are_none() {
         (
             "a message that is none",
             Box::new(|_| frames(vec![framed(&[0xff; 20])], &[("grpc-status", "0")])),
-            "an answer is no shop.ListResponse",
+            "an answer is not a shop.ListResponse",
         ),
         (
             "a message over the limit",
@@ -339,7 +339,7 @@ fn what_a_descriptor_set_lacks_is_an_error_of_the_file() {
     };
     load(&text("shop.Orders/List"));
     for (method, told) in [
-        ("shop.Order/List", "there is no service shop.Order; known are: shop.Orders"),
+        ("shop.Order/List", "no service is called shop.Order; known are: shop.Orders"),
         ("shop.Orders/Lists", "shop.Orders has no method Lists; it has: List, Watch, Upload"),
         ("shop.Orders/Upload", "takes a stream of requests"),
     ] {

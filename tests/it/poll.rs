@@ -391,7 +391,7 @@ async fn since_sends_the_highest_mark_and_absence_means_nothing() {
     // The mark survives a restart, and a failed poll moves nothing.
     world.upstream.next(Answer::json(r#"[{"id":5,"seq":1e99}]"#));
     let error = world.fail().await;
-    assert!(error.contains("`since.from`") && error.contains("which is no whole number"), "{error}");
+    assert!(error.contains("`since.from`") && error.contains("which is not a whole number"), "{error}");
     world.restart(&text).await;
     world.upstream.next(Answer::json("[]"));
     world.poll().await;

@@ -327,7 +327,7 @@ async fn what_is_accepted_is_counted() {
         world.upstream.remove(&key.to_string());
     }
     let handle = world.rig.run().await;
-    eventually("it is held", async || handle.status().await["orders"].state == "held").await;
+    eventually("it is held", async || handle.status().await["orders"].state.word() == "held").await;
     handle.accept("orders".into(), None).await.expect("accepted");
     let told = world.rig.poller.pulse.scrape(|_| ());
     let deleted = told.lines().find(|line| line.starts_with("bellpull_changes_total{change=\"deleted\"}"));

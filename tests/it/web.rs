@@ -384,3 +384,83 @@ async fn every_route_is_in_the_openapi_document() {
         }
     }
 }
+
+/// Nineteen of twenty-three operations had `"schema": {}`, and keys had two spellings.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_is_as_the_openapi_document_says() {
+    let site = Site::start("").await;
+    let document = site.api("/api/openapi.json").await;
+    let schema = |path: &str, method: &str| {
+        let schema =
+            document["paths"][path][method]["responses"]["200"]["content"]["application/json"]["schema"].clone();
+        assert_ne!(schema, json!({}), "{method} {path}");
+        let mut whole = schema;
+        whole["components"] = document["components"].clone();
+        jsonschema::draft202012::options().should_validate_formats(true).build(&whole).expect("a schema of 2020-12")
+    };
+    let document_of = document.clone();
+    for (path, methods) in document_of["paths"].as_object().expect("paths") {
+        for (method, operation) in methods.as_object().expect("methods") {
+            let answered = operation["responses"]["200"]["content"].as_object().expect("content");
+            assert!(answered.values().all(|kind| kind["schema"] != json!({})), "{method} {path}");
+            if answered.contains_key("application/json") {
+                schema(path, method);
+            }
+        }
+    }
+    eventually("a baseline", async || site.api("/api/bridges/orders").await["bridges"]["orders"]["state"] == "ok")
+        .await;
+    site.upstream.fill(5);
+    site.receiver.wait("/me", 2).await;
+    let events = site.api("/api/events").await;
+    let event = events[0]["id"].as_str().expect("an event").to_owned();
+    for (path, of) in [
+        ("/api/status".to_owned(), "/api/status"),
+        ("/api/bridges".to_owned(), "/api/bridges"),
+        ("/api/endpoints".to_owned(), "/api/endpoints"),
+        ("/api/bridges/orders".to_owned(), "/api/bridges/{name}"),
+        ("/api/events?limit=1&since=2020-01-01T00:00:00Z".to_owned(), "/api/events"),
+        (format!("/api/events/{event}"), "/api/events/{id}"),
+        ("/api/deliveries".to_owned(), "/api/deliveries"),
+        ("/api/deliveries?state=delivered".to_owned(), "/api/deliveries"),
+        ("/api/openapi.json".to_owned(), "/api/openapi.json"),
+    ] {
+        let answer = site.api(&path).await;
+        let errors: Vec<String> = schema(of, "get").iter_errors(&answer).map(|e| e.to_string()).collect();
+        assert!(errors.is_empty() && answer.to_string().len() > 2, "{path}: {errors:?}: {answer}");
+        assert!(!kebab(&answer), "{path} has a key with a hyphen: {answer}");
+    }
+    for (path, body, of) in [
+        ("/api/bridges/orders/poll", json!(null), "/api/bridges/{name}/poll"),
+        ("/api/bridges/orders/dry-run", json!({}), "/api/bridges/{name}/dry-run"),
+        ("/api/bridges/orders/dry-run", json!({ "response": "[]" }), "/api/bridges/{name}/dry-run"),
+        ("/api/bridges/orders/resend?endpoint=me", json!(null), "/api/bridges/{name}/resend"),
+        ("/api/bridges/orders/pause", json!(null), "/api/bridges/{name}/pause"),
+        ("/api/bridges/orders/resume", json!(null), "/api/bridges/{name}/resume"),
+        ("/api/endpoints/me/test", json!(null), "/api/endpoints/{name}/test"),
+        ("/api/endpoints/me/disable", json!(null), "/api/endpoints/{name}/disable"),
+        ("/api/endpoints/me/enable", json!(null), "/api/endpoints/{name}/enable"),
+        ("/api/replay", json!({ "ids": [event] }), "/api/replay"),
+    ] {
+        let request = site.http.post(format!("{}{path}", site.base)).bearer_auth(&site.token);
+        let answer = request.json(&body).send().await.expect("an answer");
+        let (status, answer): (_, Json) = (answer.status(), answer.json().await.expect("JSON"));
+        assert_eq!(status, 200, "{path}: {answer}");
+        let errors: Vec<String> = schema(of, "post").iter_errors(&answer).map(|e| e.to_string()).collect();
+        assert!(errors.is_empty(), "{path}: {errors:?}: {answer}");
+        assert!(!kebab(&answer), "{path} has a key with a hyphen: {answer}");
+    }
+}
+
+/// Whether a key of an answer has a hyphen; names and what the sources sent are not its keys.
+fn kebab(answer: &Json) -> bool {
+    const OF_OTHERS: [&str; 9] =
+        ["bridges", "endpoints", "body", "before", "after", "paths", "components", "security", "info"];
+    match answer {
+        Json::Object(map) => {
+            map.iter().any(|(key, value)| key.contains('-') || !OF_OTHERS.contains(&key.as_str()) && kebab(value))
+        }
+        Json::Array(all) => all.iter().any(kebab),
+        _ => false,
+    }
+}

@@ -360,7 +360,7 @@ function bridgePage(name) {
       const now = known.bridges[name];
       if (!now) {
         setBadge(state, "unknown");
-        facts(list, [["State", known.loaded ? `There is no bridge ${name}.` : "loading"]]);
+        facts(list, [["State", known.loaded ? `No bridge is called ${name}.` : "loading"]]);
       } else {
         setBadge(state, now.state);
         facts(list, [
@@ -466,7 +466,7 @@ function endpointPage(name) {
   const [attempts, fillAttempts] = attemptTable("Event");
   const noAttempts = h("p", {}, "Loading");
   const mine = (event) => event.deliveries.find((one) => one.endpoint === name);
-  const lastOf = (event) => mine(event)?.error ?? event["last-attempt"]?.error ?? "";
+  const lastOf = (event) => mine(event)?.error ?? event.last_attempt?.error ?? "";
   const queued = (event) => {
     const error = h("p.error");
     const due = h("p");
@@ -512,7 +512,7 @@ function endpointPage(name) {
             ["Dead", (now.dead ?? 0).toLocaleString("en")],
             ["Kept until", now.kept_until && time(now.kept_until, true)],
           ]
-        : [["State", known.loaded ? `There is no endpoint ${name}.` : "loading"]]);
+        : [["State", known.loaded ? `No endpoint is called ${name}.` : "loading"]]);
       const there = now && now.state !== "removed";
       test.hidden = !there;
       enable.hidden = !there || now.state !== "disabled";

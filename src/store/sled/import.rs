@@ -190,7 +190,7 @@ impl SledEngine {
         let mut lines = Lines { input, number: 0 };
         let head: Head = lines.next()?.ok_or_else(|| Error::Io("the backup is empty".into()))?;
         if head.bellpull != "export" {
-            return Err(Error::Io("line 1: this is no backup that `bellpull export` made".into()));
+            return Err(Error::Io("line 1: this is not a backup that `bellpull export` made".into()));
         }
         if head.format > FORMAT {
             let advice = "import it with the bellpull that made it, or a newer one".into();

@@ -150,9 +150,9 @@ fn renew(dir: &Path, mark: &mut Mark) -> Result<(), Error> {
     let (database, new) = (dir.join(DATABASE), dir.join(RENEWED));
     clear(&new).map_err(failed("removing an unfinished copy"))?;
     let bytes = files::size_bytes(&database).map_err(failed("looking at the database"))?;
-    tracing::warn!(bytes, "a sync of the store failed before: all of it is written anew");
-    room::require(dir, "the store, which is written anew since a sync failed,", bytes + SPARE_BYTES)?;
-    files::copy(&database, &new, true).map_err(failed("writing the database anew"))?;
+    tracing::warn!(bytes, "a sync of the store failed before: all of it is written again");
+    room::require(dir, "the store, which is written again since a sync failed,", bytes + SPARE_BYTES)?;
+    files::copy(&database, &new, true).map_err(failed("writing the database again"))?;
     replace(dir, &new).map_err(failed("putting the renewed database in place"))?;
     mark.trust()
 }

@@ -321,3 +321,8 @@ pub fn check_patch(event: &Json) {
     json_patch::patch(&mut value, &patch).expect("the patch applies");
     assert_eq!(value, data["after"], "{event}");
 }
+
+/// An answer as JSON, as the API gives it.
+pub fn as_json(answer: impl serde::Serialize) -> serde_json::Value {
+    serde_json::to_value(answer).expect("JSON")
+}

@@ -47,7 +47,7 @@ impl Contract {
         let envelope = document.root_element();
         let space = soap["envelope"].as_str().expect("a namespace");
         if !envelope.has_tag_name((space, "Envelope")) {
-            return Err(Refusal::new(500, "VersionMismatch: the body is no envelope of SOAP 1.1"));
+            return Err(Refusal::new(500, "VersionMismatch: the body is not an envelope of SOAP 1.1"));
         }
         for (part, key) in [("Header", "header"), ("Body", "body")] {
             let root = envelope.children().find(|node| node.has_tag_name((space, part)));

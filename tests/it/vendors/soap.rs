@@ -89,7 +89,7 @@ pub static TRAVELPORT: Vendor = Vendor {
 };
 
 fn travelport(call: &Call<'_>) -> Answer {
-    // Keys are made anew for each answer.
+    // Keys are made again for each answer.
     let salt = call.items.iter().map(|item| item.touched).max().unwrap_or_default();
     let segment = |item: &Item| {
         let (number, departure) = flight(item.id);
