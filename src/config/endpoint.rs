@@ -71,9 +71,37 @@ pub struct Endpoint {
     pub timeout: Duration,
     pub schedule: Vec<Duration>,
     pub disable_after: Duration,
+    pub answers: Answers,
     pub keep: Duration,
     pub queue_max: usize,
     pub queue_full: QueueFull,
+}
+
+/// What the file says of a receiver's answers.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Answers {
+    /// jq over an answer: the seconds for which it wants no request.
+    pub wait: Option<Expr>,
+}
+
+impl Answers {
+    /// Whether jq has to see them.
+    pub fn look(&self) -> bool {
+        self.wait.is_some()
+    }
+}
+
+/// `retry`.
+struct Retry {
+    schedule: Vec<Duration>,
+    disable_after: Duration,
+    answers: Answers,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { schedule: RETRY_SCHEDULE.to_vec(), disable_after: DISABLE_AFTER, answers: Answers::default() }
+    }
 }
 
 /// How a body is written.
@@ -155,7 +183,7 @@ impl Endpoint {
         let in_flight = table.take("in-flight").and_then(|i| i.integer(1..=1000)).unwrap_or(IN_FLIGHT);
         let rate = table.take("rate").and_then(|i| i.parse_text(units::rate, "a rate such as \"10/s\""));
         let timeout = table.take("timeout").and_then(|i| i.some_duration()).unwrap_or(TIMEOUT);
-        let retry = table.take("retry").map_or(Some((RETRY_SCHEDULE.to_vec(), DISABLE_AFTER)), |i| read_retry(&i));
+        let retry = table.take("retry").map_or_else(|| Some(Retry::default()), |i| Retry::read(&i));
         let keep = table.take("keep").and_then(|i| i.some_duration()).unwrap_or(KEEP);
         let queue_max = table.take("queue-max").and_then(|i| i.integer(1..=100_000_000)).unwrap_or(QUEUE_MAX);
         let fulls = [("dead", QueueFull::Dead), ("pause", QueueFull::Pause)];
@@ -187,7 +215,7 @@ impl Endpoint {
             table.warn_at(table.place.clone(), message, help);
         }
         table.finish();
-        let (schedule, disable_after) = retry?;
+        let Retry { schedule, disable_after, answers } = retry?;
         Some(Self {
             name: name.into(),
             was: optional(was)?,
@@ -216,6 +244,7 @@ impl Endpoint {
             timeout,
             schedule,
             disable_after,
+            answers,
             keep,
             queue_max: usize::try_from(queue_max).ok()?,
             queue_full,
@@ -270,17 +299,21 @@ fn read_batch(item: &Item<'_>, format: Option<Format>) -> Option<Batch> {
     Some(Batch { max: usize::try_from(max?).ok()?, wait: wait? })
 }
 
-fn read_retry(item: &Item<'_>) -> Option<(Vec<Duration>, Duration)> {
-    let mut table = item.table()?;
-    let schedule = table.take("schedule").map_or(Some(RETRY_SCHEDULE.to_vec()), |i| {
-        let all: Option<Vec<Duration>> = i.items()?.iter().map(|i| i.some_duration()).collect();
-        if all.as_ref().is_some_and(Vec::is_empty) {
-            i.error(format!("`{}` is empty", i.path)).help("for example [\"5s\", \"5m\", \"1h\"]".into()).report();
-            return None;
-        }
-        all
-    });
-    let disable_after = table.take("disable-after").map_or(Some(DISABLE_AFTER), |i| i.some_duration());
-    table.finish();
-    schedule.zip(disable_after)
+impl Retry {
+    fn read(item: &Item<'_>) -> Option<Self> {
+        let mut table = item.table()?;
+        let schedule = table.take("schedule").map_or(Some(RETRY_SCHEDULE.to_vec()), |i| {
+            let all: Option<Vec<Duration>> = i.items()?.iter().map(|i| i.some_duration()).collect();
+            if all.as_ref().is_some_and(Vec::is_empty) {
+                i.error(format!("`{}` is empty", i.path)).help("for example [\"5s\", \"5m\", \"1h\"]".into()).report();
+                return None;
+            }
+            all
+        });
+        let disable_after = table.take("disable-after").map_or(Some(DISABLE_AFTER), |i| i.some_duration());
+        let wait = table.take("wait").map(|i| i.expr());
+        table.finish();
+        let answers = Answers { wait: optional(wait)? };
+        Some(Self { schedule: schedule?, disable_after: disable_after?, answers })
+    }
 }

@@ -11,14 +11,15 @@ use url::Url;
 
 use super::{
     Shared, handshake,
-    queue::{Answered, Job},
+    queue::{Answered, Job, Room},
+    verdict,
 };
 use crate::{
     auth::{self, Learned, With},
     compute::compute,
     config::{Endpoint, Format},
     event,
-    http::{self, BodyLimit, Client, Request, retry_after, target::made_url},
+    http::{self, BodyLimit, Client, Request, target::made_url},
     model::{Content, Event, Timestamp, bridge_of},
     settings::{units::Rate, value::Value},
     shape::{self, Carried, Piece},
@@ -54,6 +55,7 @@ pub(super) struct Sender {
 /// What came of it.
 pub(super) struct Attempted {
     pub result: Answered,
+    pub room: Room,
     /// One for each event that was part of it: the first ones of the job.
     pub records: Vec<Attempt>,
     /// For the jitter of what follows.
@@ -72,6 +74,7 @@ struct Told {
     status: Option<u16>,
     answer: String,
     id: String,
+    room: Room,
 }
 
 impl Sender {
@@ -150,7 +153,7 @@ impl Sender {
             answer: if index == 0 { told.answer.clone() } else { String::new() },
             error: error.clone(),
         });
-        Attempted { result, records: records.collect(), random: random() }
+        Attempted { result, room: told.room, records: records.collect(), random: random() }
     }
 
     /// An event that is not stored, at once and whatever the endpoint's state: for `endpoint test`.
@@ -326,7 +329,9 @@ impl Sender {
             told.answer = self.redacted(kept);
             let learned = auth::learn(&self.endpoint.auth, &used, &request, &answer, tries, &mut with).await;
             if learned != Learned::Again || tries > 0 {
-                let answered = class(&answer, self.shared.clock.now());
+                let (answered, room) = verdict::judge(&self.endpoint.answers, &answer, self.shared.clock.now()).await;
+                told.room = room;
+                let answered = answered.map_error(|error| self.redacted(error));
                 if asks && answered == Answered::Taken {
                     // One that takes events without having answered the question need not be asked again.
                     let _ = self.allowed.set(None);
@@ -469,24 +474,6 @@ fn is_update_of(outgoing: &Outgoing, first: &Outgoing) -> bool {
 
 fn resolve<'j>(value: &Value, input: &dyn Fn() -> &'j Json) -> Result<Vec<String>, crate::expr::Error> {
     if value.is_constant() { Ok(value.fixed()) } else { value.resolve_here(input()) }
-}
-
-/// What an answer means (CONFIG, "Answers").
-fn class(answer: &http::Answer, now: Timestamp) -> Answered {
-    let error = format!("the receiver answered {}", answer.status);
-    let retry_after = retry_after::wait(&answer.headers, now);
-    let disable = answer.header("webhook-delivery").is_some_and(|v| v.trim().eq_ignore_ascii_case("disable"));
-    match answer.status {
-        410 => Answered::Gone { error, taken: false },
-        status if disable => Answered::Gone {
-            error: format!("{error} with `webhook-delivery: disable`"),
-            taken: (200..300).contains(&status),
-        },
-        200..300 => Answered::Taken,
-        // 408 and 425 ask for another try, 520 to 527, 529 and 530 are those of CDNs whose origin does not answer.
-        408 | 425 | 429 | 502 | 503 | 504 | 520..=527 | 529 | 530 => Answered::Down { error, retry_after },
-        _ => Answered::Refused { error, retry_after },
-    }
 }
 
 /// From 0 to 1.

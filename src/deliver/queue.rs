@@ -33,6 +33,15 @@ const PROBE_LOOKS: usize = 64;
 /// Waiting updates of one record that become one, at the most: each is read for it.
 pub const COALESCE_MAX: usize = 100;
 
+/// What an answer says of the requests that follow it, whatever became of its own event.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Room {
+    /// How long the receiver wants no request at all.
+    pub wait: Option<Duration>,
+    /// How many requests it still takes, and for how long that counts.
+    pub left: Option<(u64, Duration)>,
+}
+
 /// What came of an attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answered {
@@ -61,6 +70,17 @@ impl Answered {
             Self::Idle => "idle",
         }
     }
+
+    /// The same with another text of its error.
+    pub fn map_error(mut self, change: impl FnOnce(String) -> String) -> Self {
+        match &mut self {
+            Self::Down { error, .. } | Self::Refused { error, .. } | Self::Gone { error, .. } => {
+                *error = change(std::mem::take(error));
+            }
+            Self::Taken | Self::Lost | Self::Idle => {}
+        }
+        self
+    }
 }
 
 /// One attempt to make, with one event or several.
@@ -68,8 +88,8 @@ impl Answered {
 pub struct Job {
     /// In order; at least one.
     pub events: Vec<Waiting>,
-    /// How often the endpoint had gone down when it was taken: what was under way then is no newer word of it. Times would not do:
-    /// a receiver answers twice in one millisecond.
+    /// How often the endpoint had gone down or was held when it was taken: what was under way then is no newer word of it. Times
+    /// would not do: a receiver answers twice in one millisecond.
     era: u64,
     /// Sent to see whether the endpoint is back.
     pub probe: bool,
@@ -118,8 +138,12 @@ pub struct Queue {
     found: Option<Position>,
     /// The lane that was probed last.
     probed: u64,
-    /// How often the endpoint has gone down, in this life.
+    /// How often the endpoint has gone down or was held, in this life.
     era: u64,
+    /// Attempts that are settled and not yet recorded: they are in flight no more, as far as a receiver can see.
+    settling: usize,
+    /// How many requests the receiver still takes, and until when it said so. In memory only.
+    left: Option<(u64, Timestamp)>,
     /// When an attempt last failed, in this life; and what failed since was last added to the state.
     failed_at: Option<Timestamp>,
     /// How often the endpoint went down with an event that was no probe. One that does it again and again is poison: it
@@ -139,6 +163,8 @@ impl Queue {
             found: None,
             probed: 0,
             era: 0,
+            settling: 0,
+            left: None,
             failed_at: None,
             downs: HashMap::new(),
         }
@@ -225,6 +251,7 @@ impl Queue {
         move_it(&mut self.state.failing_since);
         move_it(&mut self.state.next_attempt);
         move_it(&mut self.failed_at);
+        self.left = self.left.map(|(left, until)| (left, until.plus_ms(ms)));
         self.heads.clear();
         let mut lanes = BTreeSet::new();
         for ((lane, _), waiting) in &mut self.lanes {
@@ -240,8 +267,9 @@ impl Queue {
             return None;
         }
         let probe = self.state.next_attempt.is_some();
+        // One that is held, and not down, takes what it took before.
         let events = match self.rules.batch {
-            Some(batch) if !probe => self.gather(now, batch.max),
+            Some(batch) if !probe || self.state.failing_since.is_none() => self.gather(now, batch.max),
             _ => {
                 let lane = if probe { self.probe(now)? } else { self.heads.first().map(|(.., lane)| *lane)? };
                 self.lane_events(lane).take(if self.rules.coalesce { COALESCE_MAX } else { 1 }).collect()
@@ -253,6 +281,7 @@ impl Queue {
             self.flying.insert(lane);
         }
         self.flights += 1;
+        self.left = self.left.filter(|(_, until)| *until > now).map(|(left, until)| (left.saturating_sub(1), until));
         job.last = probe || self.heads.first().is_none_or(|(ready, ..)| *ready > now);
         Some(job)
     }
@@ -321,6 +350,9 @@ impl Queue {
             return None;
         }
         let (first, ..) = self.heads.first()?;
+        if let Some((0, until)) = self.left.filter(|(_, until)| *until > now) {
+            return Some(until.max(*first).max(self.state.next_attempt.unwrap_or(until)));
+        }
         match (self.state.next_attempt, self.rules.batch) {
             (Some(_), _) if self.flights > 0 => None,
             (Some(at), _) => Some(at.max(*first).max(now)),
@@ -334,6 +366,7 @@ impl Queue {
     /// What an attempt with the first `sent` events of a job led to, for each of them. Its lanes stay in flight until
     /// [`Queue::recorded`]. `random` is from 0 to 1.
     pub fn settle(&mut self, job: &Job, sent: usize, answered: &Answered, now: Timestamp, random: f64) -> Vec<Outcome> {
+        self.settling += 1;
         self.judge(job, answered, now, random);
         let outcomes: Vec<Outcome> = job
             .events
@@ -347,6 +380,22 @@ impl Queue {
             (self.state.failing_ms, self.failed_at) = (0, None);
         }
         outcomes
+    }
+
+    /// What an answer says of the requests that follow; after [`Queue::settle`] of its job. A receiver whose budget is used up
+    /// is left alone until there is a new one, and then asked by one request first, whose answer says how many more it takes.
+    pub fn heed(&mut self, job: &Job, room: &Room, now: Timestamp, random: f64) {
+        if let Some(asked) = room.wait {
+            let wait = self.wait(0, Some(asked), random);
+            if self.state.next_attempt.is_none_or(|at| at < now.plus(wait)) {
+                self.wait_until(now, wait, true);
+            }
+            self.era += 1;
+            self.left = None;
+        } else if let Some((left, reset)) = room.left.filter(|_| job.era == self.era) {
+            let under_way = u64::try_from(self.flights.saturating_sub(self.settling)).unwrap_or(u64::MAX);
+            self.left = Some((left.saturating_sub(under_way), now.plus(reset)));
+        }
     }
 
     /// What an answer says of the endpoint.
@@ -371,10 +420,13 @@ impl Queue {
                     let wait = self.wait(self.state.step, *retry_after, random);
                     // The schedule is for those that do not say when.
                     self.state.step = self.state.step.saturating_add(u16::from(retry_after.is_none()));
-                    self.wait_until(now, wait);
+                    self.wait_until(now, wait, retry_after.is_some());
                     self.era += 1;
-                } else if let Some(wait) = retry_after.filter(|wait| self.state.next_attempt < Some(now.plus(*wait))) {
-                    self.wait_until(now, wait);
+                    self.left = None;
+                } else if let Some(wait) =
+                    retry_after.as_ref().filter(|wait| self.state.next_attempt < Some(now.plus(**wait)))
+                {
+                    self.wait_until(now, *wait, true);
                 }
                 self.disable_when_long();
             }
@@ -383,6 +435,7 @@ impl Queue {
                 if !is_older {
                     // It answers: what waits need not wait for this event.
                     (self.state.step, self.state.next_attempt, self.state.wait_ms) = (0, None, None);
+                    self.state.asked = false;
                 }
                 self.disable_when_long();
             }
@@ -457,8 +510,9 @@ impl Queue {
         }
     }
 
-    fn wait_until(&mut self, now: Timestamp, wait: Duration) {
+    fn wait_until(&mut self, now: Timestamp, wait: Duration, asked: bool) {
         self.state.next_attempt = Some(now.plus(wait));
+        self.state.asked = asked;
         self.state.wait_ms = Some(wait_ms(wait));
     }
 
@@ -473,6 +527,7 @@ impl Queue {
     /// An attempt is durable: its lanes go on.
     pub fn recorded(&mut self, job: &Job) {
         self.flights = self.flights.saturating_sub(1);
+        self.settling = self.settling.saturating_sub(1);
         for lane in job.lanes() {
             self.flying.remove(&lane);
             self.head(lane);
@@ -484,6 +539,7 @@ impl Queue {
         if enable {
             self.state = EndpointState::default();
             self.failed_at = None;
+            self.left = None;
             self.era += 1;
             let lanes: BTreeSet<u64> = self.lanes.keys().map(|(lane, _)| *lane).collect();
             for lane in lanes {

@@ -428,6 +428,38 @@ async fn retry_after_is_obeyed_in_full() {
     }
 }
 
+/// GitHub's limits answer 403, and its page says that who goes on may be banned: every waiting event was sent all the same. Telegram
+/// names the wait in the body.
+#[tokio::test]
+async fn a_receiver_that_asks_for_a_wait_is_left_alone() {
+    let used_up = [("x-ratelimit-remaining", "0"), ("x-ratelimit-reset-after", "1.2")];
+    let cases: [(u16, &[(&str, &str)], &str); 6] = [
+        (403, &[("retry-after", "1")], ""),
+        (403, &used_up, ""),
+        (429, &[("ratelimit", "\"d\";r=0;t=1")], ""),
+        (200, &used_up, ""),
+        (422, &used_up, ""),
+        (429, &[], r#"{"ok":false,"parameters":{"retry_after":1}}"#),
+    ];
+    for (code, headers, body) in cases {
+        let lines = "in-flight = 1\nretry.schedule = [\"50ms\"]\nretry.wait = \".body.parameters?.retry_after?\"";
+        let mut world = World::start(&to(&[("me", lines)])).await;
+        world.poll().await;
+        let mut first = true;
+        let answer = headers.iter().fold(Answer::new(code, body), |answer, (name, value)| answer.header(name, *value));
+        world.receiver.answers("/me", move |_| {
+            if std::mem::take(&mut first) { answer.clone().into() } else { Answer::new(200, "").into() }
+        });
+        world.upstream.fill(4);
+        world.poll().await;
+        let taken = world.receiver.wait_taken("/me", 4).await.len();
+        let all = world.receiver.at("/me");
+        assert_eq!((taken, all.len()), (4, if code == 200 { 4 } else { 5 }), "{code}: {headers:?}");
+        let waited = all[1].request.at - all[0].request.at;
+        assert!(waited >= Duration::from_millis(990), "{code}: {headers:?}: {waited:?}");
+    }
+}
+
 #[tokio::test]
 async fn redirects_are_not_followed_and_a_304_is_no_success() {
     for code in [301, 302, 307, 308, 304] {

@@ -205,6 +205,58 @@ fn a_burst_that_is_partly_taken_is_one_failure() {
     assert_eq!(queue.state().step, 2);
 }
 
+/// Discord takes five requests in two seconds and says with each 2xx how many are left: what it did not take was sent all the same,
+/// and answered 429.
+#[test]
+fn a_budget_is_kept_and_one_asks_first() {
+    let mut queue = filled(&(1..=100).map(|lane| (lane, lane)).collect::<Vec<_>>());
+    let (mut now, mut taken, mut limited) = (0, 0, 0);
+    let (mut left, mut reset) = (5, 2_000);
+    let mut flying: Vec<(i64, Job, Answered, Room)> = Vec::new();
+    while taken < 100 {
+        assert!(now < 44_000, "{taken} were taken");
+        for (_, job, answered, room) in flying.extract_if(.., |(at, ..)| *at <= now) {
+            taken += i32::from(answered == Answered::Taken);
+            queue.settle(&job, 1, &answered, Timestamp(now), 0.0);
+            queue.heed(&job, &room, Timestamp(now), 0.0);
+            queue.recorded(&job);
+        }
+        for (.., job) in take(&mut queue, now) {
+            if now >= reset {
+                (left, reset) = (5, now + 2_000);
+            }
+            let until = Duration::from_millis(u64::try_from(reset - now).expect("it lies ahead"));
+            let (answered, room) = if left == 0 {
+                limited += 1;
+                (Answered::Down { error: "429".into(), retry_after: Some(until) }, Room::default())
+            } else {
+                left -= 1;
+                let wait = (left == 0).then_some(until);
+                (Answered::Taken, Room { wait, left: (left > 0).then_some((left, until)) })
+            };
+            flying.push((now + 20, job, answered, room));
+        }
+        now += 1;
+    }
+    assert_eq!(limited, 3, "of the first eight, which nobody had told of a limit");
+}
+
+#[test]
+fn what_the_receiver_said_of_its_budget_is_no_outage() {
+    let mut queue = filled(&[(1, 1), (2, 2), (3, 3)]);
+    let jobs = take(&mut queue, 0);
+    end(&mut queue, &jobs[0].2, Answered::Taken, 0);
+    queue.heed(&jobs[0].2, &Room { wait: Some(S(60)), left: None }, Timestamp(0), 0.0);
+    // Those that were under way say nothing newer, and may ask for longer.
+    end(&mut queue, &jobs[1].2, Answered::Taken, 10);
+    assert_eq!((queue.state().next_attempt, queue.state().failing_since), (Some(Timestamp(60_000)), None));
+    queue.settle(&jobs[2].2, 1, &refused(), Timestamp(20), 0.0);
+    queue.heed(&jobs[2].2, &Room { wait: Some(S(90)), left: None }, Timestamp(20), 0.0);
+    queue.recorded(&jobs[2].2);
+    assert_eq!(queue.wake(Timestamp(20)), Some(Timestamp(90_020)));
+    assert!(queue.state().asked && queue.state().step == 0);
+}
+
 /// A clock that was an hour ahead at the commit held the event, and its lane, for that hour; one that jumps forward
 /// made "five days" of a minute.
 #[test]
