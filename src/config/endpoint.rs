@@ -80,6 +80,8 @@ pub struct Endpoint {
 /// What the file says of a receiver's answers.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Answers {
+    /// jq over a 2xx: a text, or anything but `null` and `false`, is a refusal.
+    pub fail: Option<Expr>,
     /// jq over an answer: the seconds for which it wants no request.
     pub wait: Option<Expr>,
 }
@@ -87,7 +89,7 @@ pub struct Answers {
 impl Answers {
     /// Whether jq has to see them.
     pub fn look(&self) -> bool {
-        self.wait.is_some()
+        self.wait.is_some() || self.fail.is_some()
     }
 }
 
@@ -184,6 +186,7 @@ impl Endpoint {
         let rate = table.take("rate").and_then(|i| i.parse_text(units::rate, "a rate such as \"10/s\""));
         let timeout = table.take("timeout").and_then(|i| i.some_duration()).unwrap_or(TIMEOUT);
         let retry = table.take("retry").map_or_else(|| Some(Retry::default()), |i| Retry::read(&i));
+        let fail = table.take("fail").map(|i| i.expr());
         let keep = table.take("keep").and_then(|i| i.some_duration()).unwrap_or(KEEP);
         let queue_max = table.take("queue-max").and_then(|i| i.integer(1..=100_000_000)).unwrap_or(QUEUE_MAX);
         let fulls = [("dead", QueueFull::Dead), ("pause", QueueFull::Pause)];
@@ -244,7 +247,7 @@ impl Endpoint {
             timeout,
             schedule,
             disable_after,
-            answers,
+            answers: Answers { fail: optional(fail)?, ..answers },
             keep,
             queue_max: usize::try_from(queue_max).ok()?,
             queue_full,
@@ -313,7 +316,7 @@ impl Retry {
         let disable_after = table.take("disable-after").map_or(Some(DISABLE_AFTER), |i| i.some_duration());
         let wait = table.take("wait").map(|i| i.expr());
         table.finish();
-        let answers = Answers { wait: optional(wait)? };
+        let answers = Answers { fail: None, wait: optional(wait)? };
         Some(Self { schedule: schedule?, disable_after: disable_after?, answers })
     }
 }

@@ -54,14 +54,22 @@ pub(super) async fn judge(answers: &Answers, answer: &http::Answer, now: Timesta
     let mut room = Room { wait: said.max(used_up), left: left(answer, now) };
     let disable = answer.header("webhook-delivery").is_some_and(|v| v.trim().eq_ignore_ascii_case("disable"));
     let meaning = meaning(answer.status);
+    let complaint = match meaning {
+        Meaning::Taken if !disable => complaint(answers, input.as_ref()).await,
+        _ => None,
+    };
     let result = match meaning {
         _ if disable => Answered::Gone {
             error: format!("{error} with `webhook-delivery: disable`"),
             taken: meaning == Meaning::Taken,
         },
         Meaning::Gone => Answered::Gone { error, taken: false },
-        // Of a 2xx `Retry-After` says when to look after a job that was begun (RFC 9110, section 15.3.3), and is no wait.
-        Meaning::Taken => Answered::Taken,
+        Meaning::Taken => match (complaint, retry_after) {
+            // Of a 2xx `Retry-After` says when to look after a job that was begun (RFC 9110, section 15.3.3).
+            (None, _) => Answered::Taken,
+            (Some(why), None) => Answered::Refused { error: format!("{error}, and {why}"), retry_after },
+            (Some(why), Some(_)) => Answered::Down { error: format!("{error}, and {why}"), retry_after },
+        },
         Meaning::Down => Answered::Down { error, retry_after: wait },
         // GitHub's limits: 403 with `Retry-After`, or with a budget that is used up.
         Meaning::Refused if answer.status == 403 && wait.is_some() => Answered::Down { error, retry_after: wait },
@@ -92,6 +100,19 @@ fn input(answer: &http::Answer) -> Json {
     let body = serde_json::from_slice(&answer.body)
         .unwrap_or_else(|_| Json::String(String::from_utf8_lossy(&answer.body).into_owned()));
     json!({ "status": answer.status, "headers": headers, "body": body })
+}
+
+/// `fail`: a text, or anything but `null` and `false`, is a refusal inside a 2xx.
+async fn complaint(answers: &Answers, input: Option<&Json>) -> Option<String> {
+    let (expr, input) = (answers.fail.as_ref()?, input?);
+    Some(match expr.ask(input).await {
+        // What cannot be judged is no delivery: a dead letter is seen, and a loss is not.
+        Err(error) => format!("`fail` fails on it: {error}"),
+        Ok(None | Some(Json::Null | Json::Bool(false))) => return None,
+        Ok(Some(Json::Bool(true))) => "`fail` says that it refused".into(),
+        Ok(Some(Json::String(text))) => format!("`fail` says: {text}"),
+        Ok(Some(other)) => format!("`fail` says: {other}"),
+    })
 }
 
 /// `retry.wait`: seconds; nothing, `null` and `false` say none.

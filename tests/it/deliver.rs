@@ -460,6 +460,30 @@ async fn a_receiver_that_asks_for_a_wait_is_left_alone() {
     }
 }
 
+/// `{"ok":false}` and its kind in a 200 were deliveries, without a line in the log.
+#[tokio::test]
+async fn a_refusal_inside_a_200_is_one() {
+    let cases = [
+        (r#"{"ok":false,"error":"no_channel"}"#, Some("the receiver answered 200, and `fail` says: no_channel")),
+        (r#"{"ok":false}"#, Some("the receiver answered 200, and `fail` says that it refused")),
+        (r#"{"ok":true}"#, None),
+        ("error: no", Some("the receiver answered 200, and `fail` says: error: no")),
+        ("fine", None),
+    ];
+    let fail = r#"fail = 'if .body | type == "string" then .body | select(startswith("error")) else select(.body.ok == false) | .body.error // true end'"#;
+    for (body, error) in cases {
+        let mut world = World::start(&to(&[("me", &format!("retry.schedule = [\"50ms\"]\n{fail}"))])).await;
+        world.poll().await;
+        world.receiver.answers("/me", move |_| Answer::new(200, body).into());
+        world.upstream.fill(1);
+        world.poll().await;
+        empty(&world, "me").await;
+        let state = if error.is_some() { DeliveryState::Dead } else { DeliveryState::Delivered };
+        assert_eq!(states(&world).await, [("1".into(), state)], "{body}");
+        assert_eq!(attempts(&world, "me").await[0].error.as_deref(), error, "{body}");
+    }
+}
+
 #[tokio::test]
 async fn redirects_are_not_followed_and_a_304_is_no_success() {
     for code in [301, 302, 307, 308, 304] {
