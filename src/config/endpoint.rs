@@ -1,6 +1,6 @@
 //! `[endpoint.NAME]`: where webhooks go, how they are signed, and how long they are tried.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use reqwest::{Method, header::HeaderName};
 use url::Url;
@@ -21,6 +21,7 @@ use crate::{
         value::Value,
     },
     sign::Signer,
+    source::http::read_statuses,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -84,6 +85,10 @@ pub struct Answers {
     pub fail: Option<Expr>,
     /// jq over an answer: the seconds for which it wants no request.
     pub wait: Option<Expr>,
+    /// Statuses that mean something else here than everywhere.
+    pub down: Vec<u16>,
+    pub taken: Vec<u16>,
+    pub refused: Vec<u16>,
 }
 
 impl Answers {
@@ -302,6 +307,27 @@ fn read_batch(item: &Item<'_>, format: Option<Format>) -> Option<Batch> {
     Some(Batch { max: usize::try_from(max?).ok()?, wait: wait? })
 }
 
+/// `down`, `taken` and `refused`: no status is in two of them.
+fn read_meanings(table: &mut Table<'_>) -> Option<(Vec<u16>, Vec<u16>, Vec<u16>)> {
+    let mut known: BTreeMap<u16, &str> = BTreeMap::new();
+    let mut read = |key: &'static str| {
+        let Some(item) = table.take(key) else { return Some(Vec::new()) };
+        let statuses = read_statuses(&item)?;
+        for status in &statuses {
+            if let Some(other) = known.insert(*status, key).filter(|other| *other != key) {
+                item.error(format!("`{}` holds {status}, which `retry.{other}` holds too", item.path))
+                    .help("a status means one thing: leave it in one of the lists".into())
+                    .report();
+                return None;
+            }
+        }
+        Some(statuses)
+    };
+    // All of them are read, so that each mistake is told.
+    let (down, taken, refused) = (read("down"), read("taken"), read("refused"));
+    Some((down?, taken?, refused?))
+}
+
 impl Retry {
     fn read(item: &Item<'_>) -> Option<Self> {
         let mut table = item.table()?;
@@ -315,8 +341,9 @@ impl Retry {
         });
         let disable_after = table.take("disable-after").map_or(Some(DISABLE_AFTER), |i| i.some_duration());
         let wait = table.take("wait").map(|i| i.expr());
+        let (down, taken, refused) = read_meanings(&mut table)?;
         table.finish();
-        let answers = Answers { fail: None, wait: optional(wait)? };
+        let answers = Answers { fail: None, wait: optional(wait)?, down, taken, refused };
         Some(Self { schedule: schedule?, disable_after: disable_after?, answers })
     }
 }

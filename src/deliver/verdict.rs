@@ -27,8 +27,12 @@ enum Meaning {
     Gone,
 }
 
-fn meaning(status: u16) -> Meaning {
+/// The file's lists come first, and then what statuses mean by themselves.
+fn meaning(answers: &Answers, status: u16) -> Meaning {
     match status {
+        _ if answers.taken.contains(&status) => Meaning::Taken,
+        _ if answers.down.contains(&status) => Meaning::Down,
+        _ if answers.refused.contains(&status) => Meaning::Refused,
         200..300 => Meaning::Taken,
         // 408 and 425 ask for another try, 520 to 527, 529 and 530 are those of CDNs whose origin does not answer.
         408 | 425 | 429 | 502 | 503 | 504 | 520..=527 | 529 | 530 => Meaning::Down,
@@ -53,7 +57,7 @@ pub(super) async fn judge(answers: &Answers, answer: &http::Answer, now: Timesta
     let wait = retry_after.max(used_up);
     let mut room = Room { wait: said.max(used_up), left: left(answer, now) };
     let disable = answer.header("webhook-delivery").is_some_and(|v| v.trim().eq_ignore_ascii_case("disable"));
-    let meaning = meaning(answer.status);
+    let meaning = meaning(answers, answer.status);
     let complaint = match meaning {
         Meaning::Taken if !disable => complaint(answers, input.as_ref()).await,
         _ => None,
@@ -72,7 +76,9 @@ pub(super) async fn judge(answers: &Answers, answer: &http::Answer, now: Timesta
         },
         Meaning::Down => Answered::Down { error, retry_after: wait },
         // GitHub's limits: 403 with `Retry-After`, or with a budget that is used up.
-        Meaning::Refused if answer.status == 403 && wait.is_some() => Answered::Down { error, retry_after: wait },
+        Meaning::Refused if answer.status == 403 && wait.is_some() && !answers.refused.contains(&403) => {
+            Answered::Down { error, retry_after: wait }
+        }
         Meaning::Refused => Answered::Refused { error, retry_after },
     };
     if matches!(result, Answered::Down { .. } | Answered::Gone { .. }) {

@@ -484,6 +484,33 @@ async fn a_refusal_inside_a_200_is_one() {
     }
 }
 
+/// A receiver that has an event already says 409, and a proxy before one that restarts 404.
+#[tokio::test]
+async fn statuses_mean_what_the_file_says() {
+    for (code, list, end) in [
+        (409, "taken", DeliveryState::Delivered),
+        (410, "refused", DeliveryState::Dead),
+        (503, "refused", DeliveryState::Dead),
+        (202, "refused", DeliveryState::Dead),
+        (404, "down", DeliveryState::Waiting),
+    ] {
+        let lines = format!("retry = {{ schedule = [\"50ms\"], {list} = [{code}] }}");
+        let mut world = World::start(&to(&[("me", &lines)])).await;
+        world.poll().await;
+        world.receiver.status("/me", code);
+        world.upstream.fill(1);
+        world.poll().await;
+        world.receiver.wait("/me", if list == "taken" { 1 } else { 2 }).await;
+        if end == DeliveryState::Waiting {
+            world.receiver.wait("/me", 4).await;
+            assert_eq!(status(&world, "me").await.state, "down");
+        } else {
+            empty(&world, "me").await;
+        }
+        assert_eq!(states(&world).await, [("1".into(), end)], "{code}");
+    }
+}
+
 #[tokio::test]
 async fn redirects_are_not_followed_and_a_304_is_no_success() {
     for code in [301, 302, 307, 308, 304] {
