@@ -432,15 +432,19 @@ impl Sender {
         Ok(url)
     }
 
-    /// Once more at once when the connection itself failed soon.
+    /// Once more at once, on a new connection, when the connection itself failed soon or the receiver did not look at the request.
     async fn ask(&self, client: &Client, request: &Request) -> Result<http::Answer, http::Error> {
         let turn = Client::own_turn();
         let limit = BodyLimit::Head(ANSWER_READ);
         let first = Instant::now();
         let answer = client.send(&turn, request.clone(), self.endpoint.timeout, limit, None).await;
-        if !matches!(&answer, Err(error) if error.is_connect()) || first.elapsed() >= CONNECT_AGAIN_WITHIN {
-            return answer;
+        let soon = first.elapsed() < CONNECT_AGAIN_WITHIN;
+        match &answer {
+            Err(http::Error::Connect { .. }) if soon => {}
+            Err(http::Error::Lost { unread, .. }) if soon || *unread => {}
+            _ => return answer,
         }
+        let Ok(client) = self.shared.client.fresh(&self.endpoint.identity) else { return answer };
         let rest = self.endpoint.timeout.saturating_sub(first.elapsed());
         client.send(&turn, request.clone(), rest, limit, None).await
     }

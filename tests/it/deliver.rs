@@ -590,6 +590,32 @@ async fn a_huge_answer_is_cut() {
     assert_eq!(attempts(&world, "me").await.pop().unwrap().error, None);
 }
 
+/// A receiver that closed an idle connection just then was down for five seconds, and was said to be.
+#[tokio::test]
+async fn a_connection_that_ends_before_an_answer_is_no_outage() {
+    let mut world = World::start(&to(&[("me", "in-flight = 1")])).await;
+    world.poll().await;
+    let mut requests = 0;
+    world.receiver.answers("/me", move |_| {
+        requests += 1;
+        // Every other request is the first one on its connection.
+        if requests % 2 == 0 { Reply::Close } else { Answer::new(200, "").into() }
+    });
+    let began = Instant::now();
+    for n in 1..=3 {
+        world.upstream.fill(n);
+        world.poll().await;
+        world.receiver.wait_taken("/me", n).await;
+        empty(&world, "me").await;
+    }
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    let told = attempts(&world, "me").await;
+    assert_eq!((told.len(), told.iter().find_map(|attempt| attempt.error.clone())), (3, None));
+    let sent = world.receiver.at("/me");
+    assert_eq!(sent.len(), 5, "the second and the third event were sent twice");
+    assert_eq!((&sent[1].id, sent[1].attempt()), (&sent[2].id, sent[2].attempt()));
+}
+
 /// outpost#314: DNS errors were not retried.
 #[tokio::test]
 async fn no_connection_is_no_refusal() {
