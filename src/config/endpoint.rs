@@ -26,12 +26,31 @@ use crate::{
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 const DISABLE_AFTER: Duration = Duration::from_secs(5 * 24 * 60 * 60);
-/// The waits of Standard Webhooks 1.0.0, section "Deliverability and reliability", to three days in all.
-pub const RETRY_SCHEDULE: [Duration; 9] = {
+/// Between probes of an endpoint that is down: whoever was away for hours has its events a few minutes after it is back.
+const PROBE_MAX: Duration = Duration::from_secs(5 * 60);
+/// The waits of Standard Webhooks 1.0.0, section "Deliverability and reliability", to three days in all, with steps before the
+/// five minutes: a receiver that restarts in half a minute has its events a quarter of a minute later.
+pub const RETRY_SCHEDULE: [Duration; 15] = {
     const fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
-    [s(5), s(300), s(1800), s(7200), s(18_000), s(36_000), s(50_400), s(72_000), s(86_400)]
+    [
+        s(5),
+        s(10),
+        s(10),
+        s(10),
+        s(30),
+        s(60),
+        s(120),
+        s(300),
+        s(1800),
+        s(7200),
+        s(18_000),
+        s(36_000),
+        s(50_400),
+        s(72_000),
+        s(86_400),
+    ]
 };
 
 const BODY_MAX: u64 = 1 << 20;
@@ -71,6 +90,8 @@ pub struct Endpoint {
     pub rate: Option<Rate>,
     pub timeout: Duration,
     pub schedule: Vec<Duration>,
+    /// Between probes of an endpoint that is down, at the most.
+    pub probe_max: Duration,
     pub disable_after: Duration,
     pub answers: Answers,
     pub keep: Duration,
@@ -101,13 +122,15 @@ impl Answers {
 /// `retry`.
 struct Retry {
     schedule: Vec<Duration>,
+    probe_max: Duration,
     disable_after: Duration,
     answers: Answers,
 }
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { schedule: RETRY_SCHEDULE.to_vec(), disable_after: DISABLE_AFTER, answers: Answers::default() }
+        let answers = Answers::default();
+        Self { schedule: RETRY_SCHEDULE.to_vec(), probe_max: PROBE_MAX, disable_after: DISABLE_AFTER, answers }
     }
 }
 
@@ -223,7 +246,7 @@ impl Endpoint {
             table.warn_at(table.place.clone(), message, help);
         }
         table.finish();
-        let Retry { schedule, disable_after, answers } = retry?;
+        let Retry { schedule, probe_max, disable_after, answers } = retry?;
         Some(Self {
             name: name.into(),
             was: optional(was)?,
@@ -251,6 +274,7 @@ impl Endpoint {
             rate,
             timeout,
             schedule,
+            probe_max,
             disable_after,
             answers: Answers { fail: optional(fail)?, ..answers },
             keep,
@@ -340,10 +364,11 @@ impl Retry {
             all
         });
         let disable_after = table.take("disable-after").map_or(Some(DISABLE_AFTER), |i| i.some_duration());
+        let probe_max = table.take("probe-max").map_or(Some(PROBE_MAX), |i| i.some_duration());
         let wait = table.take("wait").map(|i| i.expr());
         let (down, taken, refused) = read_meanings(&mut table)?;
         table.finish();
         let answers = Answers { fail: None, wait: optional(wait)?, down, taken, refused };
-        Some(Self { schedule: schedule?, disable_after: disable_after?, answers })
+        Some(Self { schedule: schedule?, probe_max: probe_max?, disable_after: disable_after?, answers })
     }
 }

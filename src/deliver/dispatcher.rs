@@ -81,6 +81,7 @@ impl Dispatcher {
         let name = endpoint.name.clone();
         let rules = Rules {
             schedule: endpoint.schedule.clone(),
+            probe_max: endpoint.probe_max,
             disable_after: endpoint.disable_after,
             in_flight_max: endpoint.in_flight,
             order: endpoint.order,

@@ -616,6 +616,30 @@ async fn a_connection_that_ends_before_an_answer_is_no_outage() {
     assert_eq!((&sent[1].id, sent[1].attempt()), (&sent[2].id, sent[2].attempt()));
 }
 
+/// A receiver that was back was asked when the schedule said so, hours later.
+#[tokio::test]
+async fn a_new_event_and_a_start_find_a_receiver_that_is_back() {
+    let text = to(&[("me", "retry.schedule = [\"1h\"]\nretry.probe-max = \"30m\"")]);
+    let mut world = World::start(&text).await;
+    world.receiver.status("/me", 503);
+    world.poll().await;
+    world.upstream.fill(1);
+    world.poll().await;
+    eventually("it is down", async || status(&world, "me").await.state == "down").await;
+    world.receiver.status("/me", 200);
+    world.upstream.fill(2);
+    world.poll().await;
+    assert_eq!(world.receiver.wait_taken("/me", 2).await[0].key(), "2", "the new event is the probe");
+    empty(&world, "me").await;
+    world.receiver.status("/me", 503);
+    world.upstream.fill(3);
+    world.poll().await;
+    eventually("it is down", async || status(&world, "me").await.state == "down").await;
+    world.receiver.status("/me", 200);
+    world.restart(&text).await;
+    world.receiver.wait_taken("/me", 3).await;
+}
+
 /// outpost#314: DNS errors were not retried.
 #[tokio::test]
 async fn no_connection_is_no_refusal() {
