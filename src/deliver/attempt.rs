@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use reqwest::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value as Json;
 use tokio::{sync::OnceCell, time::Instant};
 use url::Url;
@@ -19,6 +19,7 @@ use crate::{
     compute::compute,
     config::{Endpoint, Format},
     event,
+    expr::Expr,
     http::{self, BodyLimit, Client, Request, target::made_url},
     model::{Content, Event, Timestamp, bridge_of},
     settings::{units::Rate, value::Value},
@@ -274,11 +275,12 @@ impl Sender {
         let refused = |error: String| Answered::Refused { error: self.redacted(error), retry_after: None };
         let Some(first) = pieces.first() else { return Answered::Lost };
         let format = self.endpoint.format;
-        let carried = match self.endpoint.batch {
-            Some(_) => shape::batch(format, pieces),
-            None => shape::one(format, first),
+        let carried = match (self.endpoint.batch, &self.endpoint.batch_payload) {
+            (Some(_), Some(payload)) => self.digest(payload, pieces).await,
+            (Some(_), None) => shape::batch(format, pieces),
+            (None, _) => shape::one(format, first),
         };
-        let carried = match carried {
+        let carried = match carried.map(|carried| self.plain(carried)) {
             Ok(carried) => carried,
             Err(error) => return refused(error),
         };
@@ -341,6 +343,33 @@ impl Sender {
             tries += 1;
             request = bare.clone();
         }
+    }
+
+    /// What `batch.payload` makes of a batch.
+    async fn digest(&self, payload: &Expr, pieces: &[Piece]) -> Result<Carried, String> {
+        let mut carried = shape::batch(Format::Standard, pieces)?;
+        let (expr, array) = (payload.clone(), carried.body);
+        let made = compute(move || expr.texts(&array, 2)).await.expect("jq that panics fails in its own process");
+        let mut made = made.map_err(|e| format!("`batch.payload`: {e}"))?.into_iter();
+        carried.body = match (made.next(), made.next()) {
+            (Some(one), None) => one.into_bytes(),
+            (None, _) => return Err("`batch.payload` gives nothing".into()),
+            (Some(_), Some(_)) => return Err("`batch.payload` gives several values; wrap them: `[...]`".into()),
+        };
+        if self.endpoint.format == Format::Text {
+            let text = shape::as_it_is(&carried.body);
+            carried.body = text.ok_or("`batch.payload` gives no string, which `format = \"text\"` would send")?;
+            carried.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        }
+        Ok(carried)
+    }
+
+    /// A string goes as it is where `headers` says that the body is no JSON.
+    fn plain(&self, mut carried: Carried) -> Carried {
+        if self.endpoint.is_plain && self.endpoint.format == Format::Standard {
+            carried.body = shape::as_it_is(&carried.body).unwrap_or(carried.body);
+        }
+        carried
     }
 
     /// Asks the target of CloudEvents whether it wants them, as the file's credentials and headers let one in. No answer
