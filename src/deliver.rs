@@ -10,6 +10,7 @@ mod inbox;
 mod pace;
 pub mod queue;
 pub mod roster;
+mod verdict;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -91,10 +92,9 @@ pub struct Status {
 fn state(enabled: bool, stored: &EndpointState) -> &'static str {
     if !enabled || stored.disabled.is_some() {
         "disabled"
-    } else if stored.next_attempt.is_some() {
-        "down"
     } else if stored.failing_since.is_some() {
-        "failing"
+        // One that is waited for without a failure has a budget that is used up.
+        if stored.next_attempt.is_some() { "down" } else { "failing" }
     } else {
         "ok"
     }

@@ -186,6 +186,9 @@ fn content(route: Option<&Route>, endpoint: &Endpoint, told: &Told<'_>) -> Conte
         Ok(Some(value)) if endpoint.format == Format::Form && !value.is_object() => {
             Err("`payload` gives no object, whose fields `format = \"form\"` would send".to_owned())
         }
+        Ok(Some(value)) if endpoint.format == Format::Text && endpoint.batch.is_none() && !value.is_string() => {
+            Err("`payload` gives no string, which `format = \"text\"` would send; use `tojson` or `@text`".to_owned())
+        }
         Ok(Some(value)) => Ok(value.to_string().into_bytes()),
         Ok(None) => Err("`payload` gives nothing".into()),
         Err(error) => Err(error),

@@ -71,17 +71,14 @@ pub enum Error {
     Memory { origin: String },
     #[error("the answer of {origin} ended early or is damaged: {cause}")]
     Body { origin: String, cause: String },
+    /// The connection ended before an answer began: it says nothing of the receiver, since an idle one is closed at any time.
+    /// `unread`: the server says that it did not look at the request (RFC 9113, sections 6.8 and 8.7).
+    #[error("the answer of {origin} ended early or is damaged: {cause}")]
+    Lost { origin: String, cause: String, unread: bool },
     #[error("{origin} sent the unknown content-encoding {encoding:?}")]
     Encoding { origin: String, encoding: String },
     #[error("the request to {origin} could not be made: {cause}")]
     Request { origin: String, cause: String },
-}
-
-impl Error {
-    /// Whether the connection itself failed, before a request was sent.
-    pub fn is_connect(&self) -> bool {
-        matches!(self, Self::Connect { .. })
-    }
 }
 
 /// Whether what is sent there can be read on the way: no TLS, and not this machine.

@@ -185,6 +185,8 @@ pub fn one(format: Format, piece: &Piece) -> Result<Carried, String> {
             ("application/json", piece.data()?.get().as_bytes().to_vec())
         }
         Format::Form => ("application/x-www-form-urlencoded", form(piece)?.into_bytes()),
+        Format::Text => ("text/plain; charset=utf-8", as_it_is(&piece.body).unwrap_or_else(|| piece.body.clone())),
+        Format::NdJson => ("application/x-ndjson", lines(std::slice::from_ref(piece))?),
     };
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     Ok(Carried { id: piece.event.id, headers, body })
@@ -197,6 +199,7 @@ pub fn batch(format: Format, pieces: &[Piece]) -> Result<Carried, String> {
             let all: Result<Vec<_>, String> = pieces.iter().map(cloud_event).collect();
             ("application/cloudevents-batch+json", bytes(&all?))
         }
+        Format::NdJson => ("application/x-ndjson", lines(pieces)?),
         _ => {
             let all: Result<Vec<_>, String> = pieces.iter().map(element).collect();
             ("application/json", bytes(&all?))
@@ -205,6 +208,29 @@ pub fn batch(format: Format, pieces: &[Piece]) -> Result<Carried, String> {
     let ids: Vec<u8> = pieces.iter().flat_map(|piece| piece.event.id.0).collect();
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
     Ok(Carried { id: EventId(Hash::of(&ids).0), headers, body })
+}
+
+/// The text that a JSON string is; `None` for any other JSON.
+pub fn as_it_is(body: &[u8]) -> Option<Vec<u8>> {
+    if body.first() != Some(&b'"') {
+        return None;
+    }
+    serde_json::from_slice::<String>(body).ok().map(String::into_bytes)
+}
+
+/// A line for each: a string is its line, or its lines, as it is.
+fn lines(pieces: &[Piece]) -> Result<Vec<u8>, String> {
+    let mut out = Vec::new();
+    for piece in pieces {
+        match as_it_is(&piece.body) {
+            Some(text) => out.extend(text),
+            None => out.extend(bytes(&element(piece)?)),
+        }
+        if out.last() != Some(&b'\n') {
+            out.push(b'\n');
+        }
+    }
+    Ok(out)
 }
 
 fn bytes(value: &impl Serialize) -> Vec<u8> {
@@ -428,6 +454,25 @@ mod tests {
         check(
             one(Format::Form, &piece(Content::Own(b"7".to_vec()))),
             expect![[r#"error: its body is not an object, whose fields `format = "form"` would send"#]],
+        );
+        let line = |text: &str| piece(Content::Own(serde_json::to_vec(text).expect("JSON")));
+        check(
+            one(Format::Text, &line("temp value=1\n<a>\u{e4}</a>")),
+            expect![[r#"
+            evt_01tRy6czI6jAOLpZvq3hw1
+            content-type: text/plain; charset=utf-8
+            temp value=1
+            <a>ä</a>"#]],
+        );
+        check(
+            batch(Format::NdJson, &[line("{\"index\":{}}\n{\"n\":1}"), piece(Content::Own(b"{\"n\":1.10}".to_vec()))]),
+            expect![[r#"
+            evt_4XJSdWgcz4sj80Cqsn8LML
+            content-type: application/x-ndjson
+            {"index":{}}
+            {"n":1}
+            {"n":1.10}
+            "#]],
         );
         check(
             one(Format::Standard, &piece(Content::Thin)),

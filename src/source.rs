@@ -392,8 +392,11 @@ pub enum ErrorKind {
 impl Error {
     /// Whether the same request may have another end in a moment: the connection failed, and nobody refused.
     pub fn passes(&self) -> bool {
-        use crate::http::Error::{Body, Connect, Request, Timeout};
-        matches!(&self.kind, ErrorKind::Http(Body { .. } | Connect { .. } | Request { .. } | Timeout { .. }))
+        use crate::http::Error::{Body, Connect, Lost, Request, Timeout};
+        matches!(
+            &self.kind,
+            ErrorKind::Http(Body { .. } | Connect { .. } | Lost { .. } | Request { .. } | Timeout { .. })
+        )
     }
 }
 

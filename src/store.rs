@@ -358,6 +358,9 @@ pub struct EndpointState {
     /// How long `next_attempt` was to be waited for when it was set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_ms: Option<u32>,
+    /// The receiver named that time: it is kept, also over a restart.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asked: bool,
     pub last_error: Option<String>,
     /// Since when the file has no endpoint of this name; its queue is kept for a while.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,8 +1,11 @@
 //! `[endpoint.NAME]`: where webhooks go, how they are signed, and how long they are tried.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use reqwest::{Method, header::HeaderName};
+use reqwest::{
+    Method,
+    header::{CONTENT_TYPE, HeaderName},
+};
 use url::Url;
 
 use super::bridge::Filters;
@@ -21,16 +24,36 @@ use crate::{
         value::Value,
     },
     sign::Signer,
+    source::http::read_statuses,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 const DISABLE_AFTER: Duration = Duration::from_secs(5 * 24 * 60 * 60);
-/// The waits of Standard Webhooks 1.0.0, section "Deliverability and reliability", to three days in all.
-pub const RETRY_SCHEDULE: [Duration; 9] = {
+/// Between probes of an endpoint that is down: whoever was away for hours has its events a few minutes after it is back.
+const PROBE_MAX: Duration = Duration::from_secs(5 * 60);
+/// The waits of Standard Webhooks 1.0.0, section "Deliverability and reliability", to three days in all, with steps before the
+/// five minutes: a receiver that restarts in half a minute has its events a quarter of a minute later.
+pub const RETRY_SCHEDULE: [Duration; 15] = {
     const fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
-    [s(5), s(300), s(1800), s(7200), s(18_000), s(36_000), s(50_400), s(72_000), s(86_400)]
+    [
+        s(5),
+        s(10),
+        s(10),
+        s(10),
+        s(30),
+        s(60),
+        s(120),
+        s(300),
+        s(1800),
+        s(7200),
+        s(18_000),
+        s(36_000),
+        s(50_400),
+        s(72_000),
+        s(86_400),
+    ]
 };
 
 const BODY_MAX: u64 = 1 << 20;
@@ -53,12 +76,16 @@ pub struct Endpoint {
     pub enabled: bool,
     pub sign: Option<Signer>,
     pub format: Format,
+    /// `headers` says that a body is no JSON: a string goes as it is.
+    pub is_plain: bool,
     pub payload: Option<Expr>,
     /// `body = "thin"`.
     pub thin: bool,
     /// Bytes; a larger body goes thin.
     pub body_max: u64,
     pub batch: Option<Batch>,
+    /// jq over the array that a batch is.
+    pub batch_payload: Option<Expr>,
     pub coalesce: bool,
     pub method: Method,
     pub headers: Vec<(HeaderName, Value)>,
@@ -70,10 +97,48 @@ pub struct Endpoint {
     pub rate: Option<Rate>,
     pub timeout: Duration,
     pub schedule: Vec<Duration>,
+    /// Between probes of an endpoint that is down, at the most.
+    pub probe_max: Duration,
     pub disable_after: Duration,
+    pub answers: Answers,
     pub keep: Duration,
     pub queue_max: usize,
     pub queue_full: QueueFull,
+}
+
+/// What the file says of a receiver's answers.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Answers {
+    /// jq over a 2xx: a text, or anything but `null` and `false`, is a refusal.
+    pub fail: Option<Expr>,
+    /// jq over an answer: the seconds for which it wants no request.
+    pub wait: Option<Expr>,
+    /// Statuses that mean something else here than everywhere.
+    pub down: Vec<u16>,
+    pub taken: Vec<u16>,
+    pub refused: Vec<u16>,
+}
+
+impl Answers {
+    /// Whether jq has to see them.
+    pub fn look(&self) -> bool {
+        self.wait.is_some() || self.fail.is_some()
+    }
+}
+
+/// `retry`.
+struct Retry {
+    schedule: Vec<Duration>,
+    probe_max: Duration,
+    disable_after: Duration,
+    answers: Answers,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        let answers = Answers::default();
+        Self { schedule: RETRY_SCHEDULE.to_vec(), probe_max: PROBE_MAX, disable_after: DISABLE_AFTER, answers }
+    }
 }
 
 /// How a body is written.
@@ -85,6 +150,10 @@ pub enum Format {
     /// CloudEvents 1.0, attributes as headers.
     CloudEventsBinary,
     Form,
+    /// The string that a payload makes, as it is.
+    Text,
+    /// A line of JSON for each event; a string is its line as it is.
+    NdJson,
 }
 
 /// Several events in one request.
@@ -121,18 +190,7 @@ impl Endpoint {
         let query = table.take("query").and_then(|i| i.value_map()).unwrap_or_default();
         let enabled = table.take("enabled").and_then(|i| i.boolean()).unwrap_or(true);
         let sign = table.take("sign").map(|i| Signer::read(&i));
-        let formats = [
-            ("standard", Format::Standard),
-            ("cloudevents", Format::CloudEvents),
-            ("cloudevents-binary", Format::CloudEventsBinary),
-            ("form", Format::Form),
-        ];
-        let format = table.take("format").map_or(Some(Format::Standard), |i| i.word(&formats));
-        let payload = table.take("payload").map(|i| i.expr());
-        let thin = table.take("body").and_then(|i| i.word(&[("full", false), ("thin", true)])).unwrap_or(false);
-        let body_max = table.take("body-max").and_then(|i| i.size()).unwrap_or(BODY_MAX);
-        let batch = table.take("batch").map(|i| read_batch(&i, format));
-        let coalesce = table.take("coalesce").and_then(|i| i.boolean()).unwrap_or(false);
+        let body = Body::read(&mut table);
         let methods = [("POST", 0u8), ("PUT", 1), ("PATCH", 2)];
         let method = table.take("method").map_or(Some(0), |i| i.word(&methods));
         let headers = table.take("headers").and_then(|i| read_headers(&i)).unwrap_or_default();
@@ -145,7 +203,7 @@ impl Endpoint {
             let message = format!("`{header}` in {} is bellpull's own: it says who sent what, and when", table.title());
             table.error(message).help("take another name".into()).report();
         }
-        if coalesce && order == DeliveryOrder::None {
+        if body.as_ref().is_some_and(|body| body.coalesce) && order == DeliveryOrder::None {
             let message = format!(
                 "`coalesce` in {} needs an order: without one updates do not wait for each other",
                 table.title()
@@ -155,39 +213,20 @@ impl Endpoint {
         let in_flight = table.take("in-flight").and_then(|i| i.integer(1..=1000)).unwrap_or(IN_FLIGHT);
         let rate = table.take("rate").and_then(|i| i.parse_text(units::rate, "a rate such as \"10/s\""));
         let timeout = table.take("timeout").and_then(|i| i.some_duration()).unwrap_or(TIMEOUT);
-        let retry = table.take("retry").map_or(Some((RETRY_SCHEDULE.to_vec(), DISABLE_AFTER)), |i| read_retry(&i));
+        let retry = table.take("retry").map_or_else(|| Some(Retry::default()), |i| Retry::read(&i));
+        let fail = table.take("fail").map(|i| i.expr());
         let keep = table.take("keep").and_then(|i| i.some_duration()).unwrap_or(KEEP);
         let queue_max = table.take("queue-max").and_then(|i| i.integer(1..=100_000_000)).unwrap_or(QUEUE_MAX);
         let fulls = [("dead", QueueFull::Dead), ("pause", QueueFull::Pause)];
         let queue_full = table.take("queue-full").and_then(|i| i.word(&fulls)).unwrap_or(QueueFull::Dead);
-        // A receiver that looks at a credential can tell too, and so can one whose URL is a secret.
-        let values = headers.iter().map(|(_, value)| value).chain(query.iter().map(|(_, value)| value)).chain(&url);
-        let told = auth.as_ref().is_none_or(|auth| !auth.is_empty()) || values.into_iter().any(Value::is_secret);
-        let fixed = url.as_ref().and_then(|url| url.fixed().first().and_then(|text| text.parse().ok()));
-        if (auth.as_ref().is_some_and(|auth| !auth.is_empty()) || headers.iter().any(|(_, value)| value.is_secret()))
-            && fixed.is_some_and(|url| is_clear(&url))
-        {
-            let message = format!("[{}] sends credentials in clear, over `http`", table.path);
-            table.warn_at(table.place.clone(), message, "use https");
-        }
-        if format == Some(Format::CloudEventsBinary) && payload.is_some() && sign.is_some() {
-            let message = format!(
-                "[{}]: of `cloudevents-binary` the `ce-` headers are not signed, and this `payload` has nothing of them",
-                table.path
-            );
-            table.warn_at(
-                table.place.clone(),
-                message,
-                "take format = \"cloudevents\", or put kind and key into `payload`",
-            );
-        }
-        if sign.is_none() && !told {
-            let message = format!("[{}] has no `sign`: its receiver cannot tell who sent an event", table.path);
-            let help = "sign.standard.secrets = [{ env = \"SECRET\" }]; `bellpull secret` makes one";
-            table.warn_at(table.place.clone(), message, help);
+        let parts = (url.as_ref(), headers.as_slice(), query.as_slice());
+        warn_of_credentials(&table, parts, auth.as_deref(), sign.is_some());
+        if let Some(body) = body.as_ref().filter(|_| sign.is_some()) {
+            body.warn_unsigned(&table);
         }
         table.finish();
-        let (schedule, disable_after) = retry?;
+        let Retry { schedule, probe_max, disable_after, answers } = retry?;
+        let Body { format, payload, thin, body_max, batch, batch_payload, coalesce } = body?;
         Some(Self {
             name: name.into(),
             was: optional(was)?,
@@ -195,11 +234,13 @@ impl Endpoint {
             query,
             enabled,
             sign: optional(sign)?,
-            format: format?,
-            payload: optional(payload)?,
+            format,
+            is_plain: is_plain(&headers),
+            payload,
             thin,
             body_max,
-            batch: optional(batch)?,
+            batch,
+            batch_payload,
             coalesce,
             method: match method? {
                 0 => Method::POST,
@@ -215,12 +256,86 @@ impl Endpoint {
             rate,
             timeout,
             schedule,
+            probe_max,
             disable_after,
+            answers: Answers { fail: optional(fail)?, ..answers },
             keep,
             queue_max: usize::try_from(queue_max).ok()?,
             queue_full,
         })
     }
+}
+
+/// What a request holds, as `Endpoint` has it.
+struct Body {
+    format: Format,
+    payload: Option<Expr>,
+    thin: bool,
+    body_max: u64,
+    batch: Option<Batch>,
+    batch_payload: Option<Expr>,
+    coalesce: bool,
+}
+
+impl Body {
+    fn read(table: &mut Table<'_>) -> Option<Self> {
+        let formats = [
+            ("standard", Format::Standard),
+            ("cloudevents", Format::CloudEvents),
+            ("cloudevents-binary", Format::CloudEventsBinary),
+            ("form", Format::Form),
+            ("text", Format::Text),
+            ("ndjson", Format::NdJson),
+        ];
+        let format = table.take("format").map_or(Some(Format::Standard), |i| i.word(&formats));
+        let payload = table.take("payload").map(|i| i.expr());
+        let thin = table.take("body").and_then(|i| i.word(&[("full", false), ("thin", true)])).unwrap_or(false);
+        let body_max = table.take("body-max").and_then(|i| i.size()).unwrap_or(BODY_MAX);
+        let batch = table.take("batch").map(|i| read_batch(&i, format));
+        let coalesce = table.take("coalesce").and_then(|i| i.boolean()).unwrap_or(false);
+        let (batch, batch_payload) = optional(batch)?.unzip();
+        let (format, payload) = (format?, optional(payload)?);
+        Some(Self { format, payload, thin, body_max, batch, batch_payload: batch_payload.flatten(), coalesce })
+    }
+
+    fn warn_unsigned(&self, table: &Table<'_>) {
+        if self.format == Format::CloudEventsBinary && self.payload.is_some() {
+            let message = format!(
+                "[{}]: of `cloudevents-binary` the `ce-` headers are not signed, and this `payload` has nothing of them",
+                table.path
+            );
+            let help = "take format = \"cloudevents\", or put kind and key into `payload`";
+            table.warn_at(table.place.clone(), message, help);
+        }
+    }
+}
+
+/// URL, headers and query of an endpoint.
+type Parts<'a> = (Option<&'a Value>, &'a [(HeaderName, Value)], &'a [(String, Value)]);
+
+fn warn_of_credentials(table: &Table<'_>, parts: Parts<'_>, auth: Option<&[Auth]>, is_signed: bool) {
+    let (url, headers, query) = parts;
+    // A receiver that looks at a credential can tell too, and so can one whose URL is a secret.
+    let values = headers.iter().map(|(_, value)| value).chain(query.iter().map(|(_, value)| value)).chain(url);
+    let told = auth.is_none_or(|auth| !auth.is_empty()) || values.into_iter().any(Value::is_secret);
+    let fixed = url.and_then(|url| url.fixed().first().and_then(|text| text.parse().ok()));
+    if (auth.is_some_and(|auth| !auth.is_empty()) || headers.iter().any(|(_, value)| value.is_secret()))
+        && fixed.is_some_and(|url| is_clear(&url))
+    {
+        let message = format!("[{}] sends credentials in clear, over `http`", table.path);
+        table.warn_at(table.place.clone(), message, "use https");
+    }
+    if !is_signed && !told {
+        let message = format!("[{}] has no `sign`: its receiver cannot tell who sent an event", table.path);
+        let help = "sign.standard.secrets = [{ env = \"SECRET\" }]; `bellpull secret` makes one";
+        table.warn_at(table.place.clone(), message, help);
+    }
+}
+
+/// Whether `headers` names a content type that is no JSON.
+fn is_plain(headers: &[(HeaderName, Value)]) -> bool {
+    let mut types = headers.iter().filter(|(name, value)| *name == CONTENT_TYPE && value.is_constant());
+    types.any(|(_, value)| value.fixed().iter().any(|text| !text.to_ascii_lowercase().contains("json")))
 }
 
 /// A URL, a secret one, or jq that makes one.
@@ -249,7 +364,7 @@ fn read_url(item: &Item<'_>) -> Option<Value> {
     Some(value)
 }
 
-fn read_batch(item: &Item<'_>, format: Option<Format>) -> Option<Batch> {
+fn read_batch(item: &Item<'_>, format: Option<Format>) -> Option<(Batch, Option<Expr>)> {
     let mut table = item.table()?;
     let max = table.require("max", "batch = { max = 100, wait = \"1s\" }").and_then(|i| i.integer(1..=BATCH_MAX));
     let wait = table.take("wait").map_or(Some(BATCH_WAIT), |i| {
@@ -260,27 +375,66 @@ fn read_batch(item: &Item<'_>, format: Option<Format>) -> Option<Batch> {
         }
         Some(wait)
     });
+    let has_payload = table.has("payload");
+    let payload = table.take("payload").map(|i| i.expr());
     table.finish();
-    if matches!(format, Some(Format::Form | Format::CloudEventsBinary)) {
-        item.error(format!("`{}`: a request of this `format` holds one event", item.path))
-            .help("batches are for \"standard\" and \"cloudevents\"".into())
-            .report();
-        return None;
-    }
-    Some(Batch { max: usize::try_from(max?).ok()?, wait: wait? })
+    let help = match format {
+        Some(Format::Form | Format::CloudEventsBinary) => {
+            "batches are for \"standard\", \"cloudevents\" and \"ndjson\""
+        }
+        Some(Format::Text) if !has_payload => "payload in `batch`, jq over the array of events, makes one text of them",
+        Some(Format::CloudEvents | Format::NdJson) if has_payload => {
+            "payload in `batch` is for \"standard\" and \"text\": there it makes the whole body"
+        }
+        _ => return Some((Batch { max: usize::try_from(max?).ok()?, wait: wait? }, optional(payload)?)),
+    };
+    let why = if has_payload && matches!(format, Some(Format::CloudEvents | Format::NdJson)) {
+        "the body of this `format` is not jq's to make"
+    } else {
+        "a request of this `format` holds one event"
+    };
+    item.error(format!("`{}`: {why}", item.path)).help(help.into()).report();
+    None
 }
 
-fn read_retry(item: &Item<'_>) -> Option<(Vec<Duration>, Duration)> {
-    let mut table = item.table()?;
-    let schedule = table.take("schedule").map_or(Some(RETRY_SCHEDULE.to_vec()), |i| {
-        let all: Option<Vec<Duration>> = i.items()?.iter().map(|i| i.some_duration()).collect();
-        if all.as_ref().is_some_and(Vec::is_empty) {
-            i.error(format!("`{}` is empty", i.path)).help("for example [\"5s\", \"5m\", \"1h\"]".into()).report();
-            return None;
+/// `down`, `taken` and `refused`: no status is in two of them.
+fn read_meanings(table: &mut Table<'_>) -> Option<(Vec<u16>, Vec<u16>, Vec<u16>)> {
+    let mut known: BTreeMap<u16, &str> = BTreeMap::new();
+    let mut read = |key: &'static str| {
+        let Some(item) = table.take(key) else { return Some(Vec::new()) };
+        let statuses = read_statuses(&item)?;
+        for status in &statuses {
+            if let Some(other) = known.insert(*status, key).filter(|other| *other != key) {
+                item.error(format!("`{}` holds {status}, which `retry.{other}` holds too", item.path))
+                    .help("a status means one thing: leave it in one of the lists".into())
+                    .report();
+                return None;
+            }
         }
-        all
-    });
-    let disable_after = table.take("disable-after").map_or(Some(DISABLE_AFTER), |i| i.some_duration());
-    table.finish();
-    schedule.zip(disable_after)
+        Some(statuses)
+    };
+    // All of them are read, so that each mistake is told.
+    let (down, taken, refused) = (read("down"), read("taken"), read("refused"));
+    Some((down?, taken?, refused?))
+}
+
+impl Retry {
+    fn read(item: &Item<'_>) -> Option<Self> {
+        let mut table = item.table()?;
+        let schedule = table.take("schedule").map_or(Some(RETRY_SCHEDULE.to_vec()), |i| {
+            let all: Option<Vec<Duration>> = i.items()?.iter().map(|i| i.some_duration()).collect();
+            if all.as_ref().is_some_and(Vec::is_empty) {
+                i.error(format!("`{}` is empty", i.path)).help("for example [\"5s\", \"5m\", \"1h\"]".into()).report();
+                return None;
+            }
+            all
+        });
+        let disable_after = table.take("disable-after").map_or(Some(DISABLE_AFTER), |i| i.some_duration());
+        let probe_max = table.take("probe-max").map_or(Some(PROBE_MAX), |i| i.some_duration());
+        let wait = table.take("wait").map(|i| i.expr());
+        let (down, taken, refused) = read_meanings(&mut table)?;
+        table.finish();
+        let answers = Answers { fail: None, wait: optional(wait)?, down, taken, refused };
+        Some(Self { schedule: schedule?, probe_max: probe_max?, disable_after: disable_after?, answers })
+    }
 }

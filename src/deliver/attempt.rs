@@ -4,21 +4,23 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use reqwest::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value as Json;
 use tokio::{sync::OnceCell, time::Instant};
 use url::Url;
 
 use super::{
     Shared, handshake,
-    queue::{Answered, Job},
+    queue::{Answered, Job, Room},
+    verdict,
 };
 use crate::{
     auth::{self, Learned, With},
     compute::compute,
     config::{Endpoint, Format},
     event,
-    http::{self, BodyLimit, Client, Request, retry_after, target::made_url},
+    expr::Expr,
+    http::{self, BodyLimit, Client, Request, target::made_url},
     model::{Content, Event, Timestamp, bridge_of},
     settings::{units::Rate, value::Value},
     shape::{self, Carried, Piece},
@@ -54,6 +56,7 @@ pub(super) struct Sender {
 /// What came of it.
 pub(super) struct Attempted {
     pub result: Answered,
+    pub room: Room,
     /// One for each event that was part of it: the first ones of the job.
     pub records: Vec<Attempt>,
     /// For the jitter of what follows.
@@ -72,6 +75,7 @@ struct Told {
     status: Option<u16>,
     answer: String,
     id: String,
+    room: Room,
 }
 
 impl Sender {
@@ -150,7 +154,7 @@ impl Sender {
             answer: if index == 0 { told.answer.clone() } else { String::new() },
             error: error.clone(),
         });
-        Attempted { result, records: records.collect(), random: random() }
+        Attempted { result, room: told.room, records: records.collect(), random: random() }
     }
 
     /// An event that is not stored, at once and whatever the endpoint's state: for `endpoint test`.
@@ -271,11 +275,12 @@ impl Sender {
         let refused = |error: String| Answered::Refused { error: self.redacted(error), retry_after: None };
         let Some(first) = pieces.first() else { return Answered::Lost };
         let format = self.endpoint.format;
-        let carried = match self.endpoint.batch {
-            Some(_) => shape::batch(format, pieces),
-            None => shape::one(format, first),
+        let carried = match (self.endpoint.batch, &self.endpoint.batch_payload) {
+            (Some(_), Some(payload)) => self.digest(payload, pieces).await,
+            (Some(_), None) => shape::batch(format, pieces),
+            (None, _) => shape::one(format, first),
         };
-        let carried = match carried {
+        let carried = match carried.map(|carried| self.plain(carried)) {
             Ok(carried) => carried,
             Err(error) => return refused(error),
         };
@@ -326,7 +331,9 @@ impl Sender {
             told.answer = self.redacted(kept);
             let learned = auth::learn(&self.endpoint.auth, &used, &request, &answer, tries, &mut with).await;
             if learned != Learned::Again || tries > 0 {
-                let answered = class(&answer, self.shared.clock.now());
+                let (answered, room) = verdict::judge(&self.endpoint.answers, &answer, self.shared.clock.now()).await;
+                told.room = room;
+                let answered = answered.map_error(|error| self.redacted(error));
                 if asks && answered == Answered::Taken {
                     // One that takes events without having answered the question need not be asked again.
                     let _ = self.allowed.set(None);
@@ -336,6 +343,33 @@ impl Sender {
             tries += 1;
             request = bare.clone();
         }
+    }
+
+    /// What `batch.payload` makes of a batch.
+    async fn digest(&self, payload: &Expr, pieces: &[Piece]) -> Result<Carried, String> {
+        let mut carried = shape::batch(Format::Standard, pieces)?;
+        let (expr, array) = (payload.clone(), carried.body);
+        let made = compute(move || expr.texts(&array, 2)).await.expect("jq that panics fails in its own process");
+        let mut made = made.map_err(|e| format!("`batch.payload`: {e}"))?.into_iter();
+        carried.body = match (made.next(), made.next()) {
+            (Some(one), None) => one.into_bytes(),
+            (None, _) => return Err("`batch.payload` gives nothing".into()),
+            (Some(_), Some(_)) => return Err("`batch.payload` gives several values; wrap them: `[...]`".into()),
+        };
+        if self.endpoint.format == Format::Text {
+            let text = shape::as_it_is(&carried.body);
+            carried.body = text.ok_or("`batch.payload` gives no string, which `format = \"text\"` would send")?;
+            carried.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        }
+        Ok(carried)
+    }
+
+    /// A string goes as it is where `headers` says that the body is no JSON.
+    fn plain(&self, mut carried: Carried) -> Carried {
+        if self.endpoint.is_plain && self.endpoint.format == Format::Standard {
+            carried.body = shape::as_it_is(&carried.body).unwrap_or(carried.body);
+        }
+        carried
     }
 
     /// Asks the target of CloudEvents whether it wants them, as the file's credentials and headers let one in. No answer
@@ -427,15 +461,19 @@ impl Sender {
         Ok(url)
     }
 
-    /// Once more at once when the connection itself failed soon.
+    /// Once more at once, on a new connection, when the connection itself failed soon or the receiver did not look at the request.
     async fn ask(&self, client: &Client, request: &Request) -> Result<http::Answer, http::Error> {
         let turn = Client::own_turn();
         let limit = BodyLimit::Head(ANSWER_READ);
         let first = Instant::now();
         let answer = client.send(&turn, request.clone(), self.endpoint.timeout, limit, None).await;
-        if !matches!(&answer, Err(error) if error.is_connect()) || first.elapsed() >= CONNECT_AGAIN_WITHIN {
-            return answer;
+        let soon = first.elapsed() < CONNECT_AGAIN_WITHIN;
+        match &answer {
+            Err(http::Error::Connect { .. }) if soon => {}
+            Err(http::Error::Lost { unread, .. }) if soon || *unread => {}
+            _ => return answer,
         }
+        let Ok(client) = self.shared.client.fresh(&self.endpoint.identity) else { return answer };
         let rest = self.endpoint.timeout.saturating_sub(first.elapsed());
         client.send(&turn, request.clone(), rest, limit, None).await
     }
@@ -469,24 +507,6 @@ fn is_update_of(outgoing: &Outgoing, first: &Outgoing) -> bool {
 
 fn resolve<'j>(value: &Value, input: &dyn Fn() -> &'j Json) -> Result<Vec<String>, crate::expr::Error> {
     if value.is_constant() { Ok(value.fixed()) } else { value.resolve_here(input()) }
-}
-
-/// What an answer means (CONFIG, "Answers").
-fn class(answer: &http::Answer, now: Timestamp) -> Answered {
-    let error = format!("the receiver answered {}", answer.status);
-    let retry_after = retry_after::wait(&answer.headers, now);
-    let disable = answer.header("webhook-delivery").is_some_and(|v| v.trim().eq_ignore_ascii_case("disable"));
-    match answer.status {
-        410 => Answered::Gone { error, taken: false },
-        status if disable => Answered::Gone {
-            error: format!("{error} with `webhook-delivery: disable`"),
-            taken: (200..300).contains(&status),
-        },
-        200..300 => Answered::Taken,
-        // 408 and 425 ask for another try, 520 to 527, 529 and 530 are those of CDNs whose origin does not answer.
-        408 | 425 | 429 | 502 | 503 | 504 | 520..=527 | 529 | 530 => Answered::Down { error, retry_after },
-        _ => Answered::Refused { error, retry_after },
-    }
 }
 
 /// From 0 to 1.

@@ -81,6 +81,7 @@ impl Dispatcher {
         let name = endpoint.name.clone();
         let rules = Rules {
             schedule: endpoint.schedule.clone(),
+            probe_max: endpoint.probe_max,
             disable_after: endpoint.disable_after,
             in_flight_max: endpoint.in_flight,
             order: endpoint.order,
@@ -239,6 +240,7 @@ impl Dispatcher {
             let (now, sent) = (self.shared.clock.now(), attempted.records.len());
             self.tell(&job, &attempted, now);
             let outcomes = self.queue.settle(&job, sent, &attempted.result, now, attempted.random);
+            self.queue.heed(&job, &attempted.room, now, attempted.random);
             for ((attempt, outcome), waiting) in attempted.records.into_iter().zip(outcomes).zip(&job.events) {
                 self.log(&attempt, outcome, &attempted.result);
                 settlements.push(Settlement { position: waiting.position, outcome, attempt });
@@ -306,11 +308,14 @@ impl Dispatcher {
         }
         let endpoint = &self.endpoint.name.clone();
         match (before.next_attempt, state.next_attempt) {
+            (None, Some(until)) if state.failing_since.is_none() => {
+                tracing::debug!(%endpoint, %until, "the receiver takes no more until then: its events wait");
+            }
             (None, Some(_)) => {
                 tracing::warn!(message_id = kind::ENDPOINT_DOWN, %endpoint, error = state.last_error, "the endpoint is down: its events wait");
             }
             // One that somebody enabled has not answered yet.
-            (Some(_), None) if before.disabled.is_none() => {
+            (Some(_), None) if before.disabled.is_none() && before.failing_since.is_some() => {
                 tracing::info!(message_id = kind::ENDPOINT_UP, %endpoint, "the endpoint answers again");
             }
             _ => {}

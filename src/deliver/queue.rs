@@ -2,7 +2,7 @@
 //!
 //! Events of one record are a lane: the next is not sent before the last is delivered or dead. An endpoint that is down
 //! (no answer, 429, 502, 503, 504) backs off as a whole, with one probe at a time that rotates over the lanes, and no
-//! event dies of it. Any other refusal counts against the event alone.
+//! event dies of it. A new event may be a probe before its time. Any other refusal counts against the event alone.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -30,8 +30,21 @@ const DISABLE_STEPS: u32 = 100;
 /// Lanes that are looked at for a probe, before the one that waits longest is taken.
 const PROBE_LOOKS: usize = 64;
 
+/// While an endpoint is down a new event may be a probe, at most so often: whoever is back is found soon, and whoever is not is
+/// not asked by each event of a busy bridge.
+const FRESH_PROBE_EVERY: Duration = Duration::from_secs(3);
+
 /// Waiting updates of one record that become one, at the most: each is read for it.
 pub const COALESCE_MAX: usize = 100;
+
+/// What an answer says of the requests that follow it, whatever became of its own event.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Room {
+    /// How long the receiver wants no request at all.
+    pub wait: Option<Duration>,
+    /// How many requests it still takes, and for how long that counts.
+    pub left: Option<(u64, Duration)>,
+}
 
 /// What came of an attempt.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,6 +74,17 @@ impl Answered {
             Self::Idle => "idle",
         }
     }
+
+    /// The same with another text of its error.
+    pub fn map_error(mut self, change: impl FnOnce(String) -> String) -> Self {
+        match &mut self {
+            Self::Down { error, .. } | Self::Refused { error, .. } | Self::Gone { error, .. } => {
+                *error = change(std::mem::take(error));
+            }
+            Self::Taken | Self::Lost | Self::Idle => {}
+        }
+        self
+    }
 }
 
 /// One attempt to make, with one event or several.
@@ -68,11 +92,13 @@ impl Answered {
 pub struct Job {
     /// In order; at least one.
     pub events: Vec<Waiting>,
-    /// How often the endpoint had gone down when it was taken: what was under way then is no newer word of it. Times would not do:
-    /// a receiver answers twice in one millisecond.
+    /// How often the endpoint had gone down or was held when it was taken: what was under way then is no newer word of it. Times
+    /// would not do: a receiver answers twice in one millisecond.
     era: u64,
     /// Sent to see whether the endpoint is back.
     pub probe: bool,
+    /// A probe before its time, since there is a new event.
+    early: bool,
     /// Nothing more is due: the connection need not stay.
     pub last: bool,
     /// Events up to here were there at the start: an attempt before it may not have been recorded.
@@ -95,6 +121,8 @@ impl Job {
 #[derive(Debug, Clone)]
 pub struct Rules {
     pub schedule: Vec<Duration>,
+    /// Between probes, at the most.
+    pub probe_max: Duration,
     pub disable_after: Duration,
     /// Requests in flight.
     pub in_flight_max: usize,
@@ -118,13 +146,31 @@ pub struct Queue {
     found: Option<Position>,
     /// The lane that was probed last.
     probed: u64,
-    /// How often the endpoint has gone down, in this life.
+    /// How often the endpoint has gone down or was held, in this life.
     era: u64,
+    /// Attempts that are settled and not yet recorded: they are in flight no more, as far as a receiver can see.
+    settling: usize,
+    /// How many requests the receiver still takes, and until when it said so. In memory only.
+    left: Option<(u64, Timestamp)>,
     /// When an attempt last failed, in this life; and what failed since was last added to the state.
     failed_at: Option<Timestamp>,
-    /// How often the endpoint went down with an event that was no probe. One that does it again and again is poison: it
-    /// waits for itself, so that it does not hold up the rest. In memory only.
-    downs: HashMap<Position, u16>,
+    /// Of events that took the endpoint down and were no probe. One that does it again and again is poison: it waits for
+    /// itself, so that it does not hold up the rest. In memory only.
+    downs: HashMap<Position, Downs>,
+    /// Attempts that were taken, in this life.
+    taken: u64,
+    /// The lane of the last event that came while the endpoint was down, until there is a probe.
+    fresh: Option<u64>,
+    /// When an attempt last took the endpoint down or probed it, in this life.
+    tried_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Downs {
+    /// How often.
+    times: u16,
+    /// How many attempts had been taken the last time.
+    taken: u64,
 }
 
 impl Queue {
@@ -139,17 +185,27 @@ impl Queue {
             found: None,
             probed: 0,
             era: 0,
+            settling: 0,
+            left: None,
             failed_at: None,
             downs: HashMap::new(),
+            taken: 0,
+            fresh: None,
+            tried_at: None,
         }
     }
 
-    /// A queue as it was found in the store.
+    /// A queue as it was found in the store. A start is a reason to probe an endpoint that is down, unless its receiver named
+    /// the time.
     pub fn found(rules: Rules, state: EndpointState, waiting: Vec<Waiting>, now: Timestamp) -> Self {
         let mut queue = Self::new(rules, state);
         queue.clamp(now);
         queue.found = waiting.iter().map(|waiting| waiting.position).max();
         waiting.into_iter().for_each(|waiting| queue.push(waiting, now));
+        queue.fresh = None;
+        if !queue.state.asked {
+            queue.state.next_attempt = queue.state.next_attempt.map(|at| at.min(now));
+        }
         queue
     }
 
@@ -201,6 +257,9 @@ impl Queue {
             wait_ms => now.plus_ms(wait_ms.into()),
         };
         waiting.due = waiting.due.min(furthest);
+        if self.state.next_attempt.is_some() && is_fresh(&waiting) {
+            self.fresh = Some(waiting.lane);
+        }
         self.unhead(waiting.lane);
         self.lanes.insert((waiting.lane, waiting.position), waiting);
         self.head(waiting.lane);
@@ -225,6 +284,8 @@ impl Queue {
         move_it(&mut self.state.failing_since);
         move_it(&mut self.state.next_attempt);
         move_it(&mut self.failed_at);
+        move_it(&mut self.tried_at);
+        self.left = self.left.map(|(left, until)| (left, until.plus_ms(ms)));
         self.heads.clear();
         let mut lanes = BTreeSet::new();
         for ((lane, _), waiting) in &mut self.lanes {
@@ -240,19 +301,22 @@ impl Queue {
             return None;
         }
         let probe = self.state.next_attempt.is_some();
+        let early = self.state.next_attempt.is_some_and(|at| at > now);
+        // One that is held, and not down, takes what it took before.
         let events = match self.rules.batch {
-            Some(batch) if !probe => self.gather(now, batch.max),
+            Some(batch) if !probe || self.state.failing_since.is_none() => self.gather(now, batch.max),
             _ => {
-                let lane = if probe { self.probe(now)? } else { self.heads.first().map(|(.., lane)| *lane)? };
+                let lane = if probe { self.probe(now, early)? } else { self.heads.first().map(|(.., lane)| *lane)? };
                 self.lane_events(lane).take(if self.rules.coalesce { COALESCE_MAX } else { 1 }).collect()
             }
         };
-        let mut job = Job { events, era: self.era, probe, last: false, found: self.found };
+        let mut job = Job { events, era: self.era, probe, early, last: false, found: self.found };
         for lane in job.lanes() {
             self.unhead(lane);
             self.flying.insert(lane);
         }
         self.flights += 1;
+        self.left = self.left.filter(|(_, until)| *until > now).map(|(left, until)| (left.saturating_sub(1), until));
         job.last = probe || self.heads.first().is_none_or(|(ready, ..)| *ready > now);
         Some(job)
     }
@@ -261,8 +325,8 @@ impl Queue {
     fn lane_events(&self, lane: u64) -> impl Iterator<Item = Waiting> {
         let mut events = self.lanes.range((lane, START)..=(lane, END)).map(|(_, waiting)| *waiting);
         let first = events.next();
-        let alone = first.is_none_or(|first| goes_alone(&first));
-        first.into_iter().chain(events.take_while(move |waiting| !alone && !goes_alone(waiting)))
+        let alone = first.is_none_or(|first| self.goes_alone(&first));
+        first.into_iter().chain(events.take_while(move |waiting| !alone && !self.goes_alone(waiting)))
     }
 
     /// What a batch would hold now.
@@ -272,10 +336,10 @@ impl Queue {
         let mut events: Vec<Waiting> = Vec::new();
         for (ready, position, lane) in self.heads.iter().take_while(|(ready, ..)| *ready <= furthest) {
             let Some(head) = self.lanes.get(&(*lane, *position)) else { continue };
-            if goes_alone(head) && *ready <= now && events.is_empty() {
+            if self.goes_alone(head) && *ready <= now && events.is_empty() {
                 return vec![*head];
             }
-            if !goes_alone(head) && head.due <= now {
+            if !self.goes_alone(head) && head.due <= now {
                 events.extend(self.lane_events(*lane).take(max - events.len()));
             }
             if events.len() >= max {
@@ -290,8 +354,11 @@ impl Queue {
     }
 
     /// The lane after the last probed one, of those that are due; rather one whose next event has not taken the endpoint
-    /// down.
-    fn probe(&mut self, now: Timestamp) -> Option<u64> {
+    /// down. Before its time it is that of the new event.
+    fn probe(&mut self, now: Timestamp, early: bool) -> Option<u64> {
+        self.tried_at = Some(now);
+        let fresh = self.fresh.take().filter(|_| early);
+        let fresh = fresh.filter(|lane| self.first(*lane).is_some_and(|head| is_fresh(head) && head.due <= now));
         let (.., first_due) = *self.heads.first().filter(|(due, ..)| *due <= now)?;
         let due_after = |clean: bool| {
             let mut lane = self.probed;
@@ -304,7 +371,7 @@ impl Queue {
             }
             None
         };
-        let lane = due_after(true).or_else(|| due_after(false)).unwrap_or(first_due);
+        let lane = fresh.or_else(|| due_after(true)).or_else(|| due_after(false)).unwrap_or(first_due);
         self.probed = lane;
         Some(lane)
     }
@@ -321,9 +388,12 @@ impl Queue {
             return None;
         }
         let (first, ..) = self.heads.first()?;
+        if let Some((0, until)) = self.left.filter(|(_, until)| *until > now) {
+            return Some(until.max(*first).max(self.state.next_attempt.unwrap_or(until)));
+        }
         match (self.state.next_attempt, self.rules.batch) {
             (Some(_), _) if self.flights > 0 => None,
-            (Some(at), _) => Some(at.max(*first).max(now)),
+            (Some(at), _) => Some(self.probe_at(at).max(*first).max(now)),
             (None, Some(batch)) if self.lanes.len() >= batch.max && self.gather(now, batch.max).len() >= batch.max => {
                 Some(now)
             }
@@ -331,9 +401,18 @@ impl Queue {
         }
     }
 
+    /// When the next probe may go that is due at a time: earlier where there is a new event, unless the receiver named the time.
+    fn probe_at(&self, due: Timestamp) -> Timestamp {
+        if self.fresh.is_none() || self.state.asked {
+            return due;
+        }
+        self.tried_at.map_or(due, |tried| due.min(tried.plus(FRESH_PROBE_EVERY)))
+    }
+
     /// What an attempt with the first `sent` events of a job led to, for each of them. Its lanes stay in flight until
     /// [`Queue::recorded`]. `random` is from 0 to 1.
     pub fn settle(&mut self, job: &Job, sent: usize, answered: &Answered, now: Timestamp, random: f64) -> Vec<Outcome> {
+        self.settling += 1;
         self.judge(job, answered, now, random);
         let outcomes: Vec<Outcome> = job
             .events
@@ -349,10 +428,27 @@ impl Queue {
         outcomes
     }
 
+    /// What an answer says of the requests that follow; after [`Queue::settle`] of its job. A receiver whose budget is used up
+    /// is left alone until there is a new one, and then asked by one request first, whose answer says how many more it takes.
+    pub fn heed(&mut self, job: &Job, room: &Room, now: Timestamp, random: f64) {
+        if let Some(asked) = room.wait {
+            let wait = self.wait(0, Some(asked), random);
+            if self.state.next_attempt.is_none_or(|at| at < now.plus(wait)) {
+                self.wait_until(now, wait, true);
+            }
+            self.era += 1;
+            self.left = None;
+        } else if let Some((left, reset)) = room.left.filter(|_| job.era == self.era) {
+            let under_way = u64::try_from(self.flights.saturating_sub(self.settling)).unwrap_or(u64::MAX);
+            self.left = Some((left.saturating_sub(under_way), now.plus(reset)));
+        }
+    }
+
     /// What an answer says of the endpoint.
     fn judge(&mut self, job: &Job, answered: &Answered, now: Timestamp, random: f64) {
         // It was under way when the endpoint went down, and says nothing of how it is since.
         let is_older = job.era < self.era;
+        self.taken += u64::from(*answered == Answered::Taken);
         match answered {
             Answered::Taken if is_older => {}
             Answered::Taken => {
@@ -366,15 +462,21 @@ impl Queue {
             }
             Answered::Down { error, retry_after } => {
                 self.failed(error, now);
+                let is_waited_for = self.state.next_attempt.is_some_and(|at| at > now);
                 // Attempts that were under way when it went down fail with it; they are one failure.
-                if !is_older {
-                    let wait = self.wait(self.state.step, *retry_after, random);
+                if retry_after.is_none() && (self.is_poison(job) || job.early && is_waited_for) {
+                    // The one is its event's own matter, and the other leaves the next probe its time.
+                } else if !is_older {
+                    let wait = self.probe_wait(self.state.step, *retry_after, random);
                     // The schedule is for those that do not say when.
                     self.state.step = self.state.step.saturating_add(u16::from(retry_after.is_none()));
-                    self.wait_until(now, wait);
+                    self.wait_until(now, wait, retry_after.is_some());
                     self.era += 1;
-                } else if let Some(wait) = retry_after.filter(|wait| self.state.next_attempt < Some(now.plus(*wait))) {
-                    self.wait_until(now, wait);
+                    (self.left, self.fresh, self.tried_at) = (None, None, Some(now));
+                } else if let Some(wait) =
+                    retry_after.as_ref().filter(|wait| self.state.next_attempt < Some(now.plus(**wait)))
+                {
+                    self.wait_until(now, *wait, true);
                 }
                 self.disable_when_long();
             }
@@ -383,6 +485,7 @@ impl Queue {
                 if !is_older {
                     // It answers: what waits need not wait for this event.
                     (self.state.step, self.state.next_attempt, self.state.wait_ms) = (0, None, None);
+                    self.state.asked = false;
                 }
                 self.disable_when_long();
             }
@@ -396,6 +499,8 @@ impl Queue {
             Answered::Taken | Answered::Idle | Answered::Gone { taken: true, .. } => Outcome::Delivered,
             Answered::Lost => Outcome::Dead,
             Answered::Gone { .. } => retry(waiting.due, now, refusals),
+            // It said when: that is no sign of a bad event.
+            Answered::Down { retry_after: Some(_), .. } => retry(waiting.due, now, refusals),
             Answered::Down { .. } => retry(self.due_after_down(waiting, probe, now, random), now, refusals),
             Answered::Refused { .. } if usize::from(refusals) >= self.rules.schedule.len() => Outcome::Dead,
             Answered::Refused { retry_after, .. } => {
@@ -425,11 +530,23 @@ impl Queue {
             return waiting.due;
         }
         let downs = self.downs.entry(waiting.position).or_default();
-        *downs = downs.saturating_add(1);
-        match *downs {
+        *downs = Downs { times: downs.times.saturating_add(1), taken: self.taken };
+        match downs.times {
             1 => waiting.due,
-            again => now.plus(self.wait(again - 1, None, random)),
+            again => now.plus(self.probe_wait(again - 1, None, random)),
         }
+    }
+
+    /// Whether an event of an attempt took the endpoint down before, and others were taken since.
+    fn is_poison(&self, job: &Job) -> bool {
+        let is_known = |waiting: &Waiting| self.downs.get(&waiting.position).is_some_and(|d| d.taken < self.taken);
+        !job.probe && job.events.iter().any(is_known)
+    }
+
+    /// As [`Queue::wait`], between probes: whoever is back is found soon.
+    fn probe_wait(&self, step: u16, retry_after: Option<Duration>, random: f64) -> Duration {
+        let wait = self.wait(step, retry_after, random);
+        if retry_after.is_some() { wait } else { wait.min(self.rules.probe_max.mul_f64(1.0 + JITTER * random)) }
     }
 
     /// What the receiver asked for, or else a step's wait; jittered upwards.
@@ -457,8 +574,9 @@ impl Queue {
         }
     }
 
-    fn wait_until(&mut self, now: Timestamp, wait: Duration) {
+    fn wait_until(&mut self, now: Timestamp, wait: Duration, asked: bool) {
         self.state.next_attempt = Some(now.plus(wait));
+        self.state.asked = asked;
         self.state.wait_ms = Some(wait_ms(wait));
     }
 
@@ -473,6 +591,7 @@ impl Queue {
     /// An attempt is durable: its lanes go on.
     pub fn recorded(&mut self, job: &Job) {
         self.flights = self.flights.saturating_sub(1);
+        self.settling = self.settling.saturating_sub(1);
         for lane in job.lanes() {
             self.flying.remove(&lane);
             self.head(lane);
@@ -484,6 +603,7 @@ impl Queue {
         if enable {
             self.state = EndpointState::default();
             self.failed_at = None;
+            (self.left, self.fresh) = (None, None);
             self.era += 1;
             let lanes: BTreeSet<u64> = self.lanes.keys().map(|(lane, _)| *lane).collect();
             for lane in lanes {
@@ -504,6 +624,17 @@ impl Queue {
             Some(batch) if waiting.attempts == 0 && !waiting.replay => waiting.due.plus(batch.wait),
             _ => waiting.due,
         }
+    }
+
+    /// What was refused, or took the endpoint down twice, may be what is wrong; what an admin sends again goes under its own id.
+    fn goes_alone(&self, waiting: &Waiting) -> bool {
+        let downs = self.downs.get(&waiting.position).map_or(0, |downs| downs.times);
+        waiting.refusals > 0 || waiting.replay || downs > 1
+    }
+
+    /// A lane's next event.
+    fn first(&self, lane: u64) -> Option<&Waiting> {
+        self.lanes.range((lane, START)..=(lane, END)).next().map(|(_, first)| first)
     }
 
     fn unhead(&mut self, lane: u64) {
@@ -531,9 +662,9 @@ fn wait_ms(wait: Duration) -> u32 {
     u32::try_from(wait.as_millis()).unwrap_or(WAIT_UNKNOWN - 1)
 }
 
-/// What was refused may be what is wrong; what an admin sends again goes under its own id.
-fn goes_alone(waiting: &Waiting) -> bool {
-    waiting.refusals > 0 || waiting.replay
+/// Whether nothing was tried with it yet.
+fn is_fresh(waiting: &Waiting) -> bool {
+    waiting.attempts == 0 && !waiting.replay
 }
 
 const START: Position = Position { pack: 0, index: 0 };

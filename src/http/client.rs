@@ -74,8 +74,15 @@ struct Shared {
     config: Config,
     egress: Egress,
     origins: Mutex<BTreeMap<String, Arc<Origin>>>,
-    /// Clients of other identities, each with its own connections.
-    others: Mutex<BTreeMap<Hash, reqwest::Client>>,
+    /// Clients of other identities, each with its own connections; and those that keep none.
+    others: Mutex<BTreeMap<(Hash, Kept), reqwest::Client>>,
+}
+
+/// Whether connections are kept for the next request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kept {
+    Idle,
+    Never,
 }
 
 /// What all requests to one origin share.
@@ -97,7 +104,7 @@ impl Client {
     /// Errors when a root or the proxy cannot be used.
     pub fn new(config: &Config) -> Result<Self, String> {
         let egress = Egress::new(config.allow.clone());
-        let client = build(config, &egress, &Identity::default())?;
+        let client = build(config, &egress, &Identity::default(), Kept::Idle)?;
         let shared = Shared { config: config.clone(), egress, origins: Mutex::default(), others: Mutex::default() };
         Ok(Self { client, shared: Arc::new(shared) })
     }
@@ -105,19 +112,25 @@ impl Client {
     /// The same client with the certificates, the proxy and the HTTP version of a source. One for each distinct identity
     /// is kept.
     pub fn identified(&self, identity: &Identity) -> Result<Self, String> {
-        if *identity == Identity::default() {
-            return Ok(self.clone());
-        }
+        if *identity == Identity::default() { Ok(self.clone()) } else { self.other(identity, Kept::Idle) }
+    }
+
+    /// The client of an identity with a new connection for each request: for one that was lost on an old connection.
+    pub fn fresh(&self, identity: &Identity) -> Result<Self, String> {
+        self.other(identity, Kept::Never)
+    }
+
+    fn other(&self, identity: &Identity, kept: Kept) -> Result<Self, String> {
         let mut others = self.shared.others.lock().expect("no thread panics with it");
-        if let Some(client) = others.get(&identity.hash) {
+        if let Some(client) = others.get(&(identity.hash, kept)) {
             return Ok(Self { client: client.clone(), shared: self.shared.clone() });
         }
         // Identities of earlier configurations: those that still count are built again.
         if others.len() >= IDENTITIES_MAX {
             others.clear();
         }
-        let client = build(&self.shared.config, &self.shared.egress, identity)?;
-        others.insert(identity.hash, client.clone());
+        let client = build(&self.shared.config, &self.shared.egress, identity, kept)?;
+        others.insert((identity.hash, kept), client.clone());
         Ok(Self { client, shared: self.shared.clone() })
     }
 
@@ -262,7 +275,7 @@ impl Shared {
 }
 
 /// Builds the client of an identity.
-fn build(config: &Config, egress: &Egress, identity: &Identity) -> Result<reqwest::Client, String> {
+fn build(config: &Config, egress: &Egress, identity: &Identity, kept: Kept) -> Result<reqwest::Client, String> {
     // The process's TLS provider; a second installation changes nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut roots = Vec::new();
@@ -282,7 +295,7 @@ fn build(config: &Config, egress: &Egress, identity: &Identity) -> Result<reqwes
             .referer(false)
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(config.per_host)
+            .pool_max_idle_per_host(if kept == Kept::Idle { config.per_host } else { 0 })
             .dns_resolver(Arc::new(egress.clone()));
         builder = match identity.version {
             Version::Auto => builder,
@@ -381,16 +394,20 @@ async fn read_body(
 /// What reqwest's error is, without its URL: that may hold a secret.
 fn classify(error: &reqwest::Error, origin: &str) -> Error {
     let mut source = std::error::Error::source(error);
+    let mut lost = None;
     while let Some(cause) = source {
         if let Some(refused) = cause.downcast_ref::<Refused>() {
             return Error::Address(refused.clone());
         }
+        lost = lost.or_else(|| is_lost(cause));
         source = cause.source();
     }
     let origin = origin.to_owned();
     let cause = chain(error);
     if error.is_connect() || error.is_timeout() {
         Error::Connect { origin, cause }
+    } else if let Some(unread) = lost {
+        Error::Lost { origin, cause, unread }
     } else if error.is_builder()
         || error.is_request() && error.status().is_none() && std::error::Error::source(error).is_none()
     {
@@ -398,6 +415,24 @@ fn classify(error: &reqwest::Error, origin: &str) -> Error {
     } else {
         Error::Body { origin, cause }
     }
+}
+
+/// Whether a cause says that the connection ended before the answer began, and if so whether the server had not looked at the
+/// request: a graceful GOAWAY and REFUSED_STREAM say so.
+fn is_lost(cause: &(dyn std::error::Error + 'static)) -> Option<bool> {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
+    if let Some(error) = cause.downcast_ref::<h2::Error>() {
+        let unread = error.is_remote()
+            && (error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR)
+                || error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM));
+        return (unread || error.is_io()).then_some(unread);
+    }
+    if let Some(error) = cause.downcast_ref::<hyper::Error>() {
+        return (error.is_incomplete_message() || error.is_canceled()).then_some(false);
+    }
+    let error = cause.downcast_ref::<std::io::Error>()?;
+    let ended = [BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof].contains(&error.kind());
+    ended.then_some(false)
 }
 
 /// An error's causes, from the second on: the first of reqwest's names the URL.
@@ -415,4 +450,60 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         source = cause.source();
     }
     if out.is_empty() { "no cause was given".into() } else { out.join(": ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use tokio::{
+        io::AsyncWriteExt,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    /// What the client says of a server that does this with its first connection.
+    async fn said<F: Future<Output = ()>>(version: Version, server: impl FnOnce(TcpStream) -> F) -> Error {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}/", listener.local_addr().expect("an address")).parse().expect("a URL");
+        let config = Config { allow: vec!["127.0.0.0/8".parse().expect("a range")], ..Config::default() };
+        let client = Client::new(&config).expect("a client");
+        let identity = Identity { version, hash: Hash::of(b"a test"), ..Identity::default() };
+        let client = client.identified(&identity).expect("a client");
+        let request =
+            Request { method: reqwest::Method::POST, url, headers: HeaderMap::new(), body: Some("{}".into()) };
+        let turn = Client::own_turn();
+        let asked = client.send(&turn, request, Duration::from_secs(5), BodyLimit::Head(100), None);
+        let served = async { server(listener.accept().await.expect("a connection").0).await };
+        let mut served = std::pin::pin!(served.then(|()| std::future::pending::<()>()));
+        tokio::select! {
+            asked = asked => asked.expect_err("no answer"),
+            () = &mut served => unreachable!("it goes on for ever"),
+        }
+    }
+
+    /// A connection that a receiver closed just then was an outage of five seconds.
+    #[tokio::test]
+    async fn a_connection_that_ends_before_an_answer_is_its_own_case() {
+        let closed = said(Version::One, async |stream: TcpStream| {
+            stream.readable().await.expect("a request");
+            drop(stream);
+        })
+        .await;
+        assert!(matches!(closed, Error::Lost { unread: false, .. }), "{closed:?}");
+        let damaged = said(Version::One, async |mut stream: TcpStream| {
+            stream.readable().await.expect("a request");
+            stream.write_all(b"HTTP/1.1 200 OK\r\nno header\r\n\r\n").await.expect("written");
+        })
+        .await;
+        assert!(!matches!(damaged, Error::Lost { .. }), "{damaged:?}");
+        let refused = said(Version::Two, async |stream: TcpStream| {
+            let mut connection = h2::server::handshake(stream).await.expect("HTTP/2");
+            let (_, mut respond) = connection.accept().await.expect("a request").expect("whole");
+            respond.send_reset(h2::Reason::REFUSED_STREAM);
+            std::future::poll_fn(|cx| connection.poll_closed(cx)).await.ok();
+        })
+        .await;
+        assert!(matches!(refused, Error::Lost { unread: true, .. }), "{refused:?}");
+    }
 }

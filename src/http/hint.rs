@@ -29,7 +29,7 @@ pub fn next_poll(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// When the budget is used up: the time until there is a new one.
-fn used_up(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+pub fn used_up(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let budget = Budget::read(headers, now)?;
     (budget.remaining < 1.0).then_some(budget.reset).flatten().map(|reset| reset.clamp(RESET_MIN, HINT_MAX))
 }

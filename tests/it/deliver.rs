@@ -428,6 +428,89 @@ async fn retry_after_is_obeyed_in_full() {
     }
 }
 
+/// GitHub's limits answer 403, and its page says that who goes on may be banned: every waiting event was sent all the same. Telegram
+/// names the wait in the body.
+#[tokio::test]
+async fn a_receiver_that_asks_for_a_wait_is_left_alone() {
+    let used_up = [("x-ratelimit-remaining", "0"), ("x-ratelimit-reset-after", "1.2")];
+    let cases: [(u16, &[(&str, &str)], &str); 6] = [
+        (403, &[("retry-after", "1")], ""),
+        (403, &used_up, ""),
+        (429, &[("ratelimit", "\"d\";r=0;t=1")], ""),
+        (200, &used_up, ""),
+        (422, &used_up, ""),
+        (429, &[], r#"{"ok":false,"parameters":{"retry_after":1}}"#),
+    ];
+    for (code, headers, body) in cases {
+        let lines = "in-flight = 1\nretry.schedule = [\"50ms\"]\nretry.wait = \".body.parameters?.retry_after?\"";
+        let mut world = World::start(&to(&[("me", lines)])).await;
+        world.poll().await;
+        let mut first = true;
+        let answer = headers.iter().fold(Answer::new(code, body), |answer, (name, value)| answer.header(name, *value));
+        world.receiver.answers("/me", move |_| {
+            if std::mem::take(&mut first) { answer.clone().into() } else { Answer::new(200, "").into() }
+        });
+        world.upstream.fill(4);
+        world.poll().await;
+        let taken = world.receiver.wait_taken("/me", 4).await.len();
+        let all = world.receiver.at("/me");
+        assert_eq!((taken, all.len()), (4, if code == 200 { 4 } else { 5 }), "{code}: {headers:?}");
+        let waited = all[1].request.at - all[0].request.at;
+        assert!(waited >= Duration::from_millis(990), "{code}: {headers:?}: {waited:?}");
+    }
+}
+
+/// `{"ok":false}` and its kind in a 200 were deliveries, without a line in the log.
+#[tokio::test]
+async fn a_refusal_inside_a_200_is_one() {
+    let cases = [
+        (r#"{"ok":false,"error":"no_channel"}"#, Some("the receiver answered 200, and `fail` says: no_channel")),
+        (r#"{"ok":false}"#, Some("the receiver answered 200, and `fail` says that it refused")),
+        (r#"{"ok":true}"#, None),
+        ("error: no", Some("the receiver answered 200, and `fail` says: error: no")),
+        ("fine", None),
+    ];
+    let fail = r#"fail = 'if .body | type == "string" then .body | select(startswith("error")) else select(.body.ok == false) | .body.error // true end'"#;
+    for (body, error) in cases {
+        let mut world = World::start(&to(&[("me", &format!("retry.schedule = [\"50ms\"]\n{fail}"))])).await;
+        world.poll().await;
+        world.receiver.answers("/me", move |_| Answer::new(200, body).into());
+        world.upstream.fill(1);
+        world.poll().await;
+        empty(&world, "me").await;
+        let state = if error.is_some() { DeliveryState::Dead } else { DeliveryState::Delivered };
+        assert_eq!(states(&world).await, [("1".into(), state)], "{body}");
+        assert_eq!(attempts(&world, "me").await[0].error.as_deref(), error, "{body}");
+    }
+}
+
+/// A receiver that has an event already says 409, and a proxy before one that restarts 404.
+#[tokio::test]
+async fn statuses_mean_what_the_file_says() {
+    for (code, list, end) in [
+        (409, "taken", DeliveryState::Delivered),
+        (410, "refused", DeliveryState::Dead),
+        (503, "refused", DeliveryState::Dead),
+        (202, "refused", DeliveryState::Dead),
+        (404, "down", DeliveryState::Waiting),
+    ] {
+        let lines = format!("retry = {{ schedule = [\"50ms\"], {list} = [{code}] }}");
+        let mut world = World::start(&to(&[("me", &lines)])).await;
+        world.poll().await;
+        world.receiver.status("/me", code);
+        world.upstream.fill(1);
+        world.poll().await;
+        world.receiver.wait("/me", if list == "taken" { 1 } else { 2 }).await;
+        if end == DeliveryState::Waiting {
+            world.receiver.wait("/me", 4).await;
+            assert_eq!(status(&world, "me").await.state, "down");
+        } else {
+            empty(&world, "me").await;
+        }
+        assert_eq!(states(&world).await, [("1".into(), end)], "{code}");
+    }
+}
+
 #[tokio::test]
 async fn redirects_are_not_followed_and_a_304_is_no_success() {
     for code in [301, 302, 307, 308, 304] {
@@ -505,6 +588,56 @@ async fn a_huge_answer_is_cut() {
     })
     .await;
     assert_eq!(attempts(&world, "me").await.pop().unwrap().error, None);
+}
+
+/// A receiver that closed an idle connection just then was down for five seconds, and was said to be.
+#[tokio::test]
+async fn a_connection_that_ends_before_an_answer_is_no_outage() {
+    let mut world = World::start(&to(&[("me", "in-flight = 1")])).await;
+    world.poll().await;
+    let mut requests = 0;
+    world.receiver.answers("/me", move |_| {
+        requests += 1;
+        // Every other request is the first one on its connection.
+        if requests % 2 == 0 { Reply::Close } else { Answer::new(200, "").into() }
+    });
+    let began = Instant::now();
+    for n in 1..=3 {
+        world.upstream.fill(n);
+        world.poll().await;
+        world.receiver.wait_taken("/me", n).await;
+        empty(&world, "me").await;
+    }
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    let told = attempts(&world, "me").await;
+    assert_eq!((told.len(), told.iter().find_map(|attempt| attempt.error.clone())), (3, None));
+    let sent = world.receiver.at("/me");
+    assert_eq!(sent.len(), 5, "the second and the third event were sent twice");
+    assert_eq!((&sent[1].id, sent[1].attempt()), (&sent[2].id, sent[2].attempt()));
+}
+
+/// A receiver that was back was asked when the schedule said so, hours later.
+#[tokio::test]
+async fn a_new_event_and_a_start_find_a_receiver_that_is_back() {
+    let text = to(&[("me", "retry.schedule = [\"1h\"]\nretry.probe-max = \"30m\"")]);
+    let mut world = World::start(&text).await;
+    world.receiver.status("/me", 503);
+    world.poll().await;
+    world.upstream.fill(1);
+    world.poll().await;
+    eventually("it is down", async || status(&world, "me").await.state == "down").await;
+    world.receiver.status("/me", 200);
+    world.upstream.fill(2);
+    world.poll().await;
+    assert_eq!(world.receiver.wait_taken("/me", 2).await[0].key(), "2", "the new event is the probe");
+    empty(&world, "me").await;
+    world.receiver.status("/me", 503);
+    world.upstream.fill(3);
+    world.poll().await;
+    eventually("it is down", async || status(&world, "me").await.state == "down").await;
+    world.receiver.status("/me", 200);
+    world.restart(&text).await;
+    world.receiver.wait_taken("/me", 3).await;
 }
 
 /// outpost#314: DNS errors were not retried.

@@ -107,6 +107,53 @@ async fn a_form_of_a_payload() {
     assert_eq!(whole.keys().map(String::as_str).collect::<Vec<_>>(), ["data", "timestamp", "type"]);
 }
 
+/// A string with a content type of one's own was sent in its quotes.
+#[tokio::test]
+async fn a_text_goes_as_it_is() {
+    let payload = "payload = '\"orders status=\\(.data.after.status)\"'";
+    let texts = [
+        (format!("format = \"text\"\n{payload}"), "text/plain; charset=utf-8"),
+        (format!("format = \"text\"\nheaders = {{ content-type = \"text/xml\" }}\n{payload}"), "text/xml"),
+        (format!("headers = {{ content-type = \"text/csv\" }}\n{payload}"), "text/csv"),
+    ];
+    for (lines, kind) in texts {
+        let request = sent(&lines).await.remove(0);
+        assert_eq!(request.header("content-type"), Some(kind), "{lines}");
+        assert_eq!(request.body, b"orders status=paid", "{lines}");
+    }
+    let json = sent(&format!("headers = {{ content-type = \"application/vnd.a+json\" }}\n{payload}")).await.remove(0);
+    assert_eq!(json.json(), "orders status=paid");
+}
+
+#[tokio::test]
+async fn lines_and_digests_of_a_batch() {
+    let all = async |lines: &str| {
+        let recorder = Recorder::start().await;
+        let mut world = world(&recorder, &format!("batch.max = 3\nbatch.wait = \"200ms\"\n{lines}")).await;
+        world.poll().await;
+        world.upstream.fill(3);
+        world.poll().await;
+        settled(&world).await;
+        let mut requests = recorder.requests();
+        assert_eq!(requests.len(), 1, "{lines}");
+        requests.remove(0)
+    };
+    let request = all("format = \"ndjson\"\npayload = '{ id: .data.key }'").await;
+    assert_eq!(request.header("content-type"), Some("application/x-ndjson"));
+    let text = String::from_utf8(request.body).expect("UTF-8");
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    assert_eq!((lines, text.ends_with('\n')), (vec![r#"{"id":"1"}"#, r#"{"id":"2"}"#, r#"{"id":"3"}"#], true));
+    let request =
+        all("payload = '.data.key'\nbatch.payload = '{ text: \"\\(length) changed: \\(sort | join(\", \"))\" }'").await;
+    assert_eq!(request.json(), json!({ "text": "3 changed: 1, 2, 3" }));
+    let request = all("format = \"text\"\npayload = '.data.key'\nbatch.payload = 'sort | join(\",\")'").await;
+    assert_eq!(
+        (request.body.as_slice(), request.header("content-type")),
+        (&b"1,2,3"[..], Some("text/plain; charset=utf-8"))
+    );
+}
+
 #[tokio::test]
 async fn url_query_and_headers_from_the_event() {
     let recorder = Recorder::start().await;

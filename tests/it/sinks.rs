@@ -109,6 +109,8 @@ struct State {
     contract: Contract,
     credentials: &'static [(&'static str, &'static str)],
     status: u16,
+    /// What it says with it.
+    says: Mutex<String>,
     /// Its body is the standard event.
     standard: bool,
     taken: Mutex<Vec<(String, Request)>>,
@@ -133,7 +135,7 @@ impl Handler for State {
         match self.check(&request) {
             Ok(operation) => {
                 self.taken.lock().unwrap().push((operation, request));
-                Answer::new(self.status, "").into()
+                Answer::new(self.status, self.says.lock().unwrap().clone()).into()
             }
             Err(refusal) => {
                 let answer = Answer::new(refusal.status, refusal.message.clone());
@@ -167,6 +169,7 @@ impl Row {
             contract,
             credentials: self.credentials,
             status: self.status,
+            says: Mutex::default(),
             standard,
             taken: Mutex::default(),
             refused: Mutex::default(),
@@ -575,6 +578,21 @@ fn slack(sent: &[Sent]) {
         let [one] = marks.as_slice() else { panic!("one link in {text}") };
         assert!(one.starts_with("https://github.com/o/r/releases/") && text.matches('>').count() == 1, "{text}");
     }
+}
+
+/// `not_in_channel` in a 200 was a delivery, and nobody saw it.
+#[tokio::test]
+async fn slack_refuses_inside_a_200() {
+    let mut watched = slack_message::row().start(None).await;
+    *watched.sink.state.says.lock().unwrap() = r#"{"ok":false,"error":"not_in_channel"}"#.into();
+    watched.change().await;
+    let error = async || watched.rig.deliveries.status().await["slack"].last_error.clone();
+    eventually("it is refused", async || error().await.is_some()).await;
+    assert_eq!(error().await.as_deref(), Some("the receiver answered 200, and `fail` says: not_in_channel"));
+    *watched.sink.state.says.lock().unwrap() = r#"{"ok":true}"#.into();
+    watched.feed.put("5", &plain(5, NAME).to_string());
+    watched.poll().await;
+    eventually("it is delivered", async || watched.rig.deliveries.status().await["slack"].state == "ok").await;
 }
 
 /// The event itself, whole.

@@ -7,6 +7,7 @@ const S: fn(u64) -> Duration = Duration::from_secs;
 fn rules() -> Rules {
     Rules {
         schedule: vec![S(5), S(300), S(1800)],
+        probe_max: S(3600),
         disable_after: S(5 * 86_400),
         in_flight_max: 8,
         order: DeliveryOrder::Key,
@@ -127,6 +128,93 @@ fn an_endpoint_that_is_down_gets_one_probe_that_rotates() {
     assert_eq!(take(&mut queue, now).len(), 2, "all that waits goes at once");
 }
 
+/// A receiver that was away for half a minute got its events after 309 to 365 s, and one that was away for three hours after seven.
+#[test]
+fn whoever_is_back_is_found_soon() {
+    let schedule = crate::config::RETRY_SCHEDULE.to_vec();
+    let days = schedule.iter().sum::<Duration>().as_secs_f64() / 86_400.0;
+    assert!((2.9..3.3).contains(&days), "{days} days");
+    for begun in (0..30_000).step_by(250) {
+        for random in [0.0, 0.3, 0.6, 0.9, 1.0] {
+            let rules = Rules { schedule: schedule.clone(), probe_max: S(300), ..rules() };
+            let mut queue = Queue::new(rules, EndpointState::default());
+            queue.push(Waiting { due: Timestamp(begun), ..waiting(1, 1) }, Timestamp(begun));
+            let mut now = begun;
+            let mut probe = |now: i64| {
+                let job = queue.next(Timestamp(now)).expect("due");
+                let answered = if now < 30_000 { down() } else { Answered::Taken };
+                queue.settle(&job, 1, &answered, Timestamp(now), random);
+                queue.recorded(&job);
+                queue.wake(Timestamp(now))
+            };
+            while let Some(at) = probe(now) {
+                now = at.0;
+            }
+            assert!(now <= 45_000, "begun at {begun}, {random}: {now}");
+        }
+    }
+    // However long it was away.
+    let mut queue = Queue::new(Rules { probe_max: S(60), ..rules() }, EndpointState::default());
+    queue.push(waiting(1, 1), Timestamp(0));
+    let mut now = 0;
+    for wait in [5_000, 60_000, 60_000] {
+        let job = queue.next(Timestamp(now)).expect("a probe");
+        end(&mut queue, &job, down(), now);
+        assert_eq!(queue.wake(Timestamp(now)), Some(Timestamp(now + wait)));
+        now += wait;
+    }
+}
+
+#[test]
+fn a_new_event_is_a_probe_at_once_and_not_too_often() {
+    let mut queue = Queue::new(Rules { schedule: vec![S(300)], ..rules() }, EndpointState::default());
+    queue.push(waiting(1, 1), Timestamp(0));
+    let job = queue.next(Timestamp(0)).expect("due");
+    end(&mut queue, &job, down(), 0);
+    let come = |queue: &mut Queue, pack: u64, now: i64| {
+        queue.push(Waiting { due: Timestamp(now), ..waiting(pack, pack) }, Timestamp(now));
+        queue.wake(Timestamp(now))
+    };
+    assert_eq!(come(&mut queue, 2, 10_000), Some(Timestamp(10_000)));
+    let probe = queue.next(Timestamp(10_000)).expect("an early probe");
+    assert_eq!((packs(&probe), probe.probe), (vec![2], true));
+    assert_eq!(queue.wake(Timestamp(10_000)), None, "one at a time");
+    end(&mut queue, &probe, down(), 10_100);
+    assert_eq!(queue.wake(Timestamp(10_100)), Some(Timestamp(300_000)), "the next one has its time");
+    assert_eq!(come(&mut queue, 3, 10_500), Some(Timestamp(13_000)), "and new events do not ask all the time");
+    let probe = queue.next(Timestamp(13_000)).expect("an early probe");
+    end(&mut queue, &probe, Answered::Taken, 13_000);
+    assert_eq!(take(&mut queue, 13_000).len(), 2, "it is back");
+    // Whoever named the time is left alone until then.
+    let mut queue = filled(&[(1, 1)]);
+    let job = queue.next(Timestamp(0)).expect("due");
+    end(&mut queue, &job, Answered::Down { error: "429".into(), retry_after: Some(S(60)) }, 0);
+    assert_eq!(come(&mut queue, 2, 10_000), Some(Timestamp(60_000)));
+    let state = queue.state().clone();
+    let found = |state| Queue::found(rules(), state, vec![waiting(1, 1)], Timestamp(20_000));
+    assert_eq!(found(state.clone()).wake(Timestamp(20_000)), Some(Timestamp(60_000)));
+    // A start is a reason to look.
+    assert_eq!(found(EndpointState { asked: false, ..state }).wake(Timestamp(20_000)), Some(Timestamp(20_000)));
+}
+
+/// A handler that is too slow for one event answers 504: each of its attempts stopped the endpoint for all others.
+#[test]
+fn an_event_that_always_fails_alone_waits_alone() {
+    let mut queue = filled(&[(1, 1)]);
+    let (mut now, mut stopped) = (0, 0);
+    for pack in 2..200 {
+        queue.push(Waiting { due: Timestamp(now), ..waiting(pack, pack) }, Timestamp(now));
+        for (lane, _, job) in take(&mut queue, now) {
+            let answered = if lane == 1 { down() } else { Answered::Taken };
+            end(&mut queue, &job, answered, now);
+        }
+        stopped += i32::from(queue.state().next_attempt.is_some());
+        now += 10_000;
+    }
+    assert_eq!(stopped, 1, "the first time nobody can know");
+    assert_eq!(queue.len(), 1);
+}
+
 /// A receiver that fails with 503 on one event took the endpoint down each time that event's turn came.
 #[test]
 fn a_poison_event_does_not_hold_the_endpoint_down() {
@@ -203,6 +291,58 @@ fn a_burst_that_is_partly_taken_is_one_failure() {
     assert!(probe.probe && queue.next(Timestamp(5_000)).is_none());
     end(&mut queue, &probe, down(), 5_000);
     assert_eq!(queue.state().step, 2);
+}
+
+/// Discord takes five requests in two seconds and says with each 2xx how many are left: what it did not take was sent all the same,
+/// and answered 429.
+#[test]
+fn a_budget_is_kept_and_one_asks_first() {
+    let mut queue = filled(&(1..=100).map(|lane| (lane, lane)).collect::<Vec<_>>());
+    let (mut now, mut taken, mut limited) = (0, 0, 0);
+    let (mut left, mut reset) = (5, 2_000);
+    let mut flying: Vec<(i64, Job, Answered, Room)> = Vec::new();
+    while taken < 100 {
+        assert!(now < 44_000, "{taken} were taken");
+        for (_, job, answered, room) in flying.extract_if(.., |(at, ..)| *at <= now) {
+            taken += i32::from(answered == Answered::Taken);
+            queue.settle(&job, 1, &answered, Timestamp(now), 0.0);
+            queue.heed(&job, &room, Timestamp(now), 0.0);
+            queue.recorded(&job);
+        }
+        for (.., job) in take(&mut queue, now) {
+            if now >= reset {
+                (left, reset) = (5, now + 2_000);
+            }
+            let until = Duration::from_millis(u64::try_from(reset - now).expect("it lies ahead"));
+            let (answered, room) = if left == 0 {
+                limited += 1;
+                (Answered::Down { error: "429".into(), retry_after: Some(until) }, Room::default())
+            } else {
+                left -= 1;
+                let wait = (left == 0).then_some(until);
+                (Answered::Taken, Room { wait, left: (left > 0).then_some((left, until)) })
+            };
+            flying.push((now + 20, job, answered, room));
+        }
+        now += 1;
+    }
+    assert_eq!(limited, 3, "of the first eight, which nobody had told of a limit");
+}
+
+#[test]
+fn what_the_receiver_said_of_its_budget_is_no_outage() {
+    let mut queue = filled(&[(1, 1), (2, 2), (3, 3)]);
+    let jobs = take(&mut queue, 0);
+    end(&mut queue, &jobs[0].2, Answered::Taken, 0);
+    queue.heed(&jobs[0].2, &Room { wait: Some(S(60)), left: None }, Timestamp(0), 0.0);
+    // Those that were under way say nothing newer, and may ask for longer.
+    end(&mut queue, &jobs[1].2, Answered::Taken, 10);
+    assert_eq!((queue.state().next_attempt, queue.state().failing_since), (Some(Timestamp(60_000)), None));
+    queue.settle(&jobs[2].2, 1, &refused(), Timestamp(20), 0.0);
+    queue.heed(&jobs[2].2, &Room { wait: Some(S(90)), left: None }, Timestamp(20), 0.0);
+    queue.recorded(&jobs[2].2);
+    assert_eq!(queue.wake(Timestamp(20)), Some(Timestamp(90_020)));
+    assert!(queue.state().asked && queue.state().step == 0);
 }
 
 /// A clock that was an hour ahead at the commit held the event, and its lane, for that hour; one that jumps forward

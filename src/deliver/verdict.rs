@@ -1,0 +1,136 @@
+//! What an answer of a receiver means: for its event, for the endpoint, and for the requests that follow.
+//!
+//! It does no I/O except that jq of the file may wait for its process. What the queue makes of it is the queue's matter.
+
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+
+use super::queue::{Answered, Room};
+use crate::{
+    config::Answers,
+    expr,
+    http::{self, hint, hint::Budget, retry_after},
+    model::Timestamp,
+    schedule::HINT_MAX,
+};
+
+/// A budget that has so many requests left holds nobody back: no endpoint has more in flight.
+const LEFT_MAX: u32 = 1000;
+
+/// What a status means, before the rest of the answer is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    Taken,
+    Down,
+    Refused,
+    Gone,
+}
+
+/// The file's lists come first, and then what statuses mean by themselves.
+fn meaning(answers: &Answers, status: u16) -> Meaning {
+    match status {
+        _ if answers.taken.contains(&status) => Meaning::Taken,
+        _ if answers.down.contains(&status) => Meaning::Down,
+        _ if answers.refused.contains(&status) => Meaning::Refused,
+        200..300 => Meaning::Taken,
+        // 408 and 425 ask for another try, 520 to 527, 529 and 530 are those of CDNs whose origin does not answer.
+        408 | 425 | 429 | 502 | 503 | 504 | 520..=527 | 529 | 530 => Meaning::Down,
+        410 => Meaning::Gone,
+        _ => Meaning::Refused,
+    }
+}
+
+/// What an answer means (docs/reference.md, `[endpoint.NAME]`). What it says in an error may quote the answer.
+pub(super) async fn judge(answers: &Answers, answer: &http::Answer, now: Timestamp) -> (Answered, Room) {
+    let mut error = format!("the receiver answered {}", answer.status);
+    let input = answers.look().then(|| input(answer));
+    let said = match said_wait(answers, input.as_ref()).await {
+        Ok(said) => said,
+        Err(why) => {
+            error = format!("{error}; `retry.wait`: {why}");
+            None
+        }
+    };
+    let used_up = hint::used_up(&answer.headers, now);
+    let retry_after = said.or_else(|| retry_after::wait(&answer.headers, now));
+    let wait = retry_after.max(used_up);
+    let mut room = Room { wait: said.max(used_up), left: left(answer, now) };
+    let disable = answer.header("webhook-delivery").is_some_and(|v| v.trim().eq_ignore_ascii_case("disable"));
+    let meaning = meaning(answers, answer.status);
+    let complaint = match meaning {
+        Meaning::Taken if !disable => complaint(answers, input.as_ref()).await,
+        _ => None,
+    };
+    let result = match meaning {
+        _ if disable => Answered::Gone {
+            error: format!("{error} with `webhook-delivery: disable`"),
+            taken: meaning == Meaning::Taken,
+        },
+        Meaning::Gone => Answered::Gone { error, taken: false },
+        Meaning::Taken => match (complaint, retry_after) {
+            // Of a 2xx `Retry-After` says when to look after a job that was begun (RFC 9110, section 15.3.3).
+            (None, _) => Answered::Taken,
+            (Some(why), None) => Answered::Refused { error: format!("{error}, and {why}"), retry_after },
+            (Some(why), Some(_)) => Answered::Down { error: format!("{error}, and {why}"), retry_after },
+        },
+        Meaning::Down => Answered::Down { error, retry_after: wait },
+        // GitHub's limits: 403 with `Retry-After`, or with a budget that is used up.
+        Meaning::Refused if answer.status == 403 && wait.is_some() && !answers.refused.contains(&403) => {
+            Answered::Down { error, retry_after: wait }
+        }
+        Meaning::Refused => Answered::Refused { error, retry_after },
+    };
+    if matches!(result, Answered::Down { .. } | Answered::Gone { .. }) {
+        // The queue waits for it already.
+        room = Room::default();
+    }
+    (result, room)
+}
+
+/// How many requests the receiver still takes, where that is few enough to be kept.
+fn left(answer: &http::Answer, now: Timestamp) -> Option<(u64, Duration)> {
+    let budget = Budget::read(&answer.headers, now)?;
+    let reset = budget.reset.filter(|_| budget.remaining < f64::from(LEFT_MAX))?;
+    let requests = (1..=LEFT_MAX).take_while(|n| f64::from(*n) <= budget.remaining).last()?;
+    Some((requests.into(), reset.min(HINT_MAX)))
+}
+
+/// What jq sees of an answer.
+fn input(answer: &http::Answer) -> Json {
+    let mut headers = serde_json::Map::new();
+    for name in answer.headers.keys() {
+        let all: Vec<_> = answer.headers.get_all(name).iter().map(|v| String::from_utf8_lossy(v.as_bytes())).collect();
+        headers.insert(name.to_string(), Json::String(all.join(", ")));
+    }
+    let body = serde_json::from_slice(&answer.body)
+        .unwrap_or_else(|_| Json::String(String::from_utf8_lossy(&answer.body).into_owned()));
+    json!({ "status": answer.status, "headers": headers, "body": body })
+}
+
+/// `fail`: a text, or anything but `null` and `false`, is a refusal inside a 2xx.
+async fn complaint(answers: &Answers, input: Option<&Json>) -> Option<String> {
+    let (expr, input) = (answers.fail.as_ref()?, input?);
+    Some(match expr.ask(input).await {
+        // What cannot be judged is no delivery: a dead letter is seen, and a loss is not.
+        Err(error) => format!("`fail` fails on it: {error}"),
+        Ok(None | Some(Json::Null | Json::Bool(false))) => return None,
+        Ok(Some(Json::Bool(true))) => "`fail` says that it refused".into(),
+        Ok(Some(Json::String(text))) => format!("`fail` says: {text}"),
+        Ok(Some(other)) => format!("`fail` says: {other}"),
+    })
+}
+
+/// `retry.wait`: seconds; nothing, `null` and `false` say none.
+async fn said_wait(answers: &Answers, input: Option<&Json>) -> Result<Option<Duration>, String> {
+    let (Some(expr), Some(input)) = (&answers.wait, input) else { return Ok(None) };
+    let seconds = match expr.ask(input).await.map_err(|e: expr::Error| e.to_string())? {
+        None | Some(Json::Null | Json::Bool(false)) => return Ok(None),
+        Some(Json::Number(number)) => number.as_f64(),
+        Some(Json::String(text)) => text.trim().parse().ok(),
+        Some(_) => None,
+    };
+    let seconds = seconds.filter(|seconds: &f64| seconds.is_finite() && *seconds >= 0.0);
+    let seconds = seconds.ok_or("it gives no number of seconds; use `null` where the answer names no wait")?;
+    Ok(Some(Duration::try_from_secs_f64(seconds).unwrap_or(HINT_MAX).min(HINT_MAX)))
+}
