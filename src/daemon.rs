@@ -364,7 +364,9 @@ impl Daemon {
                     let why = scarce.borrow_and_update().clone();
                     self.tell_room(&parts.admin, why).await;
                 }
-                _ = beat.tick(), if self.config.daemon.heartbeat.is_some() => heartbeat::send(&self.config, parts, self.clock.now()).await,
+                _ = beat.tick(), if self.config.daemon.heartbeat.is_some() => {
+                    heartbeat::send(&self.config, parts, self.clock.now()).await;
+                }
                 _ = sweep.tick() => {
                     let result = parts.admin.sweep(self.clock.now()).await;
                     let told = !std::mem::replace(&mut swept, result.is_ok());

@@ -184,9 +184,9 @@ pub fn api() -> Router<Web> {
         )
         .route(
             "/api/deliveries",
-            get(
-                |Running(a): Running, Query(query): Query<DeliveryQuery>| async move { answer(a.deliveries(query).await) },
-            ),
+            get(|Running(a): Running, Query(query): Query<DeliveryQuery>| async move {
+                answer(a.deliveries(query).await)
+            }),
         )
         .route(
             "/api/replay",

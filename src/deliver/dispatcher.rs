@@ -284,7 +284,8 @@ impl Dispatcher {
             }
             store::Outcome::Dead => match self.dead.turn() {
                 Some(LeftOut(left_out)) => {
-                    tracing::warn!(message_id = kind::DEAD_LETTER, %endpoint, event_id, status, error, left_out, "dead letter");
+                    let message_id = kind::DEAD_LETTER;
+                    tracing::warn!(message_id, %endpoint, event_id, status, error, left_out, "dead letter");
                 }
                 None => tracing::debug!(%endpoint, event_id, status, error, "dead letter, one of many"),
             },
@@ -292,7 +293,11 @@ impl Dispatcher {
                 let refused = matches!(result, Answered::Refused { .. });
                 match refused.then(|| self.refused.turn()).flatten() {
                     Some(LeftOut(left_out)) => {
-                        tracing::warn!(message_id = kind::ENDPOINT_REFUSES, %endpoint, event_id, status, error, %due, left_out, "the receiver refused an event: it is tried again");
+                        let message_id = kind::ENDPOINT_REFUSES;
+                        tracing::warn!(
+                            message_id, %endpoint, event_id, status, error, %due, left_out,
+                            "the receiver refused an event: it is tried again"
+                        );
                     }
                     None => tracing::debug!(%endpoint, event_id, status, error, %due, "to be tried again"),
                 }

@@ -152,7 +152,8 @@ impl Poller {
         polled.progress.missing.retain(|(key, _)| !gone.contains(key));
         let (deleted, baseline) = (deleted_count, silence == Silence::Silent);
         if baseline || created + updated + deleted > 0 {
-            tracing::info!(message_id = kind::BRIDGE_CHANGED, %bridge, created, updated, deleted, records, baseline, "committed");
+            let message_id = kind::BRIDGE_CHANGED;
+            tracing::info!(message_id, %bridge, created, updated, deleted, records, baseline, "committed");
         } else {
             tracing::debug!(%bridge, records, "committed without a change that counts");
         }

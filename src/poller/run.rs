@@ -87,7 +87,7 @@ impl Runner {
             if scarce.borrow_and_update().is_none() {
                 self.start_due();
             }
-            let wake = self.slots.line.wake();
+            let wake = self.slots.line.wake().filter(|_| scarce.borrow().is_none());
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(done) = self.tasks.join_next_with_id() => self.done(done).await?,
@@ -99,7 +99,7 @@ impl Runner {
                 },
                 _ = save.tick() => self.save(),
                 Ok(()) = scarce.changed() => self.hold_back_where(scarce.borrow().is_some()),
-                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() && scarce.borrow().is_none() => {}
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             }
         }
         // The grace may end before the slowest poll does.

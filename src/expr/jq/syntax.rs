@@ -45,10 +45,7 @@ impl<'s> Writer<'s> {
                     let _ = write!(out, "{text} ({source}) ");
                 }
                 (Tok::Word, "as") if !is(tokens.as_slice().first(), ":") => self.binding(tokens, &mut out),
-                (Tok::Sym, ".") if matches!(tokens.as_slice().first(), Some(Token(next, Tok::Num)) if self.offset(next) == self.offset(text) + 1) =>
-                {
-                    out.push_str("0.");
-                }
+                (Tok::Sym, ".") if self.is_fraction(text, tokens.as_slice().first()) => out.push_str("0."),
                 _ => self.token(token, &mut out),
             }
             last = text;
@@ -58,6 +55,11 @@ impl<'s> Writer<'s> {
 
     fn offset(&self, part: &str) -> usize {
         part.as_ptr().addr().saturating_sub(self.text.as_ptr().addr())
+    }
+
+    /// Whether a number follows a point at once: jq writes `.5` for `0.5`.
+    fn is_fraction(&self, point: &str, next: Option<&Token<&'s str>>) -> bool {
+        matches!(next, Some(Token(next, Tok::Num)) if self.offset(next) == self.offset(point) + 1)
     }
 
     fn token(&self, Token(text, tok): &Token<&'s str>, out: &mut String) {
