@@ -11,6 +11,7 @@ mod pace;
 pub mod queue;
 pub mod roster;
 mod verdict;
+mod words;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,7 +32,6 @@ use crate::{
     auth::vault::Vault,
     clock::Clock,
     config::{Bridge, Endpoint},
-    event,
     http::Client,
     model::{Name, Timestamp},
     pulse::Pulse,
@@ -75,7 +75,8 @@ struct Others {
 /// How an endpoint stands.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Status {
-    /// `ok`, `failing` (some event is refused), `down` or `disabled`.
+    /// `ok`, `failing` (some event is refused, and nothing was delivered since), `refusing` (so is all that was sent since), `down`
+    /// or `disabled`.
     pub state: &'static str,
     pub waiting: usize,
     pub in_flight: usize,
@@ -93,7 +94,14 @@ fn state(enabled: bool, stored: &EndpointState) -> &'static str {
         "disabled"
     } else if stored.failing_since.is_some() {
         // One that is waited for without a failure has a budget that is used up.
-        if stored.next_attempt.is_some() { "down" } else { "failing" }
+        match stored.next_attempt {
+            Some(_) => "down",
+            None if stored.refusing => "refusing",
+            None => "failing",
+        }
+    } else if stored.refusing {
+        // Enabled by hand, and nothing was delivered yet.
+        "refusing"
     } else {
         "ok"
     }
@@ -178,7 +186,7 @@ impl Handle {
         result.await.map_err(|_| gone())?
     }
 
-    /// Sends a `bellpull.test` event at once, whatever the endpoint's state; `None` when there is no such endpoint.
+    /// Sends a `bellpull.test` event, or a sample in the form of the endpoint's `payload`, at once, whatever the endpoint's state; `None` when there is no such endpoint.
     pub async fn test(&self, endpoint: Name) -> Option<Attempt> {
         let (answer, result) = oneshot::channel();
         self.requests.send(Request::Test(endpoint, answer)).await.ok()?;
@@ -341,10 +349,7 @@ impl Deliveries {
                     let sender = Sender { shared, endpoint, allowed: Arc::new(OnceCell::new()) };
                     // Bounded by the endpoint's timeout; the one who asked waits for it.
                     tokio::spawn(async move {
-                        let data = serde_json::json!({ "endpoint": &*sender.endpoint.name });
-                        let event =
-                            event::operational("test", &sender.endpoint.name, data, &[], sender.shared.clock.now());
-                        let _ = answer.send(sender.trial(event).await);
+                        let _ = answer.send(sender.trial().await);
                     });
                 }
             }

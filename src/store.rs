@@ -351,6 +351,9 @@ pub struct EndpointState {
     /// For how long attempts have failed since then; time in which none was made does not count.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failing_ms: u64,
+    /// It refused all that it was sent since something was delivered, and that was told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refusing: bool,
     /// Steps of the schedule that the endpoint as a whole has gone.
     pub step: u16,
     pub next_attempt: Option<Timestamp>,

@@ -332,16 +332,36 @@ impl Dispatcher {
             (Some(_), None) => tracing::info!(message_id = kind::ENDPOINT_ENABLED, %endpoint, "enabled by hand"),
             _ => {}
         }
+        match (before.refusing, state.refusing) {
+            (false, true) => {
+                let reason = state.last_error.as_deref().unwrap_or("it refuses what it is sent");
+                tracing::warn!(message_id = kind::ENDPOINT_REFUSING, %endpoint, reason, "nothing was delivered since the receiver began to refuse");
+                if !self.told().is_empty() {
+                    self.alert("endpoint.refusing", reason).await?;
+                }
+            }
+            (true, false) => {
+                tracing::info!(message_id = kind::ENDPOINT_RECOVERED, %endpoint, "an event was delivered again");
+                if !self.told().is_empty() {
+                    self.alert("endpoint.recovered", "an event was delivered again").await?;
+                }
+            }
+            _ => {}
+        }
         // After the alert: a crash between the two tells it again instead of never.
         self.shared.store.write(Op::Endpoint(endpoint.clone(), state)).await?;
         Ok(())
     }
 
+    /// The other endpoints of `alert.to`.
+    fn told(&self) -> Vec<Name> {
+        let told = self.shared.others.borrow().alerts.clone();
+        told.into_iter().filter(|name| *name != self.endpoint.name).collect()
+    }
+
     /// Tells the other endpoints of `alert.to`.
     async fn alert(&mut self, kind: &str, why: &str) -> Result<(), store::Error> {
-        let endpoint = &self.endpoint.name;
-        let told = self.shared.others.borrow().alerts.clone();
-        let to: Vec<Name> = told.into_iter().filter(|name| name != endpoint).collect();
+        let (endpoint, to) = (&self.endpoint.name, self.told());
         let data = serde_json::json!({ "endpoint": &**endpoint, "reason": why, "waiting": self.queue.len() });
         let event = event::operational(kind, endpoint, data, &to, self.shared.clock.now());
         let commit = Commit { events: vec![event], ..Commit::default() };

@@ -34,6 +34,10 @@ const PROBE_LOOKS: usize = 64;
 /// not asked by each event of a busy bridge.
 const FRESH_PROBE_EVERY: Duration = Duration::from_secs(3);
 
+/// So many refusals in a row, for so long, are told: a burst of bad events is none of the endpoint's. A dead letter is told at once.
+const REFUSING_AFTER: usize = 5;
+const REFUSING_FOR: Duration = Duration::from_secs(10);
+
 /// Waiting updates of one record that become one, at the most: each is read for it.
 pub const COALESCE_MAX: usize = 100;
 
@@ -159,6 +163,8 @@ pub struct Queue {
     downs: HashMap<Position, Downs>,
     /// Attempts that were taken, in this life.
     taken: u64,
+    /// Refusals in a row, in this life.
+    refused: usize,
     /// The lane of the last event that came while the endpoint was down, until there is a probe.
     fresh: Option<u64>,
     /// When an attempt last took the endpoint down or probed it, in this life.
@@ -190,6 +196,7 @@ impl Queue {
             failed_at: None,
             downs: HashMap::new(),
             taken: 0,
+            refused: 0,
             fresh: None,
             tried_at: None,
         }
@@ -421,9 +428,8 @@ impl Queue {
             .map(|waiting| self.decide(waiting, job.probe, answered, now, random))
             .collect();
         if self.lanes.is_empty() && outcomes.last() == Some(&Outcome::Dead) {
-            // Nothing is left that it could fail with.
-            (self.state.failing_since, self.state.last_error) = (None, None);
-            (self.state.failing_ms, self.failed_at) = (0, None);
+            // Nothing is left that it could fail with: the time until there is does not count.
+            self.failed_at = None;
         }
         outcomes
     }
@@ -448,7 +454,11 @@ impl Queue {
     fn judge(&mut self, job: &Job, answered: &Answered, now: Timestamp, random: f64) {
         // It was under way when the endpoint went down, and says nothing of how it is since.
         let is_older = job.era < self.era;
-        self.taken += u64::from(*answered == Answered::Taken);
+        if *answered == Answered::Taken {
+            self.taken += 1;
+            self.refused = 0;
+            self.state.refusing = false;
+        }
         match answered {
             Answered::Taken if is_older => {}
             Answered::Taken => {
@@ -482,6 +492,13 @@ impl Queue {
             }
             Answered::Refused { error, .. } => {
                 self.failed(error, now);
+                self.refused = self.refused.saturating_add(1);
+                let long = self.state.failing_since.is_some_and(|since| since.plus(REFUSING_FOR) <= now);
+                // Of an event that is dead now, each refusal came after the last delivery.
+                let to_the_end = |w: &Waiting| {
+                    usize::from(w.refusals) >= self.rules.schedule.len() && self.refused > usize::from(w.refusals)
+                };
+                self.state.refusing |= self.refused >= REFUSING_AFTER && long || job.events.iter().any(to_the_end);
                 if !is_older {
                     // It answers: what waits need not wait for this event.
                     (self.state.step, self.state.next_attempt, self.state.wait_ms) = (0, None, None);
@@ -601,7 +618,8 @@ impl Queue {
     /// By hand. Enabling starts anew, at once.
     pub fn enable(&mut self, enable: bool, now: Timestamp) {
         if enable {
-            self.state = EndpointState::default();
+            // Nothing is delivered by that.
+            self.state = EndpointState { refusing: self.state.refusing, ..EndpointState::default() };
             self.failed_at = None;
             (self.left, self.fresh) = (None, None);
             self.era += 1;

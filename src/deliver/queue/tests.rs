@@ -434,10 +434,10 @@ fn a_probe_leaves_refused_events_their_own_time() {
     assert_eq!(probed.first(), Some(&(5_000, 2)), "{probed:?}");
 }
 
-/// An endpoint that had nothing to send for days was disabled by one hiccup: the failure of its last, dead event
-/// still counted.
+/// An endpoint that had nothing to send for days was disabled by one hiccup: the time since the failure of its last, dead event
+/// counted. One that refused everything was `ok` as soon as nothing waited for it.
 #[test]
-fn a_failure_ends_with_the_last_event() {
+fn a_failure_stays_and_its_clock_ends_with_the_last_event() {
     let mut queue = filled(&[(1, 1)]);
     let mut now = 0;
     while !queue.is_empty() {
@@ -445,7 +445,45 @@ fn a_failure_ends_with_the_last_event() {
         end(&mut queue, &job, refused(), now);
         now = queue.wake(Timestamp(now)).map_or(now, |at| at.0);
     }
-    assert_eq!(queue.state().failing_since, None);
+    let state = queue.state().clone();
+    assert_eq!((state.failing_since, state.refusing), (Some(Timestamp(0)), true));
+    queue.push(waiting(1, 2), Timestamp(now));
+    let later = now + 24 * 30 * HOUR;
+    let job = queue.next(Timestamp(later)).expect("due");
+    end(&mut queue, &job, refused(), later);
+    assert_eq!((&queue.state().disabled, queue.state().failing_ms), (&None, state.failing_ms));
+    queue.enable(true, Timestamp(later));
+    assert!(queue.state().refusing, "nothing was delivered by that");
+    let job = queue.next(Timestamp(later)).expect("due");
+    end(&mut queue, &job, Answered::Taken, later);
+    assert_eq!(*queue.state(), EndpointState::default());
+}
+
+/// A wrong token made dead letters for days, and nobody was told.
+#[test]
+fn an_endpoint_that_refuses_everything_is_told_of_and_one_bad_event_is_not() {
+    let mut queue = filled(&(1..=8).map(|lane| (lane, lane)).collect::<Vec<_>>());
+    for (.., job) in take(&mut queue, 0) {
+        end(&mut queue, &job, refused(), 0);
+    }
+    assert!(!queue.state().refusing, "a burst of bad events");
+    for (.., job) in take(&mut queue, 10_000) {
+        end(&mut queue, &job, refused(), 10_000);
+    }
+    assert!(queue.state().refusing);
+    let mut queue = filled(&[(1, 1)]);
+    let (mut now, mut told) = (0, false);
+    while !queue.is_empty() {
+        let job = queue.next(Timestamp(now)).expect("due");
+        end(&mut queue, &job, refused(), now);
+        told |= queue.state().refusing && !queue.is_empty();
+        // Others are taken.
+        queue.push(Waiting { due: Timestamp(now), ..waiting(2, 2) }, Timestamp(now));
+        let job = queue.next(Timestamp(now)).expect("due");
+        end(&mut queue, &job, Answered::Taken, now);
+        now = queue.wake(Timestamp(now)).map_or(now, |at| at.0);
+    }
+    assert!(!told && !queue.state().refusing);
 }
 
 #[test]
