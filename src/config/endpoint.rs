@@ -76,7 +76,7 @@ pub struct Endpoint {
     pub enabled: bool,
     pub sign: Option<Signer>,
     pub format: Format,
-    /// `headers` says that a body is no JSON: a string goes as it is.
+    /// `headers` says that a body is not JSON: a string goes as it is.
     pub is_plain: bool,
     pub payload: Option<Expr>,
     /// What operational events look like here.
@@ -346,7 +346,7 @@ fn warn_of_credentials(table: &Table<'_>, parts: Parts<'_>, auth: Option<&[Auth]
     }
 }
 
-/// Whether `headers` names a content type that is no JSON.
+/// Whether `headers` names a content type that is not JSON.
 fn is_plain(headers: &[(HeaderName, Value)]) -> bool {
     let mut types = headers.iter().filter(|(name, value)| *name == CONTENT_TYPE && value.is_constant());
     types.any(|(_, value)| value.fixed().iter().any(|text| !text.to_ascii_lowercase().contains("json")))

@@ -96,7 +96,7 @@ impl Answered {
 pub struct Job {
     /// In order; at least one.
     pub events: Vec<Waiting>,
-    /// How often the endpoint had gone down or was held when it was taken: what was under way then is no newer word of it. Times
+    /// How often the endpoint had gone down or was held when it was taken: what was under way then says nothing newer of it. Times
     /// would not do: a receiver answers twice in one millisecond.
     era: u64,
     /// Sent to see whether the endpoint is back.
@@ -516,7 +516,7 @@ impl Queue {
             Answered::Taken | Answered::Idle | Answered::Gone { taken: true, .. } => Outcome::Delivered,
             Answered::Lost => Outcome::Dead,
             Answered::Gone { .. } => retry(waiting.due, now, refusals),
-            // It said when: that is no sign of a bad event.
+            // It said when, which does not speak against the event.
             Answered::Down { retry_after: Some(_), .. } => retry(waiting.due, now, refusals),
             Answered::Down { .. } => retry(self.due_after_down(waiting, probe, now, random), now, refusals),
             Answered::Refused { .. } if usize::from(refusals) >= self.rules.schedule.len() => Outcome::Dead,

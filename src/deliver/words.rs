@@ -88,7 +88,7 @@ impl Sender {
         Ok(carried)
     }
 
-    /// A string goes as it is where `headers` says that the body is no JSON.
+    /// A string goes as it is where `headers` says that the body is not JSON.
     pub(super) fn plain(&self, mut carried: Carried) -> Carried {
         if self.endpoint.is_plain && self.endpoint.format == Format::Standard {
             carried.body = shape::as_it_is(&carried.body).unwrap_or(carried.body);
