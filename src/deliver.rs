@@ -92,16 +92,12 @@ pub struct Status {
 fn state(enabled: bool, stored: &EndpointState) -> &'static str {
     if !enabled || stored.disabled.is_some() {
         "disabled"
-    } else if stored.failing_since.is_some() {
-        // One that is waited for without a failure has a budget that is used up.
-        match stored.next_attempt {
-            Some(_) => "down",
-            None if stored.refusing => "refusing",
-            None => "failing",
-        }
+    } else if stored.is_down() {
+        "down"
     } else if stored.refusing {
-        // Enabled by hand, and nothing was delivered yet.
         "refusing"
+    } else if stored.failing_since.is_some() {
+        "failing"
     } else {
         "ok"
     }

@@ -363,10 +363,20 @@ pub struct EndpointState {
     /// The receiver named that time: it is kept, also over a restart.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub asked: bool,
+    /// It is left alone because its receiver has no room, and not because it failed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
     pub last_error: Option<String>,
     /// Since when the file has no endpoint of this name; its queue is kept for a while.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removed: Option<Timestamp>,
+}
+
+impl EndpointState {
+    /// Whether only probes are sent, since it failed.
+    pub fn is_down(&self) -> bool {
+        self.next_attempt.is_some() && !self.held
+    }
 }
 
 fn is_zero(number: &u64) -> bool {

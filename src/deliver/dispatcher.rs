@@ -307,15 +307,15 @@ impl Dispatcher {
             return Ok(());
         }
         let endpoint = &self.endpoint.name.clone();
-        match (before.next_attempt, state.next_attempt) {
-            (None, Some(until)) if state.failing_since.is_none() => {
-                tracing::debug!(%endpoint, %until, "the receiver takes no more until then: its events wait");
-            }
-            (None, Some(_)) => {
+        if let Some(until) = state.next_attempt.filter(|_| state.held && !before.held) {
+            tracing::debug!(%endpoint, %until, "the receiver takes no more until then: its events wait");
+        }
+        match (before.is_down(), state.is_down()) {
+            (false, true) => {
                 tracing::warn!(message_id = kind::ENDPOINT_DOWN, %endpoint, error = state.last_error, "the endpoint is down: its events wait");
             }
             // One that somebody enabled has not answered yet.
-            (Some(_), None) if before.disabled.is_none() && before.failing_since.is_some() => {
+            (true, false) if before.disabled.is_none() => {
                 tracing::info!(message_id = kind::ENDPOINT_UP, %endpoint, "the endpoint answers again");
             }
             _ => {}

@@ -311,7 +311,7 @@ impl Queue {
         let early = self.state.next_attempt.is_some_and(|at| at > now);
         // One that is held, and not down, takes what it took before.
         let events = match self.rules.batch {
-            Some(batch) if !probe || self.state.failing_since.is_none() => self.gather(now, batch.max),
+            Some(batch) if !probe || self.state.held => self.gather(now, batch.max),
             _ => {
                 let lane = if probe { self.probe(now, early)? } else { self.heads.first().map(|(.., lane)| *lane)? };
                 self.lane_events(lane).take(if self.rules.coalesce { COALESCE_MAX } else { 1 }).collect()
@@ -439,9 +439,11 @@ impl Queue {
     pub fn heed(&mut self, job: &Job, room: &Room, now: Timestamp, random: f64) {
         if let Some(asked) = room.wait {
             let wait = self.wait(0, Some(asked), random);
+            let is_down = self.state.is_down();
             if self.state.next_attempt.is_none_or(|at| at < now.plus(wait)) {
                 self.wait_until(now, wait, true);
             }
+            self.state.held = !is_down;
             self.era += 1;
             self.left = None;
         } else if let Some((left, reset)) = room.left.filter(|_| job.era == self.era) {
@@ -481,6 +483,7 @@ impl Queue {
                     // The schedule is for those that do not say when.
                     self.state.step = self.state.step.saturating_add(u16::from(retry_after.is_none()));
                     self.wait_until(now, wait, retry_after.is_some());
+                    self.state.held = false;
                     self.era += 1;
                     (self.left, self.fresh, self.tried_at) = (None, None, Some(now));
                 } else if let Some(wait) =
@@ -502,7 +505,7 @@ impl Queue {
                 if !is_older {
                     // It answers: what waits need not wait for this event.
                     (self.state.step, self.state.next_attempt, self.state.wait_ms) = (0, None, None);
-                    self.state.asked = false;
+                    (self.state.asked, self.state.held) = (false, false);
                 }
                 self.disable_when_long();
             }
@@ -609,6 +612,10 @@ impl Queue {
     pub fn recorded(&mut self, job: &Job) {
         self.flights = self.flights.saturating_sub(1);
         self.settling = self.settling.saturating_sub(1);
+        if self.flights == 0 && self.left.is_some_and(|(left, _)| left == 0) {
+            // None of those that it was kept for said that it is used up.
+            self.left = self.left.map(|(_, until)| (1, until));
+        }
         for lane in job.lanes() {
             self.flying.remove(&lane);
             self.head(lane);

@@ -329,6 +329,20 @@ fn a_budget_is_kept_and_one_asks_first() {
     assert_eq!(limited, 3, "of the first eight, which nobody had told of a limit");
 }
 
+/// What an answer leaves is kept for those under way. Where their answers say nothing more, one goes on.
+#[test]
+fn a_budget_that_nobody_speaks_of_again_stops_nothing() {
+    let mut queue = filled(&(1..=20).map(|lane| (lane, lane)).collect::<Vec<_>>());
+    let jobs = take(&mut queue, 0);
+    end(&mut queue, &jobs[0].2, Answered::Taken, 10);
+    queue.heed(&jobs[0].2, &Room { wait: None, left: Some((2, S(3600))) }, Timestamp(10), 0.0);
+    assert_eq!(queue.wake(Timestamp(10)), Some(Timestamp(3_600_010)), "seven are under way, and two may be");
+    for (.., job) in &jobs[1..] {
+        end(&mut queue, job, Answered::Taken, 20);
+    }
+    assert_eq!(take(&mut queue, 20).len(), 1);
+}
+
 #[test]
 fn what_the_receiver_said_of_its_budget_is_no_outage() {
     let mut queue = filled(&[(1, 1), (2, 2), (3, 3)]);
@@ -343,6 +357,7 @@ fn what_the_receiver_said_of_its_budget_is_no_outage() {
     queue.recorded(&jobs[2].2);
     assert_eq!(queue.wake(Timestamp(20)), Some(Timestamp(90_020)));
     assert!(queue.state().asked && queue.state().step == 0);
+    assert!(!queue.state().is_down(), "it answers");
 }
 
 /// A clock that was an hour ahead at the commit held the event, and its lane, for that hour; one that jumps forward
