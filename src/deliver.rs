@@ -11,6 +11,7 @@ mod pace;
 pub mod queue;
 pub mod roster;
 mod verdict;
+mod words;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,7 +33,6 @@ use crate::{
     auth::vault::Vault,
     clock::Clock,
     config::{Bridge, Endpoint},
-    event,
     http::Client,
     model::{Name, Timestamp},
     pulse::Pulse,
@@ -76,7 +76,8 @@ struct Others {
 /// How an endpoint stands.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Status {
-    /// `ok`, `failing` (some event is refused), `down` or `disabled`.
+    /// `ok`, `failing` (some event is refused, and nothing was delivered since), `refusing` (so is all that was sent since), `down`
+    /// or `disabled`.
     pub state: &'static str,
     pub waiting: usize,
     pub in_flight: usize,
@@ -92,9 +93,12 @@ pub struct Status {
 fn state(enabled: bool, stored: &EndpointState) -> &'static str {
     if !enabled || stored.disabled.is_some() {
         "disabled"
+    } else if stored.is_down() {
+        "down"
+    } else if stored.refusing {
+        "refusing"
     } else if stored.failing_since.is_some() {
-        // One that is waited for without a failure has a budget that is used up.
-        if stored.next_attempt.is_some() { "down" } else { "failing" }
+        "failing"
     } else {
         "ok"
     }
@@ -179,7 +183,7 @@ impl Handle {
         result.await.map_err(|_| gone())?
     }
 
-    /// Sends a `bellpull.test` event at once, whatever the endpoint's state; `None` when there is no such endpoint.
+    /// Sends a `bellpull.test` event, or a sample in the form of the endpoint's `payload`, at once, whatever the endpoint's state; `None` when there is no such endpoint.
     pub async fn test(&self, endpoint: Name) -> Option<Attempt> {
         let (answer, result) = oneshot::channel();
         self.requests.send(Request::Test(endpoint, answer)).await.ok()?;
@@ -342,10 +346,7 @@ impl Deliveries {
                     let sender = Sender { shared, endpoint, allowed: Arc::new(OnceCell::new()) };
                     // Bounded by the endpoint's timeout; the one who asked waits for it.
                     tokio::spawn(async move {
-                        let data = serde_json::json!({ "endpoint": &*sender.endpoint.name });
-                        let event =
-                            event::operational("test", &sender.endpoint.name, data, &[], sender.shared.clock.now());
-                        let _ = answer.send(sender.trial(event).await);
+                        let _ = answer.send(sender.trial().await);
                     });
                 }
             }

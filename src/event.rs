@@ -146,6 +146,37 @@ pub fn remake(bridge: &Bridge, endpoint: &Endpoint, body: &[u8]) -> Option<Conte
     Some(content(Some(route), endpoint, &told))
 }
 
+/// What a `payload` makes of an event outside of a commit: an operational one, or a sample. Its errors name the key.
+pub fn own(key: &str, payload: &Expr, body: &[u8]) -> Result<Vec<u8>, String> {
+    let mut made = payload.texts(body, 2).map_err(|e| format!("`{key}`: {e}"))?.into_iter();
+    match (made.next(), made.next()) {
+        (Some(one), None) => Ok(one.into_bytes()),
+        (None, _) => Err(format!("`{key}` gives nothing")),
+        (Some(_), Some(_)) => Err(format!("`{key}` gives several values; wrap them: `[...]`")),
+    }
+}
+
+/// An update that no record had, for who tries an endpoint whose `payload` makes something else of events.
+pub fn sample(bridge: &str, stream: &str, now: Timestamp) -> Event {
+    let record = |status: &str| serde_json::json!({ "id": "test", "name": "a test by bellpull", "title": "a test by bellpull", "status": status });
+    let (before, after) = (record("before"), record("after"));
+    let kind = format!("{}.updated", type_name(bridge));
+    let patch = Some(patch(Some(&before), Some(&after)));
+    let (before, after) = (Some(&before), Some(&after));
+    let data = Data { bridge, key: "test", stream, sequence: 1, item: None, before, after, patch };
+    let body = Body { r#type: &kind, timestamp: now.to_string(), data }.bytes();
+    Event {
+        id: EventId::random(),
+        bridge: bridge.into(),
+        sequence: 1,
+        key: "test".into(),
+        at: now,
+        deliveries: Vec::new(),
+        kind,
+        body,
+    }
+}
+
 /// An event's standard body, and the JSON that it is: made only when an expression asks for it.
 struct Told<'a> {
     body: &'a [u8],
@@ -222,7 +253,13 @@ fn patch(before: Option<&Json>, after: Option<&Json>) -> json_patch::Patch {
     }
 }
 
-/// Operational events (`bellpull.*`): of no bridge's sequence, past `on`, `when` and `payload`.
+/// Whether an event tells about bellpull itself.
+pub fn is_operational(event: &Event) -> bool {
+    event.bridge.is_empty()
+}
+
+/// Operational events (`bellpull.*`): of no bridge's sequence, past `on`, `when` and `payload`. What an endpoint has in
+/// `operational.payload` is made at the attempt.
 pub fn operational(kind: &str, about: &str, data: Json, to: &[Name], now: Timestamp) -> Event {
     let kind = format!("bellpull.{kind}");
     let body = Body { r#type: &kind, timestamp: now.to_string(), data }.bytes();

@@ -352,6 +352,9 @@ pub struct EndpointState {
     /// For how long attempts have failed since then; time in which none was made does not count.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failing_ms: u64,
+    /// It refused all that it was sent since something was delivered, and that was told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refusing: bool,
     /// Steps of the schedule that the endpoint as a whole has gone.
     pub step: u16,
     pub next_attempt: Option<Timestamp>,
@@ -361,10 +364,20 @@ pub struct EndpointState {
     /// The receiver named that time: it is kept, also over a restart.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub asked: bool,
+    /// It is left alone because its receiver has no room, and not because it failed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
     pub last_error: Option<String>,
     /// Since when the file has no endpoint of this name; its queue is kept for a while.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removed: Option<Timestamp>,
+}
+
+impl EndpointState {
+    /// Whether only probes are sent, since it failed.
+    pub fn is_down(&self) -> bool {
+        self.next_attempt.is_some() && !self.held
+    }
 }
 
 fn is_zero(number: &u64) -> bool {

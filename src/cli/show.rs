@@ -90,7 +90,7 @@ const PAINT_CHARS: usize = 9;
 fn paint(word: &str, colour: bool) -> String {
     let code = match word {
         "ok" | "delivered" => "32",
-        "failing" | "down" | "disabled" | "dead" => "31",
+        "failing" | "refusing" | "down" | "disabled" | "dead" => "31",
         "held" | "waiting" => "33",
         _ => return word.to_owned(),
     };

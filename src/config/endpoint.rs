@@ -76,9 +76,11 @@ pub struct Endpoint {
     pub enabled: bool,
     pub sign: Option<Signer>,
     pub format: Format,
-    /// `headers` says that a body is no JSON: a string goes as it is.
+    /// `headers` says that a body is not JSON: a string goes as it is.
     pub is_plain: bool,
     pub payload: Option<Expr>,
+    /// What operational events look like here.
+    pub operational: Option<Expr>,
     /// `body = "thin"`.
     pub thin: bool,
     /// Bytes; a larger body goes thin.
@@ -226,7 +228,7 @@ impl Endpoint {
         }
         table.finish();
         let Retry { schedule, probe_max, disable_after, answers } = retry?;
-        let Body { format, payload, thin, body_max, batch, batch_payload, coalesce } = body?;
+        let Body { format, payload, operational, thin, body_max, batch, batch_payload, coalesce } = body?;
         Some(Self {
             name: name.into(),
             was: optional(was)?,
@@ -237,6 +239,7 @@ impl Endpoint {
             format,
             is_plain: is_plain(&headers),
             payload,
+            operational,
             thin,
             body_max,
             batch,
@@ -270,6 +273,7 @@ impl Endpoint {
 struct Body {
     format: Format,
     payload: Option<Expr>,
+    operational: Option<Expr>,
     thin: bool,
     body_max: u64,
     batch: Option<Batch>,
@@ -293,9 +297,11 @@ impl Body {
         let body_max = table.take("body-max").and_then(|i| i.size()).unwrap_or(BODY_MAX);
         let batch = table.take("batch").map(|i| read_batch(&i, format));
         let coalesce = table.take("coalesce").and_then(|i| i.boolean()).unwrap_or(false);
+        let operational = table.take("operational").map(|i| read_operational(&i));
         let (batch, batch_payload) = optional(batch)?.unzip();
-        let (format, payload) = (format?, optional(payload)?);
-        Some(Self { format, payload, thin, body_max, batch, batch_payload: batch_payload.flatten(), coalesce })
+        let (format, payload, operational) = (format?, optional(payload)?, optional(operational)?);
+        let batch_payload = batch_payload.flatten();
+        Some(Self { format, payload, operational, thin, body_max, batch, batch_payload, coalesce })
     }
 
     fn warn_unsigned(&self, table: &Table<'_>) {
@@ -308,6 +314,14 @@ impl Body {
             table.warn_at(table.place.clone(), message, help);
         }
     }
+}
+
+fn read_operational(item: &Item<'_>) -> Option<Expr> {
+    let mut table = item.table()?;
+    let example = "operational.payload = '{ text: \"bellpull: \\(.type) \\(.data.error // .data.reason // \"\")\" }'";
+    let payload = table.require("payload", example).and_then(|i| i.expr());
+    table.finish();
+    payload
 }
 
 /// URL, headers and query of an endpoint.
@@ -332,7 +346,7 @@ fn warn_of_credentials(table: &Table<'_>, parts: Parts<'_>, auth: Option<&[Auth]
     }
 }
 
-/// Whether `headers` names a content type that is no JSON.
+/// Whether `headers` names a content type that is not JSON.
 fn is_plain(headers: &[(HeaderName, Value)]) -> bool {
     let mut types = headers.iter().filter(|(name, value)| *name == CONTENT_TYPE && value.is_constant());
     types.any(|(_, value)| value.fixed().iter().any(|text| !text.to_ascii_lowercase().contains("json")))

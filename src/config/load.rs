@@ -347,6 +347,7 @@ fn read_bridges<'a>(
                 }
             }
         }
+        warn_of_deaf(bridge, item, endpoints);
         for (endpoint, key) in named.filter(|(name, _)| !endpoints.contains_key(*name)) {
             let place = places.as_ref().and_then(|p| p.get(&**endpoint)).cloned().unwrap_or_else(|| item.place.clone());
             let report = item.error_at(
@@ -360,6 +361,30 @@ fn read_bridges<'a>(
         }
     }
     bridges
+}
+
+/// Where all that a bridge's alarms go to are endpoints whose `payload` makes something else for their receivers: those would refuse
+/// the standard event, and nobody would hear of it.
+fn warn_of_deaf(bridge: &Bridge, item: &Item<'_>, endpoints: &BTreeMap<Name, Option<Endpoint>>) {
+    let routed = bridge.routes.iter().map(|route| &route.endpoint);
+    let (to, key): (Vec<&Name>, &str) = if bridge.alert.to.is_empty() {
+        (routed.collect(), "to")
+    } else {
+        (bridge.alert.to.iter().collect(), "alert.to")
+    };
+    let is_deaf = |name: &Name| {
+        let mut routes = bridge.routes.iter().filter(|route| route.endpoint == *name).peekable();
+        let routed = routes.peek().is_some() && routes.all(|route| route.payload.is_some());
+        let endpoint = endpoints.get(name).and_then(Option::as_ref);
+        endpoint.is_some_and(|e| e.operational.is_none() && (e.payload.is_some() || routed))
+    };
+    let Some(first) = to.first().filter(|_| to.iter().all(|name| is_deaf(name))) else { return };
+    let message = format!(
+        "`{key}` of [{}] names only endpoints that have a `payload`: its alarms do not pass it, and a receiver that needs it \
+         refuses them",
+        item.path
+    );
+    item.warn(message, &format!("endpoint.{first}.operational.payload = '{{ text: .type }}', or an endpoint in `alert.to` that takes standard events"));
 }
 
 /// `[defaults]`.

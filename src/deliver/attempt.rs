@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use reqwest::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value as Json;
 use tokio::{sync::OnceCell, time::Instant};
 use url::Url;
@@ -19,7 +19,6 @@ use crate::{
     compute::compute,
     config::{Endpoint, Format},
     event,
-    expr::Expr,
     http::{self, BodyLimit, Client, Request, target::made_url},
     model::{Content, Event, Timestamp, bridge_of},
     settings::{units::Rate, value::Value},
@@ -97,9 +96,13 @@ impl Sender {
         let mut told = Told::default();
         let (result, ids) = match self.read(job).await {
             Err(error) => (Answered::Down { error: format!("the store: {error}"), retry_after: None }, Vec::new()),
-            Ok(stored) => {
+            Ok(mut stored) => {
+                let unsaid = self.word(&mut stored).await.err();
                 let ids: Vec<String> = stored.iter().map(|outgoing| outgoing.event.id.to_string()).collect();
-                let made = if self.endpoint.coalesce && stored.len() > 1 {
+                let made = if let Some(error) = unsaid {
+                    let error = self.redacted(error);
+                    Made::Nothing { result: Answered::Refused { error, retry_after: None }, events: 1 }
+                } else if self.endpoint.coalesce && stored.len() > 1 {
                     // What becomes one is made anew, by jq maybe.
                     let (sender, job) = (self.clone(), job.clone());
                     compute(move || sender.make(&job, stored)).await.expect("an attempt that panics is one that failed")
@@ -158,11 +161,14 @@ impl Sender {
     }
 
     /// An event that is not stored, at once and whatever the endpoint's state: for `endpoint test`.
-    pub(super) async fn trial(&self, event: Event) -> Attempt {
+    pub(super) async fn trial(&self) -> Attempt {
         let started = Instant::now();
         let at = self.shared.clock.now();
         let mut told = Told::default();
-        let result = self.send(&[Piece::new(event, Content::Shared)], 1, false, true, &mut told).await;
+        let result = match self.sample().await {
+            Ok(piece) => self.send(&[piece], 1, false, true, &mut told).await,
+            Err(error) => Answered::Refused { error: self.redacted(error), retry_after: None },
+        };
         let error = match result {
             Answered::Down { error, .. } | Answered::Refused { error, .. } | Answered::Gone { error, .. } => {
                 Some(error)
@@ -215,6 +221,8 @@ impl Sender {
         let mut pieces = Vec::new();
         let (mut events, mut bytes) = (0, 0);
         let limit = self.endpoint.batch.map_or(1, |batch| batch.max);
+        // What jq makes of a batch is made of events of bridges.
+        let limit = if self.endpoint.batch_payload.is_some() { self.together(&stored).min(limit) } else { limit };
         while pieces.len() < limit
             && let Some(rest) = stored.get(events..)
             && let Some(first) = rest.first()
@@ -276,6 +284,7 @@ impl Sender {
         let Some(first) = pieces.first() else { return Answered::Lost };
         let format = self.endpoint.format;
         let carried = match (self.endpoint.batch, &self.endpoint.batch_payload) {
+            (Some(_), Some(_)) if event::is_operational(&first.event) => shape::one(format, first),
             (Some(_), Some(payload)) => self.digest(payload, pieces).await,
             (Some(_), None) => shape::batch(format, pieces),
             (None, _) => shape::one(format, first),
@@ -343,33 +352,6 @@ impl Sender {
             tries += 1;
             request = bare.clone();
         }
-    }
-
-    /// What `batch.payload` makes of a batch.
-    async fn digest(&self, payload: &Expr, pieces: &[Piece]) -> Result<Carried, String> {
-        let mut carried = shape::batch(Format::Standard, pieces)?;
-        let (expr, array) = (payload.clone(), carried.body);
-        let made = compute(move || expr.texts(&array, 2)).await.expect("jq that panics fails in its own process");
-        let mut made = made.map_err(|e| format!("`batch.payload`: {e}"))?.into_iter();
-        carried.body = match (made.next(), made.next()) {
-            (Some(one), None) => one.into_bytes(),
-            (None, _) => return Err("`batch.payload` gives nothing".into()),
-            (Some(_), Some(_)) => return Err("`batch.payload` gives several values; wrap them: `[...]`".into()),
-        };
-        if self.endpoint.format == Format::Text {
-            let text = shape::as_it_is(&carried.body);
-            carried.body = text.ok_or("`batch.payload` gives no string, which `format = \"text\"` would send")?;
-            carried.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        }
-        Ok(carried)
-    }
-
-    /// A string goes as it is where `headers` says that the body is no JSON.
-    fn plain(&self, mut carried: Carried) -> Carried {
-        if self.endpoint.is_plain && self.endpoint.format == Format::Standard {
-            carried.body = shape::as_it_is(&carried.body).unwrap_or(carried.body);
-        }
-        carried
     }
 
     /// Asks the target of CloudEvents whether it wants them, as the file's credentials and headers let one in. No answer

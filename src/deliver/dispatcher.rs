@@ -312,15 +312,15 @@ impl Dispatcher {
             return Ok(());
         }
         let endpoint = &self.endpoint.name.clone();
-        match (before.next_attempt, state.next_attempt) {
-            (None, Some(until)) if state.failing_since.is_none() => {
-                tracing::debug!(%endpoint, %until, "the receiver takes no more until then: its events wait");
-            }
-            (None, Some(_)) => {
+        if let Some(until) = state.next_attempt.filter(|_| state.held && !before.held) {
+            tracing::debug!(%endpoint, %until, "the receiver takes no more until then: its events wait");
+        }
+        match (before.is_down(), state.is_down()) {
+            (false, true) => {
                 tracing::warn!(message_id = kind::ENDPOINT_DOWN, %endpoint, error = state.last_error, "the endpoint is down: its events wait");
             }
             // One that somebody enabled has not answered yet.
-            (Some(_), None) if before.disabled.is_none() && before.failing_since.is_some() => {
+            (true, false) if before.disabled.is_none() => {
                 tracing::info!(message_id = kind::ENDPOINT_UP, %endpoint, "the endpoint answers again");
             }
             _ => {}
@@ -337,16 +337,36 @@ impl Dispatcher {
             (Some(_), None) => tracing::info!(message_id = kind::ENDPOINT_ENABLED, %endpoint, "enabled by hand"),
             _ => {}
         }
+        match (before.refusing, state.refusing) {
+            (false, true) => {
+                let reason = state.last_error.as_deref().unwrap_or("it refuses what it is sent");
+                tracing::warn!(message_id = kind::ENDPOINT_REFUSING, %endpoint, reason, "nothing was delivered since the receiver began to refuse");
+                if !self.told().is_empty() {
+                    self.alert("endpoint.refusing", reason).await?;
+                }
+            }
+            (true, false) => {
+                tracing::info!(message_id = kind::ENDPOINT_RECOVERED, %endpoint, "an event was delivered again");
+                if !self.told().is_empty() {
+                    self.alert("endpoint.recovered", "an event was delivered again").await?;
+                }
+            }
+            _ => {}
+        }
         // After the alert: a crash between the two tells it again instead of never.
         self.shared.store.write(Op::Endpoint(endpoint.clone(), state)).await?;
         Ok(())
     }
 
+    /// The other endpoints of `alert.to`.
+    fn told(&self) -> Vec<Name> {
+        let told = self.shared.others.borrow().alerts.clone();
+        told.into_iter().filter(|name| *name != self.endpoint.name).collect()
+    }
+
     /// Tells the other endpoints of `alert.to`.
     async fn alert(&mut self, kind: &str, why: &str) -> Result<(), store::Error> {
-        let endpoint = &self.endpoint.name;
-        let told = self.shared.others.borrow().alerts.clone();
-        let to: Vec<Name> = told.into_iter().filter(|name| name != endpoint).collect();
+        let (endpoint, to) = (&self.endpoint.name, self.told());
         let data = serde_json::json!({ "endpoint": &**endpoint, "reason": why, "waiting": self.queue.len() });
         let event = event::operational(kind, endpoint, data, &to, self.shared.clock.now());
         let commit = Commit { events: vec![event], ..Commit::default() };

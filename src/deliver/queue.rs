@@ -34,6 +34,10 @@ const PROBE_LOOKS: usize = 64;
 /// not asked by each event of a busy bridge.
 const FRESH_PROBE_EVERY: Duration = Duration::from_secs(3);
 
+/// So many refusals in a row, for so long, are told: a burst of bad events is none of the endpoint's. A dead letter is told at once.
+const REFUSING_AFTER: usize = 5;
+const REFUSING_FOR: Duration = Duration::from_secs(10);
+
 /// Waiting updates of one record that become one, at the most: each is read for it.
 pub const COALESCE_MAX: usize = 100;
 
@@ -92,7 +96,7 @@ impl Answered {
 pub struct Job {
     /// In order; at least one.
     pub events: Vec<Waiting>,
-    /// How often the endpoint had gone down or was held when it was taken: what was under way then is no newer word of it. Times
+    /// How often the endpoint had gone down or was held when it was taken: what was under way then says nothing newer of it. Times
     /// would not do: a receiver answers twice in one millisecond.
     era: u64,
     /// Sent to see whether the endpoint is back.
@@ -159,6 +163,8 @@ pub struct Queue {
     downs: HashMap<Position, Downs>,
     /// Attempts that were taken, in this life.
     taken: u64,
+    /// Refusals in a row, in this life.
+    refused: usize,
     /// The lane of the last event that came while the endpoint was down, until there is a probe.
     fresh: Option<u64>,
     /// When an attempt last took the endpoint down or probed it, in this life.
@@ -190,6 +196,7 @@ impl Queue {
             failed_at: None,
             downs: HashMap::new(),
             taken: 0,
+            refused: 0,
             fresh: None,
             tried_at: None,
         }
@@ -304,7 +311,7 @@ impl Queue {
         let early = self.state.next_attempt.is_some_and(|at| at > now);
         // One that is held, and not down, takes what it took before.
         let events = match self.rules.batch {
-            Some(batch) if !probe || self.state.failing_since.is_none() => self.gather(now, batch.max),
+            Some(batch) if !probe || self.state.held => self.gather(now, batch.max),
             _ => {
                 let lane = if probe { self.probe(now, early)? } else { self.heads.first().map(|(.., lane)| *lane)? };
                 self.lane_events(lane).take(if self.rules.coalesce { COALESCE_MAX } else { 1 }).collect()
@@ -421,9 +428,8 @@ impl Queue {
             .map(|waiting| self.decide(waiting, job.probe, answered, now, random))
             .collect();
         if self.lanes.is_empty() && outcomes.last() == Some(&Outcome::Dead) {
-            // Nothing is left that it could fail with.
-            (self.state.failing_since, self.state.last_error) = (None, None);
-            (self.state.failing_ms, self.failed_at) = (0, None);
+            // Nothing is left that it could fail with: the time until there is does not count.
+            self.failed_at = None;
         }
         outcomes
     }
@@ -433,9 +439,11 @@ impl Queue {
     pub fn heed(&mut self, job: &Job, room: &Room, now: Timestamp, random: f64) {
         if let Some(asked) = room.wait {
             let wait = self.wait(0, Some(asked), random);
+            let is_down = self.state.is_down();
             if self.state.next_attempt.is_none_or(|at| at < now.plus(wait)) {
                 self.wait_until(now, wait, true);
             }
+            self.state.held = !is_down;
             self.era += 1;
             self.left = None;
         } else if let Some((left, reset)) = room.left.filter(|_| job.era == self.era) {
@@ -448,7 +456,11 @@ impl Queue {
     fn judge(&mut self, job: &Job, answered: &Answered, now: Timestamp, random: f64) {
         // It was under way when the endpoint went down, and says nothing of how it is since.
         let is_older = job.era < self.era;
-        self.taken += u64::from(*answered == Answered::Taken);
+        if *answered == Answered::Taken {
+            self.taken += 1;
+            self.refused = 0;
+            self.state.refusing = false;
+        }
         match answered {
             Answered::Taken if is_older => {}
             Answered::Taken => {
@@ -471,6 +483,7 @@ impl Queue {
                     // The schedule is for those that do not say when.
                     self.state.step = self.state.step.saturating_add(u16::from(retry_after.is_none()));
                     self.wait_until(now, wait, retry_after.is_some());
+                    self.state.held = false;
                     self.era += 1;
                     (self.left, self.fresh, self.tried_at) = (None, None, Some(now));
                 } else if let Some(wait) =
@@ -482,10 +495,17 @@ impl Queue {
             }
             Answered::Refused { error, .. } => {
                 self.failed(error, now);
+                self.refused = self.refused.saturating_add(1);
+                let long = self.state.failing_since.is_some_and(|since| since.plus(REFUSING_FOR) <= now);
+                // Of an event that is dead now, each refusal came after the last delivery.
+                let to_the_end = |w: &Waiting| {
+                    usize::from(w.refusals) >= self.rules.schedule.len() && self.refused > usize::from(w.refusals)
+                };
+                self.state.refusing |= self.refused >= REFUSING_AFTER && long || job.events.iter().any(to_the_end);
                 if !is_older {
                     // It answers: what waits need not wait for this event.
                     (self.state.step, self.state.next_attempt, self.state.wait_ms) = (0, None, None);
-                    self.state.asked = false;
+                    (self.state.asked, self.state.held) = (false, false);
                 }
                 self.disable_when_long();
             }
@@ -499,7 +519,7 @@ impl Queue {
             Answered::Taken | Answered::Idle | Answered::Gone { taken: true, .. } => Outcome::Delivered,
             Answered::Lost => Outcome::Dead,
             Answered::Gone { .. } => retry(waiting.due, now, refusals),
-            // It said when: that is no sign of a bad event.
+            // It said when, which does not speak against the event.
             Answered::Down { retry_after: Some(_), .. } => retry(waiting.due, now, refusals),
             Answered::Down { .. } => retry(self.due_after_down(waiting, probe, now, random), now, refusals),
             Answered::Refused { .. } if usize::from(refusals) >= self.rules.schedule.len() => Outcome::Dead,
@@ -592,6 +612,10 @@ impl Queue {
     pub fn recorded(&mut self, job: &Job) {
         self.flights = self.flights.saturating_sub(1);
         self.settling = self.settling.saturating_sub(1);
+        if self.flights == 0 && self.left.is_some_and(|(left, _)| left == 0) {
+            // None of those that it was kept for said that it is used up.
+            self.left = self.left.map(|(_, until)| (1, until));
+        }
         for lane in job.lanes() {
             self.flying.remove(&lane);
             self.head(lane);
@@ -601,7 +625,8 @@ impl Queue {
     /// By hand. Enabling starts anew, at once.
     pub fn enable(&mut self, enable: bool, now: Timestamp) {
         if enable {
-            self.state = EndpointState::default();
+            // Nothing is delivered by that.
+            self.state = EndpointState { refusing: self.state.refusing, ..EndpointState::default() };
             self.failed_at = None;
             (self.left, self.fresh) = (None, None);
             self.era += 1;

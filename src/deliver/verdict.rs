@@ -112,7 +112,7 @@ fn input(answer: &http::Answer) -> Json {
 async fn complaint(answers: &Answers, input: Option<&Json>) -> Option<String> {
     let (expr, input) = (answers.fail.as_ref()?, input?);
     Some(match expr.ask(input).await {
-        // What cannot be judged is no delivery: a dead letter is seen, and a loss is not.
+        // What cannot be judged does not count as delivered: a dead letter is seen, and a loss is not.
         Err(error) => format!("`fail` fails on it: {error}"),
         Ok(None | Some(Json::Null | Json::Bool(false))) => return None,
         Ok(Some(Json::Bool(true))) => "`fail` says that it refused".into(),
@@ -133,4 +133,97 @@ async fn said_wait(answers: &Answers, input: Option<&Json>) -> Result<Option<Dur
     let seconds = seconds.filter(|seconds: &f64| seconds.is_finite() && *seconds >= 0.0);
     let seconds = seconds.ok_or("it gives no number of seconds; use `null` where the answer names no wait")?;
     Ok(Some(Duration::try_from_secs_f64(seconds).unwrap_or(HINT_MAX).min(HINT_MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::expr::Expr;
+
+    use super::*;
+
+    const S: fn(u64) -> Duration = Duration::from_secs;
+
+    async fn told(
+        answers: &Answers,
+        status: u16,
+        headers: &[(&'static str, &'static str)],
+        body: &'static str,
+    ) -> (Answered, Room) {
+        let headers = headers.iter().map(|(n, v)| (n.parse().expect("a name"), v.parse().expect("a value"))).collect();
+        let url = "http://localhost/".parse().expect("a URL");
+        judge(answers, &http::Answer { status, headers, body: body.into(), url }, Timestamp(0)).await
+    }
+
+    fn wait(answered: &Answered) -> Option<Duration> {
+        match answered {
+            Answered::Down { retry_after, .. } | Answered::Refused { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// A header meant something on a poll and nothing on a delivery.
+    #[tokio::test]
+    async fn what_an_answer_asks_for_counts_on_every_status() {
+        let empty = [("x-ratelimit-remaining", "0"), ("x-ratelimit-reset-after", "30")];
+        let some = [("ratelimit", "\"d\";r=4;t=2")];
+        let later = [("retry-after", "7")];
+        let both = [later[0], empty[0], empty[1]];
+        type Case<'a> = (u16, &'a [(&'static str, &'static str)], &'a str, Option<u64>, Option<u64>);
+        let cases: [Case<'_>; 13] = [
+            (204, &[], "taken", None, None),
+            (200, &empty, "taken", None, Some(30)),
+            (200, &later, "taken", None, None),
+            (429, &empty, "down", Some(30), None),
+            (429, &both, "down", Some(30), None),
+            (503, &later, "down", Some(7), None),
+            (502, &[], "down", None, None),
+            (403, &[], "refused", None, None),
+            (403, &later, "down", Some(7), None),
+            (403, &empty, "down", Some(30), None),
+            (422, &empty, "refused", None, Some(30)),
+            (500, &later, "refused", Some(7), None),
+            (410, &empty, "gone", None, None),
+        ];
+        for (status, headers, class, asked, held) in cases {
+            let (answered, room) = told(&Answers::default(), status, headers, "").await;
+            assert_eq!((answered.class(), wait(&answered)), (class, asked.map(S)), "{status} {headers:?}");
+            assert_eq!(room.wait, held.map(S), "{status} {headers:?}");
+        }
+        assert_eq!(told(&Answers::default(), 200, &some, "").await.1, Room { wait: None, left: Some((4, S(2))) });
+    }
+
+    #[tokio::test]
+    async fn what_the_file_says_of_answers() {
+        let expr = |text: &str| Some(Expr::parse(text).expect("jq"));
+        let answers = Answers {
+            fail: expr("select(.body.ok? == false) | .body.error // true"),
+            wait: expr(".body.wait?"),
+            down: vec![404],
+            taken: vec![409],
+            refused: vec![403, 410],
+        };
+        let cases = [
+            (200, r#"{"ok":true}"#, "taken", None, None),
+            (200, "ok", "taken", None, None),
+            (200, r#"{"ok":true,"wait":3}"#, "taken", None, Some(3)),
+            (200, r#"{"ok":false,"error":"no"}"#, "refused", None, None),
+            (200, r#"{"ok":false,"wait":"3"}"#, "down", Some(3), None),
+            (409, r#"{"ok":false}"#, "refused", None, None),
+            (409, "", "taken", None, None),
+            (404, "", "down", None, None),
+            (410, "", "refused", None, None),
+            (403, r#"{"wait":3}"#, "refused", Some(3), Some(3)),
+            (429, r#"{"wait":false}"#, "down", None, None),
+        ];
+        for (status, body, class, asked, held) in cases {
+            let (answered, room) = told(&answers, status, &[], body).await;
+            assert_eq!((answered.class(), wait(&answered)), (class, asked.map(S)), "{status} {body}");
+            assert_eq!(room.wait, held.map(S), "{status} {body}");
+        }
+        let (answered, _) = told(&answers, 429, &[], r#"{"wait":"soon"}"#).await;
+        let Answered::Down { error, retry_after: None } = answered else { panic!("{answered:?}") };
+        assert!(error.contains("`retry.wait`: it gives no number of seconds"), "{error}");
+        let (answered, _) = told(&answers, 200, &[("webhook-delivery", "disable")], "").await;
+        assert!(matches!(answered, Answered::Gone { taken: true, .. }));
+    }
 }

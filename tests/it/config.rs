@@ -30,6 +30,41 @@ fn each_wrong_file_gives_its_message() {
     }
 }
 
+/// Who has only a chat never heard that a bridge fails: the chat refused the standard event for three days.
+#[test]
+fn alarms_that_nobody_takes_are_warned_of() {
+    let warned = |to: &str, alert: &str, chat: &str| {
+        let text = format!(
+            "[bridge.a]\nevery = \"1m\"\nto = {to}\n{alert}\nsource.http.url = \"https://example.com/a\"\n\
+             [endpoint.chat]\nurl = {{ env = \"CHAT\" }}\n{chat}\n[endpoint.plain]\nurl = {{ env = \"PLAIN\" }}\n"
+        );
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("bridges.toml");
+        std::fs::write(&file, text).expect("written");
+        let config = config::load(&file, Secrets::FormOnly).unwrap_or_else(|failed| panic!("{failed}"));
+        config.warnings.iter().map(|warning| warning.message.clone()).collect::<Vec<_>>().join("\n")
+    };
+    let payload = "payload = '{ text: .type }'";
+    let both = format!("{payload}\noperational.payload = '{{ text: .type }}'");
+    let only = "of [bridge.a] names only endpoints that have a `payload`";
+    for (to, alert, chat, expected) in [
+        (r#"["chat"]"#, "", payload, "`to` "),
+        (r#"[{ endpoint = "chat", payload = ".data" }]"#, "", "", "`to` "),
+        (r#"["plain"]"#, r#"alert.to = ["chat"]"#, payload, "`alert.to` "),
+        (r#"["chat", "plain"]"#, "", payload, ""),
+        (r#"["chat"]"#, r#"alert.to = ["plain"]"#, payload, ""),
+        (r#"["chat"]"#, "", "", ""),
+        (r#"["chat"]"#, "", &both, ""),
+    ] {
+        let warned = warned(to, alert, chat);
+        if expected.is_empty() {
+            assert_eq!(warned, "", "{to} {alert} {chat}");
+        } else {
+            assert!(warned.starts_with(&format!("{expected}{only}")), "{to} {alert} {chat}: {warned}");
+        }
+    }
+}
+
 #[test]
 fn right_files_load() {
     let mut files = files("tests/config/good");

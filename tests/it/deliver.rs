@@ -511,6 +511,35 @@ async fn statuses_mean_what_the_file_says() {
     }
 }
 
+/// A wrong token made fifteen dead letters in twelve seconds: nobody was told, and `status` said `ok`.
+#[tokio::test]
+async fn a_receiver_that_refuses_everything_is_told_of_once() {
+    let mut world = World::start(&to(&[("me", "retry.schedule = [\"50ms\", \"50ms\"]"), ("other", "")])).await;
+    let told = |world: &World, what: &str| {
+        let kind = format!("bellpull.endpoint.{what}");
+        world.receiver.taken("/other").into_iter().filter(|received| received.kind() == kind).collect::<Vec<_>>()
+    };
+    world.poll().await;
+    world.receiver.status("/me", 401);
+    world.upstream.fill(3);
+    world.poll().await;
+    empty(&world, "me").await;
+    assert_eq!(status(&world, "me").await.state, "refusing");
+    world.upstream.fill(5);
+    world.poll().await;
+    empty(&world, "me").await;
+    eventually("it is told", async || !told(&world, "refusing").is_empty()).await;
+    let data = told(&world, "refusing")[0].body["data"].clone();
+    assert_eq!((&data["endpoint"], &data["reason"]), (&"me".into(), &"the receiver answered 401".into()));
+    world.receiver.status("/me", 200);
+    world.upstream.fill(6);
+    world.poll().await;
+    eventually("its end is told", async || !told(&world, "recovered").is_empty()).await;
+    assert_eq!(status(&world, "me").await.state, "ok");
+    world.receiver.wait_taken("/other", 8).await;
+    assert_eq!((told(&world, "refusing").len(), told(&world, "recovered").len()), (1, 1));
+}
+
 #[tokio::test]
 async fn redirects_are_not_followed_and_a_304_is_no_success() {
     for code in [301, 302, 307, 308, 304] {

@@ -406,7 +406,9 @@ const DAY: Duration = Duration::from_secs(86_400);
 async fn seven_days(lines: &str) -> (World, Stopped) {
     let stopped = Stopped::start();
     let clock = Clock::starting_at(Timestamp::parse("2026-11-23T12:00:00Z").expect("a time"));
-    let mut world = World::at(Arc::new(MemoryEngine::new()), clock.clone(), &me(lines)).await;
+    // A probe every five minutes would be two thousand of them.
+    let lines = format!("retry.probe-max = \"24h\"\n{lines}");
+    let mut world = World::at(Arc::new(MemoryEngine::new()), clock.clone(), &me(&lines)).await;
     world.receiver.any_time();
     world.poll().await;
     world.receiver.status("/me", 503);

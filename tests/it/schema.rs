@@ -155,6 +155,41 @@ sign.standard.secrets = [{ value = "SECRET" }]
     assert_eq!(shapes(&told), ["bellpull.endpoint.disabled endpoint reason waiting"]);
 }
 
+#[tokio::test]
+async fn an_endpoint_that_refuses_fits() {
+    let text = r#"
+[bridge.orders]
+every = "100ms"
+items = ".[]"
+key = ".id"
+to = ["me"]
+alert.to = ["other"]
+source.http.url = "UPSTREAM/items"
+
+[endpoint.me]
+url = "RECEIVER/me"
+sign.standard.secrets = [{ value = "SECRET" }]
+retry.schedule = ["50ms"]
+
+[endpoint.other]
+url = "RECEIVER/other"
+sign.standard.secrets = [{ value = "SECRET" }]
+"#;
+    let mut world = World::start(text).await;
+    world.poll().await;
+    world.receiver.status("/me", 401);
+    world.upstream.fill(1);
+    world.poll().await;
+    world.receiver.wait_taken("/other", 1).await;
+    world.receiver.status("/me", 200);
+    world.upstream.fill(2);
+    world.poll().await;
+    assert_eq!(
+        shapes(&world.receiver.wait_taken("/other", 2).await),
+        ["bellpull.endpoint.recovered endpoint reason waiting", "bellpull.endpoint.refusing endpoint reason waiting",]
+    );
+}
+
 /// An endpoint with more lines, that is sent what happens to three records.
 async fn shaped(lines: &str) -> (World, Vec<Received>) {
     let endpoint = format!(

@@ -154,6 +154,44 @@ async fn lines_and_digests_of_a_batch() {
     );
 }
 
+/// `endpoint test` said of each chat that works that it is broken.
+#[tokio::test]
+async fn a_test_and_an_alarm_are_in_the_words_of_the_endpoint() {
+    let payload = "payload = '{ text: \"\\(.data.bridge) \\(.type): \\(.data.after.name)\" }'";
+    let words = "operational.payload = '{ alarm: .type, of: (.data.endpoint // .data.bridge) }'";
+    let cases = [
+        (payload.to_owned(), json!({ "text": "orders orders.updated: a test by bellpull" })),
+        (format!("{payload}\n{words}"), json!({ "alarm": "bellpull.test", "of": "me" })),
+    ];
+    for (lines, expected) in cases {
+        let recorder = Recorder::start().await;
+        let mut world = world(&recorder, &format!("{lines}\nretry.schedule = [\"50ms\"]")).await;
+        let tried = world.rig.deliveries.test("me".into()).await.expect("an endpoint");
+        assert_eq!((tried.status, tried.error), (Some(200), None));
+        assert_eq!(recorder.requests().remove(0).json(), expected);
+        // Five failures in a row are an alarm.
+        for _ in 0..5 {
+            world.upstream.next(Answer::new(500, "no"));
+            world.fail().await;
+        }
+        let alarm = recorder.wait(2).await.remove(1).json();
+        if lines.contains("operational") {
+            assert_eq!(alarm, json!({ "alarm": "bellpull.bridge.failing", "of": "orders" }));
+        } else {
+            assert_eq!(
+                (&alarm["type"], &alarm["data"]["bridge"]),
+                (&json!("bellpull.bridge.failing"), &json!("orders"))
+            );
+        }
+    }
+    let recorder = Recorder::start().await;
+    let world = world(&recorder, "payload = '.data.after.name | explode | .[0] | ascii_downcase'").await;
+    let tried = world.rig.deliveries.test("me".into()).await.expect("an endpoint");
+    let error = tried.error.expect("why");
+    assert!(error.contains("`payload`") && error.contains("`operational.payload`"), "{error}");
+    assert!(recorder.requests().is_empty());
+}
+
 #[tokio::test]
 async fn url_query_and_headers_from_the_event() {
     let recorder = Recorder::start().await;

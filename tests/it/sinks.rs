@@ -8,10 +8,11 @@ use std::{
 
 use bellpull::{
     config::Config,
+    event,
     model::Name,
     recipe::{self, Kind},
     schema::Schema,
-    store::memory::MemoryEngine,
+    store::{Commit, Op, Written, memory::MemoryEngine},
 };
 use serde_json::{Value as Json, json};
 
@@ -593,6 +594,57 @@ async fn slack_refuses_inside_a_200() {
     watched.feed.put("5", &plain(5, NAME).to_string());
     watched.poll().await;
     eventually("it is delivered", async || watched.rig.deliveries.status().await["slack"].state == "ok").await;
+}
+
+/// Every chat recipe refused `endpoint test` and each alarm: who has only a chat heard that the channel is broken, and never that a
+/// bridge fails.
+#[tokio::test]
+async fn tests_and_alarms_are_taken() {
+    let mut seen = 0;
+    for row in all() {
+        let text = recipe::find(row.recipe).expect("the recipe is there").text;
+        if !text.contains("operational.payload") {
+            continue;
+        }
+        seen += 1;
+        let watched = row.start(None).await;
+        let tried = watched.rig.deliveries.test(watched.endpoint.clone()).await.expect("an endpoint");
+        assert_eq!((tried.status, tried.error.as_deref()), (Some(row.status), None), "{}", row.recipe);
+        let (now, to) = (watched.rig.poller.clock.now(), [watched.endpoint.clone()]);
+        let error = "<!channel> \"it\" & \\ failed @everyone".repeat(500);
+        let alarms = [
+            ("bridge.failing", json!({ "bridge": "releases", "failures": 5, "error": error })),
+            ("bridge.recovered", json!({ "bridge": "releases", "failures": 5 })),
+            (
+                "bridge.held",
+                json!({ "bridge": "releases", "reason": "it would delete 11 of 20", "hash": "0", "created": 0 }),
+            ),
+            ("bridge.stale", json!({ "bridge": "releases", "since": now.to_string() })),
+            ("endpoint.disabled", json!({ "endpoint": "me", "reason": "410", "waiting": 3 })),
+            ("endpoint.refusing", json!({ "endpoint": "me", "reason": "401", "waiting": 3 })),
+            ("store.reset", json!({ "stream": "s", "reason": "a backup was imported" })),
+            ("heartbeat", json!({ "bridges": 1, "endpoints": 2 })),
+        ];
+        let count = alarms.len() + 1;
+        for (kind, data) in alarms {
+            let commit = Commit { events: vec![event::operational(kind, "it", data, &to, now)], ..Commit::default() };
+            let written = watched.rig.store.write(Op::Commit(Box::new(commit))).await;
+            let Ok(Written::Queued(queued)) = written else { panic!("{written:?}") };
+            watched.rig.deliveries.queued(queued).await;
+        }
+        eventually(&format!("{} takes alarms", row.recipe), async || {
+            assert_eq!(watched.sink.state.refused.lock().unwrap().clone(), [], "{}", row.recipe);
+            watched.sink.state.taken.lock().unwrap().len() == count
+        })
+        .await;
+        let taken = watched.sink.state.taken.lock().unwrap().clone();
+        assert!(
+            taken
+                .iter()
+                .any(|(_, request)| String::from_utf8_lossy(&request.body).contains("bridge held: releases: it would"))
+        );
+    }
+    assert_eq!(seen, 7, "chats and pagers");
 }
 
 /// The event itself, whole.

@@ -188,8 +188,8 @@ function summarize() {
 
 // ---- The overview
 
-const WORST_FIRST = ["failing", "down", "held", "paused", "disabled", "new", "ok", "removed"];
-const ATTENTION = ["failing", "down", "held"];
+const WORST_FIRST = ["failing", "refusing", "down", "held", "paused", "disabled", "new", "ok", "removed"];
+const ATTENTION = ["failing", "refusing", "down", "held"];
 let allEndpoints = false;
 
 /** What a row says beneath its name: why, or else what it is. */

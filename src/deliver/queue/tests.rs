@@ -329,6 +329,20 @@ fn a_budget_is_kept_and_one_asks_first() {
     assert_eq!(limited, 3, "of the first eight, which nobody had told of a limit");
 }
 
+/// What an answer leaves is kept for those under way. Where their answers say nothing more, one goes on.
+#[test]
+fn a_budget_that_nobody_speaks_of_again_stops_nothing() {
+    let mut queue = filled(&(1..=20).map(|lane| (lane, lane)).collect::<Vec<_>>());
+    let jobs = take(&mut queue, 0);
+    end(&mut queue, &jobs[0].2, Answered::Taken, 10);
+    queue.heed(&jobs[0].2, &Room { wait: None, left: Some((2, S(3600))) }, Timestamp(10), 0.0);
+    assert_eq!(queue.wake(Timestamp(10)), Some(Timestamp(3_600_010)), "seven are under way, and two may be");
+    for (.., job) in &jobs[1..] {
+        end(&mut queue, job, Answered::Taken, 20);
+    }
+    assert_eq!(take(&mut queue, 20).len(), 1);
+}
+
 #[test]
 fn what_the_receiver_said_of_its_budget_is_no_outage() {
     let mut queue = filled(&[(1, 1), (2, 2), (3, 3)]);
@@ -343,6 +357,7 @@ fn what_the_receiver_said_of_its_budget_is_no_outage() {
     queue.recorded(&jobs[2].2);
     assert_eq!(queue.wake(Timestamp(20)), Some(Timestamp(90_020)));
     assert!(queue.state().asked && queue.state().step == 0);
+    assert!(!queue.state().is_down(), "it answers");
 }
 
 /// A clock that was an hour ahead at the commit held the event, and its lane, for that hour; one that jumps forward
@@ -434,10 +449,10 @@ fn a_probe_leaves_refused_events_their_own_time() {
     assert_eq!(probed.first(), Some(&(5_000, 2)), "{probed:?}");
 }
 
-/// An endpoint that had nothing to send for days was disabled by one hiccup: the failure of its last, dead event
-/// still counted.
+/// An endpoint that had nothing to send for days was disabled by one hiccup: the time since the failure of its last, dead event
+/// counted. One that refused everything was `ok` as soon as nothing waited for it.
 #[test]
-fn a_failure_ends_with_the_last_event() {
+fn a_failure_stays_and_its_clock_ends_with_the_last_event() {
     let mut queue = filled(&[(1, 1)]);
     let mut now = 0;
     while !queue.is_empty() {
@@ -445,7 +460,45 @@ fn a_failure_ends_with_the_last_event() {
         end(&mut queue, &job, refused(), now);
         now = queue.wake(Timestamp(now)).map_or(now, |at| at.0);
     }
-    assert_eq!(queue.state().failing_since, None);
+    let state = queue.state().clone();
+    assert_eq!((state.failing_since, state.refusing), (Some(Timestamp(0)), true));
+    queue.push(waiting(1, 2), Timestamp(now));
+    let later = now + 24 * 30 * HOUR;
+    let job = queue.next(Timestamp(later)).expect("due");
+    end(&mut queue, &job, refused(), later);
+    assert_eq!((&queue.state().disabled, queue.state().failing_ms), (&None, state.failing_ms));
+    queue.enable(true, Timestamp(later));
+    assert!(queue.state().refusing, "nothing was delivered by that");
+    let job = queue.next(Timestamp(later)).expect("due");
+    end(&mut queue, &job, Answered::Taken, later);
+    assert_eq!(*queue.state(), EndpointState::default());
+}
+
+/// A wrong token made dead letters for days, and nobody was told.
+#[test]
+fn an_endpoint_that_refuses_everything_is_told_of_and_one_bad_event_is_not() {
+    let mut queue = filled(&(1..=8).map(|lane| (lane, lane)).collect::<Vec<_>>());
+    for (.., job) in take(&mut queue, 0) {
+        end(&mut queue, &job, refused(), 0);
+    }
+    assert!(!queue.state().refusing, "a burst of bad events");
+    for (.., job) in take(&mut queue, 10_000) {
+        end(&mut queue, &job, refused(), 10_000);
+    }
+    assert!(queue.state().refusing);
+    let mut queue = filled(&[(1, 1)]);
+    let (mut now, mut told) = (0, false);
+    while !queue.is_empty() {
+        let job = queue.next(Timestamp(now)).expect("due");
+        end(&mut queue, &job, refused(), now);
+        told |= queue.state().refusing && !queue.is_empty();
+        // Others are taken.
+        queue.push(Waiting { due: Timestamp(now), ..waiting(2, 2) }, Timestamp(now));
+        let job = queue.next(Timestamp(now)).expect("due");
+        end(&mut queue, &job, Answered::Taken, now);
+        now = queue.wake(Timestamp(now)).map_or(now, |at| at.0);
+    }
+    assert!(!told && !queue.state().refusing);
 }
 
 #[test]
