@@ -6,6 +6,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
 /// The name of a bridge or an endpoint: `[A-Za-z0-9][A-Za-z0-9_-]{0,63}`; `""` is bellpull itself.
 pub type Name = Arc<str>;
@@ -247,6 +248,27 @@ pub struct Validators {
     pub etag: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_modified: Option<String>,
+}
+
+/// How far a source was read (`since`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    pub text: String,
+    /// Whether the source gave a number. A store of an earlier version does not say it.
+    pub is_number: Option<bool>,
+}
+
+impl Mark {
+    /// As it goes into a JSON body: "007" stays a string and 7 a number.
+    pub fn json(&self) -> Json {
+        let number = match self.is_number {
+            Some(false) => None,
+            Some(true) => self.text.parse().ok(),
+            // As an earlier version sent it.
+            None => self.text.parse::<u64>().ok().map(serde_json::Number::from),
+        };
+        number.map_or_else(|| self.text.as_str().into(), Json::Number)
+    }
 }
 
 /// An event as it is committed, before the store gives it a place.

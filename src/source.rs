@@ -21,7 +21,7 @@ use crate::{
     decode::Page,
     expr,
     http::{Client, budget::Share, place::At},
-    model::{Hash, Timestamp, Validators},
+    model::{Hash, Mark, Timestamp, Validators},
     pulse::Pulse,
     schedule::FailureKind,
     settings::{Table, fingerprint::Fingerprint, units::Rate},
@@ -155,6 +155,15 @@ impl Source {
         }
     }
 
+    /// Why there is no such place in the body that the file gives, if there is none.
+    pub fn misfit(&self, at: &At) -> Option<String> {
+        match self {
+            Self::Http(source) => source.misfit(at),
+            Self::Grpc(source) => source.misfit(at),
+            Self::Websocket(_) | Self::Command(_) => None,
+        }
+    }
+
     /// Where it can be sent.
     pub fn mark_help(&self) -> &'static str {
         match self {
@@ -214,7 +223,7 @@ pub struct Ask<'a> {
     /// Of the last accepted walk, when it had one page and the definition is the same.
     pub validators: Option<&'a Validators>,
     pub previous: Option<&'a Json>,
-    pub mark: Option<&'a str>,
+    pub mark: Option<&'a Mark>,
     /// Where and how the mark is sent.
     pub since: Option<&'a At>,
     /// Statuses that mean "no such document".
@@ -235,7 +244,7 @@ impl Ask<'_> {
         json!({
             "now": self.clock.now().to_string(),
             "previous": self.previous,
-            "mark": self.mark,
+            "mark": self.mark.map(|mark| &mark.text),
             "item": self.item,
         })
     }
@@ -300,7 +309,7 @@ pub struct Memo {
 pub struct Known {
     pub records: usize,
     /// The cursor or URL in it; `None` is the end.
-    pub next: Option<String>,
+    pub next: Option<Json>,
     /// It says that it is the last one (`pages.end`).
     pub last: bool,
 }
@@ -312,7 +321,7 @@ pub enum Step {
     /// Another URL, of the same origin.
     Url(url::Url),
     /// The same request with another parameter.
-    Parameter(String),
+    Parameter(Json),
 }
 
 impl Memo {

@@ -98,6 +98,15 @@ impl Source {
             let message = format!("`pages` of {} go into a JSON body, but `body` is a text", table.title());
             table.error(message).help("write `json` instead of `body`".into()).report();
         }
+        if let (Some(Some(pages)), Some(Body::Json(JsonBody::Fixed(body)))) = (&pages, &body)
+            && let Some(why) = pages.at().and_then(|at| at.misfit(body))
+        {
+            let message = format!("`pages.{}.json` of {}: {why}", pages.name(), table.title());
+            table
+                .error(message)
+                .help("write a path into `json`, such as \"paging.after\" or \"variables.0.value\"".into())
+                .report();
+        }
         let decode = table.take("decode").map(|i| decode::read(&i));
         let accept = table.take("accept").map_or(Some(vec![200]), |i| read_statuses(&i));
         let fail = table.take("fail").map(|i| i.expr());
@@ -194,6 +203,14 @@ impl Source {
                 | (Body::Graphql(_), At::Variable { .. })
                 | (Body::None | Body::Json(_), At::Json(_))
         )
+    }
+
+    /// Why there is no such place in the body that the file gives, if there is none.
+    pub fn misfit(&self, at: &At) -> Option<String> {
+        match &self.body {
+            Body::Json(JsonBody::Fixed(body)) => at.misfit(body),
+            _ => None,
+        }
     }
 
     /// Whether a walk shows all that there is.

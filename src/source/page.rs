@@ -9,7 +9,7 @@ use url::Url;
 use super::{Error, ErrorKind, Known, Step, link::link};
 use crate::{
     expr::Expr,
-    http::place::At,
+    http::place::{At, text_of},
     settings::{Item, Table, fingerprint::Fingerprint, optional},
 };
 
@@ -173,22 +173,22 @@ impl Pages {
     }
 
     /// The parameters of the first request: page, offset and sizes.
-    pub fn first(&self) -> Vec<(At, String)> {
+    pub fn first(&self) -> Vec<(At, Json)> {
         let sized = |size: &Option<(String, u64)>| {
             size.iter()
                 .filter(|(name, _)| !name.is_empty())
-                .map(|(name, n)| (At::Param(name.clone()), n.to_string()))
+                .map(|(name, n)| (At::Param(name.clone()), Json::from(*n)))
                 .collect::<Vec<_>>()
         };
         match &self.kind {
             Kind::Page { at, start, size } => {
                 let mut all = sized(size);
-                all.push((at.clone(), start.to_string()));
+                all.push((at.clone(), Json::from(*start)));
                 all
             }
             Kind::Offset { at, limit } => {
                 let mut all = sized(limit);
-                all.push((at.clone(), "0".into()));
+                all.push((at.clone(), Json::from(0)));
                 all
             }
             _ => Vec::new(),
@@ -233,12 +233,17 @@ impl Pages {
             Kind::Page { .. } | Kind::Offset { .. } => Ok(Known { records: count()?, next: None, last }),
             Kind::Cursor { next, .. } | Kind::NextUrl { next } => {
                 let found = next.all_of_text(document).map_err(|e| Error::from(ErrorKind::Expr(e)))?;
+                let any = self.at().is_some_and(At::takes_json);
                 let next = match found.into_iter().next() {
                     None | Some(Json::Null | Json::Bool(false)) => None,
-                    Some(Json::String(text)) => Some(text).filter(|text| !text.is_empty()),
-                    Some(Json::Number(number)) => Some(number.to_string()),
+                    Some(Json::String(text)) if text.is_empty() => None,
+                    Some(Json::Array(list)) if any && list.is_empty() => None,
+                    Some(Json::Object(map)) if any && map.is_empty() => None,
+                    Some(next @ (Json::String(_) | Json::Number(_))) => Some(next),
+                    Some(next @ (Json::Array(_) | Json::Object(_))) if any => Some(next),
                     Some(other) => {
-                        return Err(ReadError::Next(format!("`next` gives {}, not a string", kind_of(&other))));
+                        let place = if other.is_boolean() { "" } else { "; only a place in `json` takes one" };
+                        return Err(ReadError::Next(format!("`next` gives {}, not a string{place}", kind_of(&other))));
                     }
                 };
                 Ok(Known { records: 0, next, last })
@@ -256,7 +261,7 @@ impl Pages {
         };
         let records = u64::try_from(known.records).unwrap_or(u64::MAX);
         let number = |goes_on: bool, next: u64| {
-            if goes_on { Step::Parameter(next.to_string()) } else { Step::End }
+            if goes_on { Step::Parameter(next.into()) } else { Step::End }
         };
         if known.last {
             return Ok(Step::End);
@@ -289,7 +294,7 @@ impl Pages {
             }
             (Kind::Offset { limit, .. }, _) => number(goes_on(limit), here.records_before + records),
             (_, None) => Step::End,
-            (Kind::NextUrl { .. }, Some(next)) => to_url(next)?,
+            (Kind::NextUrl { .. }, Some(next)) => to_url(&text_of(next).unwrap_or_default())?,
             (Kind::Cursor { .. }, Some(next)) => Step::Parameter(next.clone()),
         })
     }
@@ -331,20 +336,20 @@ mod tests {
             let here = Here { number: 3, records_before: 300, empty_before, url: &url, headers: &headers };
             list.step(&here, &Known { records, next: None, last })
         };
-        let more = |next: &str| Ok(Step::Parameter(next.into()));
+        let more = |next: u64| Ok(Step::Parameter(next.into()));
         for (of_the_file, records, last, offset, page) in [
-            (None, 100, false, more("400"), more("5")),
+            (None, 100, false, more(400), more(5)),
             (None, 90, false, Ok(Step::End), Ok(Step::End)),
             (None, 0, false, Ok(Step::End), Ok(Step::End)),
-            (end(".last"), 90, false, more("390"), more("5")),
-            (end(".last"), 0, false, more("300"), more("5")),
+            (end(".last"), 90, false, more(390), more(5)),
+            (end(".last"), 0, false, more(300), more(5)),
             (end(".last"), 100, true, Ok(Step::End), Ok(Step::End)),
         ] {
             let size = || Some(("limit".to_owned(), 100));
             let by_offset = list(Kind::Offset { at: at(), limit: size() }, of_the_file.clone());
             let by_page = list(Kind::Page { at: at(), start: 2, size: size() }, of_the_file.clone());
             // Pages count from `start`.
-            let page = page.map(|step| if step == Step::End { step } else { Step::Parameter("6".into()) });
+            let page = page.map(|step| if step == Step::End { step } else { Step::Parameter(6.into()) });
             assert_eq!(step(&by_offset, records, last, 0).map_err(|e| e.to_string()), offset, "{records} {last}");
             assert_eq!(step(&by_page, records, last, 0).map_err(|e| e.to_string()), page, "{records} {last}");
             if of_the_file.is_some() && records == 0 {
@@ -355,12 +360,36 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_replaces_the_one_of_the_url() {
-        let mut url: Url = "http://a/x?page=1&q=a%20b".parse().expect("a url");
-        At::Param("page".into()).set("2", &mut url, &mut HeaderMap::new(), &mut None).expect("set");
-        assert_eq!(url.as_str(), "http://a/x?q=a+b&page=2");
-        let mut body = None;
-        At::Json("a.b".into()).set("2", &mut url, &mut HeaderMap::new(), &mut body).expect("set");
-        assert_eq!(body, Some(serde_json::json!({"a": {"b": 2}})));
+    fn a_cursor_is_what_the_source_gave() {
+        let pages = |at| Pages {
+            kind: Kind::Cursor { at, next: Expr::parse(".next").expect("jq") },
+            max: 1_000,
+            delay: Duration::ZERO,
+            end: None,
+            stop_known: false,
+        };
+        let (in_body, in_query) = (pages(At::Json("after".into())), pages(At::Param("after".into())));
+        let next = |list: &Pages, next: &str| {
+            let document = format!(r#"{{"next":{next}}}"#);
+            match list.look_into(document.as_bytes(), || Ok(0)) {
+                Ok(known) => known.next.map_or("the end".into(), |next| next.to_string()),
+                Err(ReadError::Next(message)) => message,
+                Err(ReadError::Source(error)) => error.to_string(),
+            }
+        };
+        for text in ["\"007\"", "7", "-5", "18446744073709551616"] {
+            assert_eq!(next(&in_body, text), text);
+            assert_eq!(next(&in_query, text), text);
+        }
+        for end in ["null", "false", "\"\""] {
+            assert_eq!((next(&in_body, end), next(&in_query, end)), ("the end".into(), "the end".into()));
+        }
+        for (text, what) in [("[1699,\"a\"]", "an array"), ("{\"pk\":{\"S\":\"1\"}}", "an object")] {
+            assert_eq!(next(&in_body, text), text);
+            let wrong = format!("`next` gives {what}, not a string; only a place in `json` takes one");
+            assert_eq!(next(&in_query, text), wrong);
+        }
+        assert_eq!((next(&in_body, "[]"), next(&in_body, "{}")), ("the end".into(), "the end".into()));
+        assert_eq!(next(&in_body, "true"), "`next` gives true, not a string");
     }
 }

@@ -178,9 +178,12 @@ fn what_points_the_wrong_way_is_found() {
         let (down, circles) = wrong(&order, &imports(&files));
         (down.len(), circles.len())
     };
-    for text in
-        ["use crate::c::X;", "use crate::{a, c::{X, Y}};", "use crate::{\n    a::{x, d},\n    c,\n};", "f(crate::c::f())"]
-    {
+    for text in [
+        "use crate::c::X;",
+        "use crate::{a, c::{X, Y}};",
+        "use crate::{\n    a::{x, d},\n    c,\n};",
+        "f(crate::c::f())",
+    ] {
         assert_eq!(check(text, ""), (1, 0), "{text}");
     }
     assert_eq!(check("use crate::a::x::X; // crate::c", "use std::fmt;"), (0, 0));

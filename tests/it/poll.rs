@@ -123,7 +123,10 @@ async fn the_parameters_of_pages_are_sent_as_the_file_says() {
     world.upstream.next(Answer::json(r#"[{"id":4}]"#));
     world.poll().await;
     let targets: Vec<_> = world.upstream.requests().into_iter().map(|r| r.target).collect();
-    assert_eq!(targets, ["/items?q=a+b%26c&tag=x&tag=y&count=3&from=0", "/items?q=a+b%26c&tag=x&tag=y&count=3&from=3"]);
+    assert_eq!(
+        targets,
+        ["/items?q=a%20b%26c&tag=x&tag=y&count=3&from=0", "/items?q=a%20b%26c&tag=x&tag=y&count=3&from=3"]
+    );
 }
 
 /// What a walk knows of a page's bytes was kept by the bytes alone: a page of unchanged records that moved to another
@@ -921,4 +924,56 @@ async fn who_watches_a_long_walk_sees_its_pages_and_records() {
     assert_eq!(watching.await.expect("it ends"), [(1, 2), (2, 4), (3, 5)]);
     drop(walk);
     assert!(!world.rig.poller.pulse.is_walk_watched(), "nobody counts for nobody");
+}
+
+/// "007" was sent as 7, -5 as "-5", and an array was no cursor at all.
+#[tokio::test]
+async fn what_a_source_gives_comes_back_to_it_as_it_was() {
+    let lines = "source.http.method = \"POST\"\nsource.http.json = { size = 2, at = [{ x = 1 }] }\n\
+                 source.http.pages.cursor = { json = \"at.0.after\", next = \".next\" }";
+    let mut world = World::start(&list(lines).replace("\".[]\"", "\".data[]\"")).await;
+    let cursors = ["\"007\"", "7", "-5", "18446744073709551616", "[1699,\"a\"]", "{\"pk\":\"1\"}"];
+    for (id, next) in cursors.iter().chain(&["null"]).enumerate() {
+        world.upstream.next(Answer::json(format!(r#"{{"data":[{{"id":{id}}}],"next":{next}}}"#)));
+    }
+    assert_eq!(world.poll().await, Polling::Baseline { records: 7 });
+    let bodies: Vec<String> = world.upstream.requests().iter().map(|r| r.json().to_string()).collect();
+    assert_eq!(bodies[0], r#"{"at":[{"x":1}],"size":2}"#);
+    for (body, cursor) in bodies[1..].iter().zip(cursors) {
+        assert_eq!(*body, format!(r#"{{"at":[{{"after":{cursor},"x":1}}],"size":2}}"#));
+    }
+
+    let lines = "source.http.method = \"POST\"\nsource.http.json = {}\n\
+                 since = { json = \"after\", from = \".seq\", order = \"text\", start = 0 }";
+    let mut world = World::start(&list(lines)).await;
+    for mark in ["\"0012\"", "\"5\"", "9"] {
+        world.upstream.next(Answer::json(format!(r#"[{{"id":{mark},"seq":{mark}}}]"#)));
+    }
+    for sent in ["0", "\"0012\"", "\"5\"", "9"] {
+        world.poll().await;
+        assert_eq!(world.upstream.last().json().to_string(), format!(r#"{{"after":{sent}}}"#));
+    }
+}
+
+/// A query was written again as a form, and an `If-Modified-Since` of the file replaced by another one.
+#[tokio::test]
+async fn what_the_file_says_of_a_request_is_sent_as_it_stands() {
+    let target = "/items?$filter=status%20eq%20A&flag&ids=1,2";
+    let since = "since = { param = \"after\", from = \".id\", order = \"number\" }\nsource.http.pages.page = { end = \"true\" }";
+    let mut world = World::start(&list(since).replace("/items", target)).await;
+    world.upstream.always(Some(Answer::json(r#"[{"id":7}]"#).into()));
+    world.poll().await;
+    assert_eq!(world.upstream.last().target, format!("{target}&page=1"));
+    world.poll().await;
+    assert_eq!(world.upstream.last().target, format!("{target}&page=1&after=7"));
+
+    let since = "since = { header = \"if-modified-since\", from = \".at\", order = \"text\" }";
+    let mut world = World::start(&list(since)).await;
+    world.upstream.etag(true);
+    world.upstream.set(&[("1", r#"{"id":1,"at":"Sun, 29 Nov 2026 02:00:00 GMT"}"#)]);
+    world.poll().await;
+    world.poll().await;
+    let last = world.upstream.last();
+    assert_eq!(last.header("if-modified-since"), Some("Sun, 29 Nov 2026 02:00:00 GMT"));
+    assert_eq!(last.header("if-none-match"), None);
 }

@@ -13,7 +13,7 @@ use crate::{
     auth::vault::Vault,
     compute::compute,
     decode::{self, Page},
-    http::{self, Client, hint, origin, retry_after, target::made_url},
+    http::{self, Client, hint, origin, place::add_parameter, retry_after, target::made_url},
     model::{Hash, Timestamp, Validators},
     pulse::Walked,
     settings::value::{JsonBody, Value},
@@ -95,9 +95,7 @@ impl Walk {
         url.set_fragment(None);
         for (name, value) in &source.query {
             let texts = value.resolve(&input).await.map_err(ErrorKind::Expr)?;
-            if !texts.is_empty() {
-                url.query_pairs_mut().extend_pairs(texts.iter().map(|text| (name, text)));
-            }
+            texts.iter().for_each(|text| add_parameter(&mut url, name, text));
         }
         let mut headers = HeaderMap::new();
         let accept = if matches!(source.body, Body::Soap(_)) { soap::ACCEPT } else { "application/json, */*;q=0.5" };
@@ -119,7 +117,7 @@ impl Walk {
         source.transport.put_headers(&input, &mut headers).await?;
         let mut parameters = source.pages.as_ref().map(Pages::first).unwrap_or_default();
         if let (Some(at), Some(mark)) = (ask.since, ask.mark) {
-            parameters.push((at.clone(), mark.to_owned()));
+            parameters.push((at.clone(), mark.json()));
         }
         for (at, value) in parameters {
             at.set(&value, &mut url, &mut headers, &mut json).map_err(ErrorKind::Request)?;
