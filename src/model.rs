@@ -248,6 +248,12 @@ pub struct Validators {
     pub etag: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_modified: Option<String>,
+    /// Of the request that they came with: for another one they say nothing. An earlier version did not keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Hash>,
+    /// When the whole answer came that had them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
 }
 
 /// How far a source was read (`since`).
@@ -327,6 +333,13 @@ mod tests {
         fn hashes_round_trip(bits: [u8; 16]) {
             prop_assert_eq!(Hash(bits).to_string().parse::<Hash>(), Ok(Hash(bits)));
         }
+    }
+
+    #[test]
+    fn validators_of_an_earlier_version_are_read() {
+        let old: Validators = serde_json::from_str(r#"{"etag":"\"1\""}"#).expect("JSON");
+        assert_eq!(old, Validators { etag: Some("\"1\"".into()), ..Validators::default() });
+        assert_eq!(serde_json::to_string(&old).expect("JSON"), r#"{"etag":"\"1\""}"#);
     }
 
     #[test]

@@ -329,6 +329,8 @@ impl Poller {
         let pages = progress.pages.unwrap_or(state.pages);
         // While an answer is held a 304 would say that the accepted one is back.
         let usable = same && pages == 1 && (validators.etag.is_some() || validators.last_modified.is_some());
+        // Of a list that is complete the accepted answer is what a 304 speaks of, and that has to be one page.
+        let accepted = same && (pages == 1 || !bridge.is_complete());
         let mark = bridge.since.as_ref().and_then(|since| mark::to_send(since, mark.as_ref()));
         let definition = bridge.clone();
         let count = Arc::new(move |page: &Page| {
@@ -348,6 +350,7 @@ impl Poller {
                 clock: &self.clock,
                 vault: &self.vault,
                 share: &mut *share,
+                accepted,
                 validators: usable.then_some(validators),
                 previous: state.previous.as_ref(),
                 mark: mark.as_ref(),

@@ -220,6 +220,8 @@ pub struct Ask<'a> {
     pub clock: &'a Clock,
     pub vault: &'a Vault,
     pub share: &'a mut Share,
+    /// Whether an answer is accepted already that "nothing is new" may speak of.
+    pub accepted: bool,
     /// Of the last accepted walk, when it had one page and the definition is the same.
     pub validators: Option<&'a Validators>,
     pub previous: Option<&'a Json>,

@@ -237,22 +237,9 @@ impl Source {
         self.transport.has_credentials(named.chain([&self.url]).chain(body))
     }
 
-    /// Whether a validator of the last answer is good for the next request. RFC 9110, section 13.1: of GET and HEAD only;
-    /// and not where jq makes each request another one.
+    /// RFC 9110, section 13.1: validators are of GET and HEAD only.
     fn is_conditional(&self) -> bool {
-        /// What jq sees that differs from poll to poll.
-        const CHANGING: [&str; 4] = [".now", "$now", ".previous", ".mark"];
-        let stands = |text: &str, word: &str| {
-            let is_whole = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
-            text.split(word).skip(1).any(is_whole)
-        };
-        let made = self.query.iter().map(|(_, value)| value).chain([&self.url]);
-        let mut made = made.chain(self.transport.headers.iter().map(|(_, value)| value));
-        let changes = |value: &Value| match value {
-            Value::Jq(expr) => CHANGING.iter().any(|word| stands(expr.text(), word)),
-            _ => false,
-        };
-        self.conditional && matches!(self.method, Method::GET | Method::HEAD) && !made.any(changes)
+        self.conditional && matches!(self.method, Method::GET | Method::HEAD)
     }
 
     pub async fn fetch(self: &Arc<Self>, mut ask: Ask<'_>) -> Result<Fetched, Error> {

@@ -1,8 +1,8 @@
 //! From an answer to events: what is asked, what counts as a change, and what is sent of it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use bellpull::poller::Polling;
+use bellpull::{clock::Clock, model::Timestamp, poller::Polling, store::memory::MemoryEngine};
 use serde_json::json;
 
 use crate::support::{
@@ -976,4 +976,62 @@ async fn what_the_file_says_of_a_request_is_sent_as_it_stands() {
     let last = world.upstream.last();
     assert_eq!(last.header("if-modified-since"), Some("Sun, 29 Nov 2026 02:00:00 GMT"));
     assert_eq!(last.header("if-none-match"), None);
+}
+
+/// Kinto: the ETag of one mark's answer was sent with another mark, and records stayed away until somebody wrote again.
+#[tokio::test]
+async fn a_validator_is_sent_with_the_request_that_it_came_with() {
+    let clock = Clock::starting_at(Timestamp(1_900_000_000_000));
+    let start = async |text: &str| World::at(Arc::new(MemoryEngine::new()), clock.clone(), text).await;
+    let conditional = |world: &World| world.upstream.last().header("if-none-match").is_some();
+    let since = "since = { param = \"after\", from = \".seq\", order = \"number\", start = 0 }";
+    let mut world = start(&list(since)).await;
+    world.upstream.etag(true);
+    world.upstream.set(&[("1", r#"{"id":1,"seq":7}"#)]);
+    for (after, sent) in [("0", false), ("7", false), ("7", true)] {
+        world.poll().await;
+        assert_eq!((world.upstream.last().query["after"].as_str(), conditional(&world)), (after, sent));
+    }
+    // Each day's URL is another one, and within a day it is the same.
+    let mut world = start(&list("source.http.query.day = { jq = \".now[0:10]\" }")).await;
+    world.upstream.etag(true);
+    world.upstream.fill(1);
+    for (hours, sent) in [(0, false), (1, true), (25, false), (26, true)] {
+        clock.set(Timestamp(1_900_000_000_000 + hours * 3_600_000));
+        world.poll().await;
+        assert_eq!(conditional(&world), sent, "after {hours} h");
+    }
+    // A server whose validator lies is asked for all of it once a day.
+    let mut world = start(LIST).await;
+    world.upstream.etag(true);
+    world.upstream.fill(1);
+    for (hours, sent) in [(30, false), (31, true), (53, true), (54, false), (55, true), (10, false)] {
+        clock.set(Timestamp(1_900_000_000_000 + hours * 3_600_000));
+        world.poll().await;
+        assert_eq!(conditional(&world), sent, "after {hours} h");
+    }
+    // A secret that is another one now is no other question.
+    let secret = |value: &str| list(&format!("source.http.headers.x-key = {{ value = \"{value}\" }}"));
+    let mut world = start(&secret("one-secret-key")).await;
+    world.upstream.etag(true);
+    world.upstream.fill(1);
+    world.poll().await;
+    world.restart(&secret("another-secret-key")).await;
+    world.rig.poller.clock = clock.clone();
+    world.poll().await;
+    assert!(conditional(&world));
+}
+
+/// The file's own `If-Modified-Since`: that nothing is newer is an answer, if there is one that it speaks of.
+#[tokio::test]
+async fn a_304_to_a_header_of_the_file_is_the_last_answer() {
+    let since = "since = { header = \"if-modified-since\", from = \".at\", order = \"text\", start = \"0\" }";
+    let mut world = World::start(&list(since)).await;
+    world.upstream.next(Answer::new(304, ""));
+    let error = world.fail().await;
+    assert!(error.contains("answered 304"), "{error}");
+    world.upstream.set(&[("1", r#"{"id":1,"at":"Sun, 29 Nov 2026 02:00:00 GMT"}"#)]);
+    world.poll().await;
+    world.upstream.next(Answer::new(304, ""));
+    assert_eq!(world.poll().await, Polling::Unchanged);
 }

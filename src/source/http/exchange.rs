@@ -3,10 +3,7 @@
 use bytes::Bytes;
 use reqwest::{
     Method,
-    header::{
-        ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
-        IF_UNMODIFIED_SINCE, LOCATION,
-    },
+    header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LOCATION},
 };
 use serde_json::Value as Json;
 use url::Url;
@@ -23,17 +20,12 @@ use crate::{
     source::{Ask, Error, ErrorKind},
 };
 
-/// Headers that make a request depend on a validator (RFC 9110, section 13.1).
-const CONDITIONS: [HeaderName; 5] = [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, IF_RANGE];
-
 impl Walk {
     /// The answer that the next page is made of.
     pub(super) async fn ask(&self, ask: &mut Ask<'_>, validators: Option<&Validators>) -> Result<http::Answer, Error> {
         let mut headers = self.headers.clone();
         let pairs = validators.map(|v| [(IF_NONE_MATCH, &v.etag), (IF_MODIFIED_SINCE, &v.last_modified)]);
-        // One that the file gives says what the file wants to know: another one beside it would be another question.
-        let own = CONDITIONS.iter().any(|name| self.headers.contains_key(name));
-        for (name, value) in pairs.into_iter().flatten().filter(|_| !own) {
+        for (name, value) in pairs.into_iter().flatten() {
             if let Some(value) = value.as_deref().and_then(|v| HeaderValue::from_str(v).ok()) {
                 headers.insert(name, value);
             }

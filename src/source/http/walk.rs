@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use reqwest::header::{ACCEPT, ETAG, HeaderMap, HeaderValue, LAST_MODIFIED};
+use reqwest::header::{
+    ACCEPT, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE, LAST_MODIFIED,
+};
 use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 use url::Url;
@@ -27,8 +30,13 @@ use crate::{
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// Between tries of a page that does not come.
 const AGAIN_AFTER_MAX: Duration = Duration::from_secs(30);
+/// So long after a whole answer the next one is asked for whole again: a server's validators may lie.
+const WHOLE_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Statuses that say "not now".
 const PASSING: [u16; 4] = [429, 502, 503, 504];
+
+/// Headers that make a request depend on a validator (RFC 9110, section 13.1).
+const CONDITIONS: [HeaderName; 5] = [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, IF_RANGE];
 
 /// One walk over the pages.
 pub(super) struct Walk {
@@ -45,6 +53,8 @@ pub(super) struct Walk {
     text: Option<Bytes>,
     /// Of a request with a body, where the file's headers have none.
     pub(super) content_type: Option<HeaderValue>,
+    /// Of the first request.
+    request: Hash,
 }
 
 /// What a walk has gathered so far.
@@ -126,7 +136,35 @@ impl Walk {
             content_type = Some(HeaderValue::from_static("application/json"));
         }
         let client = ask.client.identified(&source.transport.identity).map_err(ErrorKind::Request)?;
-        Ok(Self { source: source.clone(), client, until, home: url.clone(), url, headers, json, text, content_type })
+        let (source, home, request) = (source.clone(), url.clone(), Hash::default());
+        let walk = Self { source, client, until, home, url, headers, json, text, content_type, request };
+        Ok(Self { request: walk.hash(), ..walk })
+    }
+
+    /// Of what a validator belongs to: method, URL, body and headers. Of secrets in headers the name alone counts.
+    fn hash(&self) -> Hash {
+        let mut headers: Vec<_> = self.headers.iter().collect();
+        headers.sort_by_key(|(name, _)| name.as_str());
+        let mut text = format!("{} {}\n", self.source.method, self.url).into_bytes();
+        for (name, value) in headers {
+            let value = if value.is_sensitive() { &[] } else { value.as_bytes() };
+            text.extend([name.as_str().as_bytes(), b": ", value, b"\n"].concat());
+        }
+        text.push(b'\n');
+        text.extend(self.body().unwrap_or_default());
+        Hash::of(&text)
+    }
+
+    /// Whether an answer's validators are sent with the first request: with the same one only, and not for ever.
+    fn may_send(&self, validators: &Validators, now: Timestamp) -> bool {
+        let is_recent = validators.at.is_some_and(|at| at <= now && now < at.plus(WHOLE_EVERY));
+        self.source.is_conditional() && validators.request == Some(self.request) && is_recent && !self.has_condition()
+    }
+
+    /// Whether the file gives a header of this kind. It says what the file wants to know: another one beside it would be another
+    /// question.
+    fn has_condition(&self) -> bool {
+        CONDITIONS.iter().any(|name| self.headers.contains_key(name))
     }
 
     /// Where it begins.
@@ -152,7 +190,7 @@ impl Walk {
         let mut tries = 0;
         loop {
             let number = gathered.pages.len();
-            let validators = ask.validators.filter(|_| number == 0 && source.is_conditional());
+            let validators = ask.validators.filter(|known| number == 0 && self.may_send(known, ask.clock.now()));
             let answer = match self.ask(ask, validators).await {
                 Err(error) if number > 0 && error.passes() && self.waits(&mut tries, error.hint).await => continue,
                 answer => answer?,
@@ -167,7 +205,8 @@ impl Walk {
             if number > 0 && passes && self.waits(&mut tries, wait).await {
                 continue;
             }
-            if number == 0 && validators.is_some() && answer.status == 304 {
+            let asked_for_news = validators.is_some() || ask.accepted && self.has_condition();
+            if number == 0 && asked_for_news && answer.status == 304 {
                 return Ok(Fetched::NotModified { hint });
             }
             if number == 0 && ask.absent.contains(&answer.status) {
@@ -280,7 +319,7 @@ impl Walk {
         gathered.read.push((page.hash, known));
         let first = || {
             let (headers, now) = (&answer.headers, ask.clock.now());
-            (validators_of(headers), retry_after::date(headers), meta(ask.vault, answer, now))
+            (validators_of(headers, self.request, now), retry_after::date(headers), meta(ask.vault, answer, now))
         };
         gathered.first.get_or_insert_with(first);
         gathered.pages.push(page);
@@ -407,7 +446,7 @@ impl Body {
     }
 }
 
-fn validators_of(headers: &HeaderMap) -> Validators {
+fn validators_of(headers: &HeaderMap, request: Hash, now: Timestamp) -> Validators {
     let text = |name| headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok()).map(str::to_owned);
     let etag = text(ETAG);
     // A Last-Modified of the second in which it was sent says nothing of a change in the same second (RFC 9110, 8.8.2.2).
@@ -416,7 +455,10 @@ fn validators_of(headers: &HeaderMap) -> Validators {
         modified.zip(retry_after::date(headers)).is_some_and(|(modified, date)| date < modified.plus_ms(2_000))
     };
     let last_modified = if etag.is_none() && fresh() { None } else { text(LAST_MODIFIED) };
-    Validators { etag, last_modified }
+    if etag.is_none() && last_modified.is_none() {
+        return Validators::default();
+    }
+    Validators { etag, last_modified, request: Some(request), at: Some(now) }
 }
 
 fn meta(vault: &Vault, answer: &http::Answer, now: crate::model::Timestamp) -> Json {
