@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     decode::{self, Decoder},
-    expr::Expr,
+    expr::{Expr, Said},
     http::{
         origin,
         place::At,
@@ -109,8 +109,8 @@ impl Source {
         }
         let decode = table.take("decode").map(|i| decode::read(&i));
         let accept = table.take("accept").map_or(Some(vec![200]), |i| read_statuses(&i));
-        let fail = table.take("fail").map(|i| i.expr());
-        let retry = table.take("retry").map(|i| i.expr());
+        let fail = table.take("fail").map(|i| i.expr_over_answer());
+        let retry = table.take("retry").map(|i| i.expr_over_answer());
         let conditional = table.take("conditional").and_then(|i| i.boolean()).unwrap_or(true);
         let job = table.take("job").map(|i| Job::read(&i));
         let transport = Transport::read(&mut table, "headers", Over::Http);
@@ -237,6 +237,12 @@ impl Source {
         self.transport.has_credentials(named.chain([&self.url]).chain(body))
     }
 
+    /// Whether what is read of a page depends on more than its body.
+    fn sees_answer(&self) -> bool {
+        let of_pages = self.pages.iter().flat_map(Pages::exprs);
+        of_pages.chain(&self.fail).chain(&self.retry).any(Expr::sees_answer)
+    }
+
     /// RFC 9110, section 13.1: validators are of GET and HEAD only.
     fn is_conditional(&self) -> bool {
         self.conditional && matches!(self.method, Method::GET | Method::HEAD)
@@ -300,8 +306,8 @@ impl Job {
 }
 
 /// The first output of an expression over a document: a text, or anything but `null` and `false`, says that it failed.
-pub(super) fn complaint(expr: &Expr, document: &[u8]) -> Result<Option<String>, Error> {
-    let found = expr.all_of_text(document).map_err(ErrorKind::Expr)?;
+pub(super) fn complaint(expr: &Expr, document: &[u8], said: &Said) -> Result<Option<String>, Error> {
+    let found = expr.all_of_answer(document, said).map_err(ErrorKind::Expr)?;
     Ok(match found.into_iter().next() {
         None | Some(Json::Null | Json::Bool(false)) => None,
         Some(Json::String(text)) => Some(text),
@@ -310,8 +316,8 @@ pub(super) fn complaint(expr: &Expr, document: &[u8]) -> Result<Option<String>, 
 }
 
 /// Whether the first output of an expression over a document is neither `false` nor `null`.
-pub(super) fn holds(expr: &Expr, document: &[u8]) -> Result<bool, Error> {
-    complaint(expr, document).map(|found| found.is_some())
+pub(super) fn holds(expr: &Expr, document: &[u8], said: &Said) -> Result<bool, Error> {
+    complaint(expr, document, said).map(|found| found.is_some())
 }
 
 /// The beginning of a text, on one line, for a message.

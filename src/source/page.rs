@@ -8,7 +8,7 @@ use url::Url;
 
 use super::{Error, ErrorKind, Known, Step, link::link};
 use crate::{
-    expr::Expr,
+    expr::{Expr, Said},
     http::place::{At, text_of},
     settings::{Item, Table, fingerprint::Fingerprint, optional},
 };
@@ -127,11 +127,11 @@ impl Pages {
             }),
             ("cursor", |table| {
                 let at = At::read(table, None);
-                let next = table.require("next", "next = \".next_cursor\"").and_then(|i| i.expr());
+                let next = table.require("next", "next = \".next_cursor\"").and_then(|i| i.expr_over_answer());
                 at.zip(next).map(|(at, next)| Kind::Cursor { at, next })
             }),
             ("next-url", |table| {
-                let next = table.require("next", "next = \".next\"").and_then(|i| i.expr());
+                let next = table.require("next", "next = \".next\"").and_then(|i| i.expr_over_answer());
                 next.map(|next| Kind::NextUrl { next })
             }),
         ];
@@ -151,7 +151,8 @@ impl Pages {
         table.finish();
         let mut table = found?.1.table()?;
         let name = table.require("variable", "variable = \"after\"").and_then(|i| i.string());
-        let next = table.require("next", "next = \".data.orders.pageInfo.endCursor\"").and_then(|i| i.expr());
+        let next =
+            table.require("next", "next = \".data.orders.pageInfo.endCursor\"").and_then(|i| i.expr_over_answer());
         let at = name.map(|name| At::Variable { name: name.to_owned(), number: false });
         Self::finish(table, at.zip(next).map(|(at, next)| Kind::Cursor { at, next }))
     }
@@ -160,7 +161,7 @@ impl Pages {
     fn finish(mut table: Table<'_>, kind: Option<Kind>) -> Option<Self> {
         let max = table.take("max").map_or(Some(PAGES_MAX), |i| i.integer(1..=100_000));
         let delay = table.take("delay").map_or(Some(Duration::ZERO), |i| i.duration());
-        let end = table.take("end").map(|i| i.expr());
+        let end = table.take("end").map(|i| i.expr_over_answer());
         let stop_known = table.take("stop").map_or(Some(false), |i| i.word(&[("known", true)]));
         table.finish();
         Some(Self {
@@ -214,16 +215,30 @@ impl Pages {
         }
     }
 
+    /// What is run over each page.
+    pub fn exprs(&self) -> impl Iterator<Item = &Expr> {
+        let next = match &self.kind {
+            Kind::Cursor { next, .. } | Kind::NextUrl { next } => Some(next),
+            Kind::Link { .. } | Kind::Page { .. } | Kind::Offset { .. } => None,
+        };
+        next.into_iter().chain(&self.end)
+    }
+
     /// Whether what follows a page stands in its bytes.
     pub fn reads(&self) -> bool {
         !matches!(self.kind, Kind::Link { .. }) || self.end.is_some()
     }
 
     /// Reads from a page's document what its step needs; an unchanged page is not read again.
-    pub fn look_into(&self, document: &[u8], count: impl FnOnce() -> Result<usize, Error>) -> Result<Known, ReadError> {
+    pub fn look_into(
+        &self,
+        document: &[u8],
+        said: &Said,
+        count: impl FnOnce() -> Result<usize, Error>,
+    ) -> Result<Known, ReadError> {
         let last = match &self.end {
             Some(end) => {
-                let found = end.all_of_text(document).map_err(|e| Error::from(ErrorKind::Expr(e)))?;
+                let found = end.all_of_answer(document, said).map_err(|e| Error::from(ErrorKind::Expr(e)))?;
                 !matches!(found.first(), None | Some(Json::Null | Json::Bool(false)))
             }
             None => false,
@@ -232,7 +247,7 @@ impl Pages {
             Kind::Link { .. } => Ok(Known { last, ..Known::default() }),
             Kind::Page { .. } | Kind::Offset { .. } => Ok(Known { records: count()?, next: None, last }),
             Kind::Cursor { next, .. } | Kind::NextUrl { next } => {
-                let found = next.all_of_text(document).map_err(|e| Error::from(ErrorKind::Expr(e)))?;
+                let found = next.all_of_answer(document, said).map_err(|e| Error::from(ErrorKind::Expr(e)))?;
                 let any = self.at().is_some_and(At::takes_json);
                 let next = match found.into_iter().next() {
                     None | Some(Json::Null | Json::Bool(false)) => None,
@@ -371,7 +386,7 @@ mod tests {
         let (in_body, in_query) = (pages(At::Json("after".into())), pages(At::Param("after".into())));
         let next = |list: &Pages, next: &str| {
             let document = format!(r#"{{"next":{next}}}"#);
-            match list.look_into(document.as_bytes(), || Ok(0)) {
+            match list.look_into(document.as_bytes(), &Said::default(), || Ok(0)) {
                 Ok(known) => known.next.map_or("the end".into(), |next| next.to_string()),
                 Err(ReadError::Next(message)) => message,
                 Err(ReadError::Source(error)) => error.to_string(),

@@ -1035,3 +1035,27 @@ async fn a_304_to_a_header_of_the_file_is_the_last_answer() {
     world.upstream.next(Answer::new(304, ""));
     assert_eq!(world.poll().await, Polling::Unchanged);
 }
+
+/// The next token stood in a header, which no expression saw.
+#[tokio::test]
+async fn jq_over_a_page_sees_the_rest_of_its_answer() {
+    let lines = "source.http.accept = [200, 202]\nsource.http.retry = \"$status == 202\"\n\
+                 source.http.fail = '$headers[\"x-error\"]'\n\
+                 source.http.pages.cursor = { param = \"cursor\", next = '$headers[\"x-next\"]' }";
+    let mut world = World::start(&list(lines)).await;
+    let page = |ids: &str, next: &str| Answer::json(ids).header("X-Next", next);
+    world.upstream.next(page("[{\"id\":1}]", "007"));
+    world.upstream.next(Answer { status: 202, ..page("[]", "no") });
+    world.upstream.next(page("[{\"id\":2}]", "b"));
+    world.upstream.next(Answer::json("[{\"id\":3}]"));
+    assert_eq!(world.poll().await, Polling::Baseline { records: 3 });
+    let cursors: Vec<_> = world.upstream.requests().iter().map(|r| r.query.get("cursor").cloned()).collect();
+    assert_eq!(cursors, [None, Some("007".into()), Some("007".into()), Some("b".into())]);
+    // The same bytes with another header are followed by another page.
+    world.upstream.next(page("[{\"id\":1}]", "c"));
+    world.upstream.next(Answer::json("[{\"id\":2},{\"id\":3}]"));
+    assert_eq!(world.poll().await, Polling::Same);
+    assert_eq!(world.upstream.last().query["cursor"], "c");
+    world.upstream.next(Answer::json("[]").header("x-error", "try later"));
+    assert!(world.fail().await.contains("try later"));
+}

@@ -16,6 +16,7 @@ use crate::{
     auth::vault::Vault,
     compute::compute,
     decode::{self, Page},
+    expr::Said,
     http::{self, Client, hint, origin, place::add_parameter, retry_after, target::made_url},
     model::{Hash, Timestamp, Validators},
     pulse::Walked,
@@ -282,10 +283,11 @@ impl Walk {
         if gathered.size.saturating_add(bytes) > limit {
             return Err(ErrorKind::WalkSize { origin: from, limit }.into());
         }
-        let known = match ask.memo.known(page.hash) {
+        // What another header would change is read again, though the body is the same.
+        let known = match ask.memo.known(page.hash).filter(|_| !source.sees_answer()) {
             Some(known) => known,
             None if empty => Known::default(),
-            None => match self.read(ask, &page, number, &from).await? {
+            None => match self.read(ask, answer, &page, number).await? {
                 Read::Known(known) => known,
                 Read::Again => return Ok(Judged::Again),
             },
@@ -353,14 +355,15 @@ impl Walk {
     }
 
     /// Reads a page, on a blocking thread: whether it says that it failed, and what follows it.
-    async fn read(&self, ask: &Ask<'_>, page: &Page, number: usize, from: &str) -> Result<Read, Error> {
+    async fn read(&self, ask: &Ask<'_>, answer: &http::Answer, page: &Page, number: usize) -> Result<Read, Error> {
         let source = &self.source;
         let list = source.pages.as_ref().is_some_and(Pages::reads);
         if source.fail.is_none() && source.retry.is_none() && !list && !source.body.speaks() {
             return Ok(Read::Known(Known::default()));
         }
-        let (source, count, page, origin) = (source.clone(), ask.count.clone(), page.clone(), from.to_owned());
-        blocking(move || read_page(&source, &count, &page, number + 1, origin)).await
+        let said = if source.sees_answer() { said(answer) } else { Said::default() };
+        let (source, count, page, origin) = (source.clone(), ask.count.clone(), page.clone(), origin(&answer.url));
+        blocking(move || read_page(&source, &count, &page, &said, number + 1, origin)).await
     }
 
     /// Why an answer with a status that is no data is none: a fault that it carries, or its beginning.
@@ -408,21 +411,38 @@ pub(super) fn read_json<T>(
     })
 }
 
-fn read_page(source: &Source, count: &Count, page: &Page, number: usize, origin: String) -> Result<Read, Error> {
+/// What jq over a page sees beside its document.
+fn said(answer: &http::Answer) -> Said {
+    let mut headers = serde_json::Map::new();
+    for (name, value) in &answer.headers {
+        let value = || String::from_utf8_lossy(value.as_bytes()).into_owned().into();
+        headers.entry(name.as_str()).or_insert_with(value);
+    }
+    Said::new(&headers, answer.status)
+}
+
+fn read_page(
+    source: &Source,
+    count: &Count,
+    page: &Page,
+    said: &Said,
+    number: usize,
+    origin: String,
+) -> Result<Read, Error> {
     read_json(source, page, |document| {
-        if source.retry.as_ref().map_or(Ok(false), |retry| holds(retry, document))? {
+        if source.retry.as_ref().map_or(Ok(false), |retry| holds(retry, document, said))? {
             return Ok(Read::Again);
         }
         if let Some(message) = source.body.trouble(document) {
             return Err(ErrorKind::Fault { origin, status: 200, message: excerpt(&message) }.into());
         }
-        if let Some(message) = source.fail.as_ref().map_or(Ok(None), |fail| complaint(fail, document))? {
+        if let Some(message) = source.fail.as_ref().map_or(Ok(None), |fail| complaint(fail, document, said))? {
             return Err(ErrorKind::Fail { origin, page: number, message: excerpt(&message) }.into());
         }
         let Some(list) = &source.pages else {
             return Ok(Read::Known(Known::default()));
         };
-        let known = list.look_into(document, || count(page)).map_err(|error| match error {
+        let known = list.look_into(document, said, || count(page)).map_err(|error| match error {
             ReadError::Source(error) => error,
             ReadError::Next(message) => ErrorKind::Next { origin, page: number, message }.into(),
         });
