@@ -314,6 +314,8 @@ pub struct Known {
     pub next: Option<Json>,
     /// It says that it is the last one (`pages.end`).
     pub last: bool,
+    /// The records that it says the list has (`pages.total`).
+    pub total: Option<u64>,
 }
 
 /// What follows a page.
@@ -380,6 +382,10 @@ pub enum ErrorKind {
     Repeats { origin: String, page: usize, what: &'static str },
     #[error("{origin} has more than {max} pages (`pages.{kind}.max`)")]
     Pages { origin: String, max: usize, kind: &'static str },
+    #[error(
+        "the list at {origin} has {total} records by its own account (`pages.{kind}.total`), and {records} came: it is not taken for whole"
+    )]
+    Short { origin: String, records: u64, total: u64, kind: &'static str },
     #[error("all pages of {origin} did not come within {} (`deadline`)", crate::settings::units::show(*.after))]
     Deadline { origin: String, after: Duration },
     #[error("all pages of {origin} are larger than {limit} bytes")]

@@ -27,6 +27,8 @@ pub struct Pages {
     pub delay: Duration,
     /// True on the last page.
     pub end: Option<Expr>,
+    /// How many records the list has; fewer that came are an error.
+    pub total: Option<Expr>,
     /// The walk ends at a page of records that are all known and unchanged.
     pub stop_known: bool,
 }
@@ -68,7 +70,7 @@ pub struct Here<'a> {
 }
 
 impl Pages {
-    /// Writes how the list goes on. `max` and `delay` are limits.
+    /// Writes how the list goes on. `max` and `delay` are limits, and `total` only says when all of it came.
     pub fn define(&self, text: &mut Fingerprint) {
         let sized = |text: &mut Fingerprint, size: &Option<(String, u64)>| {
             if let Some((name, size)) = size {
@@ -102,7 +104,7 @@ impl Pages {
 
     /// As 0.1.0 wrote it.
     pub fn definition_0_1(&self) -> String {
-        let Self { kind, max, delay, end, stop_known } = self;
+        let Self { kind, max, delay, end, total: _, stop_known } = self;
         format!("Pages {{ kind: {kind:?}, max: {max:?}, delay: {delay:?}, end: {end:?}, stop_known: {stop_known:?} }}")
     }
 
@@ -162,13 +164,21 @@ impl Pages {
         let max = table.take("max").map_or(Some(PAGES_MAX), |i| i.integer(1..=100_000));
         let delay = table.take("delay").map_or(Some(Duration::ZERO), |i| i.duration());
         let end = table.take("end").map(|i| i.expr_over_answer());
+        let total_place = table.key_place("total");
+        let total = table.take("total").map(|i| i.expr_over_answer());
         let stop_known = table.take("stop").map_or(Some(false), |i| i.word(&[("known", true)]));
+        if let (Some(place), Some(true)) = (total_place, stop_known) {
+            let message = format!("`total` stands beside `stop` in {}", table.title());
+            let help = "leave `total` out: a walk that stops at known records brings fewer than the list has";
+            table.error_at(place, message).help(help.into()).report();
+        }
         table.finish();
         Some(Self {
             kind: kind?,
             max: usize::try_from(max?).unwrap_or(usize::MAX),
             delay: delay?,
             end: optional(end)?,
+            total: optional(total)?,
             stop_known: stop_known?,
         })
     }
@@ -221,12 +231,12 @@ impl Pages {
             Kind::Cursor { next, .. } | Kind::NextUrl { next } => Some(next),
             Kind::Link { .. } | Kind::Page { .. } | Kind::Offset { .. } => None,
         };
-        next.into_iter().chain(&self.end)
+        next.into_iter().chain(&self.end).chain(&self.total)
     }
 
     /// Whether what follows a page stands in its bytes.
     pub fn reads(&self) -> bool {
-        !matches!(self.kind, Kind::Link { .. }) || self.end.is_some()
+        !matches!(self.kind, Kind::Link { .. }) || self.end.is_some() || self.total.is_some()
     }
 
     /// Reads from a page's document what its step needs; an unchanged page is not read again.
@@ -243,9 +253,18 @@ impl Pages {
             }
             None => false,
         };
+        let total = match &self.total {
+            Some(total) => {
+                let found = total.all_of_answer(document, said).map_err(|e| Error::from(ErrorKind::Expr(e)))?;
+                total_of(found.first()).map_err(ReadError::Next)?
+            }
+            None => None,
+        };
+        let counts = matches!(self.kind, Kind::Page { .. } | Kind::Offset { .. }) || self.total.is_some();
+        let records = if counts { count()? } else { 0 };
+        let known = Known { records, next: None, last, total };
         match &self.kind {
-            Kind::Link { .. } => Ok(Known { last, ..Known::default() }),
-            Kind::Page { .. } | Kind::Offset { .. } => Ok(Known { records: count()?, next: None, last }),
+            Kind::Link { .. } | Kind::Page { .. } | Kind::Offset { .. } => Ok(known),
             Kind::Cursor { next, .. } | Kind::NextUrl { next } => {
                 let found = next.all_of_answer(document, said).map_err(|e| Error::from(ErrorKind::Expr(e)))?;
                 let any = self.at().is_some_and(At::takes_json);
@@ -261,7 +280,7 @@ impl Pages {
                         return Err(ReadError::Next(format!("`next` gives {}, not a string{place}", kind_of(&other))));
                     }
                 };
-                Ok(Known { records: 0, next, last })
+                Ok(Known { next, ..known })
             }
         }
     }
@@ -315,6 +334,17 @@ impl Pages {
     }
 }
 
+/// What `total` says. A header's value is a text.
+fn total_of(found: Option<&Json>) -> Result<Option<u64>, String> {
+    let Some(value) = found.filter(|value| !matches!(value, Json::Null | Json::Bool(false))) else { return Ok(None) };
+    let given = match value {
+        Json::String(_) | Json::Number(_) => value.to_string(),
+        other => kind_of(other).to_owned(),
+    };
+    let total = text_of(value).and_then(|text| text.trim().parse().ok());
+    total.map(Some).ok_or_else(|| format!("`total` gives {given}, which is no number of records"))
+}
+
 /// Why a page's bytes do not say what follows.
 #[derive(Debug)]
 pub enum ReadError {
@@ -344,12 +374,12 @@ mod tests {
     #[test]
     fn the_end_of_the_file_is_the_only_one() {
         let end = |text| Some(Expr::parse(text).expect("jq"));
-        let list = |kind, end| Pages { kind, max: 1_000, delay: Duration::ZERO, end, stop_known: false };
+        let list = |kind, end| Pages { kind, max: 1_000, delay: Duration::ZERO, end, total: None, stop_known: false };
         let at = || At::Param("p".into());
         let (url, headers) = ("http://a/x".parse().expect("a URL"), HeaderMap::new());
         let step = |list: &Pages, records, last, empty_before| {
             let here = Here { number: 3, records_before: 300, empty_before, url: &url, headers: &headers };
-            list.step(&here, &Known { records, next: None, last })
+            list.step(&here, &Known { records, last, ..Known::default() })
         };
         let more = |next: u64| Ok(Step::Parameter(next.into()));
         for (of_the_file, records, last, offset, page) in [
@@ -375,12 +405,26 @@ mod tests {
     }
 
     #[test]
+    fn a_total_is_a_number_or_the_text_of_one() {
+        let total = |text: &str| total_of(Some(&serde_json::from_str(text).expect("JSON")));
+        for (text, expected) in [("250", Some(250)), ("\"250\"", Some(250)), ("0", Some(0)), ("null", None), ("false", None)] {
+            assert_eq!(total(text), Ok(expected), "{text}");
+        }
+        assert_eq!(total_of(None), Ok(None));
+        for text in ["-1", "2.5", "\"many\"", "true", "[250]", "{}"] {
+            let error = total(text).expect_err(text);
+            assert!(error.starts_with("`total` gives ") && error.ends_with(", which is no number of records"), "{error}");
+        }
+    }
+
+    #[test]
     fn a_cursor_is_what_the_source_gave() {
         let pages = |at| Pages {
             kind: Kind::Cursor { at, next: Expr::parse(".next").expect("jq") },
             max: 1_000,
             delay: Duration::ZERO,
             end: None,
+            total: None,
             stop_known: false,
         };
         let (in_body, in_query) = (pages(At::Json("after".into())), pages(At::Param("after".into())));

@@ -1059,3 +1059,45 @@ async fn jq_over_a_page_sees_the_rest_of_its_answer() {
     world.upstream.next(Answer::json("[]").header("x-error", "try later"));
     assert!(world.fail().await.contains("try later"));
 }
+
+/// A walk that broke off was taken for the whole list; what the list says of itself shows it.
+#[tokio::test]
+async fn fewer_records_than_the_list_says_are_no_answer() {
+    let body = |ids: std::ops::Range<u32>, total: &str| {
+        let records: Vec<String> = ids.map(|id| format!(r#"{{"id":{id}}}"#)).collect();
+        Answer::json(format!(r#"{{"data":[{}],"total":{total},"next":null}}"#, records.join(",")))
+    };
+    let with = |lines: &str| list(lines).replace("\".[]\"", "\".data[]\"");
+    for lines in [
+        "source.http.pages.offset = { limit-param = \"limit\", limit = 3, total = \".total\" }",
+        "source.http.pages.page = { size = 3, total = \".total\" }",
+    ] {
+        let mut world = World::start(&with(lines)).await;
+        world.upstream.next(body(1..4, "5"));
+        world.upstream.next(body(4..6, "5"));
+        assert_eq!(world.poll().await, Polling::Baseline { records: 5 }, "{lines}");
+        world.upstream.next(body(1..4, "5"));
+        world.upstream.next(body(4..5, "5"));
+        let error = world.fail().await;
+        assert!(error.contains("has 5 records by its own account (`pages."), "{error}");
+        assert!(error.contains("total`), and 4 came"), "{error}");
+        assert_eq!(world.rig.snapshot().await.len(), 5);
+    }
+    let kinds = ["link = { ", "cursor = { param = \"c\", next = \".next\", ", "next-url = { next = \".next\", "];
+    for kind in kinds {
+        let mut world = World::start(&with(&format!("source.http.pages.{kind}total = \".total\" }}"))).await;
+        world.upstream.next(body(1..4, "5"));
+        let error = world.fail().await;
+        assert!(error.contains("and 3 came"), "{kind}: {error}");
+        world.upstream.next(body(1..6, "5"));
+        assert_eq!(world.poll().await, Polling::Baseline { records: 5 });
+        world.upstream.next(body(1..6, "\"many\""));
+        let error = world.fail().await;
+        assert!(error.contains("`total` gives \"many\", which is no number of records"), "{kind}: {error}");
+    }
+    let mut world = World::start(&list("source.http.pages.link = { total = '$headers[\"x-total-count\"]' }")).await;
+    world.upstream.next(Answer::json("[{\"id\":1}]").header("x-total-count", "2"));
+    assert!(world.fail().await.contains("`pages.link.total`"));
+    world.upstream.next(Answer::json("[{\"id\":1}]").header("x-total-count", "1"));
+    assert_eq!(world.poll().await, Polling::Baseline { records: 1 });
+}

@@ -65,12 +65,25 @@ struct Gathered {
     read: Vec<(Hash, Known)>,
     size: u64,
     records: u64,
+    /// The records that the list has, as the last page said that had any.
+    total: Option<u64>,
     /// Pages without a record at the end so far.
     empty: usize,
     /// As it is told to one who watches.
     shown: Walked,
     /// Of the first page: validators, the server's clock, and what `previous` will be.
     first: Option<(Validators, Option<Timestamp>, Json)>,
+}
+
+impl Gathered {
+    /// Refuses a walk that ended with fewer records than the list is said to have.
+    fn is_whole(&self, at: &Url, list: Option<&Pages>) -> Result<(), Error> {
+        let (records, kind) = (self.records, list.map_or("link", Pages::name));
+        match self.total.filter(|total| records < *total) {
+            Some(total) => Err(ErrorKind::Short { origin: origin(at), records, total, kind }.into()),
+            None => Ok(()),
+        }
+    }
 }
 
 /// What a page says of itself.
@@ -224,6 +237,7 @@ impl Walk {
                 }
             };
             if step == Step::End {
+                gathered.is_whole(&answer.url, source.pages.as_ref()).map_err(hinted)?;
                 ask.memo.replace(gathered.read);
                 let (validators, date, meta) = gathered.first.unwrap_or_default();
                 let pages = gathered.pages;
@@ -305,6 +319,10 @@ impl Walk {
             _ => Step::End,
         };
         gathered.records += u64::try_from(known.records).unwrap_or(0);
+        // A page behind the last one may count nothing.
+        if known.records > 0 || gathered.total.is_none() {
+            gathered.total = known.total.or(gathered.total);
+        }
         gathered.empty = if known.records == 0 { gathered.empty + 1 } else { 0 };
         if gathered.pages.iter().any(|earlier| earlier.hash == page.hash) && self.has_records(ask, &page).await? {
             let what = "it has the bytes of an earlier page";
