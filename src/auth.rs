@@ -23,7 +23,7 @@ use crate::{
     clock::Clock,
     http::{
         self, Answer, Client, Request, is_clear,
-        place::At,
+        place::set_parameter,
         target::{HTTP, check_url},
     },
     settings::{Item, Table, secret::Secret, value::Value},
@@ -212,9 +212,7 @@ impl Auth {
             Self::Query(pairs) => {
                 for (name, secret) in pairs {
                     // A next link may echo it: once is enough.
-                    At::Param(name.clone())
-                        .set(secret.expose(), &mut request.url, &mut request.headers, &mut None)
-                        .map_err(Error::Value)?;
+                    set_parameter(&mut request.url, name, secret.expose());
                 }
             }
             Self::Rotate(rotate) => {

@@ -32,6 +32,28 @@ enum Kind {
     Jq(Arc<jq::Program>, Arc<Pace>),
 }
 
+/// What an answer says beside its body: `$headers` and `$status` of jq over a page. Written as JSON, an array of both.
+#[derive(Debug, Clone, Default)]
+pub struct Said(String);
+
+impl Said {
+    /// `headers` have names in lower case, and of a name the first value.
+    pub fn new(headers: &serde_json::Map<String, Json>, status: u16) -> Self {
+        Self(serde_json::json!([headers, status]).to_string())
+    }
+}
+
+/// What a run is given.
+#[derive(Clone, Copy)]
+struct Work<'a> {
+    program: &'a str,
+    input: &'a [u8],
+    /// As [`Said`] has it; empty for a program that does not see it.
+    said: &'a str,
+    /// Outputs that are wanted at the most.
+    limit: usize,
+}
+
 /// Why a text is no expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompileError {
@@ -56,6 +78,12 @@ pub enum Error {
 impl Expr {
     /// Parses, checks and compiles; the same text again costs a look-up.
     pub fn parse(text: &str) -> Result<Self, CompileError> {
+        let expr = Self::parse_over_answer(text)?;
+        if expr.sees_answer() { Err(jq::unseen(text)) } else { Ok(expr) }
+    }
+
+    /// As [`parse`](Self::parse), of one that runs over a page of an answer: it may name `$headers` and `$status`.
+    pub fn parse_over_answer(text: &str) -> Result<Self, CompileError> {
         let kind = match Path::parse(text) {
             Some(path) => Kind::Path(Arc::new(path)),
             None => Kind::Jq(jq::Program::interned(text)?, Arc::default()),
@@ -65,6 +93,11 @@ impl Expr {
 
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Whether it depends on more of an answer than its body.
+    pub fn sees_answer(&self) -> bool {
+        matches!(&self.kind, Kind::Jq(program, _) if program.sees_answer)
     }
 
     /// The plain path that this is, if it is one.
@@ -98,7 +131,7 @@ impl Expr {
                 let values = path.values(input).map_err(|e| self.failed(e))?;
                 Ok(values.into_iter().take(limit).cloned().collect())
             }
-            Kind::Jq(..) => self.run(input.to_string().as_bytes(), limit),
+            Kind::Jq(..) => self.run(input.to_string().as_bytes(), &Said::default(), limit),
         }
     }
 
@@ -109,40 +142,51 @@ impl Expr {
 
     /// Every output over a JSON text; numbers keep their digits.
     pub fn all_of_text(&self, text: &[u8]) -> Result<Vec<Json>, Error> {
+        self.all_of_answer(text, &Said::default())
+    }
+
+    /// As [`all_of_text`](Self::all_of_text), of one that may see what an answer says beside its body.
+    pub fn all_of_answer(&self, text: &[u8], said: &Said) -> Result<Vec<Json>, Error> {
         match &self.kind {
             Kind::Path(path) => {
                 let raw = path.raw_values(text).map_err(|e| self.failed(e))?;
                 raw.iter().map(|raw| serde_json::from_str(raw.get()).map_err(|e| self.failed(e.to_string()))).collect()
             }
-            Kind::Jq(..) => self.run(text, usize::MAX),
+            Kind::Jq(..) => self.run(text, said, usize::MAX),
         }
     }
 
     /// The outputs of a program, as JSON texts that nobody has looked at.
     pub fn texts(&self, text: &[u8], limit: usize) -> Result<Vec<String>, Error> {
+        self.outputs(text, &Said::default(), limit)
+    }
+
+    fn outputs(&self, text: &[u8], said: &Said, limit: usize) -> Result<Vec<String>, Error> {
         let Kind::Jq(program, pace) = &self.kind else {
             let raw = self.as_path().map(|path| path.raw_values(text)).transpose().map_err(|e| self.failed(e))?;
             return Ok(raw.into_iter().flatten().take(limit).map(|raw| raw.get().to_owned()).collect());
         };
+        // Who does not see it need not be sent it.
+        let said = if program.sees_answer { said.0.as_str() } else { "" };
         if pool::has_workers() {
-            return pool::run(&self.text, text, limit, pace);
+            return pool::run(Work { program: &self.text, input: text, said, limit }, pace);
         }
         let mut outputs = Vec::new();
-        program.run_here(text, limit, jq::STACK_BYTES_HERE, &mut |output| {
+        program.run_here(text, said, limit, jq::STACK_BYTES_HERE, &mut |output| {
             outputs.push(output.to_owned());
             true
         })?;
         Ok(outputs)
     }
 
-    fn run(&self, text: &[u8], limit: usize) -> Result<Vec<Json>, Error> {
+    fn run(&self, text: &[u8], said: &Said, limit: usize) -> Result<Vec<Json>, Error> {
         let read = |text: String| {
             serde_json::from_str(&text).map_err(|e| Error::Json {
                 program: self.text.to_string(),
                 message: format!("an output is not JSON: {e}"),
             })
         };
-        self.texts(text, limit)?.into_iter().map(read).collect()
+        self.outputs(text, said, limit)?.into_iter().map(read).collect()
     }
 
     /// Whether the first output is neither `false` nor `null`.
@@ -295,6 +339,30 @@ mod tests {
             let out = run(program, "0");
             assert!(out.contains("was stopped"), "{program}: {out}");
         }
+    }
+
+    #[test]
+    fn what_an_answer_says_beside_its_body() {
+        let headers = json!({ "x-next": "abc", "x-total-count": "250" });
+        let said = Said::new(headers.as_object().expect("an object"), 206);
+        let run = |program: &str| {
+            let expr = Expr::parse_over_answer(program).map_err(|e| e.message)?;
+            let out = expr.all_of_answer(b"{\"a\":1}", &said).map_err(|e| e.to_string())?;
+            Ok::<_, String>(out.iter().map(Json::to_string).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(run("$headers[\"x-next\"], $status, .a, ($now | type)").as_deref(), Ok("\"abc\" 206 1 \"string\""));
+        assert_eq!(run("$headers[\"x-total-count\"] | tonumber").as_deref(), Ok("250"));
+        // A name that a program binds itself is its own, everywhere.
+        for own in [". as $status | $status", ". as {a: $headers} | $headers"] {
+            assert!(!Expr::parse(own).expect("valid").sees_answer(), "{own}");
+        }
+        assert_eq!(run(". as $status | $status.a").as_deref(), Ok("1"));
+        for program in ["$headers.link", "[$status]", ".a | . as $x | $headers"] {
+            let error = Expr::parse(program).expect_err("it runs over no page");
+            assert!(error.message.starts_with("undefined variable `$"), "{program}: {}", error.message);
+            assert!(error.help.is_some_and(|help| help.contains("`next`")), "{program}");
+        }
+        assert!(run("$header").is_err() && run("$headers | $x").is_err());
     }
 
     #[test]

@@ -6,22 +6,22 @@ use serde_json::Value as Json;
 use crate::{
     config::{Order, Since},
     extract::Parsed,
-    model::Timestamp,
+    model::{Mark, Timestamp},
 };
 
 /// The mark after another record of an accepted answer: the higher of the known one and the record's. A time later than the
 /// answer's `Date` is clamped to it: a record from the future must not hide those that come before it.
 pub fn advance(
     since: &Since,
-    highest: &mut Option<String>,
+    highest: &mut Option<Mark>,
     record: &Parsed,
     date: Option<Timestamp>,
 ) -> Result<(), String> {
     let found = since.from.first(&record.value).map_err(|e| format!("`since.from`: {e}"))?;
-    let mark = match found {
+    let (mark, is_number) = match found {
         None | Some(Json::Null) => return Ok(()),
-        Some(Json::String(text)) => text,
-        Some(Json::Number(number)) => number.to_string(),
+        Some(Json::String(text)) => (text, false),
+        Some(Json::Number(number)) => (number.to_string(), true),
         Some(_) => {
             return Err(format!("`since.from` gives no string or number for the record {:?}", record.key));
         }
@@ -36,28 +36,29 @@ pub fn advance(
         }
         _ => mark,
     };
-    if highest.as_ref().is_none_or(|h| higher(since.order, &mark, h)) {
-        *highest = Some(mark);
+    // An earlier version kept no type.
+    let is_told_more = |known: &Mark| known.is_number.is_none() && known.text == mark;
+    if highest.as_ref().is_none_or(|known| higher(since.order, &mark, &known.text) || is_told_more(known)) {
+        *highest = Some(Mark { text: mark, is_number: Some(is_number) });
     }
     Ok(())
 }
 
 /// What is sent: the mark less the overlap; `start` before there is a mark.
-pub fn to_send(since: &Since, mark: Option<&str>) -> Option<String> {
-    let Some(mark) = mark else { return since.start.clone() };
-    match since.order {
+pub fn to_send(since: &Since, mark: Option<&Mark>) -> Option<Mark> {
+    let Some(Mark { text: mark, is_number }) = mark else { return since.start.clone() };
+    let text = match since.order {
         Order::Time { overlap } if !overlap.is_zero() => {
             let back = i64::try_from(overlap.as_millis()).unwrap_or(i64::MAX);
-            time(mark).map_or_else(|| Some(mark.to_owned()), |at| Some(at.plus_ms(-back).to_string()))
+            time(mark).map_or_else(|| mark.clone(), |at| at.plus_ms(-back).to_string())
         }
         Order::Number { overlap } if overlap > 0 => {
             // Beyond 128 bits a mark is sent as it is: then the source's own order counts.
-            Some(
-                mark.parse::<i128>().map_or_else(|_| mark.to_owned(), |n| n.saturating_sub(overlap.into()).to_string()),
-            )
+            mark.parse::<i128>().map_or_else(|_| mark.clone(), |n| n.saturating_sub(overlap.into()).to_string())
         }
-        _ => Some(mark.to_owned()),
-    }
+        _ => mark.clone(),
+    };
+    Some(Mark { text, is_number: *is_number })
 }
 
 fn higher(order: Order, a: &str, b: &str) -> bool {
@@ -99,7 +100,11 @@ mod tests {
     };
 
     fn since(order: Order) -> Since {
-        Since { at: At::Param("since".into()), from: Expr::parse(".m").expect("valid"), order, start: Some("0".into()) }
+        Since { at: At::Param("since".into()), from: Expr::parse(".m").expect("valid"), order, start: Some(mark("0")) }
+    }
+
+    fn mark(text: &str) -> Mark {
+        Mark { text: text.into(), is_number: Some(true) }
     }
 
     fn advance_over(
@@ -109,14 +114,14 @@ mod tests {
         date: Option<Timestamp>,
     ) -> Result<Option<String>, String> {
         let hash = Hash::default();
-        let mut highest = Some(known.into());
+        let mut highest = Some(mark(known));
         let record = |m: &&str| Parsed {
             key: "k".into(),
             entry: Entry { key: hash, raw: hash, canonical: hash },
             value: serde_json::from_str(&format!("{{\"m\":{m}}}")).expect("JSON"),
         };
         marks.iter().map(record).try_for_each(|record| advance(&since(order), &mut highest, &record, date))?;
-        Ok(highest)
+        Ok(highest.map(|mark| mark.text))
     }
 
     #[test]
@@ -141,9 +146,36 @@ mod tests {
     #[test]
     fn the_overlap_reaches_back() {
         let number = since(Order::Number { overlap: 10 });
-        assert_eq!(to_send(&number, Some("100")).as_deref(), Some("90"));
-        assert_eq!(to_send(&number, None).as_deref(), Some("0"));
+        assert_eq!(to_send(&number, Some(&mark("100"))), Some(mark("90")));
+        assert_eq!(to_send(&number, None), Some(mark("0")));
         let time = since(Order::Time { overlap: Duration::from_secs(60) });
-        assert_eq!(to_send(&time, Some("2026-11-22T12:00:00Z")).as_deref(), Some("2026-11-22T11:59:00.000Z"));
+        assert_eq!(to_send(&time, Some(&mark("2026-11-22T12:00:00Z"))), Some(mark("2026-11-22T11:59:00.000Z")));
+    }
+
+    /// "0012" was sent as 12, and -5 as "-5".
+    #[test]
+    fn a_mark_keeps_its_type() {
+        for (is_number, text, json) in [
+            (Some(false), "0012", "\"0012\""),
+            (Some(false), "12", "\"12\""),
+            (Some(true), "-5", "-5"),
+            (Some(true), "18446744073709551616", "18446744073709551616"),
+            (None, "12", "12"),
+            (None, "-5", "\"-5\""),
+        ] {
+            let mark = Mark { text: text.into(), is_number };
+            assert_eq!(mark.json().to_string(), json);
+        }
+        let by_number = since(Order::Number { overlap: 0 });
+        let record = |m: &str| Parsed {
+            key: "k".into(),
+            entry: Entry { key: Hash::default(), raw: Hash::default(), canonical: Hash::default() },
+            value: serde_json::from_str(&format!("{{\"m\":{m}}}")).expect("JSON"),
+        };
+        let mut highest = Some(Mark { text: "12".into(), is_number: None });
+        for (m, is_number) in [("\"12\"", Some(false)), ("12", Some(false)), ("13", Some(true))] {
+            advance(&by_number, &mut highest, &record(m), None).expect("a mark");
+            assert_eq!(highest.as_ref().and_then(|mark| mark.is_number), is_number, "{m}");
+        }
     }
 }

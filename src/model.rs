@@ -7,6 +7,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 use chrono::{DateTime, SecondsFormat, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
 /// The name of a bridge or an endpoint: `[A-Za-z0-9][A-Za-z0-9_-]{0,63}`; `""` is bellpull itself.
 pub type Name = Arc<str>;
@@ -248,6 +249,33 @@ pub struct Validators {
     pub etag: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_modified: Option<String>,
+    /// Of the request that they came with: for another one they say nothing. An earlier version did not keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Hash>,
+    /// When the whole answer came that had them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+}
+
+/// How far a source was read (`since`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    pub text: String,
+    /// Whether the source gave a number. A store of an earlier version does not say it.
+    pub is_number: Option<bool>,
+}
+
+impl Mark {
+    /// As it goes into a JSON body: "007" stays a string and 7 a number.
+    pub fn json(&self) -> Json {
+        let number = match self.is_number {
+            Some(false) => None,
+            Some(true) => self.text.parse().ok(),
+            // As an earlier version sent it.
+            None => self.text.parse::<u64>().ok().map(serde_json::Number::from),
+        };
+        number.map_or_else(|| self.text.as_str().into(), Json::Number)
+    }
 }
 
 /// An event as it is committed, before the store gives it a place.
@@ -306,6 +334,13 @@ mod tests {
         fn hashes_round_trip(bits: [u8; 16]) {
             prop_assert_eq!(Hash(bits).to_string().parse::<Hash>(), Ok(Hash(bits)));
         }
+    }
+
+    #[test]
+    fn validators_of_an_earlier_version_are_read() {
+        let old: Validators = serde_json::from_str(r#"{"etag":"\"1\""}"#).expect("JSON");
+        assert_eq!(old, Validators { etag: Some("\"1\"".into()), ..Validators::default() });
+        assert_eq!(serde_json::to_string(&old).expect("JSON"), r#"{"etag":"\"1\""}"#);
     }
 
     #[test]

@@ -36,7 +36,7 @@ use crate::{
         budget::{Budget, Share},
     },
     mark,
-    model::{Hash, Name, Timestamp, Validators},
+    model::{Hash, Mark, Name, Timestamp, Validators},
     pulse::{self, PollEnd, Pulse},
     schedule::FailureKind,
     settings::fingerprint::Fingerprint,
@@ -265,8 +265,8 @@ impl Polled {
     }
 
     /// The mark of the definition that still holds: of another source or order it means nothing.
-    fn mark(&self) -> Option<&String> {
-        self.state.mark.as_ref().filter(|_| self.definition_is_same())
+    fn mark(&self) -> Option<Mark> {
+        self.state.mark().filter(|_| self.definition_is_same())
     }
 
     /// From how many complete polls in a row a missing record is deleted. A list in pages is looked at twice, also where it came in one:
@@ -335,13 +335,15 @@ impl Poller {
     }
 
     async fn fetch(&self, polled: &mut Polled, share: &mut Share) -> Result<Fetched, source::Error> {
-        let (same, mark) = (polled.definition_is_same(), polled.mark().cloned());
+        let (same, mark) = (polled.definition_is_same(), polled.mark());
         let Polled { bridge, state, progress, memo, expected_bytes, .. } = polled;
         let validators = progress.validators.as_ref().unwrap_or(&state.validators);
         let pages = progress.pages.unwrap_or(state.pages);
         // While an answer is held a 304 would say that the accepted one is back.
         let usable = same && pages == 1 && (validators.etag.is_some() || validators.last_modified.is_some());
-        let mark = bridge.since.as_ref().and_then(|since| mark::to_send(since, mark.as_deref()));
+        // Of a list that is complete the accepted answer is what a 304 speaks of, and that has to be one page.
+        let accepted = same && (pages == 1 || !bridge.is_complete());
+        let mark = bridge.since.as_ref().and_then(|since| mark::to_send(since, mark.as_ref()));
         let definition = bridge.clone();
         let count = Arc::new(move |page: &Page| {
             let failed = |e: extract::Error| source::ErrorKind::Request(e.to_string());
@@ -360,9 +362,10 @@ impl Poller {
                 clock: &self.clock,
                 vault: &self.vault,
                 share: &mut *share,
+                accepted,
                 validators: usable.then_some(validators),
                 previous: state.previous.as_ref(),
-                mark: mark.as_deref(),
+                mark: mark.as_ref(),
                 since: bridge.since.as_ref().map(|since| &since.at),
                 absent: &bridge.absent,
                 item: bridge.item.as_ref(),

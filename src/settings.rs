@@ -21,7 +21,7 @@ use ipnet::IpNet;
 use serde_json::Value as Json;
 use toml::de::{DeTable, DeValue};
 
-use crate::expr::Expr;
+use crate::expr::{CompileError, Expr};
 use diagnostic::{Diagnostic, Place, Severity};
 use secret::Secret;
 
@@ -545,8 +545,17 @@ impl<'a> Item<'a> {
 
     /// A jq program, compiled; its error is placed here, with the excerpt.
     pub fn expr(&self) -> Option<Expr> {
+        self.compiled(Expr::parse)
+    }
+
+    /// As [`expr`](Self::expr), of one that runs over a page of an answer: it sees `$headers` and `$status`.
+    pub fn expr_over_answer(&self) -> Option<Expr> {
+        self.compiled(Expr::parse_over_answer)
+    }
+
+    fn compiled(&self, parse: fn(&str) -> Result<Expr, CompileError>) -> Option<Expr> {
         let text = self.string()?;
-        match Expr::parse(text) {
+        match parse(text) {
             Ok(expr) => Some(expr),
             Err(error) => {
                 let report = self.error(format!("`{}`: {}", self.path, error.message)).excerpt(error.excerpt);

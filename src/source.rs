@@ -21,7 +21,7 @@ use crate::{
     decode::Page,
     expr,
     http::{Client, budget::Share, place::At},
-    model::{Hash, Timestamp, Validators},
+    model::{Hash, Mark, Timestamp, Validators},
     pulse::Pulse,
     schedule::FailureKind,
     settings::{Table, fingerprint::Fingerprint, units::Rate},
@@ -155,6 +155,15 @@ impl Source {
         }
     }
 
+    /// Why there is no such place in the body that the file gives, if there is none.
+    pub fn misfit(&self, at: &At) -> Option<String> {
+        match self {
+            Self::Http(source) => source.misfit(at),
+            Self::Grpc(source) => source.misfit(at),
+            Self::Websocket(_) | Self::Command(_) => None,
+        }
+    }
+
     /// Where it can be sent.
     pub fn mark_help(&self) -> &'static str {
         match self {
@@ -211,10 +220,12 @@ pub struct Ask<'a> {
     pub clock: &'a Clock,
     pub vault: &'a Vault,
     pub share: &'a mut Share,
+    /// Whether an answer is accepted already that "nothing is new" may speak of.
+    pub accepted: bool,
     /// Of the last accepted walk, when it had one page and the definition is the same.
     pub validators: Option<&'a Validators>,
     pub previous: Option<&'a Json>,
-    pub mark: Option<&'a str>,
+    pub mark: Option<&'a Mark>,
     /// Where and how the mark is sent.
     pub since: Option<&'a At>,
     /// Statuses that mean "no such document".
@@ -235,7 +246,7 @@ impl Ask<'_> {
         json!({
             "now": self.clock.now().to_string(),
             "previous": self.previous,
-            "mark": self.mark,
+            "mark": self.mark.map(|mark| &mark.text),
             "item": self.item,
         })
     }
@@ -300,9 +311,11 @@ pub struct Memo {
 pub struct Known {
     pub records: usize,
     /// The cursor or URL in it; `None` is the end.
-    pub next: Option<String>,
+    pub next: Option<Json>,
     /// It says that it is the last one (`pages.end`).
     pub last: bool,
+    /// The records that it says the list has (`pages.total`).
+    pub total: Option<u64>,
 }
 
 /// What follows a page.
@@ -312,7 +325,7 @@ pub enum Step {
     /// Another URL, of the same origin.
     Url(url::Url),
     /// The same request with another parameter.
-    Parameter(String),
+    Parameter(Json),
 }
 
 impl Memo {
@@ -369,6 +382,10 @@ pub enum ErrorKind {
     Repeats { origin: String, page: usize, what: &'static str },
     #[error("{origin} has more than {max} pages (`pages.{kind}.max`)")]
     Pages { origin: String, max: usize, kind: &'static str },
+    #[error(
+        "the list at {origin} has {total} records by its own account (`pages.{kind}.total`), and {records} came: it is not taken for whole"
+    )]
+    Short { origin: String, records: u64, total: u64, kind: &'static str },
     #[error("all pages of {origin} did not come within {} (`deadline`)", crate::settings::units::show(*.after))]
     Deadline { origin: String, after: Duration },
     #[error("all pages of {origin} are larger than {limit} bytes")]

@@ -29,7 +29,7 @@ use std::{sync::Arc, time::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Content, Entry, Event, EventId, Hash, Name, Record, Timestamp, Validators};
+use crate::model::{Content, Entry, Event, EventId, Hash, Mark, Name, Record, Timestamp, Validators};
 
 pub use codec::ListChunk;
 pub use writer::{Counters, Store};
@@ -60,6 +60,9 @@ pub struct BridgeState {
     /// The highest mark of `since`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mark: Option<String>,
+    /// Whether the source gave it as a number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark_is_number: Option<bool>,
     /// What `previous` is in a source's jq: status, headers and time of the last accepted answer, as JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<serde_json::Value>,
@@ -67,6 +70,10 @@ pub struct BridgeState {
 }
 
 impl BridgeState {
+    pub fn mark(&self) -> Option<Mark> {
+        self.mark.clone().map(|text| Mark { text, is_number: self.mark_is_number })
+    }
+
     /// What stays of a bridge under a name that it left: its events' numbers go on from there, should the name come back. Of that
     /// alone nothing stays.
     pub fn sequence_alone(self) -> Option<Self> {

@@ -18,7 +18,7 @@ use crate::{
     expr::Expr,
     http::{
         self, Request, origin,
-        place::At,
+        place::set_parameter,
         target::{HTTP, check_url, read_headers},
     },
     model::Hash,
@@ -125,8 +125,7 @@ impl Session {
                 request.headers.insert(name.clone(), header(format!("{prefix}{}", token.expose()))?);
             }
             Inject::Query(name) => {
-                let at = At::Param(name.clone());
-                at.set(token.expose(), &mut request.url, &mut request.headers, &mut None).map_err(Error::Value)?;
+                set_parameter(&mut request.url, name, token.expose());
             }
             Inject::Cookie(name) => {
                 request.headers.append(COOKIE, header(format!("{name}={}", token.expose()))?);

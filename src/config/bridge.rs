@@ -10,9 +10,9 @@ use crate::{
     extract::Definition,
     guard::Guard,
     http::{is_clear, place::At},
-    model::{ChangeKind, Hash, Name},
+    model::{ChangeKind, Hash, Mark, Name},
     schedule::Schedule,
-    settings::{Item, Table, fingerprint::Fingerprint, optional},
+    settings::{Item, Table, fingerprint::Fingerprint, optional, value::Value},
     source::{Source, http::read_statuses},
 };
 
@@ -103,7 +103,8 @@ pub struct Since {
     pub at: At,
     pub from: Expr,
     pub order: Order,
-    pub start: Option<String>,
+    /// Before there is a mark.
+    pub start: Option<Mark>,
 }
 
 /// How marks compare, and how far the next question reaches back.
@@ -155,6 +156,11 @@ impl Bridge {
         {
             let message = format!("`since` of {} has no place in a source of this kind", table.title());
             table.error(message).help(source.mark_help().into()).report();
+        } else if let (Some(source), Some(Some(since))) = (&source, &since)
+            && let Some(why) = source.misfit(&since.at)
+        {
+            let message = format!("`since.json` of {}: {why}", table.title());
+            table.error(message).help("write a path into the request's body, such as \"filter.after\"".into()).report();
         }
         let filters = Filters::read(&mut table);
         let routes = table.require("to", "to = [\"me\"]").and_then(|i| read_routes(&i));
@@ -209,13 +215,9 @@ impl Bridge {
 
     /// As 0.1.0 made it, of Debug's output.
     pub fn fingerprint_0_1(&self) -> Hash {
-        let text = format!(
-            "{} {} {:?} {:?}",
-            self.source.definition_0_1(),
-            self.definition.definition_0_1(),
-            self.window,
-            self.since
-        );
+        let since = self.since.as_ref().map_or("None".into(), |since| format!("Some({})", since.definition_0_1()));
+        let (source, definition) = (self.source.definition_0_1(), self.definition.definition_0_1());
+        let text = format!("{source} {definition} {:?} {since}", self.window);
         // Of a member: another item is another question.
         let item = self.item.as_ref().map(|item| format!(" {item}")).unwrap_or_default();
         Hash::of((text + &item).as_bytes())
@@ -308,7 +310,14 @@ impl Since {
             Order::Time { overlap } => text.put("order.time", overlap.as_secs_f64()),
             Order::Text => text.put("order", "text"),
         }
-        text.put_some("start", self.start.as_deref());
+        text.put_some("start", self.start.as_ref().map(|start| start.text.as_str()));
+    }
+
+    /// As 0.1.0 wrote it.
+    fn definition_0_1(&self) -> String {
+        let Self { at, from, order, start } = self;
+        let start = start.as_ref().map(|start| &start.text);
+        format!("Since {{ at: {at:?}, from: {from:?}, order: {order:?}, start: {start:?} }}")
     }
 
     fn read(item: &Item<'_>) -> Option<Self> {
@@ -322,7 +331,7 @@ impl Since {
         let order = table
             .require("order", "order = \"time\"")
             .and_then(|i| i.word(&[("number", 0u8), ("time", 1), ("text", 2)]));
-        let start = table.take("start").map(|i| i.value());
+        let start = table.take("start").map(|i| (!i.is_string(), i.value()));
         let overlap = table.take("overlap");
         table.finish();
         let order = match (order?, overlap) {
@@ -338,7 +347,7 @@ impl Since {
         };
         let start = match start {
             None => None,
-            Some(Some(crate::settings::value::Value::Literal(text))) => Some(text),
+            Some((is_number, Some(Value::Literal(text)))) => Some(Mark { text, is_number: Some(is_number) }),
             Some(_) => {
                 item.error(format!("`{}.start` must be a string or a number", item.path)).report();
                 return None;

@@ -23,10 +23,11 @@ use jaq_core::{
     data::HasLut,
     load::{self, Arena, File, Loader, parse::Def},
 };
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::{CompileError, Error};
-use check::{TEXT_BYTES_MAX, called, check, check_size, compile_error, load_error, refusal, walk};
+use check::{TEXT_BYTES_MAX, called, check, check_size, compile_error, excerpt, load_error, refusal, walk};
 use value::Value;
 
 /// Term evaluations of one run: some 50 for each of 100,000 records, and a few seconds at the most.
@@ -47,6 +48,13 @@ const OUTPUTS_MAX: usize = 2_000_000;
 
 /// Digits of a number in an input: reading one takes the square of them.
 const DIGITS_MAX: usize = 4096;
+
+/// What every program sees.
+const NOW: &str = "$now";
+/// What programs over a page of an answer see, too.
+const HEADERS: &str = "$headers";
+const STATUS: &str = "$status";
+const OF_ANSWER: [&str; 2] = [HEADERS, STATUS];
 
 /// Names that would leave the box; the help says what to use instead.
 const REFUSED: &[(&str, Option<&str>)] = &[
@@ -77,6 +85,8 @@ const MORE_DEFS: &str = include_str!("jq/more.jq");
 pub(super) struct Program {
     text: Arc<str>,
     filter: jaq_core::Filter<Kind>,
+    /// Whether it names what an answer says beside its body.
+    pub(super) sees_answer: bool,
 }
 
 /// What terms are evaluated with.
@@ -177,11 +187,19 @@ impl Program {
         let is_foreign = !parses(text) || text.contains("$__loc__");
         let known = is_foreign.then(|| syntax::rewritten(text)).flatten();
         let known = known.filter(|known| known.len() <= TEXT_BYTES_MAX && parses(known));
-        let filter = Self::filter(known.as_deref().unwrap_or(text))?;
-        Ok(Self { text: text.into(), filter })
+        let known = known.as_deref().unwrap_or(text);
+        let (filter, sees_answer) = match Self::filter(known, &[NOW]) {
+            Ok(filter) => (filter, false),
+            // A program that binds the name itself has compiled: this one means the answer's.
+            Err(error) => match OF_ANSWER.iter().any(|name| known.contains(name)) {
+                true => (Self::filter(known, &[NOW, HEADERS, STATUS])?, true),
+                false => return Err(error),
+            },
+        };
+        Ok(Self { text: text.into(), filter, sees_answer })
     }
 
-    fn filter(text: &str) -> Result<jaq_core::Filter<Kind>, CompileError> {
+    fn filter(text: &str, globals: &[&'static str]) -> Result<jaq_core::Filter<Kind>, CompileError> {
         let mut used = BTreeSet::new();
         let first = text.split_whitespace().next().unwrap_or(text);
         if ["include", "import", "module"].contains(&first) {
@@ -197,15 +215,17 @@ impl Program {
             .map_err(|errors| load_error(text, errors))?;
         jaq_core::Compiler::default()
             .with_funs(natives::all())
-            .with_global_vars(["$now"])
+            .with_global_vars(globals.iter().copied())
             .compile(modules)
             .map_err(|errors| compile_error(text, errors))
     }
 
     /// Runs over a JSON text, in this process; at most `limit` outputs are asked for, and no more where `output` returns `false`.
+    /// `said` is what an answer says beside its body, as [`Said`](super::Said) writes it.
     pub(super) fn run_here(
         &self,
         input: &[u8],
+        said: &str,
         limit: usize,
         stack_max: usize,
         output: &mut dyn FnMut(&str) -> bool,
@@ -218,22 +238,36 @@ impl Program {
             return Err(no_json(format!("a number of more than {DIGITS_MAX} digits")));
         }
         let input = jaq_json::read::parse_single(input).map(Value).map_err(|e| no_json(e.to_string()))?;
+        let globals = self.globals(said).map_err(no_json)?;
         let meter = Meter::start(stack_max);
-        match catch_unwind(AssertUnwindSafe(|| self.outputs(&meter, input, limit, output))) {
+        match catch_unwind(AssertUnwindSafe(|| self.outputs(&meter, globals, input, limit, output))) {
             Ok(result) => result,
             Err(panic) => Err(self.stopped(&*panic)),
         }
     }
 
+    /// The values of the variables that it was compiled with, in their order.
+    fn globals(&self, said: &str) -> Result<Vec<Value>, String> {
+        let mut globals = vec![Value::text(crate::clock::Clock::system().now().to_string())];
+        if self.sees_answer {
+            let said = if said.is_empty() { "[{},null]" } else { said };
+            let said: (Box<RawValue>, Box<RawValue>) = serde_json::from_str(said).map_err(|e| e.to_string())?;
+            for text in [said.0.get(), said.1.get()] {
+                globals.push(Value(jaq_json::read::parse_single(text.as_bytes()).map_err(|e| e.to_string())?));
+            }
+        }
+        Ok(globals)
+    }
+
     fn outputs(
         &self,
         meter: &Meter,
+        globals: Vec<Value>,
         input: Value,
         limit: usize,
         output: &mut dyn FnMut(&str) -> bool,
     ) -> Result<(), Error> {
-        let now = crate::clock::Clock::system().now().to_string();
-        let ctx = Ctx::<Kind>::new(Budget { lut: &self.filter.lut, meter }, Vars::new([Value::text(now)]));
+        let ctx = Ctx::<Kind>::new(Budget { lut: &self.filter.lut, meter }, Vars::new(globals));
         for (count, result) in self.filter.id.run((ctx, input)).take(limit).enumerate() {
             let value = result.map_err(|exception| Error::Failed {
                 program: self.text.to_string(),
@@ -258,6 +292,18 @@ impl Program {
             Some(Runaway(limit)) => Error::Runaway { program, limit: (*limit).into() },
             None => Error::Failed { program, message: "the interpreter panicked".into() },
         }
+    }
+}
+
+/// Why a program is refused that names what only jq over a page sees.
+pub(super) fn unseen(text: &str) -> CompileError {
+    let name = OF_ANSWER.into_iter().find(|name| text.contains(name)).unwrap_or(HEADERS);
+    let help =
+        "only jq over a page of an answer sees it: `next`, `end`, `total`, `fail` and `retry` of a source over HTTP";
+    CompileError {
+        message: format!("undefined variable `{name}`"),
+        excerpt: excerpt(text, name),
+        help: Some(help.into()),
     }
 }
 

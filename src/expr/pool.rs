@@ -23,7 +23,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    Error,
+    Error, Work,
     worker::{ARGUMENT, END, FAILED, NO_JSON, OUTPUT, Request},
 };
 use crate::compute;
@@ -68,21 +68,21 @@ pub(super) fn has_workers() -> bool {
     BINARY.get().is_some()
 }
 
-/// The outputs of a program, at most `limit`, as JSON texts.
-pub(super) fn run(program: &str, input: &[u8], limit: usize, pace: &Pace) -> Result<Vec<String>, Error> {
+/// The outputs of a program, as JSON texts.
+pub(super) fn run(work: Work<'_>, pace: &Pace) -> Result<Vec<String>, Error> {
     if !pace.slow.load(Ordering::Relaxed) {
-        match POOL.quick.ask(program, input, limit, Bound::Quick)? {
+        match POOL.quick.ask(work, Bound::Quick)? {
             Asked::Answered(outputs) => return outputs,
             Asked::Late | Asked::Died(_) => pace.slow.store(true, Ordering::Relaxed),
         }
     }
     compute::aside(|| {
-        let stopped = |limit: String| Error::Runaway { program: program.to_owned(), limit };
+        let stopped = |limit: String| Error::Runaway { program: work.program.to_owned(), limit };
         let Some(_turn) = POOL.slow_turns.take() else {
             return Err(stopped(format!("{SLOW_WAITING_MAX} others that take long wait already")));
         };
         let began = Instant::now();
-        let asked = POOL.slow.ask(program, input, limit, Bound::Slow)?;
+        let asked = POOL.slow.ask(work, Bound::Slow)?;
         pace.slow.store(began.elapsed() > QUICK / 2, Ordering::Relaxed);
         match asked {
             Asked::Answered(outputs) => outputs,
@@ -125,16 +125,16 @@ impl Lane {
         Self { mib, idle: Mutex::new(Vec::new()) }
     }
 
-    fn ask(&self, program: &str, input: &[u8], limit: usize, bound: Bound) -> Result<Asked, Error> {
+    fn ask(&self, work: Work<'_>, bound: Bound) -> Result<Asked, Error> {
         let none = |e: io::Error| Error::Failed {
-            program: program.to_owned(),
+            program: work.program.to_owned(),
             message: format!("no process can be started to run it: {e}"),
         };
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         // Somebody else may have ended it meanwhile.
         let alive = idle.and_then(|mut worker| matches!(worker.child.try_wait(), Ok(None)).then_some(worker));
         let mut worker = alive.map_or_else(|| Worker::start(self.mib), Ok).map_err(none)?;
-        let asked = worker.ask(program, input, limit, bound, self.mib);
+        let asked = worker.ask(work, bound, self.mib);
         if matches!(asked, Asked::Answered(_)) {
             worker.used = Instant::now();
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -189,12 +189,12 @@ impl Worker {
         Ok(Self { child, socket, stderr, used, cpu: Default::default() })
     }
 
-    fn ask(&mut self, program: &str, input: &[u8], limit: usize, bound: Bound, mib: u64) -> Asked {
+    fn ask(&mut self, work: Work<'_>, bound: Bound, mib: u64) -> Asked {
         if self.cpu.1 > QUICK / 5 {
             self.cpu = (self.processor_time(), Duration::ZERO);
         }
         let began = Instant::now();
-        let answered = self.answer(program, input, limit, Clock { began, bound });
+        let answered = self.answer(work, Clock { began, bound });
         self.cpu.1 += began.elapsed();
         match answered {
             Ok(outputs) => Asked::Answered(outputs),
@@ -203,15 +203,9 @@ impl Worker {
         }
     }
 
-    fn answer(
-        &mut self,
-        program: &str,
-        input: &[u8],
-        limit: usize,
-        clock: Clock,
-    ) -> Result<Result<Vec<String>, Error>, Broken> {
-        let head = Request::head(program, input, limit);
-        self.send(&head, clock)?;
+    fn answer(&mut self, work: Work<'_>, clock: Clock) -> Result<Result<Vec<String>, Error>, Broken> {
+        let Work { program, input, .. } = work;
+        self.send(&Request::head(work), clock)?;
         self.send(input, clock)?;
         let (mut outputs, mut bytes) = (Vec::new(), 0);
         let program = || program.to_owned();

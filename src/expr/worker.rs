@@ -8,7 +8,8 @@
 //! | 4 bytes | length of the program |
 //! | 8 bytes | outputs that are wanted at the most |
 //! | 8 bytes | length of the input |
-//! | | program, input |
+//! | 4 bytes | length of what an answer says beside its body |
+//! | | program, that, input |
 //!
 //! | answer, frame | |
 //! |---|---|
@@ -29,7 +30,7 @@ use std::{
 use rustix::process::{Resource, Rlimit, getppid, setrlimit};
 
 use super::{
-    Error,
+    Error, Work,
     jq::{Program, STACK_BYTES_MAX},
 };
 
@@ -117,7 +118,7 @@ fn answer_all(socket: &UnixStream) -> io::Result<()> {
             Entry::Vacant(place) => Program::compile(place.key()).map(|program| place.insert(program)),
         };
         let ended = match compiled {
-            Ok(program) => program.run_here(&request.input, request.limit, STACK_BYTES_MAX, &mut output),
+            Ok(program) => program.run_here(&request.input, &request.said, request.limit, STACK_BYTES_MAX, &mut output),
             Err(error) => Err(Error::Failed { program: String::new(), message: error.message }),
         };
         if let Some(error) = gone {
@@ -136,6 +137,7 @@ fn answer_all(socket: &UnixStream) -> io::Result<()> {
 
 pub(super) struct Request {
     pub program: String,
+    pub said: String,
     pub input: Vec<u8>,
     pub limit: usize,
 }
@@ -155,17 +157,25 @@ impl Request {
             usize::try_from(u64::from_be_bytes(bytes)).map_err(io::Error::other)
         };
         let (limit, input_len) = (number()?, number()?);
-        let (mut program, mut input) = (vec![0; program_len], vec![0; input_len]);
-        from.read_exact(&mut program)?;
-        from.read_exact(&mut input)?;
-        Ok(Some(Self { program: String::from_utf8(program).map_err(io::Error::other)?, input, limit }))
+        from.read_exact(&mut head)?;
+        let said_len = usize::try_from(u32::from_be_bytes(head)).map_err(io::Error::other)?;
+        let mut take = |len: usize| -> io::Result<Vec<u8>> {
+            let mut bytes = vec![0; len];
+            from.read_exact(&mut bytes)?;
+            Ok(bytes)
+        };
+        let (program, said, input) = (take(program_len)?, take(said_len)?, take(input_len)?);
+        let said = String::from_utf8(said).map_err(io::Error::other)?;
+        Ok(Some(Self { program: String::from_utf8(program).map_err(io::Error::other)?, said, input, limit }))
     }
 
     /// What comes before the input.
-    pub fn head(program: &str, input: &[u8], limit: usize) -> Vec<u8> {
+    pub fn head(Work { program, input, said, limit }: Work<'_>) -> Vec<u8> {
         let long = |length: usize| u64::try_from(length).unwrap_or(u64::MAX).to_be_bytes();
-        // No file has a program of four billion bytes.
-        let program_len = u32::try_from(program.len()).unwrap_or(u32::MAX).to_be_bytes();
-        [&program_len[..], &long(limit), &long(input.len()), program.as_bytes()].concat()
+        // No file has a program of four billion bytes, and no answer such headers.
+        let short = |text: &str| u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes();
+        let (program_len, said_len) = (short(program), short(said));
+        let numbers = [&program_len[..], &long(limit), &long(input.len()), &said_len].concat();
+        [&numbers[..], program.as_bytes(), said.as_bytes()].concat()
     }
 }

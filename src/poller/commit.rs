@@ -75,7 +75,7 @@ impl Poller {
         let first = polled.state.version == 0;
         let changed =
             !(diff.created.is_empty() && diff.updated.is_empty() && deleted.is_empty() && seen_again.is_empty());
-        let mark_moved = mark.is_some() && mark != polled.state.mark;
+        let mark_moved = mark.is_some() && mark != polled.state.mark();
         if !first && !changed && !mark_moved && polled.held.is_none() && polled.definition_is_same() {
             if let Some((hash, answer)) = answer {
                 polled.progress.answer = Some(hash);
@@ -118,6 +118,7 @@ impl Poller {
                 last.previous.clone(),
             ),
         };
+        let mark = mark.or_else(|| polled.mark());
         let mut state = BridgeState {
             version: last.version + 1,
             sequence: last.sequence,
@@ -126,7 +127,8 @@ impl Poller {
             pages,
             records,
             validators,
-            mark: mark.or_else(|| polled.mark().cloned()),
+            mark_is_number: mark.as_ref().and_then(|mark| mark.is_number),
+            mark: mark.map(|mark| mark.text),
             previous,
             accepted_at: now,
         };

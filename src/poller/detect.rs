@@ -12,7 +12,7 @@ use crate::{
     extract::{self, Raw, Seen},
     http::budget::Share,
     mark,
-    model::{Entry, Hash, Timestamp, u64_of},
+    model::{Entry, Hash, Mark, Timestamp, u64_of},
 };
 
 /// What an answer brings, before it is judged.
@@ -21,7 +21,7 @@ pub struct Detected {
     pub diff: Diff,
     /// Every record of a window's answer, until it is compared.
     pub(super) window: Vec<Seen>,
-    pub(super) mark: Option<String>,
+    pub(super) mark: Option<Mark>,
     /// Keys of a window's records that must be written again so that they are not forgotten.
     pub(super) seen_again: Vec<Hash>,
     /// Messages that could not be read: how many, and what was wrong with the first.
@@ -35,7 +35,7 @@ impl Detected {
         Self { diff, complete: true, ..Self::default() }
     }
 
-    pub fn window(window: Vec<Seen>, mark: Option<String>) -> Self {
+    pub fn window(window: Vec<Seen>, mark: Option<Mark>) -> Self {
         Self { window, mark, ..Self::default() }
     }
 
@@ -58,7 +58,7 @@ impl Poller {
         let anew = polled.state.version > 0 && !polled.definition_is_same();
         let known = if anew { self.known_anew(polled).await? } else { self.known(polled).await? };
         let bridge = polled.bridge.clone();
-        let mut mark = polled.mark().cloned();
+        let mut mark = polled.mark();
         let mut lent = share.lend();
         let compare = move || {
             let mut compare = || -> Result<Detected, Failure> {

@@ -113,6 +113,7 @@ async fn dry_run(poller: &Poller, polled: &mut Polled, saved: Option<Page>) -> R
             fresh.state.definition = polled.state.definition;
             fresh.state.version = polled.state.version;
             fresh.state.mark = polled.state.mark.clone();
+            fresh.state.mark_is_number = polled.state.mark_is_number;
             fresh.state.previous = polled.state.previous.clone();
             let mut share = poller.budget.share(fresh.expected_bytes).await;
             match poller.fetch(&mut fresh, &mut share).await? {

@@ -23,7 +23,11 @@ pub(super) struct Cron {
 
 impl Cron {
     pub(super) fn parse(text: &str, zone: Tz) -> Result<Self, String> {
-        let mut fields: Vec<&str> = text.split_whitespace().collect();
+        let known = match text.trim().strip_prefix('@') {
+            Some(name) => nickname(name).ok_or_else(|| unknown_nickname(text))?,
+            None => text,
+        };
+        let mut fields: Vec<&str> = known.split_whitespace().collect();
         if fields.len() == 5 {
             fields.insert(0, "0");
         }
@@ -33,6 +37,12 @@ impl Cron {
                 text.split_whitespace().count()
             ));
         };
+        // The crate needs no space between fields, and takes `*1` for two of them: what it is given has one meaning only.
+        let read =
+            |name, field: &str| read(name, field).map_err(|why| format!("{text:?} is no cron expression: {why}"));
+        let (second, minute, hour) = (read("second", second)?, read("minute", minute)?, read("hour", hour)?);
+        let (day, month) = (read("day of the month", day)?, read("month", month)?);
+        let any_weekday = is_any(weekday);
         let weekdays = weekdays(weekday)?;
         let face = |day: &str, weekday: &str| {
             let face = format!("{second} {minute} {hour} {day} {month} {weekday}");
@@ -46,12 +56,12 @@ impl Cron {
             })
         };
         // crontab(5): when both days are restricted (neither starts with `*`), either is enough.
-        let faces = if day.starts_with('*') || weekday.starts_with('*') {
-            vec![face(day, &weekdays)?]
+        let faces = if is_any(&day) || any_weekday {
+            vec![face(&day, &weekdays)?]
         } else {
-            vec![face(day, "*")?, face("*", &weekdays)?]
+            vec![face(&day, "*")?, face("*", &weekdays)?]
         };
-        let cron = Self { text: text.to_owned(), zone, faces, any_hour: hour.starts_with('*') };
+        let cron = Self { text: text.to_owned(), zone, faces, any_hour: is_any(&hour) };
         // A leap day comes within eight years.
         if cron.next(Timestamp(0)).is_none() {
             return Err(format!("{text:?} never comes"));
@@ -130,27 +140,124 @@ impl Cron {
     }
 }
 
+/// crontab(5)'s names of whole expressions.
+const NICKNAMES: [(&str, &str); 7] = [
+    ("hourly", "0 * * * *"),
+    ("daily", "0 0 * * *"),
+    ("midnight", "0 0 * * *"),
+    ("weekly", "0 0 * * 0"),
+    ("monthly", "0 0 1 * *"),
+    ("yearly", "0 0 1 1 *"),
+    ("annually", "0 0 1 1 *"),
+];
+
+fn nickname(name: &str) -> Option<&'static str> {
+    NICKNAMES.iter().find(|(known, _)| *known == name).map(|(_, fields)| *fields)
+}
+
+fn unknown_nickname(text: &str) -> String {
+    let known: Vec<String> = NICKNAMES.iter().map(|(name, _)| format!("@{name}")).collect();
+    format!("{text:?} is no cron expression: of the names that begin with @, {} are known", known.join(", "))
+}
+
+/// Whether a field begins with "any": then it restricts nothing, as crontab(5) has it.
+fn is_any(field: &str) -> bool {
+    field.starts_with(['*', '?'])
+}
+
+const MONTHS: [&str; 12] = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+];
+const WEEKDAYS: [&str; 7] = ["sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"];
+
+/// The place of a name that is written with three letters or as a whole. `FRIL` and `MONKEY` are none.
+fn named(names: &[&str], text: &str) -> Option<usize> {
+    let text = text.to_ascii_lowercase();
+    names.iter().position(|name| *name == text || name.get(..3) == Some(text.as_str()))
+}
+
+/// What Quartz and others know, and crontab(5) does not.
+fn is_foreign(field: &str) -> bool {
+    let upper = field.to_ascii_uppercase();
+    upper.contains('#')
+        || upper.split([',', '-', '/']).any(|part| {
+            let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
+            matches!(rest, "L" | "W" | "LW")
+                || part.strip_suffix('L').is_some_and(|day| named(&WEEKDAYS, day).is_some())
+        })
+}
+
+const FOREIGN: &str = "`L`, `W` and `#` (the last day, the nearest working day, the n-th weekday) are not known; write numbers or names, \
+                       such as 28-31 or MON";
+
+/// A field as the crate is given it: `?` is `*`, and names of months are numbers.
+fn read(name: &str, field: &str) -> Result<String, String> {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let number = |text: &str| match text {
+        _ if is_number(text) => Some(text.to_owned()),
+        _ if name == "month" => named(&MONTHS, text).map(|at| (at + 1).to_string()),
+        _ => None,
+    };
+    let part = |part: &str| -> Option<String> {
+        let (range, step) = part.split_once('/').map_or((part, None), |(range, step)| (range, Some(step)));
+        if step.is_some_and(|step| !is_number(step) || step.bytes().all(|b| b == b'0')) {
+            return None;
+        }
+        let range = match range.split_once('-') {
+            _ if matches!(range, "*" | "?") => "*".to_owned(),
+            Some((from, to)) => format!("{}-{}", number(from)?, number(to)?),
+            None => number(range)?,
+        };
+        Some(step.map_or(range.clone(), |step| format!("{range}/{step}")))
+    };
+    let parts: Option<Vec<String>> = field.split(',').map(part).collect();
+    parts.map(|parts| parts.join(",")).ok_or_else(|| {
+        let names = if name == "month" { " or names such as JAN" } else { "" };
+        let why = if is_foreign(field) {
+            FOREIGN.to_owned()
+        } else {
+            format!("a {name} is `*` or numbers{names}, with `,`, `-` and `/`")
+        };
+        format!("{field:?} is no {name}: {why}")
+    })
+}
+
 /// crontab(5)'s weekdays (0 and 7 are Sunday, names, ranges, steps) as the crate counts them (1 is Sunday).
 fn weekdays(field: &str) -> Result<String, String> {
-    const NAMES: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
-    let wrong =
-        || format!("{field:?} is no weekday field: 0 to 7 (0 and 7 are Sunday) or names, with `,`, `-` and `/`");
-    let day = |text: &str| -> Option<u8> {
-        let name = text.get(..3).map(str::to_ascii_lowercase);
-        let named = name.and_then(|n| NAMES.iter().position(|known| *known == n)).and_then(|i| u8::try_from(i).ok());
-        named.or_else(|| text.parse().ok().filter(|n| *n <= 7))
+    let wrong = || {
+        let known = "0 to 7 (0 and 7 are Sunday) or names such as MON, with `,`, `-` and `/`";
+        format!("{field:?} is no weekday field: {}", if is_foreign(field) { FOREIGN } else { known })
     };
-    if field == "*" {
+    let is_number = |text: &&str| text.bytes().all(|b| b.is_ascii_digit());
+    let day = |text: &str| -> Option<u8> {
+        let named = named(&WEEKDAYS, text).and_then(|at| u8::try_from(at).ok());
+        named.or_else(|| Some(text).filter(is_number)?.parse().ok().filter(|n| *n <= 7))
+    };
+    if matches!(field, "*" | "?") {
         return Ok("*".into());
     }
     let mut days = std::collections::BTreeSet::new();
     for part in field.split(',') {
         let (range, step) = match part.split_once('/') {
-            Some((range, step)) => (range, step.parse().ok().filter(|s| *s > 0u8).ok_or_else(wrong)?),
+            Some((range, step)) => {
+                let step = Some(step).filter(is_number).and_then(|step| step.parse().ok());
+                (range, step.filter(|step| *step > 0u8).ok_or_else(wrong)?)
+            }
             None => (part, 1),
         };
         let (from, to) = match range.split_once('-') {
-            _ if range == "*" => (0, 6),
+            _ if matches!(range, "*" | "?") => (0, 6),
             Some((from, to)) => (day(from).ok_or_else(wrong)?, day(to).ok_or_else(wrong)?),
             None if part.contains('/') => (day(range).ok_or_else(wrong)?, 6),
             None => (day(range).ok_or_else(wrong)?, day(range).ok_or_else(wrong)?),
@@ -329,8 +436,55 @@ mod tests {
             11-13 06:30:15Z = Fri 06:30 UTC
         "#]],
         );
-        for bad in ["* * *", "61 * * * *", "0 0 30 2 *", "0 0 * * 8", "@daily", "0 0 * * x"] {
+        for bad in ["* * *", "61 * * * *", "0 0 30 2 *", "0 0 * * 8", "0 0 * * x"] {
             assert!(Cron::parse(bad, Tz::UTC).is_err(), "{bad}");
+        }
+    }
+
+    /// `0 9 ? * MON` ran every day, `FRIL` each Friday, `MON#1` and `MONKEY` each Monday, and `*1 * * * *` each minute after one.
+    #[test]
+    fn what_means_something_else_is_refused() {
+        let next = |text: &str| Cron::parse(text, Tz::UTC).map(|cron| cron.next(at("2026-11-24T10:30:00Z")));
+        for (text, same) in [
+            ("0 9 ? * MON-FRI", "0 9 * * 1-5"),
+            ("0 9 13 * ?", "0 9 13 * *"),
+            ("0 9 ? * ?", "0 9 * * *"),
+            ("0 9 * Jan,FEBRUARY monday", "0 9 * 1,2 1"),
+            ("0 9 * mar-may/2 *", "0 9 * 3-5/2 *"),
+            ("@hourly", "0 * * * *"),
+            ("@daily", "0 0 * * *"),
+            ("@midnight", "0 0 * * *"),
+            ("@weekly", "0 0 * * 0"),
+            ("@monthly", "0 0 1 * *"),
+            ("@yearly", "0 0 1 1 *"),
+            ("@annually", "0 0 1 1 *"),
+        ] {
+            assert_eq!(next(text), next(same), "{text}");
+            assert!(next(text).is_ok_and(|at| at.is_some()), "{text}");
+        }
+        for (bad, why) in [
+            ("0 9 * * FRIL", "`L`, `W` and `#`"),
+            ("0 9 * * 5L", "`L`, `W` and `#`"),
+            ("0 9 * * MON#1", "`L`, `W` and `#`"),
+            ("0 9 * * sat#1,sun#2", "`L`, `W` and `#`"),
+            ("0 9 L * *", "`L`, `W` and `#`"),
+            ("0 9 LW * *", "`L`, `W` and `#`"),
+            ("0 9 15W * *", "`L`, `W` and `#`"),
+            ("0 9 * * MONKEY", "no weekday field"),
+            ("0 9 * * sunset", "no weekday field"),
+            ("0 9 * * +5", "no weekday field"),
+            ("0 9 * * 1/+2", "no weekday field"),
+            ("0 9 * JANUS *", "\"JANUS\" is no month"),
+            ("*1 * * * *", "\"*1\" is no minute"),
+            ("5* * * * *", "\"5*\" is no minute"),
+            ("*/0 * * * *", "\"*/0\" is no minute"),
+            ("1,,2 * * * *", "is no minute"),
+            ("0 H/5 * * *", "is no hour"),
+            ("@reboot", "are known"),
+            ("@Daily", "are known"),
+        ] {
+            let error = Cron::parse(bad, Tz::UTC).expect_err(bad);
+            assert!(error.contains(why), "{bad}: {error}");
         }
     }
 }

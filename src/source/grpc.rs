@@ -157,6 +157,14 @@ impl Source {
         }
     }
 
+    /// Why there is no such place in the request that the file gives, if there is none.
+    pub fn misfit(&self, at: &crate::http::place::At) -> Option<String> {
+        match &self.request {
+            Some(JsonBody::Fixed(request)) => at.misfit(request),
+            Some(JsonBody::Jq(_)) | None => None,
+        }
+    }
+
     pub fn has_credentials(&self) -> bool {
         self.transport.has_credentials(std::iter::once(&self.target))
     }
@@ -250,7 +258,7 @@ impl Source {
         };
         if let (Some(at), Some(mark)) = (ask.since, ask.mark) {
             let mut url = channel.target().clone();
-            at.set(mark, &mut url, &mut HeaderMap::new(), &mut request).map_err(ErrorKind::Request)?;
+            at.set(&mark.json(), &mut url, &mut HeaderMap::new(), &mut request).map_err(ErrorKind::Request)?;
         }
         let request = request.unwrap_or_else(|| json!({}));
         let wrong = |e| ErrorKind::Request(format!("`request` is not a {}: {e}", method.input().full_name()));

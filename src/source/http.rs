@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     decode::{self, Decoder},
-    expr::Expr,
+    expr::{Expr, Said},
     http::{
         origin,
         place::At,
@@ -98,10 +98,19 @@ impl Source {
             let message = format!("`pages` of {} go into a JSON body, but `body` is a text", table.title());
             table.error(message).help("write `json` instead of `body`".into()).report();
         }
+        if let (Some(Some(pages)), Some(Body::Json(JsonBody::Fixed(body)))) = (&pages, &body)
+            && let Some(why) = pages.at().and_then(|at| at.misfit(body))
+        {
+            let message = format!("`pages.{}.json` of {}: {why}", pages.name(), table.title());
+            table
+                .error(message)
+                .help("write a path into `json`, such as \"paging.after\" or \"variables.0.value\"".into())
+                .report();
+        }
         let decode = table.take("decode").map(|i| decode::read(&i));
         let accept = table.take("accept").map_or(Some(vec![200]), |i| read_statuses(&i));
-        let fail = table.take("fail").map(|i| i.expr());
-        let retry = table.take("retry").map(|i| i.expr());
+        let fail = table.take("fail").map(|i| i.expr_over_answer());
+        let retry = table.take("retry").map(|i| i.expr_over_answer());
         let conditional = table.take("conditional").and_then(|i| i.boolean()).unwrap_or(true);
         let job = table.take("job").map(|i| Job::read(&i));
         let transport = Transport::read(&mut table, "headers", Over::Http);
@@ -196,6 +205,14 @@ impl Source {
         )
     }
 
+    /// Why there is no such place in the body that the file gives, if there is none.
+    pub fn misfit(&self, at: &At) -> Option<String> {
+        match &self.body {
+            Body::Json(JsonBody::Fixed(body)) => at.misfit(body),
+            _ => None,
+        }
+    }
+
     /// Whether a walk shows all that there is.
     pub fn shows_all(&self) -> bool {
         !self.pages.as_ref().is_some_and(|pages| pages.stop_known)
@@ -220,22 +237,15 @@ impl Source {
         self.transport.has_credentials(named.chain([&self.url]).chain(body))
     }
 
-    /// Whether a validator of the last answer is good for the next request. RFC 9110, section 13.1: of GET and HEAD only;
-    /// and not where jq makes each request another one.
+    /// Whether what is read of a page depends on more than its body.
+    fn sees_answer(&self) -> bool {
+        let of_pages = self.pages.iter().flat_map(Pages::exprs);
+        of_pages.chain(&self.fail).chain(&self.retry).any(Expr::sees_answer)
+    }
+
+    /// RFC 9110, section 13.1: validators are of GET and HEAD only.
     fn is_conditional(&self) -> bool {
-        /// What jq sees that differs from poll to poll.
-        const CHANGING: [&str; 4] = [".now", "$now", ".previous", ".mark"];
-        let stands = |text: &str, word: &str| {
-            let is_whole = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
-            text.split(word).skip(1).any(is_whole)
-        };
-        let made = self.query.iter().map(|(_, value)| value).chain([&self.url]);
-        let mut made = made.chain(self.transport.headers.iter().map(|(_, value)| value));
-        let changes = |value: &Value| match value {
-            Value::Jq(expr) => CHANGING.iter().any(|word| stands(expr.text(), word)),
-            _ => false,
-        };
-        self.conditional && matches!(self.method, Method::GET | Method::HEAD) && !made.any(changes)
+        self.conditional && matches!(self.method, Method::GET | Method::HEAD)
     }
 
     pub async fn fetch(self: &Arc<Self>, mut ask: Ask<'_>) -> Result<Fetched, Error> {
@@ -296,8 +306,8 @@ impl Job {
 }
 
 /// The first output of an expression over a document: a text, or anything but `null` and `false`, says that it failed.
-pub(super) fn complaint(expr: &Expr, document: &[u8]) -> Result<Option<String>, Error> {
-    let found = expr.all_of_text(document).map_err(ErrorKind::Expr)?;
+pub(super) fn complaint(expr: &Expr, document: &[u8], said: &Said) -> Result<Option<String>, Error> {
+    let found = expr.all_of_answer(document, said).map_err(ErrorKind::Expr)?;
     Ok(match found.into_iter().next() {
         None | Some(Json::Null | Json::Bool(false)) => None,
         Some(Json::String(text)) => Some(text),
@@ -306,8 +316,8 @@ pub(super) fn complaint(expr: &Expr, document: &[u8]) -> Result<Option<String>, 
 }
 
 /// Whether the first output of an expression over a document is neither `false` nor `null`.
-pub(super) fn holds(expr: &Expr, document: &[u8]) -> Result<bool, Error> {
-    complaint(expr, document).map(|found| found.is_some())
+pub(super) fn holds(expr: &Expr, document: &[u8], said: &Said) -> Result<bool, Error> {
+    complaint(expr, document, said).map(|found| found.is_some())
 }
 
 /// The beginning of a text, on one line, for a message.

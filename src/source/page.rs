@@ -8,8 +8,8 @@ use url::Url;
 
 use super::{Error, ErrorKind, Known, Step, link::link};
 use crate::{
-    expr::Expr,
-    http::place::At,
+    expr::{Expr, Said},
+    http::place::{At, text_of},
     settings::{Item, Table, fingerprint::Fingerprint, optional},
 };
 
@@ -27,6 +27,8 @@ pub struct Pages {
     pub delay: Duration,
     /// True on the last page.
     pub end: Option<Expr>,
+    /// How many records the list has; fewer that came are an error.
+    pub total: Option<Expr>,
     /// The walk ends at a page of records that are all known and unchanged.
     pub stop_known: bool,
 }
@@ -68,7 +70,7 @@ pub struct Here<'a> {
 }
 
 impl Pages {
-    /// Writes how the list goes on. `max` and `delay` are limits.
+    /// Writes how the list goes on. `max` and `delay` are limits, and `total` only says when all of it came.
     pub fn define(&self, text: &mut Fingerprint) {
         let sized = |text: &mut Fingerprint, size: &Option<(String, u64)>| {
             if let Some((name, size)) = size {
@@ -102,7 +104,7 @@ impl Pages {
 
     /// As 0.1.0 wrote it.
     pub fn definition_0_1(&self) -> String {
-        let Self { kind, max, delay, end, stop_known } = self;
+        let Self { kind, max, delay, end, total: _, stop_known } = self;
         format!("Pages {{ kind: {kind:?}, max: {max:?}, delay: {delay:?}, end: {end:?}, stop_known: {stop_known:?} }}")
     }
 
@@ -127,11 +129,11 @@ impl Pages {
             }),
             ("cursor", |table| {
                 let at = At::read(table, None);
-                let next = table.require("next", "next = \".next_cursor\"").and_then(|i| i.expr());
+                let next = table.require("next", "next = \".next_cursor\"").and_then(|i| i.expr_over_answer());
                 at.zip(next).map(|(at, next)| Kind::Cursor { at, next })
             }),
             ("next-url", |table| {
-                let next = table.require("next", "next = \".next\"").and_then(|i| i.expr());
+                let next = table.require("next", "next = \".next\"").and_then(|i| i.expr_over_answer());
                 next.map(|next| Kind::NextUrl { next })
             }),
         ];
@@ -151,7 +153,8 @@ impl Pages {
         table.finish();
         let mut table = found?.1.table()?;
         let name = table.require("variable", "variable = \"after\"").and_then(|i| i.string());
-        let next = table.require("next", "next = \".data.orders.pageInfo.endCursor\"").and_then(|i| i.expr());
+        let next =
+            table.require("next", "next = \".data.orders.pageInfo.endCursor\"").and_then(|i| i.expr_over_answer());
         let at = name.map(|name| At::Variable { name: name.to_owned(), number: false });
         Self::finish(table, at.zip(next).map(|(at, next)| Kind::Cursor { at, next }))
     }
@@ -160,35 +163,43 @@ impl Pages {
     fn finish(mut table: Table<'_>, kind: Option<Kind>) -> Option<Self> {
         let max = table.take("max").map_or(Some(PAGES_MAX), |i| i.integer(1..=100_000));
         let delay = table.take("delay").map_or(Some(Duration::ZERO), |i| i.duration());
-        let end = table.take("end").map(|i| i.expr());
+        let end = table.take("end").map(|i| i.expr_over_answer());
+        let total_place = table.key_place("total");
+        let total = table.take("total").map(|i| i.expr_over_answer());
         let stop_known = table.take("stop").map_or(Some(false), |i| i.word(&[("known", true)]));
+        if let (Some(place), Some(true)) = (total_place, stop_known) {
+            let message = format!("`total` stands beside `stop` in {}", table.title());
+            let help = "leave `total` out: a walk that stops at known records brings fewer than the list has";
+            table.error_at(place, message).help(help.into()).report();
+        }
         table.finish();
         Some(Self {
             kind: kind?,
             max: usize::try_from(max?).unwrap_or(usize::MAX),
             delay: delay?,
             end: optional(end)?,
+            total: optional(total)?,
             stop_known: stop_known?,
         })
     }
 
     /// The parameters of the first request: page, offset and sizes.
-    pub fn first(&self) -> Vec<(At, String)> {
+    pub fn first(&self) -> Vec<(At, Json)> {
         let sized = |size: &Option<(String, u64)>| {
             size.iter()
                 .filter(|(name, _)| !name.is_empty())
-                .map(|(name, n)| (At::Param(name.clone()), n.to_string()))
+                .map(|(name, n)| (At::Param(name.clone()), Json::from(*n)))
                 .collect::<Vec<_>>()
         };
         match &self.kind {
             Kind::Page { at, start, size } => {
                 let mut all = sized(size);
-                all.push((at.clone(), start.to_string()));
+                all.push((at.clone(), Json::from(*start)));
                 all
             }
             Kind::Offset { at, limit } => {
                 let mut all = sized(limit);
-                all.push((at.clone(), "0".into()));
+                all.push((at.clone(), Json::from(0)));
                 all
             }
             _ => Vec::new(),
@@ -214,34 +225,62 @@ impl Pages {
         }
     }
 
+    /// What is run over each page.
+    pub fn exprs(&self) -> impl Iterator<Item = &Expr> {
+        let next = match &self.kind {
+            Kind::Cursor { next, .. } | Kind::NextUrl { next } => Some(next),
+            Kind::Link { .. } | Kind::Page { .. } | Kind::Offset { .. } => None,
+        };
+        next.into_iter().chain(&self.end).chain(&self.total)
+    }
+
     /// Whether what follows a page stands in its bytes.
     pub fn reads(&self) -> bool {
-        !matches!(self.kind, Kind::Link { .. }) || self.end.is_some()
+        !matches!(self.kind, Kind::Link { .. }) || self.end.is_some() || self.total.is_some()
     }
 
     /// Reads from a page's document what its step needs; an unchanged page is not read again.
-    pub fn look_into(&self, document: &[u8], count: impl FnOnce() -> Result<usize, Error>) -> Result<Known, ReadError> {
+    pub fn look_into(
+        &self,
+        document: &[u8],
+        said: &Said,
+        count: impl FnOnce() -> Result<usize, Error>,
+    ) -> Result<Known, ReadError> {
         let last = match &self.end {
             Some(end) => {
-                let found = end.all_of_text(document).map_err(|e| Error::from(ErrorKind::Expr(e)))?;
+                let found = end.all_of_answer(document, said).map_err(|e| Error::from(ErrorKind::Expr(e)))?;
                 !matches!(found.first(), None | Some(Json::Null | Json::Bool(false)))
             }
             None => false,
         };
+        let total = match &self.total {
+            Some(total) => {
+                let found = total.all_of_answer(document, said).map_err(|e| Error::from(ErrorKind::Expr(e)))?;
+                total_of(found.first()).map_err(ReadError::Next)?
+            }
+            None => None,
+        };
+        let counts = matches!(self.kind, Kind::Page { .. } | Kind::Offset { .. }) || self.total.is_some();
+        let records = if counts { count()? } else { 0 };
+        let known = Known { records, next: None, last, total };
         match &self.kind {
-            Kind::Link { .. } => Ok(Known { last, ..Known::default() }),
-            Kind::Page { .. } | Kind::Offset { .. } => Ok(Known { records: count()?, next: None, last }),
+            Kind::Link { .. } | Kind::Page { .. } | Kind::Offset { .. } => Ok(known),
             Kind::Cursor { next, .. } | Kind::NextUrl { next } => {
-                let found = next.all_of_text(document).map_err(|e| Error::from(ErrorKind::Expr(e)))?;
+                let found = next.all_of_answer(document, said).map_err(|e| Error::from(ErrorKind::Expr(e)))?;
+                let any = self.at().is_some_and(At::takes_json);
                 let next = match found.into_iter().next() {
                     None | Some(Json::Null | Json::Bool(false)) => None,
-                    Some(Json::String(text)) => Some(text).filter(|text| !text.is_empty()),
-                    Some(Json::Number(number)) => Some(number.to_string()),
+                    Some(Json::String(text)) if text.is_empty() => None,
+                    Some(Json::Array(list)) if any && list.is_empty() => None,
+                    Some(Json::Object(map)) if any && map.is_empty() => None,
+                    Some(next @ (Json::String(_) | Json::Number(_))) => Some(next),
+                    Some(next @ (Json::Array(_) | Json::Object(_))) if any => Some(next),
                     Some(other) => {
-                        return Err(ReadError::Next(format!("`next` gives {}, not a string", kind_of(&other))));
+                        let place = if other.is_boolean() { "" } else { "; only a place in `json` takes one" };
+                        return Err(ReadError::Next(format!("`next` gives {}, not a string{place}", kind_of(&other))));
                     }
                 };
-                Ok(Known { records: 0, next, last })
+                Ok(Known { next, ..known })
             }
         }
     }
@@ -256,7 +295,7 @@ impl Pages {
         };
         let records = u64::try_from(known.records).unwrap_or(u64::MAX);
         let number = |goes_on: bool, next: u64| {
-            if goes_on { Step::Parameter(next.to_string()) } else { Step::End }
+            if goes_on { Step::Parameter(next.into()) } else { Step::End }
         };
         if known.last {
             return Ok(Step::End);
@@ -289,10 +328,21 @@ impl Pages {
             }
             (Kind::Offset { limit, .. }, _) => number(goes_on(limit), here.records_before + records),
             (_, None) => Step::End,
-            (Kind::NextUrl { .. }, Some(next)) => to_url(next)?,
+            (Kind::NextUrl { .. }, Some(next)) => to_url(&text_of(next).unwrap_or_default())?,
             (Kind::Cursor { .. }, Some(next)) => Step::Parameter(next.clone()),
         })
     }
+}
+
+/// What `total` says. A header's value is a text.
+fn total_of(found: Option<&Json>) -> Result<Option<u64>, String> {
+    let Some(value) = found.filter(|value| !matches!(value, Json::Null | Json::Bool(false))) else { return Ok(None) };
+    let given = match value {
+        Json::String(_) | Json::Number(_) => value.to_string(),
+        other => kind_of(other).to_owned(),
+    };
+    let total = text_of(value).and_then(|text| text.trim().parse().ok());
+    total.map(Some).ok_or_else(|| format!("`total` gives {given}, which is no number of records"))
 }
 
 /// Why a page's bytes do not say what follows.
@@ -324,27 +374,27 @@ mod tests {
     #[test]
     fn the_end_of_the_file_is_the_only_one() {
         let end = |text| Some(Expr::parse(text).expect("jq"));
-        let list = |kind, end| Pages { kind, max: 1_000, delay: Duration::ZERO, end, stop_known: false };
+        let list = |kind, end| Pages { kind, max: 1_000, delay: Duration::ZERO, end, total: None, stop_known: false };
         let at = || At::Param("p".into());
         let (url, headers) = ("http://a/x".parse().expect("a URL"), HeaderMap::new());
         let step = |list: &Pages, records, last, empty_before| {
             let here = Here { number: 3, records_before: 300, empty_before, url: &url, headers: &headers };
-            list.step(&here, &Known { records, next: None, last })
+            list.step(&here, &Known { records, last, ..Known::default() })
         };
-        let more = |next: &str| Ok(Step::Parameter(next.into()));
+        let more = |next: u64| Ok(Step::Parameter(next.into()));
         for (of_the_file, records, last, offset, page) in [
-            (None, 100, false, more("400"), more("5")),
+            (None, 100, false, more(400), more(5)),
             (None, 90, false, Ok(Step::End), Ok(Step::End)),
             (None, 0, false, Ok(Step::End), Ok(Step::End)),
-            (end(".last"), 90, false, more("390"), more("5")),
-            (end(".last"), 0, false, more("300"), more("5")),
+            (end(".last"), 90, false, more(390), more(5)),
+            (end(".last"), 0, false, more(300), more(5)),
             (end(".last"), 100, true, Ok(Step::End), Ok(Step::End)),
         ] {
             let size = || Some(("limit".to_owned(), 100));
             let by_offset = list(Kind::Offset { at: at(), limit: size() }, of_the_file.clone());
             let by_page = list(Kind::Page { at: at(), start: 2, size: size() }, of_the_file.clone());
             // Pages count from `start`.
-            let page = page.map(|step| if step == Step::End { step } else { Step::Parameter("6".into()) });
+            let page = page.map(|step| if step == Step::End { step } else { Step::Parameter(6.into()) });
             assert_eq!(step(&by_offset, records, last, 0).map_err(|e| e.to_string()), offset, "{records} {last}");
             assert_eq!(step(&by_page, records, last, 0).map_err(|e| e.to_string()), page, "{records} {last}");
             if of_the_file.is_some() && records == 0 {
@@ -355,12 +405,50 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_replaces_the_one_of_the_url() {
-        let mut url: Url = "http://a/x?page=1&q=a%20b".parse().expect("a url");
-        At::Param("page".into()).set("2", &mut url, &mut HeaderMap::new(), &mut None).expect("set");
-        assert_eq!(url.as_str(), "http://a/x?q=a+b&page=2");
-        let mut body = None;
-        At::Json("a.b".into()).set("2", &mut url, &mut HeaderMap::new(), &mut body).expect("set");
-        assert_eq!(body, Some(serde_json::json!({"a": {"b": 2}})));
+    fn a_total_is_a_number_or_the_text_of_one() {
+        let total = |text: &str| total_of(Some(&serde_json::from_str(text).expect("JSON")));
+        for (text, expected) in [("250", Some(250)), ("\"250\"", Some(250)), ("0", Some(0)), ("null", None), ("false", None)] {
+            assert_eq!(total(text), Ok(expected), "{text}");
+        }
+        assert_eq!(total_of(None), Ok(None));
+        for text in ["-1", "2.5", "\"many\"", "true", "[250]", "{}"] {
+            let error = total(text).expect_err(text);
+            assert!(error.starts_with("`total` gives ") && error.ends_with(", which is no number of records"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_is_what_the_source_gave() {
+        let pages = |at| Pages {
+            kind: Kind::Cursor { at, next: Expr::parse(".next").expect("jq") },
+            max: 1_000,
+            delay: Duration::ZERO,
+            end: None,
+            total: None,
+            stop_known: false,
+        };
+        let (in_body, in_query) = (pages(At::Json("after".into())), pages(At::Param("after".into())));
+        let next = |list: &Pages, next: &str| {
+            let document = format!(r#"{{"next":{next}}}"#);
+            match list.look_into(document.as_bytes(), &Said::default(), || Ok(0)) {
+                Ok(known) => known.next.map_or("the end".into(), |next| next.to_string()),
+                Err(ReadError::Next(message)) => message,
+                Err(ReadError::Source(error)) => error.to_string(),
+            }
+        };
+        for text in ["\"007\"", "7", "-5", "18446744073709551616"] {
+            assert_eq!(next(&in_body, text), text);
+            assert_eq!(next(&in_query, text), text);
+        }
+        for end in ["null", "false", "\"\""] {
+            assert_eq!((next(&in_body, end), next(&in_query, end)), ("the end".into(), "the end".into()));
+        }
+        for (text, what) in [("[1699,\"a\"]", "an array"), ("{\"pk\":{\"S\":\"1\"}}", "an object")] {
+            assert_eq!(next(&in_body, text), text);
+            let wrong = format!("`next` gives {what}, not a string; only a place in `json` takes one");
+            assert_eq!(next(&in_query, text), wrong);
+        }
+        assert_eq!((next(&in_body, "[]"), next(&in_body, "{}")), ("the end".into(), "the end".into()));
+        assert_eq!(next(&in_body, "true"), "`next` gives true, not a string");
     }
 }

@@ -1,8 +1,8 @@
 //! From an answer to events: what is asked, what counts as a change, and what is sent of it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use bellpull::poller::Polling;
+use bellpull::{clock::Clock, model::Timestamp, poller::Polling, store::memory::MemoryEngine};
 use serde_json::json;
 
 use crate::support::{
@@ -123,7 +123,10 @@ async fn the_parameters_of_pages_are_sent_as_the_file_says() {
     world.upstream.next(Answer::json(r#"[{"id":4}]"#));
     world.poll().await;
     let targets: Vec<_> = world.upstream.requests().into_iter().map(|r| r.target).collect();
-    assert_eq!(targets, ["/items?q=a+b%26c&tag=x&tag=y&count=3&from=0", "/items?q=a+b%26c&tag=x&tag=y&count=3&from=3"]);
+    assert_eq!(
+        targets,
+        ["/items?q=a%20b%26c&tag=x&tag=y&count=3&from=0", "/items?q=a%20b%26c&tag=x&tag=y&count=3&from=3"]
+    );
 }
 
 /// What a walk knows of a page's bytes was kept by the bytes alone: a page of unchanged records that moved to another
@@ -921,4 +924,180 @@ async fn who_watches_a_long_walk_sees_its_pages_and_records() {
     assert_eq!(watching.await.expect("it ends"), [(1, 2), (2, 4), (3, 5)]);
     drop(walk);
     assert!(!world.rig.poller.pulse.is_walk_watched(), "nobody counts for nobody");
+}
+
+/// "007" was sent as 7, -5 as "-5", and an array was no cursor at all.
+#[tokio::test]
+async fn what_a_source_gives_comes_back_to_it_as_it_was() {
+    let lines = "source.http.method = \"POST\"\nsource.http.json = { size = 2, at = [{ x = 1 }] }\n\
+                 source.http.pages.cursor = { json = \"at.0.after\", next = \".next\" }";
+    let mut world = World::start(&list(lines).replace("\".[]\"", "\".data[]\"")).await;
+    let cursors = ["\"007\"", "7", "-5", "18446744073709551616", "[1699,\"a\"]", "{\"pk\":\"1\"}"];
+    for (id, next) in cursors.iter().chain(&["null"]).enumerate() {
+        world.upstream.next(Answer::json(format!(r#"{{"data":[{{"id":{id}}}],"next":{next}}}"#)));
+    }
+    assert_eq!(world.poll().await, Polling::Baseline { records: 7 });
+    let bodies: Vec<String> = world.upstream.requests().iter().map(|r| r.json().to_string()).collect();
+    assert_eq!(bodies[0], r#"{"at":[{"x":1}],"size":2}"#);
+    for (body, cursor) in bodies[1..].iter().zip(cursors) {
+        assert_eq!(*body, format!(r#"{{"at":[{{"after":{cursor},"x":1}}],"size":2}}"#));
+    }
+
+    let lines = "source.http.method = \"POST\"\nsource.http.json = {}\n\
+                 since = { json = \"after\", from = \".seq\", order = \"text\", start = 0 }";
+    let mut world = World::start(&list(lines)).await;
+    for mark in ["\"0012\"", "\"5\"", "9"] {
+        world.upstream.next(Answer::json(format!(r#"[{{"id":{mark},"seq":{mark}}}]"#)));
+    }
+    for sent in ["0", "\"0012\"", "\"5\"", "9"] {
+        world.poll().await;
+        assert_eq!(world.upstream.last().json().to_string(), format!(r#"{{"after":{sent}}}"#));
+    }
+}
+
+/// A query was written again as a form, and an `If-Modified-Since` of the file replaced by another one.
+#[tokio::test]
+async fn what_the_file_says_of_a_request_is_sent_as_it_stands() {
+    let target = "/items?$filter=status%20eq%20A&flag&ids=1,2";
+    let since = "since = { param = \"after\", from = \".id\", order = \"number\" }\nsource.http.pages.page = { end = \"true\" }";
+    let mut world = World::start(&list(since).replace("/items", target)).await;
+    world.upstream.always(Some(Answer::json(r#"[{"id":7}]"#).into()));
+    world.poll().await;
+    assert_eq!(world.upstream.last().target, format!("{target}&page=1"));
+    world.poll().await;
+    assert_eq!(world.upstream.last().target, format!("{target}&page=1&after=7"));
+
+    let since = "since = { header = \"if-modified-since\", from = \".at\", order = \"text\" }";
+    let mut world = World::start(&list(since)).await;
+    world.upstream.etag(true);
+    world.upstream.set(&[("1", r#"{"id":1,"at":"Sun, 29 Nov 2026 02:00:00 GMT"}"#)]);
+    world.poll().await;
+    world.poll().await;
+    let last = world.upstream.last();
+    assert_eq!(last.header("if-modified-since"), Some("Sun, 29 Nov 2026 02:00:00 GMT"));
+    assert_eq!(last.header("if-none-match"), None);
+}
+
+/// Kinto: the ETag of one mark's answer was sent with another mark, and records stayed away until somebody wrote again.
+#[tokio::test]
+async fn a_validator_is_sent_with_the_request_that_it_came_with() {
+    let clock = Clock::starting_at(Timestamp(1_900_000_000_000));
+    let start = async |text: &str| World::at(Arc::new(MemoryEngine::new()), clock.clone(), text).await;
+    let conditional = |world: &World| world.upstream.last().header("if-none-match").is_some();
+    let since = "since = { param = \"after\", from = \".seq\", order = \"number\", start = 0 }";
+    let mut world = start(&list(since)).await;
+    world.upstream.etag(true);
+    world.upstream.set(&[("1", r#"{"id":1,"seq":7}"#)]);
+    for (after, sent) in [("0", false), ("7", false), ("7", true)] {
+        world.poll().await;
+        assert_eq!((world.upstream.last().query["after"].as_str(), conditional(&world)), (after, sent));
+    }
+    // Each day's URL is another one, and within a day it is the same.
+    let mut world = start(&list("source.http.query.day = { jq = \".now[0:10]\" }")).await;
+    world.upstream.etag(true);
+    world.upstream.fill(1);
+    for (hours, sent) in [(0, false), (1, true), (25, false), (26, true)] {
+        clock.set(Timestamp(1_900_000_000_000 + hours * 3_600_000));
+        world.poll().await;
+        assert_eq!(conditional(&world), sent, "after {hours} h");
+    }
+    // A server whose validator lies is asked for all of it once a day.
+    let mut world = start(LIST).await;
+    world.upstream.etag(true);
+    world.upstream.fill(1);
+    for (hours, sent) in [(30, false), (31, true), (53, true), (54, false), (55, true), (10, false)] {
+        clock.set(Timestamp(1_900_000_000_000 + hours * 3_600_000));
+        world.poll().await;
+        assert_eq!(conditional(&world), sent, "after {hours} h");
+    }
+    // A secret that is another one now is no other question.
+    let secret = |value: &str| list(&format!("source.http.headers.x-key = {{ value = \"{value}\" }}"));
+    let mut world = start(&secret("one-secret-key")).await;
+    world.upstream.etag(true);
+    world.upstream.fill(1);
+    world.poll().await;
+    world.restart(&secret("another-secret-key")).await;
+    world.rig.poller.clock = clock.clone();
+    world.poll().await;
+    assert!(conditional(&world));
+}
+
+/// The file's own `If-Modified-Since`: that nothing is newer is an answer, if there is one that it speaks of.
+#[tokio::test]
+async fn a_304_to_a_header_of_the_file_is_the_last_answer() {
+    let since = "since = { header = \"if-modified-since\", from = \".at\", order = \"text\", start = \"0\" }";
+    let mut world = World::start(&list(since)).await;
+    world.upstream.next(Answer::new(304, ""));
+    let error = world.fail().await;
+    assert!(error.contains("answered 304"), "{error}");
+    world.upstream.set(&[("1", r#"{"id":1,"at":"Sun, 29 Nov 2026 02:00:00 GMT"}"#)]);
+    world.poll().await;
+    world.upstream.next(Answer::new(304, ""));
+    assert_eq!(world.poll().await, Polling::Unchanged);
+}
+
+/// The next token stood in a header, which no expression saw.
+#[tokio::test]
+async fn jq_over_a_page_sees_the_rest_of_its_answer() {
+    let lines = "source.http.accept = [200, 202]\nsource.http.retry = \"$status == 202\"\n\
+                 source.http.fail = '$headers[\"x-error\"]'\n\
+                 source.http.pages.cursor = { param = \"cursor\", next = '$headers[\"x-next\"]' }";
+    let mut world = World::start(&list(lines)).await;
+    let page = |ids: &str, next: &str| Answer::json(ids).header("X-Next", next);
+    world.upstream.next(page("[{\"id\":1}]", "007"));
+    world.upstream.next(Answer { status: 202, ..page("[]", "no") });
+    world.upstream.next(page("[{\"id\":2}]", "b"));
+    world.upstream.next(Answer::json("[{\"id\":3}]"));
+    assert_eq!(world.poll().await, Polling::Baseline { records: 3 });
+    let cursors: Vec<_> = world.upstream.requests().iter().map(|r| r.query.get("cursor").cloned()).collect();
+    assert_eq!(cursors, [None, Some("007".into()), Some("007".into()), Some("b".into())]);
+    // The same bytes with another header are followed by another page.
+    world.upstream.next(page("[{\"id\":1}]", "c"));
+    world.upstream.next(Answer::json("[{\"id\":2},{\"id\":3}]"));
+    assert_eq!(world.poll().await, Polling::Same);
+    assert_eq!(world.upstream.last().query["cursor"], "c");
+    world.upstream.next(Answer::json("[]").header("x-error", "try later"));
+    assert!(world.fail().await.contains("try later"));
+}
+
+/// A walk that broke off was taken for the whole list; what the list says of itself shows it.
+#[tokio::test]
+async fn fewer_records_than_the_list_says_are_no_answer() {
+    let body = |ids: std::ops::Range<u32>, total: &str| {
+        let records: Vec<String> = ids.map(|id| format!(r#"{{"id":{id}}}"#)).collect();
+        Answer::json(format!(r#"{{"data":[{}],"total":{total},"next":null}}"#, records.join(",")))
+    };
+    let with = |lines: &str| list(lines).replace("\".[]\"", "\".data[]\"");
+    for lines in [
+        "source.http.pages.offset = { limit-param = \"limit\", limit = 3, total = \".total\" }",
+        "source.http.pages.page = { size = 3, total = \".total\" }",
+    ] {
+        let mut world = World::start(&with(lines)).await;
+        world.upstream.next(body(1..4, "5"));
+        world.upstream.next(body(4..6, "5"));
+        assert_eq!(world.poll().await, Polling::Baseline { records: 5 }, "{lines}");
+        world.upstream.next(body(1..4, "5"));
+        world.upstream.next(body(4..5, "5"));
+        let error = world.fail().await;
+        assert!(error.contains("has 5 records by its own account (`pages."), "{error}");
+        assert!(error.contains("total`), and 4 came"), "{error}");
+        assert_eq!(world.rig.snapshot().await.len(), 5);
+    }
+    let kinds = ["link = { ", "cursor = { param = \"c\", next = \".next\", ", "next-url = { next = \".next\", "];
+    for kind in kinds {
+        let mut world = World::start(&with(&format!("source.http.pages.{kind}total = \".total\" }}"))).await;
+        world.upstream.next(body(1..4, "5"));
+        let error = world.fail().await;
+        assert!(error.contains("and 3 came"), "{kind}: {error}");
+        world.upstream.next(body(1..6, "5"));
+        assert_eq!(world.poll().await, Polling::Baseline { records: 5 });
+        world.upstream.next(body(1..6, "\"many\""));
+        let error = world.fail().await;
+        assert!(error.contains("`total` gives \"many\", which is no number of records"), "{kind}: {error}");
+    }
+    let mut world = World::start(&list("source.http.pages.link = { total = '$headers[\"x-total-count\"]' }")).await;
+    world.upstream.next(Answer::json("[{\"id\":1}]").header("x-total-count", "2"));
+    assert!(world.fail().await.contains("`pages.link.total`"));
+    world.upstream.next(Answer::json("[{\"id\":1}]").header("x-total-count", "1"));
+    assert_eq!(world.poll().await, Polling::Baseline { records: 1 });
 }

@@ -178,7 +178,7 @@ fn walk_pattern<'s>(pattern: &Pattern<&'s str>, see: &mut dyn FnMut(&Term<&'s st
 }
 
 /// The line of `text` that holds `part`, with carets beneath it. `part` is a slice of `text`, or empty at its end.
-fn excerpt(text: &str, part: &str) -> String {
+pub(super) fn excerpt(text: &str, part: &str) -> String {
     let from = part.as_ptr().addr().checked_sub(text.as_ptr().addr()).filter(|at| *at <= text.len());
     let from = from.or_else(|| text.find(part)).unwrap_or(text.len());
     let before = text.get(..from).unwrap_or(text);

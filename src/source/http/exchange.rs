@@ -15,6 +15,7 @@ use super::{
 use crate::{
     auth::{self, Learned, With},
     decode::{self, Page},
+    expr::Said,
     http::{self, Request, hint, origin},
     model::{Hash, Validators},
     source::{Ask, Error, ErrorKind},
@@ -172,9 +173,10 @@ impl Walk {
         }
         let (source, page) = (self.source.clone(), self.page(answer));
         blocking(move || {
+            let said = Said::default();
             read_json(&source, &page, |document| {
-                let failed = job.failed.as_ref().map_or(Ok(None), |failed| complaint(failed, document))?;
-                let done = job.done.as_ref().map_or(Ok(!begun), |done| holds(done, document))?;
+                let failed = job.failed.as_ref().map_or(Ok(None), |failed| complaint(failed, document, &said))?;
+                let done = job.done.as_ref().map_or(Ok(!begun), |done| holds(done, document, &said))?;
                 Ok((failed, done))
             })
         })

@@ -52,7 +52,7 @@ pub fn read(mut table: Table<'_>) -> Option<Source> {
     let variables = table.take("variables").map_or(Some(Vec::new()), |i| read_variables(&i));
     let pages = table.take("pages").map(|i| Pages::read_variable(&i));
     let decode = table.take("decode").map(|i| decode::read(&i));
-    let fail = table.take("fail").map(|i| i.expr());
+    let fail = table.take("fail").map(|i| i.expr_over_answer());
     let transport = Transport::read(&mut table, "headers", Over::Http);
     table.finish();
     let body = Body::Graphql(Query { text: query?.to_owned(), variables: variables? });

@@ -69,7 +69,7 @@ pub fn read(mut table: Table<'_>) -> Option<Source> {
         .map_or(Some(BTreeSet::new()), |i| i.items()?.iter().map(|i| i.string().map(str::to_owned)).collect());
     let decode_place = table.key_place("decode");
     let decode = table.take("decode").map(|i| decode::read(&i));
-    let fail = table.take("fail").map(|i| i.expr());
+    let fail = table.take("fail").map(|i| i.expr_over_answer());
     if let (Some(place), true) = (decode_place, lists_named) {
         let message = format!("`decode` stands beside `lists` in {}", table.title());
         table.error_at(place, message).help("write decode.xml.lists".into()).report();

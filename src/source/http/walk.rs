@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use reqwest::header::{ACCEPT, ETAG, HeaderMap, HeaderValue, LAST_MODIFIED};
+use reqwest::header::{
+    ACCEPT, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE, LAST_MODIFIED,
+};
 use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 use url::Url;
@@ -13,7 +16,8 @@ use crate::{
     auth::vault::Vault,
     compute::compute,
     decode::{self, Page},
-    http::{self, Client, hint, origin, retry_after, target::made_url},
+    expr::Said,
+    http::{self, Client, hint, origin, place::add_parameter, retry_after, target::made_url},
     model::{Hash, Timestamp, Validators},
     pulse::Walked,
     settings::value::{JsonBody, Value},
@@ -27,8 +31,13 @@ use crate::{
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// Between tries of a page that does not come.
 const AGAIN_AFTER_MAX: Duration = Duration::from_secs(30);
+/// So long after a whole answer the next one is asked for whole again: a server's validators may lie.
+const WHOLE_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Statuses that say "not now".
 const PASSING: [u16; 4] = [429, 502, 503, 504];
+
+/// Headers that make a request depend on a validator (RFC 9110, section 13.1).
+const CONDITIONS: [HeaderName; 5] = [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, IF_RANGE];
 
 /// One walk over the pages.
 pub(super) struct Walk {
@@ -45,6 +54,8 @@ pub(super) struct Walk {
     text: Option<Bytes>,
     /// Of a request with a body, where the file's headers have none.
     pub(super) content_type: Option<HeaderValue>,
+    /// Of the first request.
+    request: Hash,
 }
 
 /// What a walk has gathered so far.
@@ -54,12 +65,25 @@ struct Gathered {
     read: Vec<(Hash, Known)>,
     size: u64,
     records: u64,
+    /// The records that the list has, as the last page said that had any.
+    total: Option<u64>,
     /// Pages without a record at the end so far.
     empty: usize,
     /// As it is told to one who watches.
     shown: Walked,
     /// Of the first page: validators, the server's clock, and what `previous` will be.
     first: Option<(Validators, Option<Timestamp>, Json)>,
+}
+
+impl Gathered {
+    /// Refuses a walk that ended with fewer records than the list is said to have.
+    fn is_whole(&self, at: &Url, list: Option<&Pages>) -> Result<(), Error> {
+        let (records, kind) = (self.records, list.map_or("link", Pages::name));
+        match self.total.filter(|total| records < *total) {
+            Some(total) => Err(ErrorKind::Short { origin: origin(at), records, total, kind }.into()),
+            None => Ok(()),
+        }
+    }
 }
 
 /// What a page says of itself.
@@ -95,9 +119,7 @@ impl Walk {
         url.set_fragment(None);
         for (name, value) in &source.query {
             let texts = value.resolve(&input).await.map_err(ErrorKind::Expr)?;
-            if !texts.is_empty() {
-                url.query_pairs_mut().extend_pairs(texts.iter().map(|text| (name, text)));
-            }
+            texts.iter().for_each(|text| add_parameter(&mut url, name, text));
         }
         let mut headers = HeaderMap::new();
         let accept = if matches!(source.body, Body::Soap(_)) { soap::ACCEPT } else { "application/json, */*;q=0.5" };
@@ -119,7 +141,7 @@ impl Walk {
         source.transport.put_headers(&input, &mut headers).await?;
         let mut parameters = source.pages.as_ref().map(Pages::first).unwrap_or_default();
         if let (Some(at), Some(mark)) = (ask.since, ask.mark) {
-            parameters.push((at.clone(), mark.to_owned()));
+            parameters.push((at.clone(), mark.json()));
         }
         for (at, value) in parameters {
             at.set(&value, &mut url, &mut headers, &mut json).map_err(ErrorKind::Request)?;
@@ -128,7 +150,35 @@ impl Walk {
             content_type = Some(HeaderValue::from_static("application/json"));
         }
         let client = ask.client.identified(&source.transport.identity).map_err(ErrorKind::Request)?;
-        Ok(Self { source: source.clone(), client, until, home: url.clone(), url, headers, json, text, content_type })
+        let (source, home, request) = (source.clone(), url.clone(), Hash::default());
+        let walk = Self { source, client, until, home, url, headers, json, text, content_type, request };
+        Ok(Self { request: walk.hash(), ..walk })
+    }
+
+    /// Of what a validator belongs to: method, URL, body and headers. Of secrets in headers the name alone counts.
+    fn hash(&self) -> Hash {
+        let mut headers: Vec<_> = self.headers.iter().collect();
+        headers.sort_by_key(|(name, _)| name.as_str());
+        let mut text = format!("{} {}\n", self.source.method, self.url).into_bytes();
+        for (name, value) in headers {
+            let value = if value.is_sensitive() { &[] } else { value.as_bytes() };
+            text.extend([name.as_str().as_bytes(), b": ", value, b"\n"].concat());
+        }
+        text.push(b'\n');
+        text.extend(self.body().unwrap_or_default());
+        Hash::of(&text)
+    }
+
+    /// Whether an answer's validators are sent with the first request: with the same one only, and not for ever.
+    fn may_send(&self, validators: &Validators, now: Timestamp) -> bool {
+        let is_recent = validators.at.is_some_and(|at| at <= now && now < at.plus(WHOLE_EVERY));
+        self.source.is_conditional() && validators.request == Some(self.request) && is_recent && !self.has_condition()
+    }
+
+    /// Whether the file gives a header of this kind. It says what the file wants to know: another one beside it would be another
+    /// question.
+    fn has_condition(&self) -> bool {
+        CONDITIONS.iter().any(|name| self.headers.contains_key(name))
     }
 
     /// Where it begins.
@@ -154,7 +204,7 @@ impl Walk {
         let mut tries = 0;
         loop {
             let number = gathered.pages.len();
-            let validators = ask.validators.filter(|_| number == 0 && source.is_conditional());
+            let validators = ask.validators.filter(|known| number == 0 && self.may_send(known, ask.clock.now()));
             let answer = match self.ask(ask, validators).await {
                 Err(error) if number > 0 && error.passes() && self.waits(&mut tries, error.hint).await => continue,
                 answer => answer?,
@@ -169,7 +219,8 @@ impl Walk {
             if number > 0 && passes && self.waits(&mut tries, wait).await {
                 continue;
             }
-            if number == 0 && validators.is_some() && answer.status == 304 {
+            let asked_for_news = validators.is_some() || ask.accepted && self.has_condition();
+            if number == 0 && asked_for_news && answer.status == 304 {
                 return Ok(Fetched::NotModified { hint });
             }
             if number == 0 && ask.absent.contains(&answer.status) {
@@ -186,6 +237,7 @@ impl Walk {
                 }
             };
             if step == Step::End {
+                gathered.is_whole(&answer.url, source.pages.as_ref()).map_err(hinted)?;
                 ask.memo.replace(gathered.read);
                 let (validators, date, meta) = gathered.first.unwrap_or_default();
                 let pages = gathered.pages;
@@ -245,10 +297,11 @@ impl Walk {
         if gathered.size.saturating_add(bytes) > limit {
             return Err(ErrorKind::WalkSize { origin: from, limit }.into());
         }
-        let known = match ask.memo.known(page.hash) {
+        // What another header would change is read again, though the body is the same.
+        let known = match ask.memo.known(page.hash).filter(|_| !source.sees_answer()) {
             Some(known) => known,
             None if empty => Known::default(),
-            None => match self.read(ask, &page, number, &from).await? {
+            None => match self.read(ask, answer, &page, number).await? {
                 Read::Known(known) => known,
                 Read::Again => return Ok(Judged::Again),
             },
@@ -266,6 +319,10 @@ impl Walk {
             _ => Step::End,
         };
         gathered.records += u64::try_from(known.records).unwrap_or(0);
+        // A page behind the last one may count nothing.
+        if known.records > 0 || gathered.total.is_none() {
+            gathered.total = known.total.or(gathered.total);
+        }
         gathered.empty = if known.records == 0 { gathered.empty + 1 } else { 0 };
         if gathered.pages.iter().any(|earlier| earlier.hash == page.hash) && self.has_records(ask, &page).await? {
             let what = "it has the bytes of an earlier page";
@@ -282,7 +339,7 @@ impl Walk {
         gathered.read.push((page.hash, known));
         let first = || {
             let (headers, now) = (&answer.headers, ask.clock.now());
-            (validators_of(headers), retry_after::date(headers), meta(ask.vault, answer, now))
+            (validators_of(headers, self.request, now), retry_after::date(headers), meta(ask.vault, answer, now))
         };
         gathered.first.get_or_insert_with(first);
         gathered.pages.push(page);
@@ -316,14 +373,15 @@ impl Walk {
     }
 
     /// Reads a page, on a blocking thread: whether it says that it failed, and what follows it.
-    async fn read(&self, ask: &Ask<'_>, page: &Page, number: usize, from: &str) -> Result<Read, Error> {
+    async fn read(&self, ask: &Ask<'_>, answer: &http::Answer, page: &Page, number: usize) -> Result<Read, Error> {
         let source = &self.source;
         let list = source.pages.as_ref().is_some_and(Pages::reads);
         if source.fail.is_none() && source.retry.is_none() && !list && !source.body.speaks() {
             return Ok(Read::Known(Known::default()));
         }
-        let (source, count, page, origin) = (source.clone(), ask.count.clone(), page.clone(), from.to_owned());
-        blocking(move || read_page(&source, &count, &page, number + 1, origin)).await
+        let said = if source.sees_answer() { said(answer) } else { Said::default() };
+        let (source, count, page, origin) = (source.clone(), ask.count.clone(), page.clone(), origin(&answer.url));
+        blocking(move || read_page(&source, &count, &page, &said, number + 1, origin)).await
     }
 
     /// Why an answer with a status that is no data is none: a fault that it carries, or its beginning.
@@ -371,21 +429,38 @@ pub(super) fn read_json<T>(
     })
 }
 
-fn read_page(source: &Source, count: &Count, page: &Page, number: usize, origin: String) -> Result<Read, Error> {
+/// What jq over a page sees beside its document.
+fn said(answer: &http::Answer) -> Said {
+    let mut headers = serde_json::Map::new();
+    for (name, value) in &answer.headers {
+        let value = || String::from_utf8_lossy(value.as_bytes()).into_owned().into();
+        headers.entry(name.as_str()).or_insert_with(value);
+    }
+    Said::new(&headers, answer.status)
+}
+
+fn read_page(
+    source: &Source,
+    count: &Count,
+    page: &Page,
+    said: &Said,
+    number: usize,
+    origin: String,
+) -> Result<Read, Error> {
     read_json(source, page, |document| {
-        if source.retry.as_ref().map_or(Ok(false), |retry| holds(retry, document))? {
+        if source.retry.as_ref().map_or(Ok(false), |retry| holds(retry, document, said))? {
             return Ok(Read::Again);
         }
         if let Some(message) = source.body.trouble(document) {
             return Err(ErrorKind::Fault { origin, status: 200, message: excerpt(&message) }.into());
         }
-        if let Some(message) = source.fail.as_ref().map_or(Ok(None), |fail| complaint(fail, document))? {
+        if let Some(message) = source.fail.as_ref().map_or(Ok(None), |fail| complaint(fail, document, said))? {
             return Err(ErrorKind::Fail { origin, page: number, message: excerpt(&message) }.into());
         }
         let Some(list) = &source.pages else {
             return Ok(Read::Known(Known::default()));
         };
-        let known = list.look_into(document, || count(page)).map_err(|error| match error {
+        let known = list.look_into(document, said, || count(page)).map_err(|error| match error {
             ReadError::Source(error) => error,
             ReadError::Next(message) => ErrorKind::Next { origin, page: number, message }.into(),
         });
@@ -409,7 +484,7 @@ impl Body {
     }
 }
 
-fn validators_of(headers: &HeaderMap) -> Validators {
+fn validators_of(headers: &HeaderMap, request: Hash, now: Timestamp) -> Validators {
     let text = |name| headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok()).map(str::to_owned);
     let etag = text(ETAG);
     // A Last-Modified of the second in which it was sent says nothing of a change in the same second (RFC 9110, 8.8.2.2).
@@ -418,7 +493,10 @@ fn validators_of(headers: &HeaderMap) -> Validators {
         modified.zip(retry_after::date(headers)).is_some_and(|(modified, date)| date < modified.plus_ms(2_000))
     };
     let last_modified = if etag.is_none() && fresh() { None } else { text(LAST_MODIFIED) };
-    Validators { etag, last_modified }
+    if etag.is_none() && last_modified.is_none() {
+        return Validators::default();
+    }
+    Validators { etag, last_modified, request: Some(request), at: Some(now) }
 }
 
 fn meta(vault: &Vault, answer: &http::Answer, now: crate::model::Timestamp) -> Json {
