@@ -73,12 +73,59 @@ struct Others {
     alerts: Vec<Name>,
 }
 
+/// The one word for an endpoint.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// By hand, by its receiver (410), or after `retry.disable-after`.
+    Disabled,
+    /// It does not answer, or says that it cannot take anything now.
+    Down,
+    /// All that was sent since the last delivery was refused.
+    Refusing,
+    /// An event was refused, and nothing was delivered since.
+    Failing,
+    #[default]
+    Ok,
+    /// It left the file; its queue is kept for a while.
+    Removed,
+}
+
+impl State {
+    /// Those of endpoints that the file has.
+    pub const ALL: [Self; 5] = [Self::Disabled, Self::Down, Self::Refusing, Self::Failing, Self::Ok];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::Down => "down",
+            Self::Refusing => "refusing",
+            Self::Failing => "failing",
+            Self::Ok => "ok",
+            Self::Removed => "removed",
+        }
+    }
+
+    fn of(enabled: bool, stored: &EndpointState) -> Self {
+        if !enabled || stored.disabled.is_some() {
+            return Self::Disabled;
+        }
+        match (stored.failing_since, stored.next_attempt) {
+            (Some(_), Some(_)) => Self::Down,
+            // Also of one that was enabled by hand, while nothing was delivered yet.
+            (_, None) if stored.refusing => Self::Refusing,
+            (Some(_), None) => Self::Failing,
+            // One that is waited for without a failure has a budget that is used up.
+            (None, _) if stored.refusing => Self::Refusing,
+            (None, _) => Self::Ok,
+        }
+    }
+}
+
 /// How an endpoint stands.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Status {
-    /// `ok`, `failing` (some event is refused, and nothing was delivered since), `refusing` (so is all that was sent since), `down`
-    /// or `disabled`.
-    pub state: &'static str,
+    pub state: State,
     pub waiting: usize,
     pub in_flight: usize,
     /// When the oldest waiting event was due first.
@@ -87,21 +134,6 @@ pub struct Status {
     pub failing_since: Option<String>,
     pub last_error: Option<String>,
     pub disabled: Option<String>,
-}
-
-/// The one word for an endpoint.
-fn state(enabled: bool, stored: &EndpointState) -> &'static str {
-    if !enabled || stored.disabled.is_some() {
-        "disabled"
-    } else if stored.is_down() {
-        "down"
-    } else if stored.refusing {
-        "refusing"
-    } else if stored.failing_since.is_some() {
-        "failing"
-    } else {
-        "ok"
-    }
 }
 
 impl Status {
@@ -115,7 +147,7 @@ impl Status {
     ) -> Self {
         let show = |at: Option<Timestamp>| at.map(|at| at.to_string());
         Self {
-            state: state(enabled, stored),
+            state: State::of(enabled, stored),
             waiting,
             in_flight: 0,
             oldest: show(oldest),

@@ -41,7 +41,7 @@ impl Admin {
             }
             gauges.records.set(number(bridges.values().map(|bridge| bridge.records).sum()));
             for (index, (name, endpoint)) in endpoints.iter().enumerate() {
-                gauges.endpoints.get_or_create(&StateLabel { state: endpoint.state.to_owned() }).inc();
+                gauges.endpoints.get_or_create(&StateLabel { state: endpoint.state.word().to_owned() }).inc();
                 // Beyond so many they are told as one: a label each would drown who scrapes.
                 let endpoint_name = if index < ENDPOINT_LABELS { name.to_string() } else { OTHERS.to_owned() };
                 let label = EndpointLabel { endpoint: endpoint_name };

@@ -24,7 +24,8 @@ impl Admin {
         };
         let (bridges, endpoints) = (runner.status().await, deliveries.status().await);
         let count = |state: poller::State| bridges.values().filter(|b| b.state == state).count();
-        let down = endpoints.values().filter(|e| e.state == "down" || e.state == "disabled").count();
+        let down =
+            endpoints.values().filter(|e| matches!(e.state, deliver::State::Down | deliver::State::Disabled)).count();
         let waiting: usize = endpoints.values().map(|e| e.waiting).sum();
         format!(
             "{} bridges, {} failing, {} held; {down} of {} endpoints down, {waiting} waiting",
@@ -136,7 +137,7 @@ impl Admin {
         });
         let show = |(waiting, name, since): (usize, Name, Option<Timestamp>)| {
             let until = since.map(|since| since.plus(deliver::roster::REMOVED_KEPT).to_string());
-            (name, deliver::Status { state: "removed", waiting, ..deliver::Status::default() }, until)
+            (name, deliver::Status { state: deliver::State::Removed, waiting, ..deliver::Status::default() }, until)
         };
         Ok(read.await?.into_iter().map(show).collect())
     }

@@ -407,13 +407,18 @@ mod tests {
     #[test]
     fn a_total_is_a_number_or_the_text_of_one() {
         let total = |text: &str| total_of(Some(&serde_json::from_str(text).expect("JSON")));
-        for (text, expected) in [("250", Some(250)), ("\"250\"", Some(250)), ("0", Some(0)), ("null", None), ("false", None)] {
+        for (text, expected) in
+            [("250", Some(250)), ("\"250\"", Some(250)), ("0", Some(0)), ("null", None), ("false", None)]
+        {
             assert_eq!(total(text), Ok(expected), "{text}");
         }
         assert_eq!(total_of(None), Ok(None));
         for text in ["-1", "2.5", "\"many\"", "true", "[250]", "{}"] {
             let error = total(text).expect_err(text);
-            assert!(error.starts_with("`total` gives ") && error.ends_with(", which is no number of records"), "{error}");
+            assert!(
+                error.starts_with("`total` gives ") && error.ends_with(", which is no number of records"),
+                "{error}"
+            );
         }
     }
 

@@ -9,6 +9,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bellpull::store::EventFilter;
 
 use super::support::{
+    daemon::get,
     recorder::Recorder,
     rig::World,
     server::{Answer, Request},
@@ -384,19 +385,6 @@ fn every_kind(kinds: &[Kind], api: &str, calls: &str, receiver: &str) -> String 
     text
 }
 
-/// What the API answers at a path, on the daemon's socket.
-fn answered(place: &super::support::daemon::Place, path: &str) -> String {
-    use std::io::{Read as _, Write as _};
-    let mut socket = std::os::unix::net::UnixStream::connect(place.path().join("state/admin.sock")).expect("a socket");
-    socket.set_read_timeout(Some(std::time::Duration::from_secs(20))).expect("a timeout");
-    write!(socket, "GET {path} HTTP/1.0\r\nhost: localhost\r\n\r\n").expect("asked");
-    let mut answer = Vec::new();
-    socket.read_to_end(&mut answer).expect("an answer");
-    let answer = String::from_utf8_lossy(&answer).into_owned();
-    assert!(answer.contains(" 200 OK"), "{path}: {answer}");
-    answer
-}
-
 /// All that the program says and keeps once every bridge fails and every endpoint was refused.
 fn outputs(place: &super::support::daemon::Place, bridges: usize) -> Vec<(&'static str, String)> {
     let file = std::fs::read_to_string(place.file()).expect("the file");
@@ -427,7 +415,7 @@ fn outputs(place: &super::support::daemon::Place, bridges: usize) -> Vec<(&'stat
     let event = place.json(&["events"])[0]["id"].as_str().expect("an event").to_owned();
     let names = || (0..bridges / FORMS.len()).map(|kind| format!("k{kind}-0"));
     let api = ["status", "bridges", "endpoints", "events", "deliveries", "export", "openapi.json", "strip.svg"]
-        .map(|part| answered(place, &format!("/api/{part}")));
+        .map(|part| get(place, &format!("/api/{part}")));
     let mut outputs = vec![
         ("status", all(&["status"])),
         ("status --json", all(&["--json", "status"])),
@@ -440,9 +428,9 @@ fn outputs(place: &super::support::daemon::Place, bridges: usize) -> Vec<(&'stat
         ("export", all(&["export"])),
         ("check", all(&["check", "--resolve"])),
         ("API", api.concat()),
-        ("API of a bridge", names().map(|name| answered(place, &format!("/api/bridges/{name}"))).collect()),
-        ("API of an event", answered(place, &format!("/api/events/{event}"))),
-        ("metrics", answered(place, "/metrics")),
+        ("API of a bridge", names().map(|name| get(place, &format!("/api/bridges/{name}"))).collect()),
+        ("API of an event", get(place, &format!("/api/events/{event}"))),
+        ("metrics", get(place, "/metrics")),
         ("link", all(&["dashboard"]).split("/#").next().expect("a link").to_owned()),
     ];
     daemon.signal("HUP");

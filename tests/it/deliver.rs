@@ -107,7 +107,7 @@ async fn a_receiver_that_fails_for_a_while_gets_everything_in_order() {
     }
     assert_eq!(ids.len(), 30);
     empty(&world, "me").await;
-    assert_eq!(status(&world, "me").await.state, "ok");
+    assert_eq!(status(&world, "me").await.state.word(), "ok");
     assert_eq!(attempts(&world, "me").await.len(), world.receiver.at("/me").len(), "every attempt is recorded");
 }
 
@@ -142,7 +142,7 @@ async fn what_is_down_is_asked_by_one_probe_at_a_time() {
     world.poll().await;
     eventually("it is down, and what was under way is over", async || {
         let status = status(&world, "me").await;
-        (status.state, status.in_flight) == ("down", 0)
+        (status.state.word(), status.in_flight) == ("down", 0)
     })
     .await;
     let first = world.receiver.at("/me").len();
@@ -170,7 +170,7 @@ async fn gone_disables_and_keeps_until_it_is_enabled() {
         world.poll().await;
         world.upstream.fill(1);
         world.poll().await;
-        eventually("it is disabled", async || status(&world, "me").await.state == "disabled").await;
+        eventually("it is disabled", async || status(&world, "me").await.state.word() == "disabled").await;
         assert_eq!(world.receiver.at("/me").len(), 1);
         // It stays so, whatever comes, and over a restart.
         world.upstream.fill(5);
@@ -183,14 +183,14 @@ async fn gone_disables_and_keeps_until_it_is_enabled() {
         let now = status(&world, "me").await;
         // A 2xx took its event, whatever else it says.
         let waiting = if header.is_some() { 4 } else { 5 };
-        assert_eq!((now.state, now.waiting), ("disabled", waiting));
+        assert_eq!((now.state.word(), now.waiting), ("disabled", waiting));
         assert!(now.disabled.expect("why").starts_with("the receiver asked for it"));
         assert_eq!(world.receiver.at("/me").len(), 1, "nothing was sent");
         world.receiver.status("/me", 200);
         world.rig.deliveries.enable("me".into(), true).await.expect("enabled");
         assert_eq!(world.receiver.wait_taken("/me", 5).await.len(), 5);
         empty(&world, "me").await;
-        assert_eq!(status(&world, "me").await.state, "ok");
+        assert_eq!(status(&world, "me").await.state.word(), "ok");
     }
 }
 
@@ -217,7 +217,7 @@ async fn long_failure_disables() {
     world.receiver.status("/me", 503);
     world.upstream.fill(3);
     world.poll().await;
-    eventually("it is disabled", async || status(&world, "me").await.state == "disabled").await;
+    eventually("it is disabled", async || status(&world, "me").await.state.word() == "disabled").await;
     let why = status(&world, "me").await;
     assert_eq!((why.disabled.as_deref(), why.waiting), (Some("nothing was delivered for 400ms"), 3));
     world.receiver.wait_taken("/other", 4).await;
@@ -308,7 +308,7 @@ async fn a_receiver_that_never_answers_costs_its_own_lane() {
     assert!(began.elapsed() < Duration::from_secs(5));
     eventually("it alone waits", async || {
         let status = status(&world, "me").await;
-        (status.state, status.waiting, status.in_flight) == ("ok", 1, 1)
+        (status.state.word(), status.waiting, status.in_flight) == ("ok", 1, 1)
     })
     .await;
 }
@@ -503,7 +503,7 @@ async fn statuses_mean_what_the_file_says() {
         world.receiver.wait("/me", if list == "taken" { 1 } else { 2 }).await;
         if end == DeliveryState::Waiting {
             world.receiver.wait("/me", 4).await;
-            assert_eq!(status(&world, "me").await.state, "down");
+            assert_eq!(status(&world, "me").await.state.word(), "down");
         } else {
             empty(&world, "me").await;
         }
@@ -524,7 +524,7 @@ async fn a_receiver_that_refuses_everything_is_told_of_once() {
     world.upstream.fill(3);
     world.poll().await;
     empty(&world, "me").await;
-    assert_eq!(status(&world, "me").await.state, "refusing");
+    assert_eq!(status(&world, "me").await.state.word(), "refusing");
     world.upstream.fill(5);
     world.poll().await;
     empty(&world, "me").await;
@@ -535,7 +535,7 @@ async fn a_receiver_that_refuses_everything_is_told_of_once() {
     world.upstream.fill(6);
     world.poll().await;
     eventually("its end is told", async || !told(&world, "recovered").is_empty()).await;
-    assert_eq!(status(&world, "me").await.state, "ok");
+    assert_eq!(status(&world, "me").await.state.word(), "ok");
     world.receiver.wait_taken("/other", 8).await;
     assert_eq!((told(&world, "refusing").len(), told(&world, "recovered").len()), (1, 1));
 }
@@ -654,7 +654,7 @@ async fn a_new_event_and_a_start_find_a_receiver_that_is_back() {
     world.poll().await;
     world.upstream.fill(1);
     world.poll().await;
-    eventually("it is down", async || status(&world, "me").await.state == "down").await;
+    eventually("it is down", async || status(&world, "me").await.state.word() == "down").await;
     world.receiver.status("/me", 200);
     world.upstream.fill(2);
     world.poll().await;
@@ -663,7 +663,7 @@ async fn a_new_event_and_a_start_find_a_receiver_that_is_back() {
     world.receiver.status("/me", 503);
     world.upstream.fill(3);
     world.poll().await;
-    eventually("it is down", async || status(&world, "me").await.state == "down").await;
+    eventually("it is down", async || status(&world, "me").await.state.word() == "down").await;
     world.receiver.status("/me", 200);
     world.restart(&text).await;
     world.receiver.wait_taken("/me", 3).await;
@@ -681,7 +681,7 @@ async fn no_connection_is_no_refusal() {
         world.poll().await;
         eventually("several attempts", async || attempts(&world, "me").await.len() >= 4).await;
         let now = status(&world, "me").await;
-        assert_eq!((now.state, now.waiting), ("down", 2), "{url}: no event dies of it");
+        assert_eq!((now.state.word(), now.waiting), ("down", 2), "{url}: no event dies of it");
         assert!(now.last_error.unwrap().contains("failed to connect to"), "{url}");
     }
 }
@@ -723,7 +723,7 @@ async fn a_new_endpoint_gets_what_comes_and_a_removed_one_finds_its_queue_again(
 async fn an_endpoint_that_is_not_enabled_keeps_what_comes() {
     let mut world = created(&to(&[("me", "enabled = false")]), 2).await;
     eventually("they wait", async || status(&world, "me").await.waiting == 2).await;
-    assert_eq!(status(&world, "me").await.state, "disabled");
+    assert_eq!(status(&world, "me").await.state.word(), "disabled");
     world.restart(&to(&[("me", "")])).await;
     world.receiver.wait_taken("/me", 2).await;
 }

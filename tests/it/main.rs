@@ -62,6 +62,7 @@ mod deliver;
 mod expressions;
 mod jq_suite;
 mod shapes;
+mod states;
 mod health;
 mod hold;
 mod schedule_run;

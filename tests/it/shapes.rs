@@ -77,7 +77,7 @@ async fn a_target_that_allows_another_sender_gets_nothing_and_a_pace_is_kept() {
     recorder.wait(2).await;
     assert!(recorder.requests().iter().all(|request| request.method == "OPTIONS"));
     let status = world.rig.deliveries.status().await["me"].clone();
-    assert_eq!((status.state, status.waiting), ("down", 3));
+    assert_eq!((status.state.word(), status.waiting), ("down", 3));
     assert!(status.last_error.as_ref().expect("why").contains("it allows \"elsewhere.example\""), "{status:?}");
     // 600 a minute: one in 100 ms.
     recorder.answers(|request| {
@@ -492,7 +492,8 @@ async fn a_receiver_that_wants_a_certificate_and_one_behind_a_proxy() {
         world.poll().await;
         let state = async || world.rig.deliveries.status().await["me"].clone();
         let end = if arrives { ("ok", 0) } else { ("down", 1) };
-        eventually(&format!("it is {end:?}"), async || (state().await.state, state().await.waiting) == end).await;
+        eventually(&format!("it is {end:?}"), async || (state().await.state.word(), state().await.waiting) == end)
+            .await;
     }
     // The proxy resolves the name.
     let proxy = Recorder::start().await;

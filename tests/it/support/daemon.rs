@@ -216,3 +216,16 @@ impl Ran {
         Self { code: status.code().unwrap_or(-1), out: text(stdout), err: text(stderr) }
     }
 }
+
+/// What the daemon answers at a path on its socket, with the head.
+pub fn get(place: &Place, path: &str) -> String {
+    use std::io::{Read as _, Write as _};
+    let mut socket = std::os::unix::net::UnixStream::connect(place.path().join("state/admin.sock")).expect("a socket");
+    socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    write!(socket, "GET {path} HTTP/1.0\r\nhost: localhost\r\n\r\n").expect("asked");
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).expect("an answer");
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    assert!(answer.contains(" 200 OK"), "{path}: {answer}");
+    answer
+}
