@@ -620,3 +620,108 @@ fn a_coalescing_queue_hands_out_a_lane() {
     assert_eq!(queue.settle(&probe, 1, &Answered::Idle, Timestamp(10_000), 0.0), [Outcome::Delivered]);
     assert_eq!(*queue.state(), before);
 }
+
+/// A receiver that is away for a while and takes so many requests in a window, and the events that it is sent.
+struct Simulated {
+    latency: i64,
+    away: std::ops::Range<i64>,
+    bucket: u64,
+    window: i64,
+    /// It says with each 2xx what is left.
+    tells: bool,
+    left: u64,
+    reset: i64,
+}
+
+impl Simulated {
+    fn answer(&mut self, now: i64) -> (Answered, Room) {
+        if self.away.contains(&now) {
+            return (down(), Room::default());
+        }
+        if now >= self.reset {
+            (self.left, self.reset) = (self.bucket, now + self.window);
+        }
+        let until = Duration::from_millis(u64::try_from(self.reset - now).expect("it lies ahead"));
+        if self.left == 0 {
+            return (Answered::Down { error: "429".into(), retry_after: Some(until) }, Room::default());
+        }
+        self.left -= 1;
+        let room = match self.left {
+            _ if !self.tells => Room::default(),
+            0 => Room { wait: Some(until), left: None },
+            left => Room { wait: None, left: Some((left, until)) },
+        };
+        (Answered::Taken, room)
+    }
+
+    /// Sends so many events, one each `gap`; when the last is taken, and how many requests were answered 429.
+    fn run(&mut self, mut queue: Queue, events: u64, gap: i64, random: f64) -> (i64, u64) {
+        let (mut now, mut come, mut taken, mut limited, mut known) = (0, 0, 0, 0, 0);
+        let mut flying: Vec<(i64, Job, Answered, Room)> = Vec::new();
+        while taken < events {
+            while come < events && i64::try_from(come).expect("few") * gap <= now {
+                come += 1;
+                queue.push(Waiting { due: Timestamp(now), ..waiting(come, come) }, Timestamp(now));
+            }
+            let ended: Vec<_> = flying.extract_if(.., |(at, ..)| *at <= now).collect();
+            for (_, job, answered, room) in ended {
+                let asked = match &answered {
+                    Answered::Down { retry_after, .. } => (*retry_after).max(room.wait),
+                    _ => room.wait,
+                };
+                known = asked.map_or(known, |asked| known.max(Timestamp(now).plus(asked).0));
+                let outcomes = queue.settle(&job, 1, &answered, Timestamp(now), random);
+                assert_ne!(outcomes, [Outcome::Dead], "no event dies of an outage");
+                taken += u64::from(outcomes == [Outcome::Delivered]);
+                queue.heed(&job, &room, Timestamp(now), random);
+                queue.recorded(&job);
+            }
+            for (.., job) in take(&mut queue, now) {
+                assert!(now >= known, "a request at {now}, and the receiver asked for none until {known}");
+                let (answered, room) = self.answer(now);
+                limited += u64::from(matches!(answered, Answered::Down { retry_after: Some(_), .. }));
+                flying.push((now + self.latency, job, answered, room));
+            }
+            let comes = (come < events).then(|| i64::try_from(come).expect("few") * gap);
+            let next = flying.iter().map(|(at, ..)| *at).chain(comes).chain(queue.wake(Timestamp(now)).map(|at| at.0));
+            let Some(next) = next.min() else { break };
+            now = next.max(now + 1);
+        }
+        assert_eq!(taken, events, "nothing goes on at {now}");
+        (now, limited)
+    }
+}
+
+#[test]
+fn receivers_of_every_kind_get_everything_in_time_and_no_request_while_they_asked_for_none() {
+    for seed in 0..1_000 {
+        let mut state: u64 = 0x9e37_79b9_7f4a_7c15 ^ seed;
+        let mut one_of = |all: [i64; 4]| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            all[usize::try_from(state % 4).expect("small")]
+        };
+        let in_flight_max = usize::try_from(one_of([1, 2, 8, 20])).expect("small");
+        let latency = one_of([1, 2, 30, 200]);
+        let away = one_of([0, 0, 20_000, 600_000]);
+        let window = one_of([1_000, 2_000, 10_000, 60_000]);
+        let bucket = u64::try_from(one_of([1, 5, 30, i64::MAX])).expect("positive");
+        let events = u64::try_from(one_of([1, 30, 100, 200])).expect("positive");
+        let (gap, random) =
+            (one_of([0, 0, 10, 3_000]), [0.0, 0.5, 1.0][usize::from(seed % 3 == 0) + usize::from(seed % 2 == 0)]);
+        let schedule = crate::config::RETRY_SCHEDULE.to_vec();
+        let rules = Rules { schedule, probe_max: S(300), in_flight_max, ..rules() };
+        let tells = one_of([0, 0, 1, 1]) == 1;
+        let mut receiver = Simulated { latency, away: 0..away, bucket, window, tells, left: 0, reset: 0 };
+        let (end, limited) = receiver.run(Queue::new(rules, EndpointState::default()), events, gap, random);
+        // Its windows, each a fifth and a second longer, since jitter adds so much; what its latency makes of it, and one probe.
+        let windows = i64::try_from(events.div_ceil(bucket)).expect("few");
+        let come = i64::try_from(events).expect("few") * gap;
+        let pace = windows * (window * 12 / 10 + 1_000 + 4 * latency) + i64::try_from(events).expect("few") * latency;
+        let latest = away.max(come) + pace + if away > 0 { 360_000 } else { 0 };
+        assert!(end <= latest, "seed {seed}: {end} ms in place of {latest}");
+        let first = u64::try_from(in_flight_max).expect("small");
+        assert!(!tells || limited <= first, "seed {seed}: {limited} were refused");
+    }
+}
