@@ -1101,3 +1101,71 @@ async fn fewer_records_than_the_list_says_are_no_answer() {
     world.upstream.next(Answer::json("[{\"id\":1}]").header("x-total-count", "1"));
     assert_eq!(world.poll().await, Polling::Baseline { records: 1 });
 }
+
+/// A server that gives fewer records than it is asked for lost all but the first page, and nothing showed it.
+#[tokio::test]
+async fn a_short_page_ends_a_walk_only_of_a_source_that_fills_pages() {
+    for (paging, lines) in [
+        (Paging::Offset(10), "source.http.pages.offset = { limit-param = \"limit\", limit = 1000 }"),
+        (Paging::Page(10), "source.http.pages.page = { size-param = \"size\", size = 1000 }"),
+    ] {
+        let mut world = World::start(&list(lines)).await;
+        world.upstream.paging(paging);
+        world.upstream.fill(23);
+        assert_eq!(world.poll().await, Polling::Baseline { records: 23 }, "{lines}");
+        assert_eq!(world.upstream.count(), 4, "10, 10, 3, and that nothing follows");
+        assert_eq!(world.poll().await, Polling::Unchanged);
+        assert_eq!(world.upstream.count(), 7, "the last page is known to be the last one");
+        // One that is as long as the server's pages is not: the next record stands on another page.
+        world.upstream.fill(30);
+        assert_eq!(world.poll().await, changed(7, 0, 0));
+        assert_eq!(world.poll().await, Polling::Unchanged);
+        world.upstream.fill(31);
+        assert_eq!(world.poll().await, changed(1, 0, 0));
+    }
+    // Seen to fill a page: a short one is the last, though it is another one.
+    let mut world = World::start(&list("source.http.pages.offset = { limit = 10 }")).await;
+    world.upstream.paging(Paging::Offset(10));
+    world.upstream.fill(13);
+    world.poll().await;
+    world.upstream.fill(7);
+    world.poll().await;
+    world.upstream.fill(8);
+    world.poll().await;
+    assert_eq!(world.upstream.count(), 4);
+}
+
+/// What comes where nothing should follow is no failure: each of these servers was asked for one page until now.
+#[tokio::test]
+async fn a_page_behind_the_last_one_is_asked_for_once() {
+    let page = r#"[{"id":1},{"id":2},{"id":3}]"#;
+    for behind in [Answer::json("[]"), Answer::new(404, "no such page"), Answer::new(400, ""), Answer::json(page)] {
+        let mut world = World::start(&list("source.http.pages.page = { size = 50 }")).await;
+        world.upstream.next(Answer::json(page).header("etag", "\"1\""));
+        world.upstream.next(behind.clone());
+        assert_eq!(world.poll().await, Polling::Baseline { records: 3 }, "{behind:?}");
+        assert_eq!(world.upstream.count(), 2);
+        world.upstream.next(Answer::json(page).header("etag", "\"2\""));
+        assert_eq!(world.poll().await, Polling::Unchanged);
+        let last = world.upstream.last();
+        assert_eq!((world.upstream.count(), last.header("if-none-match")), (3, Some("\"1\"")), "its only page");
+        world.upstream.next(Answer::new(304, ""));
+        assert_eq!(world.poll().await, Polling::Unchanged);
+    }
+    // A failure that passes is one, and no end.
+    let mut world = World::start(&list("source.http.pages.page = { size = 50 }\nsource.http.deadline = \"5s\"")).await;
+    world.upstream.next(Answer::json(page));
+    world.upstream.next(Answer::new(500, "down"));
+    assert!(world.fail().await.contains("answered 500"));
+    // A server that allows one request a while is asked for no second one.
+    world.upstream.next(Answer::json(page).header("ratelimit-remaining", "0").header("ratelimit-reset", "60"));
+    assert_eq!(world.poll().await, Polling::Baseline { records: 3 });
+    // Twenty may be as many as it gives: no validator hides what stands behind them.
+    let mut world = World::start(&list("source.http.pages.page = { size = 50 }")).await;
+    world.upstream.etag(true);
+    world.upstream.paging(Paging::Page(20));
+    world.upstream.fill(20);
+    world.poll().await;
+    world.upstream.fill(21);
+    assert_eq!(world.poll().await, changed(1, 0, 0));
+}
