@@ -164,6 +164,15 @@ impl Source {
         }
     }
 
+    /// Whether jq of the request sends it.
+    pub fn uses_mark(&self) -> bool {
+        match self {
+            Self::Http(source) => source.uses_mark(),
+            Self::Grpc(source) => source.uses_mark(),
+            Self::Websocket(_) | Self::Command(_) => false,
+        }
+    }
+
     /// Where it can be sent.
     pub fn mark_help(&self) -> &'static str {
         match self {

@@ -1169,3 +1169,57 @@ async fn a_page_behind_the_last_one_is_asked_for_once() {
     world.upstream.fill(21);
     assert_eq!(world.poll().await, changed(1, 0, 0));
 }
+
+/// A record that said `deleted: true` was `updated` and stayed known for ever.
+#[tokio::test]
+async fn a_tombstone_is_a_deletion() {
+    let gone = r#"{"id":1,"seq":3,"deleted":true}"#;
+    let deletes = "deletes = { when = \".deleted == true\" }";
+    let since = "since = { param = \"after\", from = \".seq\", order = \"number\" }";
+    for partial in [since, "window = true"] {
+        let mut world = World::start(&list(&format!("{partial}\n{deletes}"))).await;
+        world.upstream.next(Answer::json(format!(
+            r#"[{{"id":1,"seq":1}},{{"id":2,"seq":2}},{{"id":9,"seq":2,"deleted":true}}]"#
+        )));
+        assert_eq!(world.poll().await, Polling::Baseline { records: 2 }, "{partial}");
+        world.upstream.next(Answer::json(format!("[{gone}]")));
+        assert_eq!(world.poll().await, changed(0, 0, 1), "{partial}");
+        if partial == since {
+            world.upstream.next(Answer::json("[]"));
+            world.poll().await;
+            assert_eq!(world.upstream.last().query["after"], "3", "it moves the mark");
+        }
+        // Gone already, and back.
+        world.upstream.next(Answer::json(format!("[{gone},{{\"id\":9,\"seq\":4,\"deleted\":true}}]")));
+        assert_eq!(world.poll().await, Polling::Same);
+        world.upstream.next(Answer::json(r#"[{"id":1,"seq":5}]"#));
+        assert_eq!(world.poll().await, changed(1, 0, 0));
+        let lines = world.rig.lines().await;
+        assert_eq!(lines, ["orders.deleted 1 #1", "orders.created 1 #2"], "{partial}");
+        assert_eq!(world.rig.snapshot().await.len(), 2);
+    }
+    // In a complete list it is a record that is missing.
+    let mut world = World::start(&list(&deletes.replace(" }", ", after = 2 }"))).await;
+    world.upstream.set(&[("1", r#"{"id":1}"#), ("2", r#"{"id":2}"#)]);
+    world.poll().await;
+    world.upstream.set(&[("1", gone), ("2", r#"{"id":2}"#)]);
+    assert_eq!(world.poll().await, Polling::Same);
+    assert_eq!(world.poll().await, changed(0, 0, 1));
+    assert_eq!(world.rig.lines().await, ["orders.deleted 1 #1"]);
+    world.upstream.set(&[("2", r#"{"id":2,"deleted":{"by":"me"}}"#)]);
+    assert_eq!(world.poll().await, changed(0, 1, 0), "only what the file says is a tombstone");
+    world.upstream.set(&[("2", "3")]);
+    assert!(world.fail().await.contains("`deletes.when`"));
+}
+
+#[tokio::test]
+async fn since_needs_no_place_where_jq_sends_the_mark() {
+    let lines = "since = { from = \".seq\", order = \"number\", start = 0 }\n\
+                 source.http.query.q = { jq = '\"seq>\\(.mark)\"' }";
+    let mut world = World::start(&list(lines)).await;
+    world.upstream.set(&[("1", r#"{"id":1,"seq":7}"#)]);
+    for sent in ["seq>0", "seq>7"] {
+        world.poll().await;
+        assert_eq!(world.upstream.last().query["q"], sent);
+    }
+}
