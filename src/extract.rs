@@ -66,6 +66,8 @@ pub enum Error {
     SameKey { first: usize, second: usize, page: String, key: String },
     #[error("record {record} of {page} is not JSON: {cause}")]
     Record { record: usize, page: String, cause: String },
+    #[error("`deletes.when`: {0}")]
+    Tombstone(expr::Error),
     #[error("a record that was read before cannot be read again: {0}")]
     Again(String),
 }

@@ -100,7 +100,12 @@ mod tests {
     };
 
     fn since(order: Order) -> Since {
-        Since { at: At::Param("since".into()), from: Expr::parse(".m").expect("valid"), order, start: Some(mark("0")) }
+        Since {
+            at: Some(At::Param("since".into())),
+            from: Expr::parse(".m").expect("valid"),
+            order,
+            start: Some(mark("0")),
+        }
     }
 
     fn mark(text: &str) -> Mark {

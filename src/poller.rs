@@ -366,7 +366,7 @@ impl Poller {
                 validators: usable.then_some(validators),
                 previous: state.previous.as_ref(),
                 mark: mark.as_ref(),
-                since: bridge.since.as_ref().map(|since| &since.at),
+                since: bridge.since.as_ref().and_then(|since| since.at.as_ref()),
                 absent: &bridge.absent,
                 item: bridge.item.as_ref(),
                 count,

@@ -164,6 +164,15 @@ impl Source {
         }
     }
 
+    /// Whether jq of the request sends it.
+    pub fn uses_mark(&self) -> bool {
+        match self {
+            Self::Http(source) => source.uses_mark(),
+            Self::Grpc(source) => source.uses_mark(),
+            Self::Websocket(_) | Self::Command(_) => false,
+        }
+    }
+
     /// Where it can be sent.
     pub fn mark_help(&self) -> &'static str {
         match self {
@@ -300,6 +309,8 @@ impl Answer {
 #[derive(Debug, Default)]
 pub struct Memo {
     pages: BTreeMap<Hash, Known>,
+    /// The source was seen to fill a page of the size that the file says.
+    filled: bool,
     /// The gRPC method that the server described.
     described: Option<grpc::Described>,
     /// The connection of a source that stays connected.
@@ -316,6 +327,8 @@ pub struct Known {
     pub last: bool,
     /// The records that it says the list has (`pages.total`).
     pub total: Option<u64>,
+    /// Nothing followed it when the page behind it was last asked for.
+    pub ended: bool,
 }
 
 /// What follows a page.
@@ -335,7 +348,16 @@ impl Memo {
 
     /// What still holds under another definition of the same source.
     pub fn of_the_same_source(self) -> Self {
-        Self { pages: BTreeMap::new(), ..self }
+        Self { pages: BTreeMap::new(), filled: false, ..self }
+    }
+
+    /// A page came that was full.
+    pub fn fills(&mut self) {
+        self.filled = true;
+    }
+
+    pub fn has_filled(&self) -> bool {
+        self.filled
     }
 
     /// Replaces what is known by what the walk just done has read.

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use super::Each;
 use crate::{
     expr::Expr,
-    extract::Definition,
+    extract::{self, Definition},
     guard::Guard,
     http::{is_clear, place::At},
     model::{ChangeKind, Hash, Mark, Name},
@@ -68,6 +68,19 @@ pub struct Deletes {
     pub report: bool,
     /// `None`: 1, or 2 where a walk has several pages.
     pub after: Option<u32>,
+    /// A record for which it holds says that it is gone.
+    pub when: Option<Expr>,
+}
+
+impl Deletes {
+    fn new() -> Self {
+        Self { report: true, after: None, when: None }
+    }
+
+    /// Whether a record says that it is gone.
+    pub fn is_tombstone(&self, record: &Json) -> Result<bool, extract::Error> {
+        self.when.as_ref().map_or(Ok(false), |when| when.holds(record)).map_err(extract::Error::Tombstone)
+    }
 }
 
 /// `on` and `when`.
@@ -100,7 +113,8 @@ pub struct Alert {
 /// `since`: only what is newer than a mark is asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Since {
-    pub at: At,
+    /// `None`: jq of the source puts it where it belongs.
+    pub at: Option<At>,
     pub from: Expr,
     pub order: Order,
     /// Before there is a mark.
@@ -136,7 +150,7 @@ impl Bridge {
             .take("first-poll")
             .and_then(|i| i.word(&[("baseline", FirstPoll::Baseline), ("emit", FirstPoll::Emit)]))
             .unwrap_or(FirstPoll::Baseline);
-        let deletes = table.take("deletes").map_or(Deletes { report: true, after: None }, |i| read_deletes(&i));
+        let deletes = table.take("deletes").map_or_else(Deletes::new, |i| read_deletes(&i));
         let window = table.take("window").and_then(|i| i.boolean()).unwrap_or(false);
         let forget = table.take("forget").and_then(|i| i.duration()).unwrap_or(FORGET);
         let absent = table.take("absent").and_then(|i| {
@@ -151,16 +165,8 @@ impl Bridge {
         }
         let guard = Guard::read(&mut table);
         let since = table.take("since").map(|i| Since::read(&i));
-        if let (Some(source), Some(Some(since))) = (&source, &since)
-            && !source.takes_mark(&since.at)
-        {
-            let message = format!("`since` of {} has no place in a source of this kind", table.title());
-            table.error(message).help(source.mark_help().into()).report();
-        } else if let (Some(source), Some(Some(since))) = (&source, &since)
-            && let Some(why) = source.misfit(&since.at)
-        {
-            let message = format!("`since.json` of {}: {why}", table.title());
-            table.error(message).help("write a path into the request's body, such as \"filter.after\"".into()).report();
+        if let (Some(source), Some(Some(since))) = (&source, &since) {
+            check_mark(&table, source, since);
         }
         let filters = Filters::read(&mut table);
         let routes = table.require("to", "to = [\"me\"]").and_then(|i| read_routes(&i));
@@ -208,6 +214,7 @@ impl Bridge {
             text.put("window", true);
         }
         self.since.iter().for_each(|since| since.define(&mut text));
+        text.put_some("deletes.when", self.deletes.when.as_ref());
         // Of a member: another item is another question.
         text.put_some("item", self.item.clone());
         text
@@ -250,13 +257,37 @@ impl Filters {
     }
 }
 
+/// Refuses a mark that would not be sent, or not where the file says.
+fn check_mark(table: &Table<'_>, source: &Source, since: &Since) {
+    let (title, own) = (table.title(), source.mark_help());
+    let (message, help) = match &since.at {
+        Some(at) if !source.takes_mark(at) => {
+            (format!("`since` of {title} has no place in a source of this kind"), own)
+        }
+        Some(at) => match source.misfit(at) {
+            Some(why) => (
+                format!("`since.json` of {title}: {why}"),
+                "write a path into the request's body, such as \"filter.after\"",
+            ),
+            None => return,
+        },
+        None if source.uses_mark() => return,
+        None => (
+            format!("`since` of {title} names no place for the mark, and no jq of its source uses `.mark`"),
+            "write for example param = \"updated_after\", or query.q = { jq = \"\\\"after:\\(.mark)\\\"\" } in the source",
+        ),
+    };
+    table.error(message).help(help.into()).report();
+}
+
 fn read_deletes(item: &Item<'_>) -> Deletes {
-    let mut deletes = Deletes { report: true, after: None };
+    let mut deletes = Deletes::new();
     if let Some(mut table) = item.table() {
         if let Some(report) = table.take("report").and_then(|i| i.boolean()) {
             deletes.report = report;
         }
         deletes.after = table.take("after").and_then(|i| i.integer(1..=1000)).and_then(|n| u32::try_from(n).ok());
+        deletes.when = table.take("when").and_then(|i| i.expr());
         table.finish();
     }
     deletes
@@ -304,7 +335,7 @@ fn read_alert(item: Option<Item<'_>>) -> Option<Alert> {
 impl Since {
     fn define(&self, text: &mut Fingerprint) {
         text.put("since", &self.from);
-        self.at.define(text);
+        self.at.iter().for_each(|at| at.define(text));
         match self.order {
             Order::Number { overlap } => text.put("order.number", overlap),
             Order::Time { overlap } => text.put("order.time", overlap.as_secs_f64()),
@@ -316,16 +347,20 @@ impl Since {
     /// As 0.1.0 wrote it.
     fn definition_0_1(&self) -> String {
         let Self { at, from, order, start } = self;
+        let at = at.as_ref().map_or("None".into(), |at| format!("{at:?}"));
         let start = start.as_ref().map(|start| &start.text);
-        format!("Since {{ at: {at:?}, from: {from:?}, order: {order:?}, start: {start:?} }}")
+        format!("Since {{ at: {at}, from: {from:?}, order: {order:?}, start: {start:?} }}")
     }
 
     fn read(item: &Item<'_>) -> Option<Self> {
         let mut table = item.table()?;
         let variable = table.take("variable").map(|i| i.string());
         let at = match variable {
-            Some(name) => name.map(|name| At::Variable { name: name.to_owned(), number: false }),
-            None => At::read(&mut table, None),
+            Some(name) => name.map(|name| Some(At::Variable { name: name.to_owned(), number: false })),
+            None if ["param", "header", "json"].iter().any(|place| table.has(place)) => {
+                At::read(&mut table, None).map(Some)
+            }
+            None => Some(None),
         };
         let from = table.require("from", "from = \".updated_at\"").and_then(|i| i.expr());
         let order = table
@@ -354,7 +389,9 @@ impl Since {
             }
         };
         let at = match at? {
-            At::Variable { name, .. } => At::Variable { name, number: matches!(order, Order::Number { .. }) },
+            Some(At::Variable { name, .. }) => {
+                Some(At::Variable { name, number: matches!(order, Order::Number { .. }) })
+            }
             at => at,
         };
         Some(Self { at, from: from?, order, start })

@@ -43,7 +43,8 @@ impl Poller {
             || definition_changed && polled.bridge.definition_changed == DefinitionChanged::Rebaseline;
         if silent && !first {
             // What the new definition lacks goes as silently as all else.
-            (deleted, missing) = (found.diff.missing.clone(), Vec::new());
+            deleted = if found.complete { found.diff.missing.clone() } else { deleted };
+            missing = Vec::new();
         }
         // A message comes once: held, it would be lost with the next one. An empty list is suspicious however silent its
         // commit would be.
@@ -101,7 +102,7 @@ impl Poller {
                     .map(|seen| seen.entry.key)
                     .chain(seen_again.iter().copied())
                     .collect();
-                forgotten.retain(|key| !here.contains(key));
+                forgotten.retain(|key| !here.contains(key) && !gone.contains(key));
             }
             let less = u64_of(deleted.len() + forgotten.len());
             ((polled.state.records + created).saturating_sub(less), None)
@@ -229,7 +230,7 @@ impl Poller {
 /// Which records are to be deleted, and which are missing with this answer and for how long.
 pub(super) fn count_missing(polled: &Polled, found: &Detected, pages: u32) -> (Vec<Hash>, Vec<(Hash, u32)>) {
     if !found.complete {
-        return (Vec::new(), polled.progress.missing.clone());
+        return (found.gone.clone(), polled.progress.missing.clone());
     }
     let after = polled.deletes_after(pages);
     let before: BTreeMap<Hash, u32> = polled.progress.missing.iter().copied().collect();

@@ -1,5 +1,7 @@
 //! What an answer brings, compared with what is known: nothing is judged or written here.
 
+use std::collections::BTreeSet;
+
 use super::{
     Failure, Polled, Poller,
     known::{SLICE, canonical_of},
@@ -22,6 +24,8 @@ pub struct Detected {
     /// Every record of a window's answer, until it is compared.
     pub(super) window: Vec<Seen>,
     pub(super) mark: Option<Mark>,
+    /// Keys of a window's records that say that they are gone; once it is compared, of those that are known.
+    pub(super) gone: Vec<Hash>,
     /// Keys of a window's records that must be written again so that they are not forgotten.
     pub(super) seen_again: Vec<Hash>,
     /// Messages that could not be read: how many, and what was wrong with the first.
@@ -64,14 +68,24 @@ impl Poller {
             let mut compare = || -> Result<Detected, Failure> {
                 let (records, left_out) = read(&bridge, &pages, known.len(), &mut lent)?;
                 if bridge.is_complete() {
+                    let records = present(&bridge, &known, records)?;
                     return Ok(Detected::complete(diff::complete(&bridge.definition, &known, records)?));
                 }
-                let seen = diff::parse_all(&bridge.definition, records, |parsed| match &bridge.since {
-                    Some(since) => mark::advance(since, &mut mark, parsed, date).map_err(Failure::Answer),
-                    None => Ok(()),
+                let mut tombstones = BTreeSet::new();
+                let seen = diff::parse_all(&bridge.definition, records, |parsed| -> Result<(), Failure> {
+                    // Of several copies the last one counts.
+                    match bridge.deletes.is_tombstone(&parsed.value)? {
+                        true => tombstones.insert(parsed.entry.key),
+                        false => tombstones.remove(&parsed.entry.key),
+                    };
+                    match &bridge.since {
+                        Some(since) => mark::advance(since, &mut mark, parsed, date).map_err(Failure::Answer),
+                        None => Ok(()),
+                    }
                 })?;
                 let mark = bridge.since.as_ref().and(mark.take());
-                Ok(Detected { left_out, ..Detected::window(seen, mark) })
+                let seen = seen.into_iter().filter(|seen| !tombstones.contains(&seen.entry.key)).collect();
+                Ok(Detected { left_out, gone: tombstones.into_iter().collect(), ..Detected::window(seen, mark) })
             };
             (compare(), lent)
         };
@@ -99,6 +113,11 @@ impl Poller {
         let refresh = self.clock.now().plus_ms(-refresh_ms);
         let window = std::mem::take(&mut found.window);
         found.diff.present = u64_of(window.len());
+        // What was never known, or is deleted already, is gone without a word.
+        for slice in std::mem::take(&mut found.gone).chunks(SLICE) {
+            let stored = self.stored(&polled.bridge.name, slice.to_vec()).await?;
+            found.gone.extend(slice.iter().filter(|key| stored.contains_key(*key)));
+        }
         for slice in window.chunks(SLICE) {
             let stored = self.stored(&polled.bridge.name, slice.iter().map(|seen| seen.entry.key).collect()).await?;
             for seen in slice {
@@ -186,6 +205,27 @@ fn read(
     let values = largest.saturating_mul(VALUES);
     take(usize::try_from(values).unwrap_or(usize::MAX), "for the values of its largest record")?;
     Ok((all, left_out))
+}
+
+/// Without the records that say that they are gone (`deletes.when`). One whose bytes are known was there.
+fn present(bridge: &Bridge, known: &[Entry], mut pages: PagesRead) -> Result<PagesRead, Failure> {
+    if bridge.deletes.when.is_none() {
+        return Ok(pages);
+    }
+    let known: BTreeSet<Hash> = known.iter().map(|entry| entry.raw).collect();
+    for (_, records) in &mut pages {
+        let mut here = Vec::with_capacity(records.len());
+        for raw in std::mem::take(records) {
+            // What cannot be read is told by the one who reads it next.
+            let value = (!known.contains(&raw.hash)).then(|| serde_json::from_slice(&raw.text).ok()).flatten();
+            let is_gone = value.map_or(Ok(false), |value| bridge.deletes.is_tombstone(&value))?;
+            if !is_gone {
+                here.push(raw);
+            }
+        }
+        *records = here;
+    }
+    Ok(pages)
 }
 
 /// Whether a record's text lies in its page, or was made of it.

@@ -1,6 +1,9 @@
 //! What is known of a bridge's records: the stored list, the records themselves, and what a window forgets.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde_json::Value as Json;
 
@@ -34,9 +37,16 @@ impl Poller {
         let definition = bridge.clone();
         let read = move || {
             let records = definition.definition.records(&page)?;
-            diff::parse_all(&definition.definition, vec![("the page".into(), records)], |_| Ok::<_, extract::Error>(()))
+            let (pages, mut gone) = (vec![("the page".into(), records)], BTreeSet::new());
+            let parsed = diff::parse_all(&definition.definition, pages, |parsed| -> Result<(), extract::Error> {
+                if definition.deletes.is_tombstone(&parsed.value)? {
+                    gone.insert(parsed.entry.key);
+                }
+                Ok(())
+            })?;
+            Ok::<_, extract::Error>((parsed, gone))
         };
-        let parsed = compute(read).await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
+        let (parsed, gone) = compute(read).await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
         // A page without records knows nothing: some APIs filter after they have cut their pages.
         if parsed.is_empty() {
             return Ok(false);
@@ -45,7 +55,17 @@ impl Poller {
             let keys = slice.iter().map(|seen| seen.entry.key).collect();
             let stored = self.stored(&bridge.name, keys).await.map_err(|e| failed(&e))?;
             for seen in slice {
-                let Some(old) = stored.get(&seen.entry.key) else { return Ok(false) };
+                let is_gone = gone.contains(&seen.entry.key);
+                let Some(old) = stored.get(&seen.entry.key) else {
+                    // One that says that it is gone, and is, is no news.
+                    if is_gone {
+                        continue;
+                    }
+                    return Ok(false);
+                };
+                if is_gone {
+                    return Ok(false);
+                }
                 if canonical_of(bridge, old).map_err(|e| failed(&e))? != seen.entry.canonical {
                     return Ok(false);
                 }

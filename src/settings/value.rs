@@ -28,6 +28,11 @@ impl Value {
         }
     }
 
+    /// Whether jq makes it of a thing of this name that a source's jq sees.
+    pub fn uses(&self, name: &str) -> bool {
+        matches!(self, Self::Jq(expr) if names(expr.text(), name))
+    }
+
     pub fn is_secret(&self) -> bool {
         self.as_secret().is_some()
     }
@@ -68,6 +73,11 @@ fn texts(given: Option<Json>) -> Vec<String> {
     }
 }
 
+/// Whether a program has a word, as a whole: `.mark` and `{mark}`, and not `.marked`.
+fn names(program: &str, word: &str) -> bool {
+    program.split(|c: char| !c.is_alphanumeric() && c != '_').any(|part| part == word)
+}
+
 /// A JSON value as a parameter: strings bare, all else as JSON.
 fn text(value: &Json) -> String {
     match value {
@@ -81,6 +91,13 @@ fn text(value: &Json) -> String {
 pub enum JsonBody {
     Fixed(Json),
     Jq(Expr),
+}
+
+impl JsonBody {
+    /// As [`Value::uses`].
+    pub fn uses(&self, name: &str) -> bool {
+        matches!(self, Self::Jq(expr) if names(expr.text(), name))
+    }
 }
 
 impl Item<'_> {

@@ -165,6 +165,12 @@ impl Source {
         }
     }
 
+    /// Whether jq of the request sends the mark.
+    pub fn uses_mark(&self) -> bool {
+        let mut headers = self.transport.headers.iter().map(|(_, value)| value);
+        self.request.as_ref().is_some_and(|request| request.uses("mark")) || headers.any(|value| value.uses("mark"))
+    }
+
     pub fn has_credentials(&self) -> bool {
         self.transport.has_credentials(std::iter::once(&self.target))
     }

@@ -226,15 +226,26 @@ impl Source {
         }
     }
 
-    pub fn has_credentials(&self) -> bool {
+    /// The values that a request is made of, without its headers.
+    fn values(&self) -> impl Iterator<Item = &Value> {
         let body: Vec<&Value> = match &self.body {
             Body::Text(value) => vec![value],
             Body::Soap(envelope) => vec![&envelope.body],
             Body::Graphql(query) => query.values().collect(),
             Body::None | Body::Json(_) => Vec::new(),
         };
-        let named = self.query.iter().map(|(_, value)| value);
-        self.transport.has_credentials(named.chain([&self.url]).chain(body))
+        self.query.iter().map(|(_, value)| value).chain([&self.url]).chain(body)
+    }
+
+    pub fn has_credentials(&self) -> bool {
+        self.transport.has_credentials(self.values())
+    }
+
+    /// Whether jq of the request sends the mark.
+    pub fn uses_mark(&self) -> bool {
+        let in_json = matches!(&self.body, Body::Json(json) if json.uses("mark"));
+        let mut values = self.values().chain(self.transport.headers.iter().map(|(_, value)| value));
+        in_json || values.any(|value| value.uses("mark"))
     }
 
     /// Whether what is read of a page depends on more than its body.

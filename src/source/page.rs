@@ -65,6 +65,8 @@ pub struct Here<'a> {
     pub records_before: u64,
     /// Pages without a record, one behind the other, that came just before.
     pub empty_before: usize,
+    /// The source was seen to fill a page of the size that the file says.
+    pub filled: bool,
     pub url: &'a Url,
     pub headers: &'a HeaderMap,
 }
@@ -225,6 +227,16 @@ impl Pages {
         }
     }
 
+    /// The records of a full page, where a page that is not full may be the last one.
+    pub fn size(&self) -> Option<u64> {
+        match &self.kind {
+            Kind::Page { size: Some((_, size)), .. } | Kind::Offset { limit: Some((_, size)), .. } => {
+                Some(*size).filter(|_| self.end.is_none())
+            }
+            _ => None,
+        }
+    }
+
     /// What is run over each page.
     pub fn exprs(&self) -> impl Iterator<Item = &Expr> {
         let next = match &self.kind {
@@ -262,7 +274,7 @@ impl Pages {
         };
         let counts = matches!(self.kind, Kind::Page { .. } | Kind::Offset { .. }) || self.total.is_some();
         let records = if counts { count()? } else { 0 };
-        let known = Known { records, next: None, last, total };
+        let known = Known { records, next: None, last, total, ended: false };
         match &self.kind {
             Kind::Link { .. } | Kind::Page { .. } | Kind::Offset { .. } => Ok(known),
             Kind::Cursor { next, .. } | Kind::NextUrl { next } => {
@@ -300,9 +312,11 @@ impl Pages {
         if known.last {
             return Ok(Step::End);
         }
-        // Where the file says what the end is, nothing else is: neither a page that is not full nor one that is empty.
+        // Where the file says what the end is, nothing else is: neither a page that is not full nor one that is empty. Elsewhere a page
+        // that is not full is the last one, of a source that fills its pages: it may give fewer than it is asked for.
         let goes_on = |size: &Option<(String, u64)>| {
-            self.end.is_some() || records > 0 && size.as_ref().is_none_or(|(_, size)| records >= *size)
+            let may_be_last = here.filled || known.ended;
+            self.end.is_some() || records > 0 && size.as_ref().is_none_or(|(_, size)| records >= *size || !may_be_last)
         };
         let counts = matches!(self.kind, Kind::Page { .. } | Kind::Offset { .. });
         if counts && self.end.is_some() && records == 0 && here.empty_before + 1 >= EMPTY_PAGES_MAX {
@@ -378,7 +392,8 @@ mod tests {
         let at = || At::Param("p".into());
         let (url, headers) = ("http://a/x".parse().expect("a URL"), HeaderMap::new());
         let step = |list: &Pages, records, last, empty_before| {
-            let here = Here { number: 3, records_before: 300, empty_before, url: &url, headers: &headers };
+            let here =
+                Here { number: 3, records_before: 300, empty_before, filled: true, url: &url, headers: &headers };
             list.step(&here, &Known { records, last, ..Known::default() })
         };
         let more = |next: u64| Ok(Step::Parameter(next.into()));
@@ -402,6 +417,28 @@ mod tests {
                 assert!(error.contains("without a record"), "{error}");
             }
         }
+    }
+
+    /// A source that gives 100 where 1,000 are asked for lost all but the first 100.
+    #[test]
+    fn a_short_page_is_the_last_one_of_a_source_that_fills_its_pages() {
+        let at = At::Param("from".into());
+        let kind = Kind::Offset { at, limit: Some(("limit".into(), 1_000)) };
+        let list = Pages { kind, max: 1_000, delay: Duration::ZERO, end: None, total: None, stop_known: false };
+        let (url, headers) = ("http://a/x".parse().expect("a URL"), HeaderMap::new());
+        let more = |from: u64| Step::Parameter(from.into());
+        for (records, filled, ended, expected) in [
+            (1_000, false, false, more(1_300)),
+            (100, false, false, more(400)),
+            (100, true, false, Step::End),
+            (100, false, true, Step::End),
+            (0, false, false, Step::End),
+        ] {
+            let here = Here { number: 3, records_before: 300, empty_before: 0, filled, url: &url, headers: &headers };
+            let known = Known { records, ended, ..Known::default() };
+            assert_eq!(list.step(&here, &known), Ok(expected), "{records} {filled} {ended}");
+        }
+        assert_eq!(list.size(), Some(1_000));
     }
 
     #[test]

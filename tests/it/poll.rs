@@ -1101,3 +1101,125 @@ async fn fewer_records_than_the_list_says_are_no_answer() {
     world.upstream.next(Answer::json("[{\"id\":1}]").header("x-total-count", "1"));
     assert_eq!(world.poll().await, Polling::Baseline { records: 1 });
 }
+
+/// A server that gives fewer records than it is asked for lost all but the first page, and nothing showed it.
+#[tokio::test]
+async fn a_short_page_ends_a_walk_only_of_a_source_that_fills_pages() {
+    for (paging, lines) in [
+        (Paging::Offset(10), "source.http.pages.offset = { limit-param = \"limit\", limit = 1000 }"),
+        (Paging::Page(10), "source.http.pages.page = { size-param = \"size\", size = 1000 }"),
+    ] {
+        let mut world = World::start(&list(lines)).await;
+        world.upstream.paging(paging);
+        world.upstream.fill(23);
+        assert_eq!(world.poll().await, Polling::Baseline { records: 23 }, "{lines}");
+        assert_eq!(world.upstream.count(), 4, "10, 10, 3, and that nothing follows");
+        assert_eq!(world.poll().await, Polling::Unchanged);
+        assert_eq!(world.upstream.count(), 7, "the last page is known to be the last one");
+        // One that is as long as the server's pages is not: the next record stands on another page.
+        world.upstream.fill(30);
+        assert_eq!(world.poll().await, changed(7, 0, 0));
+        assert_eq!(world.poll().await, Polling::Unchanged);
+        world.upstream.fill(31);
+        assert_eq!(world.poll().await, changed(1, 0, 0));
+    }
+    // Seen to fill a page: a short one is the last, though it is another one.
+    let mut world = World::start(&list("source.http.pages.offset = { limit = 10 }")).await;
+    world.upstream.paging(Paging::Offset(10));
+    world.upstream.fill(13);
+    world.poll().await;
+    world.upstream.fill(7);
+    world.poll().await;
+    world.upstream.fill(8);
+    world.poll().await;
+    assert_eq!(world.upstream.count(), 4);
+}
+
+/// What comes where nothing should follow is no failure: each of these servers was asked for one page until now.
+#[tokio::test]
+async fn a_page_behind_the_last_one_is_asked_for_once() {
+    let page = r#"[{"id":1},{"id":2},{"id":3}]"#;
+    for behind in [Answer::json("[]"), Answer::new(404, "no such page"), Answer::new(400, ""), Answer::json(page)] {
+        let mut world = World::start(&list("source.http.pages.page = { size = 50 }")).await;
+        world.upstream.next(Answer::json(page).header("etag", "\"1\""));
+        world.upstream.next(behind.clone());
+        assert_eq!(world.poll().await, Polling::Baseline { records: 3 }, "{behind:?}");
+        assert_eq!(world.upstream.count(), 2);
+        world.upstream.next(Answer::json(page).header("etag", "\"2\""));
+        assert_eq!(world.poll().await, Polling::Unchanged);
+        let last = world.upstream.last();
+        assert_eq!((world.upstream.count(), last.header("if-none-match")), (3, Some("\"1\"")), "its only page");
+        world.upstream.next(Answer::new(304, ""));
+        assert_eq!(world.poll().await, Polling::Unchanged);
+    }
+    // A failure that passes is one, and no end.
+    let mut world = World::start(&list("source.http.pages.page = { size = 50 }\nsource.http.deadline = \"5s\"")).await;
+    world.upstream.next(Answer::json(page));
+    world.upstream.next(Answer::new(500, "down"));
+    assert!(world.fail().await.contains("answered 500"));
+    // A server that allows one request a while is asked for no second one.
+    world.upstream.next(Answer::json(page).header("ratelimit-remaining", "0").header("ratelimit-reset", "60"));
+    assert_eq!(world.poll().await, Polling::Baseline { records: 3 });
+    // Twenty may be as many as it gives: no validator hides what stands behind them.
+    let mut world = World::start(&list("source.http.pages.page = { size = 50 }")).await;
+    world.upstream.etag(true);
+    world.upstream.paging(Paging::Page(20));
+    world.upstream.fill(20);
+    world.poll().await;
+    world.upstream.fill(21);
+    assert_eq!(world.poll().await, changed(1, 0, 0));
+}
+
+/// A record that said `deleted: true` was `updated` and stayed known for ever.
+#[tokio::test]
+async fn a_tombstone_is_a_deletion() {
+    let gone = r#"{"id":1,"seq":3,"deleted":true}"#;
+    let deletes = "deletes = { when = \".deleted == true\" }";
+    let since = "since = { param = \"after\", from = \".seq\", order = \"number\" }";
+    for partial in [since, "window = true"] {
+        let mut world = World::start(&list(&format!("{partial}\n{deletes}"))).await;
+        world.upstream.next(Answer::json(format!(
+            r#"[{{"id":1,"seq":1}},{{"id":2,"seq":2}},{{"id":9,"seq":2,"deleted":true}}]"#
+        )));
+        assert_eq!(world.poll().await, Polling::Baseline { records: 2 }, "{partial}");
+        world.upstream.next(Answer::json(format!("[{gone}]")));
+        assert_eq!(world.poll().await, changed(0, 0, 1), "{partial}");
+        if partial == since {
+            world.upstream.next(Answer::json("[]"));
+            world.poll().await;
+            assert_eq!(world.upstream.last().query["after"], "3", "it moves the mark");
+        }
+        // Gone already, and back.
+        world.upstream.next(Answer::json(format!("[{gone},{{\"id\":9,\"seq\":4,\"deleted\":true}}]")));
+        assert_eq!(world.poll().await, Polling::Same);
+        world.upstream.next(Answer::json(r#"[{"id":1,"seq":5}]"#));
+        assert_eq!(world.poll().await, changed(1, 0, 0));
+        let lines = world.rig.lines().await;
+        assert_eq!(lines, ["orders.deleted 1 #1", "orders.created 1 #2"], "{partial}");
+        assert_eq!(world.rig.snapshot().await.len(), 2);
+    }
+    // In a complete list it is a record that is missing.
+    let mut world = World::start(&list(&deletes.replace(" }", ", after = 2 }"))).await;
+    world.upstream.set(&[("1", r#"{"id":1}"#), ("2", r#"{"id":2}"#)]);
+    world.poll().await;
+    world.upstream.set(&[("1", gone), ("2", r#"{"id":2}"#)]);
+    assert_eq!(world.poll().await, Polling::Same);
+    assert_eq!(world.poll().await, changed(0, 0, 1));
+    assert_eq!(world.rig.lines().await, ["orders.deleted 1 #1"]);
+    world.upstream.set(&[("2", r#"{"id":2,"deleted":{"by":"me"}}"#)]);
+    assert_eq!(world.poll().await, changed(0, 1, 0), "only what the file says is a tombstone");
+    world.upstream.set(&[("2", "3")]);
+    assert!(world.fail().await.contains("`deletes.when`"));
+}
+
+#[tokio::test]
+async fn since_needs_no_place_where_jq_sends_the_mark() {
+    let lines = "since = { from = \".seq\", order = \"number\", start = 0 }\n\
+                 source.http.query.q = { jq = '\"seq>\\(.mark)\"' }";
+    let mut world = World::start(&list(lines)).await;
+    world.upstream.set(&[("1", r#"{"id":1,"seq":7}"#)]);
+    for sent in ["seq>0", "seq>7"] {
+        world.poll().await;
+        assert_eq!(world.upstream.last().query["q"], sent);
+    }
+}

@@ -33,6 +33,10 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 const AGAIN_AFTER_MAX: Duration = Duration::from_secs(30);
 /// So long after a whole answer the next one is asked for whole again: a server's validators may lie.
 const WHOLE_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
+/// No server gives fewer records at the most.
+const ROUND_MIN: usize = 5;
+/// What servers answer where a page behind the last one is asked for.
+const PAST_END: [u16; 5] = [400, 404, 410, 416, 422];
 /// Statuses that say "not now".
 const PASSING: [u16; 4] = [429, 502, 503, 504];
 
@@ -69,6 +73,10 @@ struct Gathered {
     total: Option<u64>,
     /// Pages without a record at the end so far.
     empty: usize,
+    /// The next page is asked for only to know whether one follows: the last one was not full, and the source was never seen to fill one.
+    doubt: bool,
+    /// The last page may be full for the server, whatever was asked for: what it says of itself says nothing of a page behind it.
+    may_be_full: bool,
     /// As it is told to one who watches.
     shown: Walked,
     /// Of the first page: validators, the server's clock, and what `previous` will be.
@@ -76,6 +84,16 @@ struct Gathered {
 }
 
 impl Gathered {
+    /// Nothing follows the last page. Its bytes say so from now on, unless it may be as many as the server gives: then a record that
+    /// comes next stands on another page, and nothing changes on this one.
+    fn ends(&mut self) {
+        self.doubt = false;
+        if let Some((_, known)) = self.read.last_mut() {
+            self.may_be_full = is_round(known.records);
+            known.ended = !self.may_be_full;
+        }
+    }
+
     /// Refuses a walk that ended with fewer records than the list is said to have.
     fn is_whole(&self, at: &Url, list: Option<&Pages>) -> Result<(), Error> {
         let (records, kind) = (self.records, list.map_or("link", Pages::name));
@@ -84,6 +102,11 @@ impl Gathered {
             None => Ok(()),
         }
     }
+}
+
+/// Whether a server may have such a number for the most records of a page: 20, 64, 100.
+fn is_round(records: usize) -> bool {
+    records >= ROUND_MIN && (records.is_multiple_of(5) || records.is_power_of_two())
 }
 
 /// What a page says of itself.
@@ -219,6 +242,10 @@ impl Walk {
             if number > 0 && passes && self.waits(&mut tries, wait).await {
                 continue;
             }
+            if gathered.doubt && PAST_END.contains(&answer.status) && !source.accept.contains(&answer.status) {
+                gathered.ends();
+                return self.whole(ask, gathered, &answer.url, hint);
+            }
             let asked_for_news = validators.is_some() || ask.accepted && self.has_condition();
             if number == 0 && asked_for_news && answer.status == 304 {
                 return Ok(Fetched::NotModified { hint });
@@ -236,18 +263,13 @@ impl Walk {
                     continue;
                 }
             };
-            if step == Step::End {
-                gathered.is_whole(&answer.url, source.pages.as_ref()).map_err(hinted)?;
-                ask.memo.replace(gathered.read);
-                let (validators, date, meta) = gathered.first.unwrap_or_default();
-                let pages = gathered.pages;
-                // A validator speaks for its page only.
-                let validators = if pages.len() == 1 { validators } else { Validators::default() };
-                return Ok(Fetched::Pages(Answer { pages, validators, hint, date, meta }));
-            }
             let list = source.pages.as_ref();
             let (max, kind) = list.map_or((1, "link"), |list| (list.max, list.name()));
-            if gathered.pages.len() >= max {
+            let is_full = gathered.pages.len() >= max;
+            if step == Step::End || is_full && gathered.doubt {
+                return self.whole(ask, gathered, &answer.url, hint).map_err(hinted);
+            }
+            if is_full {
                 return Err(hinted(ErrorKind::Pages { origin: origin(&answer.url), max, kind }.into()));
             }
             self.turn(step, &answer.url)?;
@@ -255,8 +277,24 @@ impl Walk {
                 let (origin, what) = (origin(&answer.url), "it was asked for before");
                 return Err(hinted(ErrorKind::Repeats { origin, page: number + 2, what }.into()));
             }
-            self.pause(list.map(|list| list.delay).unwrap_or_default(), wait).await.map_err(hinted)?;
+            match self.pause(list.map(|list| list.delay).unwrap_or_default(), wait).await {
+                // No request is left for a page that is most likely not there.
+                Err(_) if gathered.doubt => return self.whole(ask, gathered, &answer.url, hint),
+                paused => paused.map_err(hinted)?,
+            }
         }
+    }
+
+    /// What a walk brought that has come to its end.
+    fn whole(&self, ask: &mut Ask<'_>, gathered: Gathered, at: &Url, hint: Option<Duration>) -> Result<Fetched, Error> {
+        gathered.is_whole(at, self.source.pages.as_ref())?;
+        ask.memo.replace(gathered.read);
+        let (validators, date, meta) = gathered.first.unwrap_or_default();
+        let pages = gathered.pages;
+        // A validator speaks for its page only.
+        let speaks = pages.len() == 1 && !gathered.may_be_full;
+        let validators = if speaks { validators } else { Validators::default() };
+        Ok(Fetched::Pages(Answer { pages, validators, hint, date, meta }))
     }
 
     /// Waits before a page that did not come is asked for once more: the pages before it are not thrown away for it. `false`, at once,
@@ -306,11 +344,24 @@ impl Walk {
                 Read::Again => return Ok(Judged::Again),
             },
         };
+        let last = gathered.pages.last().map(|page| page.hash);
+        if gathered.doubt && (known.records == 0 || last == Some(page.hash)) {
+            gathered.ends();
+            return Ok(Judged::Step(Step::End));
+        }
         gathered.size += bytes;
+        let known = Known { ended: ask.memo.known(page.hash).is_some_and(|known| known.ended), ..known };
+        let size = source.pages.as_ref().and_then(Pages::size);
+        let records = u64::try_from(known.records).unwrap_or(0);
+        if size.is_some_and(|size| records >= size) {
+            ask.memo.fills();
+        }
+        let filled = ask.memo.has_filled();
         let here = Here {
             number,
             records_before: gathered.records,
             empty_before: gathered.empty,
+            filled,
             url: &answer.url,
             headers: &answer.headers,
         };
@@ -318,7 +369,7 @@ impl Walk {
             Some(list) if !empty => list.step(&here, &known)?,
             _ => Step::End,
         };
-        gathered.records += u64::try_from(known.records).unwrap_or(0);
+        gathered.records += records;
         // A page behind the last one may count nothing.
         if known.records > 0 || gathered.total.is_none() {
             gathered.total = known.total.or(gathered.total);
@@ -331,6 +382,7 @@ impl Walk {
         if step != Step::End && !source.shows_all() && (ask.seen)(page.clone()).await? {
             step = Step::End;
         }
+        gathered.doubt = step != Step::End && !filled && size.is_some_and(|size| records < size);
         if ask.pulse.is_walk_watched() {
             let records = self.count(ask, &page).await.unwrap_or_default();
             gathered.shown = Walked { pages: number + 1, records: gathered.shown.records + records };
