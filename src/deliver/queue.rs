@@ -475,10 +475,10 @@ impl Queue {
             Answered::Down { error, retry_after } => {
                 self.failed(error, now);
                 let is_waited_for = self.state.next_attempt.is_some_and(|at| at > now);
+                // The one is its event's own matter, and the other leaves the next probe its time.
+                let changes_nothing = retry_after.is_none() && (self.is_poison(job) || job.early && is_waited_for);
                 // Attempts that were under way when it went down fail with it; they are one failure.
-                if retry_after.is_none() && (self.is_poison(job) || job.early && is_waited_for) {
-                    // The one is its event's own matter, and the other leaves the next probe its time.
-                } else if !is_older {
+                if !is_older && !changes_nothing {
                     let wait = self.probe_wait(self.state.step, *retry_after, random);
                     // The schedule is for those that do not say when.
                     self.state.step = self.state.step.saturating_add(u16::from(retry_after.is_none()));

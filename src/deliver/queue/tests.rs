@@ -725,3 +725,15 @@ fn receivers_of_every_kind_get_everything_in_time_and_no_request_while_they_aske
         assert!(!tells || limited <= first, "seed {seed}: {limited} were refused");
     }
 }
+
+/// A store of an earlier version has states without what was added since, and one without it is written as it was.
+#[test]
+fn states_of_earlier_versions_are_read() {
+    let old = r#"{"disabled":null,"failing_since":5,"step":2,"next_attempt":7,"last_error":"503"}"#;
+    let state: EndpointState = serde_json::from_str(old).expect("a state");
+    assert!(state.is_down() && !state.asked && !state.refusing);
+    assert_eq!(serde_json::to_string(&state).expect("JSON"), old);
+    let new = EndpointState { asked: true, held: true, refusing: true, ..state };
+    let text = serde_json::to_string(&new).expect("JSON");
+    assert_eq!(serde_json::from_str::<EndpointState>(&text).expect("a state"), new);
+}
