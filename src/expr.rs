@@ -1,7 +1,7 @@
 //! Expressions: jq as jaq reads it, with a fast lane for plain paths and limits on everything else.
 //!
 //! An expression is checked and compiled when the configuration is read; a distinct text compiles once. It sees its
-//! input and `$now`, and nothing of the daemon. What could leave that box (`env`, `input`, `halt`, modules) is refused
+//! input and `$now`, over a page of an answer also `$headers` and `$status`, and nothing of the daemon. What could leave that box (`env`, `input`, `halt`, modules) is refused
 //! by name.
 
 mod jq;

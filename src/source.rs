@@ -155,7 +155,7 @@ impl Source {
         }
     }
 
-    /// Why there is no such place in the body that the file gives, if there is none.
+    /// Why the body that the file gives lacks such a place, if it does.
     pub fn misfit(&self, at: &At) -> Option<String> {
         match self {
             Self::Http(source) => source.misfit(at),

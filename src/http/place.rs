@@ -71,7 +71,7 @@ impl At {
         matches!(self, Self::Json(_))
     }
 
-    /// Why there is no such place in a body, if there is none.
+    /// Why a body lacks such a place, if it does.
     pub fn misfit(&self, body: &Json) -> Option<String> {
         match self {
             Self::Json(path) => place_in(path, &mut body.clone()).err(),

@@ -8,6 +8,7 @@ use super::{Failure, Polled, Poller, Polling, Verdict, detect::Detected, known::
 use crate::{
     compute::compute,
     config::{Bridge, DefinitionChanged, FirstPoll},
+    diff::Diff,
     event::{Change, Maker},
     extract::{Definition, Seen},
     guard::Counts,
@@ -92,18 +93,7 @@ impl Poller {
             let list: Vec<Entry> = diff.list.into_iter().filter(|entry| !gone.contains(&entry.key)).collect();
             (u64_of(list.len()), Some(list))
         } else {
-            if polled.bridge.source.forgets() && self.is_another_day(polled, now) {
-                forgotten = self.forgotten(polled, now).await?;
-                // What is in this answer again stays.
-                let here: BTreeSet<Hash> = diff
-                    .created
-                    .iter()
-                    .chain(&diff.updated)
-                    .map(|seen| seen.entry.key)
-                    .chain(seen_again.iter().copied())
-                    .collect();
-                forgotten.retain(|key| !here.contains(key) && !gone.contains(key));
-            }
+            forgotten = self.forgets(polled, now, &diff, &seen_again, &gone).await?;
             let less = u64_of(deleted.len() + forgotten.len());
             ((polled.state.records + created).saturating_sub(less), None)
         };
@@ -168,6 +158,25 @@ impl Poller {
         } else {
             Polling::Changed { created, updated, deleted }
         })
+    }
+
+    /// Records that left a window for long, except those that this answer is about.
+    async fn forgets(
+        &self,
+        polled: &Polled,
+        now: Timestamp,
+        diff: &Diff,
+        seen_again: &[Hash],
+        gone: &BTreeSet<Hash>,
+    ) -> Result<Vec<Hash>, Failure> {
+        if !polled.bridge.source.forgets() || !self.is_another_day(polled, now) {
+            return Ok(Vec::new());
+        }
+        let written = diff.created.iter().chain(&diff.updated).map(|seen| seen.entry.key);
+        let here: BTreeSet<Hash> = written.chain(seen_again.iter().copied()).collect();
+        let mut forgotten = self.forgotten(polled, now).await?;
+        forgotten.retain(|key| !here.contains(key) && !gone.contains(key));
+        Ok(forgotten)
     }
 
     /// A commit beside the snapshot, of a hold or of events alone: what is known of the accepted answer still is.

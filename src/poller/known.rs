@@ -57,7 +57,7 @@ impl Poller {
             for seen in slice {
                 let is_gone = gone.contains(&seen.entry.key);
                 let Some(old) = stored.get(&seen.entry.key) else {
-                    // One that says that it is gone, and is, is no news.
+                    // One that says that it is gone, and is gone, changes nothing.
                     if is_gone {
                         continue;
                     }

@@ -224,12 +224,9 @@ fn read(name: &str, field: &str) -> Result<String, String> {
     let parts: Option<Vec<String>> = field.split(',').map(part).collect();
     parts.map(|parts| parts.join(",")).ok_or_else(|| {
         let names = if name == "month" { " or names such as JAN" } else { "" };
-        let why = if is_foreign(field) {
-            FOREIGN.to_owned()
-        } else {
-            format!("a {name} is `*` or numbers{names}, with `,`, `-` and `/`")
-        };
-        format!("{field:?} is no {name}: {why}")
+        let known = format!("it is `*` or numbers{names}, with `,`, `-` and `/`");
+        let why = if is_foreign(field) { FOREIGN } else { &known };
+        format!("the {name} {field:?} cannot be read: {why}")
     })
 }
 
@@ -474,12 +471,12 @@ mod tests {
             ("0 9 * * sunset", "no weekday field"),
             ("0 9 * * +5", "no weekday field"),
             ("0 9 * * 1/+2", "no weekday field"),
-            ("0 9 * JANUS *", "\"JANUS\" is no month"),
-            ("*1 * * * *", "\"*1\" is no minute"),
-            ("5* * * * *", "\"5*\" is no minute"),
-            ("*/0 * * * *", "\"*/0\" is no minute"),
-            ("1,,2 * * * *", "is no minute"),
-            ("0 H/5 * * *", "is no hour"),
+            ("0 9 * JANUS *", "the month \"JANUS\" cannot be read"),
+            ("*1 * * * *", "the minute \"*1\" cannot be read"),
+            ("5* * * * *", "the minute \"5*\" cannot be read"),
+            ("*/0 * * * *", "the minute \"*/0\" cannot be read"),
+            ("1,,2 * * * *", "the minute \"1,,2\""),
+            ("0 H/5 * * *", "the hour \"H/5\""),
             ("@reboot", "are known"),
             ("@Daily", "are known"),
         ] {

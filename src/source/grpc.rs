@@ -157,7 +157,7 @@ impl Source {
         }
     }
 
-    /// Why there is no such place in the request that the file gives, if there is none.
+    /// Why the request that the file gives lacks such a place, if it does.
     pub fn misfit(&self, at: &crate::http::place::At) -> Option<String> {
         match &self.request {
             Some(JsonBody::Fixed(request)) => at.misfit(request),

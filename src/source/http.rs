@@ -205,7 +205,7 @@ impl Source {
         )
     }
 
-    /// Why there is no such place in the body that the file gives, if there is none.
+    /// Why the body that the file gives lacks such a place, if it does.
     pub fn misfit(&self, at: &At) -> Option<String> {
         match &self.body {
             Body::Json(JsonBody::Fixed(body)) => at.misfit(body),

@@ -356,7 +356,7 @@ fn total_of(found: Option<&Json>) -> Result<Option<u64>, String> {
         other => kind_of(other).to_owned(),
     };
     let total = text_of(value).and_then(|text| text.trim().parse().ok());
-    total.map(Some).ok_or_else(|| format!("`total` gives {given}, which is no number of records"))
+    total.map(Some).ok_or_else(|| format!("`total` gives {given}, not a number of records"))
 }
 
 /// Why a page's bytes do not say what follows.
@@ -452,10 +452,7 @@ mod tests {
         assert_eq!(total_of(None), Ok(None));
         for text in ["-1", "2.5", "\"many\"", "true", "[250]", "{}"] {
             let error = total(text).expect_err(text);
-            assert!(
-                error.starts_with("`total` gives ") && error.ends_with(", which is no number of records"),
-                "{error}"
-            );
+            assert!(error.starts_with("`total` gives ") && error.ends_with(", not a number of records"), "{error}");
         }
     }
 

@@ -1010,7 +1010,7 @@ async fn a_validator_is_sent_with_the_request_that_it_came_with() {
         world.poll().await;
         assert_eq!(conditional(&world), sent, "after {hours} h");
     }
-    // A secret that is another one now is no other question.
+    // A secret that was replaced changes nothing about the question.
     let secret = |value: &str| list(&format!("source.http.headers.x-key = {{ value = \"{value}\" }}"));
     let mut world = start(&secret("one-secret-key")).await;
     world.upstream.etag(true);
@@ -1093,7 +1093,7 @@ async fn fewer_records_than_the_list_says_are_no_answer() {
         assert_eq!(world.poll().await, Polling::Baseline { records: 5 });
         world.upstream.next(body(1..6, "\"many\""));
         let error = world.fail().await;
-        assert!(error.contains("`total` gives \"many\", which is no number of records"), "{kind}: {error}");
+        assert!(error.contains("`total` gives \"many\", not a number of records"), "{kind}: {error}");
     }
     let mut world = World::start(&list("source.http.pages.link = { total = '$headers[\"x-total-count\"]' }")).await;
     world.upstream.next(Answer::json("[{\"id\":1}]").header("x-total-count", "2"));
@@ -1135,7 +1135,7 @@ async fn a_short_page_ends_a_walk_only_of_a_source_that_fills_pages() {
     assert_eq!(world.upstream.count(), 4);
 }
 
-/// What comes where nothing should follow is no failure: each of these servers was asked for one page until now.
+/// What comes where nothing should follow does not fail the poll: each of these servers was asked for one page until now.
 #[tokio::test]
 async fn a_page_behind_the_last_one_is_asked_for_once() {
     let page = r#"[{"id":1},{"id":2},{"id":3}]"#;
@@ -1160,6 +1160,18 @@ async fn a_page_behind_the_last_one_is_asked_for_once() {
     // A server that allows one request a while is asked for no second one.
     world.upstream.next(Answer::json(page).header("ratelimit-remaining", "0").header("ratelimit-reset", "60"));
     assert_eq!(world.poll().await, Polling::Baseline { records: 3 });
+    // Of a server that gives ten at the most this is no end: it refuses a number that is too large.
+    let mut world = World::start(&list("source.http.pages.offset = { limit = 50 }")).await;
+    let ten = |from: u32| {
+        let records: Vec<String> = (from..from + 10).map(|id| format!("{{\"id\":{id}}}")).collect();
+        Answer::json(format!("[{}]", records.join(",")))
+    };
+    world.upstream.next(ten(0));
+    world.upstream.next(ten(10));
+    world.upstream.next(Answer::new(400, "offset is too large"));
+    assert!(world.fail().await.contains("answered 400"));
+    world.upstream.next(ten(0).header("ratelimit-remaining", "0").header("ratelimit-reset", "600"));
+    assert!(world.fail().await.contains("allows no more requests"));
     // Twenty may be as many as it gives: no validator hides what stands behind them.
     let mut world = World::start(&list("source.http.pages.page = { size = 50 }")).await;
     world.upstream.etag(true);

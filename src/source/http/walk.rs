@@ -35,8 +35,6 @@ const AGAIN_AFTER_MAX: Duration = Duration::from_secs(30);
 const WHOLE_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 /// No server gives fewer records at the most.
 const ROUND_MIN: usize = 5;
-/// What servers answer where a page behind the last one is asked for.
-const PAST_END: [u16; 5] = [400, 404, 410, 416, 422];
 /// Statuses that say "not now".
 const PASSING: [u16; 4] = [429, 502, 503, 504];
 
@@ -73,7 +71,8 @@ struct Gathered {
     total: Option<u64>,
     /// Pages without a record at the end so far.
     empty: usize,
-    /// The next page is asked for only to know whether one follows: the last one was not full, and the source was never seen to fill one.
+    /// The next page is asked for only to know whether one follows: the last one was not full, and the source was never seen to
+    /// fill one.
     doubt: bool,
     /// The last page may be full for the server, whatever was asked for: what it says of itself says nothing of a page behind it.
     may_be_full: bool,
@@ -94,6 +93,12 @@ impl Gathered {
         }
     }
 
+    /// Whether the next page is asked for although its only page so far has a number of records that no server has for its most.
+    fn is_most_likely_all(&self) -> bool {
+        let is_short = |(_, known): &(Hash, Known)| !is_round(known.records);
+        self.doubt && self.read.len() == 1 && self.read.iter().all(is_short)
+    }
+
     /// Refuses a walk that ended with fewer records than the list is said to have.
     fn is_whole(&self, at: &Url, list: Option<&Pages>) -> Result<(), Error> {
         let (records, kind) = (self.records, list.map_or("link", Pages::name));
@@ -107,6 +112,12 @@ impl Gathered {
 /// Whether a server may have such a number for the most records of a page: 20, 64, 100.
 fn is_round(records: usize) -> bool {
     records >= ROUND_MIN && (records.is_multiple_of(5) || records.is_power_of_two())
+}
+
+/// Whether a server answers so where a page behind the last one is asked for, after so many pages. A request may be wrong for
+/// another reason, too: a number that is too large for the server comes late in a walk.
+fn is_behind_the_end(status: u16, pages: usize) -> bool {
+    matches!(status, 404 | 410 | 416) || matches!(status, 400 | 422) && pages == 1
 }
 
 /// What a page says of itself.
@@ -242,9 +253,9 @@ impl Walk {
             if number > 0 && passes && self.waits(&mut tries, wait).await {
                 continue;
             }
-            if gathered.doubt && PAST_END.contains(&answer.status) && !source.accept.contains(&answer.status) {
+            if gathered.doubt && is_behind_the_end(answer.status, number) && !source.accept.contains(&answer.status) {
                 gathered.ends();
-                return self.whole(ask, gathered, &answer.url, hint);
+                return self.whole(ask, gathered, &answer.url, hint).map_err(hinted);
             }
             let asked_for_news = validators.is_some() || ask.accepted && self.has_condition();
             if number == 0 && asked_for_news && answer.status == 304 {
@@ -266,7 +277,9 @@ impl Walk {
             let list = source.pages.as_ref();
             let (max, kind) = list.map_or((1, "link"), |list| (list.max, list.name()));
             let is_full = gathered.pages.len() >= max;
-            if step == Step::End || is_full && gathered.doubt {
+            // The file wants no more than one page, or most likely there is none.
+            let ends = gathered.doubt && (max == 1 || gathered.is_most_likely_all());
+            if step == Step::End || is_full && ends {
                 return self.whole(ask, gathered, &answer.url, hint).map_err(hinted);
             }
             if is_full {
@@ -279,7 +292,9 @@ impl Walk {
             }
             match self.pause(list.map(|list| list.delay).unwrap_or_default(), wait).await {
                 // No request is left for a page that is most likely not there.
-                Err(_) if gathered.doubt => return self.whole(ask, gathered, &answer.url, hint),
+                Err(_) if gathered.is_most_likely_all() => {
+                    return self.whole(ask, gathered, &answer.url, hint).map_err(hinted);
+                }
                 paused => paused.map_err(hinted)?,
             }
         }
