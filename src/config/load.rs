@@ -373,10 +373,8 @@ fn warn_of_deaf(bridge: &Bridge, item: &Item<'_>, endpoints: &BTreeMap<Name, Opt
         (bridge.alert.to.iter().collect(), "alert.to")
     };
     let is_deaf = |name: &Name| {
-        let mut routes = bridge.routes.iter().filter(|route| route.endpoint == *name).peekable();
-        let routed = routes.peek().is_some() && routes.all(|route| route.payload.is_some());
         let endpoint = endpoints.get(name).and_then(Option::as_ref);
-        endpoint.is_some_and(|e| e.operational.is_none() && (e.payload.is_some() || routed))
+        endpoint.is_some_and(|endpoint| endpoint.operational.is_none() && endpoint.payload.is_some())
     };
     let Some(first) = to.first().filter(|_| to.iter().all(|name| is_deaf(name))) else { return };
     let message = format!(
@@ -384,7 +382,10 @@ fn warn_of_deaf(bridge: &Bridge, item: &Item<'_>, endpoints: &BTreeMap<Name, Opt
          refuses them",
         item.path
     );
-    item.warn(message, &format!("endpoint.{first}.operational.payload = '{{ text: .type }}', or an endpoint in `alert.to` that takes standard events"));
+    let help = format!(
+        "endpoint.{first}.operational.payload = '{{ text: .type }}', or an endpoint in `alert.to` that takes standard events"
+    );
+    item.warn(message, &help);
 }
 
 /// `[defaults]`.

@@ -433,7 +433,9 @@ async fn retry_after_is_obeyed_in_full() {
 #[tokio::test]
 async fn a_receiver_that_asks_for_a_wait_is_left_alone() {
     let used_up = [("x-ratelimit-remaining", "0"), ("x-ratelimit-reset-after", "1.2")];
-    let cases: [(u16, &[(&str, &str)], &str); 6] = [
+    /// A status, headers, and a body.
+    type Said<'a> = (u16, &'a [(&'a str, &'a str)], &'a str);
+    let cases: [Said<'_>; 6] = [
         (403, &[("retry-after", "1")], ""),
         (403, &used_up, ""),
         (429, &[("ratelimit", "\"d\";r=0;t=1")], ""),

@@ -1,4 +1,4 @@
-//! Twelve states, each with one word wherever it is shown: `status` with the daemon and of the store alone, the API, the page's
+//! Thirteen states, each with one word wherever it is shown: `status` with the daemon and of the store alone, the API, the page's
 //! list of words, and the metrics.
 
 use std::time::{Duration, Instant};
@@ -16,8 +16,6 @@ use crate::support::{
 const FILE: &str = r#"
 [defaults.bridge]
 every = "300ms"
-items = ".[]"
-key = ".id"
 to = ["e-ok", "e-down", "e-failing", "e-refusing"]
 first-poll = "emit"
 [bridge.b-ok]
@@ -41,8 +39,10 @@ url = "APP/ok"
 url = "APP/down"
 [endpoint.e-failing]
 url = "APP/failing"
+retry.schedule = ["1h"]
 [endpoint.e-refusing]
 url = "APP/refusing"
+retry.schedule = ["200ms"]
 [endpoint.e-disabled]
 enabled = false
 url = "APP/ok"
@@ -107,8 +107,11 @@ async fn a_state_has_one_word_wherever_it_is_shown() {
         "/failing" if failing.fetch_add(1, std::sync::atomic::Ordering::Relaxed) > 0 => Answer::new(422, "").into(),
         _ => Answer::new(200, "").into(),
     });
-    let file = FILE.replace("API", &api.origin()).replace("APP", &app.origin());
-    let removed = REMOVED.replace("API", &api.origin()).replace("APP", &app.origin());
+    let fill = |text: &str| {
+        let text = text.replace("API", &api.origin()).replace("APP", &app.origin());
+        text.replace("source.http.url", "items = \".[]\"\nkey = \".id\"\nsource.http.url")
+    };
+    let (file, removed) = (fill(FILE), fill(REMOVED));
     tokio::task::spawn_blocking(move || {
         let place = Place::new(&file.replace("REMOVED", &removed));
         let mut daemon = place.start();
@@ -127,6 +130,7 @@ async fn a_state_has_one_word_wherever_it_is_shown() {
             ("b-removed", "removed"),
             ("e-ok", "ok"),
             ("e-down", "down"),
+            ("e-failing", "failing"),
             ("e-refusing", "refusing"),
             ("e-disabled", "disabled"),
             ("e-removed", "removed"),
