@@ -9,6 +9,7 @@ mod sign;
 mod waiting;
 
 use std::{
+    collections::BTreeMap,
     io::{IsTerminal, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::{Codes, DeliveryQuery, DryRun, EventQuery, Replay, Time},
+    clock::Clock,
     config::{Config, Secrets},
     daemon, demo, expr,
     model::{Hash, Timestamp},
@@ -32,6 +34,9 @@ use crate::{
     telemetry, terminal,
 };
 use client::Client;
+
+/// Runs of a cron expression that `check` shows.
+const RUNS_SHOWN: usize = 3;
 
 /// sysexits.h.
 const USAGE: u8 = 64;
@@ -388,7 +393,7 @@ async fn run(path: PathBuf, format: Option<telemetry::Format>) -> Done {
 
 async fn check(path: &Path, resolve: bool, json: bool) -> Done {
     let secrets = if resolve { Secrets::Read } else { Secrets::FormOnly };
-    let (found, summary) = match daemon::load(path, secrets).await {
+    let (found, runs, summary) = match daemon::load(path, secrets).await {
         Ok(config) => {
             let summary = format!(
                 "{}: ok, {} bridges, {} endpoints",
@@ -396,18 +401,25 @@ async fn check(path: &Path, resolve: bool, json: bool) -> Done {
                 config.bridges.len(),
                 config.endpoints.len()
             );
-            (config.warnings, Some(summary))
+            let now = Clock::system().now();
+            let runs =
+                config.bridges.iter().filter_map(|(name, bridge)| Some((name, bridge.schedule.runs(now, RUNS_SHOWN)?)));
+            let runs: BTreeMap<String, Vec<String>> = runs.map(|(name, runs)| (name.to_string(), runs)).collect();
+            (config.warnings, runs, Some(summary))
         }
-        Err(failed) => (failed.0, None),
+        Err(failed) => (failed.0, BTreeMap::new(), None),
     };
     let errors = found.iter().filter(|f| f.severity == crate::settings::diagnostic::Severity::Error).count();
     if json {
         let all: Vec<Json> = found.iter().map(show::finding).collect();
-        print(&format!("{}\n", serde_json::json!({ "ok": summary.is_some(), "findings": all })))?;
+        print(&format!("{}\n", serde_json::json!({ "ok": summary.is_some(), "findings": all, "runs": runs })))?;
     } else {
         let mut err = std::io::stderr().lock();
         for finding in &found {
             let _ = writeln!(err, "{}", terminal::lines(&finding.text));
+        }
+        for (name, runs) in &runs {
+            print(&format!("[bridge.{name}] is polled next on {}\n", runs.join(", ")))?;
         }
         if let Some(summary) = &summary {
             print(&format!("{summary}\n"))?;

@@ -196,6 +196,14 @@ impl Schedule {
         }
     }
 
+    /// Of a cron expression: its next runs, as a clock in its zone shows them.
+    pub fn runs(&self, now: Timestamp, count: usize) -> Option<Vec<String>> {
+        match &self.timing {
+            Timing::Cron(cron) => Some(cron.runs(now, count)),
+            Timing::Every(_) | Timing::Adapting { .. } => None,
+        }
+    }
+
     /// From one poll to the next, at the longest; of a cron expression between its next two times.
     pub fn gap(&self, now: Timestamp) -> Duration {
         match &self.timing {

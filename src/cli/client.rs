@@ -321,7 +321,7 @@ async fn open(config: &Config) -> Result<Store, Failure> {
     if !has_store(config) {
         let dir = std::path::absolute(&config.daemon.state_dir).unwrap_or_else(|_| config.daemon.state_dir.clone());
         let error = format!(
-            "no daemon runs, and there is no store in {} (`daemon.state-dir`); of the systemd unit's daemon `systemctl status bellpull` \
+            "no daemon runs, and a store is missing in {} (`daemon.state-dir`); of the systemd unit's daemon `systemctl status bellpull` \
              tells, and its store is found with STATE_DIRECTORY=/var/lib/bellpull",
             dir.display()
         );

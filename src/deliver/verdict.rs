@@ -44,6 +44,9 @@ fn meaning(answers: &Answers, status: u16) -> Meaning {
 /// What an answer means (docs/reference.md, `[endpoint.NAME]`). What it says in an error may quote the answer.
 pub(super) async fn judge(answers: &Answers, answer: &http::Answer, now: Timestamp) -> (Answered, Room) {
     let mut error = format!("the receiver answered {}", answer.status);
+    if let Some(place) = points_to(answer) {
+        error = format!("{error} and points to {place}: put that into `url`");
+    }
     let input = answers.look().then(|| input(answer));
     let said = match said_wait(answers, input.as_ref()).await {
         Ok(said) => said,
@@ -86,6 +89,16 @@ pub(super) async fn judge(answers: &Answers, answer: &http::Answer, now: Timesta
         room = Room::default();
     }
     (result, room)
+}
+
+/// Where a redirect leads, which is not followed: without the query, which may be a secret.
+fn points_to(answer: &http::Answer) -> Option<String> {
+    let moved = matches!(answer.status, 301 | 302 | 303 | 307 | 308);
+    let mut place = answer.header("location").filter(|_| moved).and_then(|to| answer.url.join(to).ok())?;
+    place.set_query(None);
+    place.set_fragment(None);
+    let _ = (place.set_username(""), place.set_password(None));
+    Some(place.into())
 }
 
 /// How many requests the receiver still takes, where that is few enough to be kept.

@@ -39,7 +39,7 @@ impl Cron {
         };
         // The crate needs no space between fields, and takes `*1` for two of them: what it is given has one meaning only.
         let read =
-            |name, field: &str| read(name, field).map_err(|why| format!("{text:?} is no cron expression: {why}"));
+            |name, field: &str| read(name, field).map_err(|why| format!("{text:?} is not a cron expression: {why}"));
         let (second, minute, hour) = (read("second", second)?, read("minute", minute)?, read("hour", hour)?);
         let (day, month) = (read("day of the month", day)?, read("month", month)?);
         let any_weekday = is_any(weekday);
@@ -52,7 +52,7 @@ impl Cron {
                 let cause = text_of.lines().last().unwrap_or_default().trim().trim_end_matches('.');
                 // It says "less than 23" of the highest hour.
                 let cause = cause.replace("must be less than", "must be at most");
-                format!("{text:?} is no cron expression: {cause}")
+                format!("{text:?} is not a cron expression: {cause}")
             })
         };
         // crontab(5): when both days are restricted (neither starts with `*`), either is enough.
@@ -74,6 +74,12 @@ impl Cron {
         let now = now.to_utc();
         let next = if self.any_hour { self.next_by_cadence(now) } else { self.next_by_face(now) };
         next.map(Timestamp::from_utc)
+    }
+
+    /// The next runs later than `now`, as a clock in the zone shows them.
+    pub(super) fn runs(&self, now: Timestamp, count: usize) -> Vec<String> {
+        let next = std::iter::successors(self.next(now), |at| self.next(*at)).take(count);
+        next.map(|at| at.to_utc().with_timezone(&self.zone).format("%a %Y-%m-%d %H:%M:%S %Z").to_string()).collect()
     }
 
     /// The first matching face later than `face`.
@@ -157,7 +163,7 @@ fn nickname(name: &str) -> Option<&'static str> {
 
 fn unknown_nickname(text: &str) -> String {
     let known: Vec<String> = NICKNAMES.iter().map(|(name, _)| format!("@{name}")).collect();
-    format!("{text:?} is no cron expression: of the names that begin with @, {} are known", known.join(", "))
+    format!("{text:?} is not a cron expression: of the names that begin with @, {} are known", known.join(", "))
 }
 
 /// Whether a field begins with "any": then it restricts nothing, as crontab(5) has it.
@@ -234,7 +240,7 @@ fn read(name: &str, field: &str) -> Result<String, String> {
 fn weekdays(field: &str) -> Result<String, String> {
     let wrong = || {
         let known = "0 to 7 (0 and 7 are Sunday) or names such as MON, with `,`, `-` and `/`";
-        format!("{field:?} is no weekday field: {}", if is_foreign(field) { FOREIGN } else { known })
+        format!("{field:?} is not a weekday field: {}", if is_foreign(field) { FOREIGN } else { known })
     };
     let is_number = |text: &&str| text.bytes().all(|b| b.is_ascii_digit());
     let day = |text: &str| -> Option<u8> {
@@ -467,10 +473,10 @@ mod tests {
             ("0 9 L * *", "`L`, `W` and `#`"),
             ("0 9 LW * *", "`L`, `W` and `#`"),
             ("0 9 15W * *", "`L`, `W` and `#`"),
-            ("0 9 * * MONKEY", "no weekday field"),
-            ("0 9 * * sunset", "no weekday field"),
-            ("0 9 * * +5", "no weekday field"),
-            ("0 9 * * 1/+2", "no weekday field"),
+            ("0 9 * * MONKEY", "not a weekday field"),
+            ("0 9 * * sunset", "not a weekday field"),
+            ("0 9 * * +5", "not a weekday field"),
+            ("0 9 * * 1/+2", "not a weekday field"),
             ("0 9 * JANUS *", "the month \"JANUS\" cannot be read"),
             ("*1 * * * *", "the minute \"*1\" cannot be read"),
             ("5* * * * *", "the minute \"5*\" cannot be read"),

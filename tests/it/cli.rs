@@ -156,6 +156,25 @@ fn check_shows_every_error_at_once_and_exits_with_78() {
     assert_eq!(good.run(&["status"]).code, 69, "and there is no store to read");
 }
 
+/// A schedule that means something else than was meant showed only in production.
+#[test]
+fn check_shows_when_a_cron_expression_comes() {
+    let place = Place::new(
+        "[bridge.orders]\ncron = \"30 9 * * MON-FRI\"\ntimezone = \"Europe/Berlin\"\nto = [\"me\"]\n\
+         source.http.url = \"https://api.example.com/orders\"\n\
+         [endpoint.me]\nurl = \"https://example.com/\"\nsign.standard.secrets = [{ env = \"SECRET\" }]\n",
+    );
+    let ran = place.run(&["check"]);
+    let line = ran.out.lines().find(|line| line.starts_with("[bridge.orders] is polled next on ")).expect("a line");
+    let runs: Vec<&str> = line.rsplit(" on ").next().expect("runs").split(", ").collect();
+    assert_eq!(runs.len(), 3, "{line}");
+    for run in runs {
+        assert!(run.contains(" 09:30:00 CE") && !run.starts_with("Sat") && !run.starts_with("Sun"), "{run}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&place.run(&["--json", "check"]).out).expect("JSON");
+    assert_eq!(json["runs"]["orders"].as_array().map(Vec::len), Some(3), "{json}");
+}
+
 #[test]
 fn check_resolves_secrets_only_when_asked() {
     let place = Place::new(

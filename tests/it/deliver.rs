@@ -547,13 +547,17 @@ async fn redirects_are_not_followed_and_a_304_is_no_success() {
     for code in [301, 302, 307, 308, 304] {
         let mut world = World::start(&to(&[("me", "retry.schedule = [\"50ms\"]")])).await;
         world.poll().await;
-        let target = format!("{}/elsewhere", world.receiver.origin());
+        let target = format!("{}/elsewhere?token=of-the-receiver", world.receiver.origin());
         world.receiver.answers("/me", move |_| Answer::new(code, "").header("location", target.clone()).into());
         world.upstream.fill(1);
         world.poll().await;
         empty(&world, "me").await;
         assert_eq!(states(&world).await, [("1".into(), DeliveryState::Dead)], "{code}");
         assert!(world.receiver.at("/elsewhere").is_empty());
+        let attempts = world.rig.store.read(|engine| engine.attempts(&mut |_| true, 10)).await.expect("read");
+        let error = attempts[0].error.clone().unwrap_or_default();
+        let points = format!("and points to {}/elsewhere: put that into `url`", world.receiver.origin());
+        assert_eq!(error.ends_with(&points), code != 304, "{error}");
     }
 }
 
