@@ -288,7 +288,10 @@ impl Poller {
         let started = Instant::now();
         // Held to the end: what is read of the answer takes memory until it is committed.
         let mut share = self.budget.share(polled.expected_bytes).await;
-        let (hint, result) = match self.fetch(polled, &mut share).await {
+        let fetched = self.fetch(polled, &mut share).await;
+        // The answer's own: comparing it takes more of the share.
+        let bytes = share.used_bytes();
+        let (hint, result) = match fetched {
             Err(error) => (error.hint, Err(error.into())),
             Ok(Fetched::NotModified { hint }) => (hint, self.unchanged(polled).await),
             Ok(Fetched::Absent { hint }) => (hint, self.absent(polled).await),
@@ -305,7 +308,7 @@ impl Poller {
         }
         self.judge_age(polled, matches!(&result, Ok(polling) if *polling != Polling::Held)).await;
         polled.dirty = true;
-        self.tell(polled, &result, share.used_bytes(), started.elapsed(), span);
+        self.tell(polled, &result, bytes, started.elapsed(), span);
         Outcome { result, hint }
     }
 
@@ -339,8 +342,11 @@ impl Poller {
         let Polled { bridge, state, progress, memo, expected_bytes, .. } = polled;
         let validators = progress.validators.as_ref().unwrap_or(&state.validators);
         let pages = progress.pages.unwrap_or(state.pages);
+        // While records of a list in pages are missing, the answer that lacked them may be a part: only a whole one says more.
+        let is_part = bridge.source.has_pages() && !progress.missing.is_empty();
         // While an answer is held a 304 would say that the accepted one is back.
-        let usable = same && pages == 1 && (validators.etag.is_some() || validators.last_modified.is_some());
+        let usable =
+            same && pages == 1 && !is_part && (validators.etag.is_some() || validators.last_modified.is_some());
         // Of a list that is complete the accepted answer is what a 304 speaks of, and that has to be one page.
         let accepted = same && (pages == 1 || !bridge.is_complete());
         let mark = bridge.since.as_ref().and_then(|since| mark::to_send(since, mark.as_ref()));
@@ -487,7 +493,7 @@ impl Poller {
     }
 
     /// Writes where a bridge stands, at once: that an alert was sent must outlive a crash.
-    async fn save(&self, polled: &Polled) {
+    pub(super) async fn save(&self, polled: &Polled) {
         let rows = vec![(polled.bridge.name.clone(), polled.progress.clone())];
         if let Err(error) = self.store.write(Op::Progress(rows)).await {
             // The store's failure ends the run, which is told once.

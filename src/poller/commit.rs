@@ -58,7 +58,11 @@ impl Poller {
             }
         }
         // Of an accepted answer only: what a held or refused one lacks says nothing when the accepted one comes again.
-        polled.progress.missing = missing;
+        let was_missing = std::mem::replace(&mut polled.progress.missing, missing);
+        if !was_missing.is_empty() && polled.progress.missing.is_empty() {
+            // A count that is over is not to be found again after a crash: the next miss would be the last one.
+            self.save(polled).await;
+        }
         let silence = if silent { Silence::Silent } else { Silence::Loud };
         self.commit(polled, found, deleted, pages, answer, silence).await
     }

@@ -227,6 +227,11 @@ impl Pages {
         }
     }
 
+    /// Whether a header says what follows, and the page itself does not.
+    pub fn is_link(&self) -> bool {
+        matches!(self.kind, Kind::Link { .. })
+    }
+
     /// The records of a full page, where a page that is not full may be the last one.
     pub fn size(&self) -> Option<u64> {
         match &self.kind {

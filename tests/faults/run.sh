@@ -3,8 +3,8 @@
 #
 # Usage: tests/faults/run.sh BINARY ROW [--count N] [--seed S] [--old PATH] [--to DIR] [--scale X]
 #
-#   ROW       errors failed-sync power kill full big-open conf clock memory stall rename planted quick, or old
-#   --count   points, cycles or kills, where the row has them; README.md here says how many each has by itself
+#   ROW       errors failed-sync power kill full big-open conf clock memory stall rename planted walks quick, or old
+#   --count   points, cycles, kills or polls, where the row has them; README.md here says how many each has by itself
 #   --seed    of all choices that the row makes; it is printed, so that a run can be done again
 #   --old     for kill: the program of the format before, or a directory that `old` made: its stores are converted
 #   --to      for old: where the store that BINARY makes is put, with its books

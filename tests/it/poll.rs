@@ -1138,12 +1138,13 @@ async fn a_short_page_ends_a_walk_only_of_a_source_that_fills_pages() {
 /// What comes where nothing should follow does not fail the poll: each of these servers was asked for one page until now.
 #[tokio::test]
 async fn a_page_behind_the_last_one_is_asked_for_once() {
-    let page = r#"[{"id":1},{"id":2},{"id":3}]"#;
+    // No server has seven for its most.
+    let page = r#"[{"id":1},{"id":2},{"id":3},{"id":4},{"id":5},{"id":6},{"id":7}]"#;
     for behind in [Answer::json("[]"), Answer::new(404, "no such page"), Answer::new(400, ""), Answer::json(page)] {
         let mut world = World::start(&list("source.http.pages.page = { size = 50 }")).await;
         world.upstream.next(Answer::json(page).header("etag", "\"1\""));
         world.upstream.next(behind.clone());
-        assert_eq!(world.poll().await, Polling::Baseline { records: 3 }, "{behind:?}");
+        assert_eq!(world.poll().await, Polling::Baseline { records: 7 }, "{behind:?}");
         assert_eq!(world.upstream.count(), 2);
         world.upstream.next(Answer::json(page).header("etag", "\"2\""));
         assert_eq!(world.poll().await, Polling::Unchanged);
@@ -1159,7 +1160,7 @@ async fn a_page_behind_the_last_one_is_asked_for_once() {
     assert!(world.fail().await.contains("answered 500"));
     // A server that allows one request a while is asked for no second one.
     world.upstream.next(Answer::json(page).header("ratelimit-remaining", "0").header("ratelimit-reset", "60"));
-    assert_eq!(world.poll().await, Polling::Baseline { records: 3 });
+    assert_eq!(world.poll().await, Polling::Baseline { records: 7 });
     // Of a server that gives ten at the most this is no end: it refuses a number that is too large.
     let mut world = World::start(&list("source.http.pages.offset = { limit = 50 }")).await;
     let ten = |from: u32| {
@@ -1180,6 +1181,26 @@ async fn a_page_behind_the_last_one_is_asked_for_once() {
     world.poll().await;
     world.upstream.fill(21);
     assert_eq!(world.poll().await, changed(1, 0, 0));
+}
+
+/// One answer without its `Link`, and the server's 304 after it, deleted what stood on page 2.
+#[tokio::test]
+async fn a_304_says_nothing_of_what_an_answer_lacked() {
+    let mut world = World::start(&list("source.http.pages.link = {}")).await;
+    let first = r#"[{"id":1},{"id":2},{"id":3}]"#;
+    let next = format!("<{}/items?page=2>; rel=\"next\"", world.upstream.origin());
+    let whole = |world: &World| {
+        world.upstream.next(Answer::json(first).header("etag", "\"1\"").header("link", next.clone()));
+        world.upstream.next(Answer::json(r#"[{"id":4}]"#));
+    };
+    whole(&world);
+    assert_eq!(world.poll().await, Polling::Baseline { records: 4 });
+    world.upstream.next(Answer::json(first).header("etag", "\"1\""));
+    assert_eq!(world.poll().await, Polling::Same);
+    whole(&world);
+    assert_ne!(world.poll().await, changed(0, 0, 1));
+    assert_eq!(world.upstream.last().header("if-none-match"), None);
+    assert_eq!(world.rig.polled().progress.missing, []);
 }
 
 /// A record that said `deleted: true` was `updated` and stayed known for ever.

@@ -33,8 +33,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 const AGAIN_AFTER_MAX: Duration = Duration::from_secs(30);
 /// So long after a whole answer the next one is asked for whole again: a server's validators may lie.
 const WHOLE_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
-/// No server gives fewer records at the most.
-const ROUND_MIN: usize = 5;
 /// Statuses that say "not now".
 const PASSING: [u16; 4] = [429, 502, 503, 504];
 
@@ -87,15 +85,17 @@ impl Gathered {
     /// comes next stands on another page, and nothing changes on this one.
     fn ends(&mut self) {
         self.doubt = false;
+        let most = self.read.iter().map(|(_, known)| known.records).max().unwrap_or(0);
         if let Some((_, known)) = self.read.last_mut() {
-            self.may_be_full = is_round(known.records);
+            // A page that is shorter than another one is not full, whatever the server's most is.
+            self.may_be_full = known.records >= most && may_be_cap(known.records);
             known.ended = !self.may_be_full;
         }
     }
 
     /// Whether the next page is asked for although its only page so far has a number of records that no server has for its most.
     fn is_most_likely_all(&self) -> bool {
-        let is_short = |(_, known): &(Hash, Known)| !is_round(known.records);
+        let is_short = |(_, known): &(Hash, Known)| !may_be_cap(known.records);
         self.doubt && self.read.len() == 1 && self.read.iter().all(is_short)
     }
 
@@ -109,9 +109,19 @@ impl Gathered {
     }
 }
 
-/// Whether a server may have such a number for the most records of a page: 20, 64, 100.
-fn is_round(records: usize) -> bool {
-    records >= ROUND_MIN && (records.is_multiple_of(5) || records.is_power_of_two())
+/// Whether a server may have such a number for the most records of a page: 3, 20, 24, 64, 100.
+fn may_be_cap(records: usize) -> bool {
+    matches!(records, 1..=4)
+        || records > 0 && (records.is_multiple_of(5) || records.is_multiple_of(12) || records.is_power_of_two())
+}
+
+/// Whether a URL names a size of pages that is larger than a page: `per_page=100`.
+fn asks_for_more(url: &Url, records: usize) -> bool {
+    const NAMES: [&str; 10] = ["per", "limit", "size", "count", "rows", "top", "first", "max", "take", "len"];
+    url.query_pairs().any(|(name, value)| {
+        let name = name.to_ascii_lowercase();
+        NAMES.iter().any(|part| name.contains(part)) && value.parse::<usize>().is_ok_and(|size| size > records)
+    })
 }
 
 /// Whether a server answers so where a page behind the last one is asked for, after so many pages. A request may be wrong for
@@ -255,7 +265,7 @@ impl Walk {
             }
             if gathered.doubt && is_behind_the_end(answer.status, number) && !source.accept.contains(&answer.status) {
                 gathered.ends();
-                return self.whole(ask, gathered, &answer.url, hint).map_err(hinted);
+                return self.whole(ask, gathered, &answer.url, hint).await.map_err(hinted);
             }
             let asked_for_news = validators.is_some() || ask.accepted && self.has_condition();
             if number == 0 && asked_for_news && answer.status == 304 {
@@ -280,7 +290,7 @@ impl Walk {
             // The file wants no more than one page, or most likely there is none.
             let ends = gathered.doubt && (max == 1 || gathered.is_most_likely_all());
             if step == Step::End || is_full && ends {
-                return self.whole(ask, gathered, &answer.url, hint).map_err(hinted);
+                return self.whole(ask, gathered, &answer.url, hint).await.map_err(hinted);
             }
             if is_full {
                 return Err(hinted(ErrorKind::Pages { origin: origin(&answer.url), max, kind }.into()));
@@ -293,7 +303,7 @@ impl Walk {
             match self.pause(list.map(|list| list.delay).unwrap_or_default(), wait).await {
                 // No request is left for a page that is most likely not there.
                 Err(_) if gathered.is_most_likely_all() => {
-                    return self.whole(ask, gathered, &answer.url, hint).map_err(hinted);
+                    return self.whole(ask, gathered, &answer.url, hint).await.map_err(hinted);
                 }
                 paused => paused.map_err(hinted)?,
             }
@@ -301,13 +311,26 @@ impl Walk {
     }
 
     /// What a walk brought that has come to its end.
-    fn whole(&self, ask: &mut Ask<'_>, gathered: Gathered, at: &Url, hint: Option<Duration>) -> Result<Fetched, Error> {
+    async fn whole(
+        &self,
+        ask: &mut Ask<'_>,
+        gathered: Gathered,
+        at: &Url,
+        hint: Option<Duration>,
+    ) -> Result<Fetched, Error> {
         gathered.is_whole(at, self.source.pages.as_ref())?;
         ask.memo.replace(gathered.read);
         let (validators, date, meta) = gathered.first.unwrap_or_default();
         let pages = gathered.pages;
-        // A validator speaks for its page only.
-        let speaks = pages.len() == 1 && !gathered.may_be_full;
+        // A validator speaks for its page only. Where a header says what follows, the next record may change nothing on a full page.
+        let speaks = match pages.as_slice() {
+            [page] if self.source.pages.as_ref().is_some_and(Pages::is_link) => {
+                let records = self.count(ask, page).await.unwrap_or_default();
+                !may_be_cap(records) || asks_for_more(&self.home, records)
+            }
+            [_] => !gathered.may_be_full,
+            _ => false,
+        };
         let validators = if speaks { validators } else { Validators::default() };
         Ok(Fetched::Pages(Answer { pages, validators, hint, date, meta }))
     }
