@@ -315,7 +315,7 @@ def an_event(w):
     b.click("Replay")
     check_soon("Replay: the event arrives again", lambda: [headers["webhook-id"] for headers, _ in w.to.taken("/picky")[before:]] == [first["id"]])
     b.go("#/event/evt_0000000000000000000000")
-    b.sees("there is no event", "#page")
+    b.sees("no event is called", "#page")
     check("an event that is not there is said to be so, in words", True)
     b.go("#/bridge/" + quote("no<b>such/one"))
     b.sees("No bridge is called no<b>such/one", "#page")
