@@ -135,16 +135,7 @@ impl Auth {
     /// Reads `auth.KIND`, any number of them.
     pub fn read_all(item: &Item<'_>) -> Option<Vec<Self>> {
         let mut table = item.table()?;
-        let mut all = Vec::new();
-        for (kind, read) in KINDS {
-            if let Some(item) = table.take(kind) {
-                all.push(item.table().and_then(|mut table| {
-                    let auth = read(&mut table);
-                    table.finish();
-                    auth
-                }));
-            }
-        }
+        let all = table.read_each(&KINDS);
         table.finish();
         all.into_iter().collect()
     }

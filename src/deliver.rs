@@ -215,7 +215,8 @@ impl Handle {
         result.await.map_err(|_| gone())?
     }
 
-    /// Sends a `bellpull.test` event, or a sample in the form of the endpoint's `payload`, at once, whatever the endpoint's state; `None` when there is no such endpoint.
+    /// Sends a `bellpull.test` event, or a sample in the form of the endpoint's `payload`, at once, whatever the endpoint's state;
+    /// `None` when there is no such endpoint.
     pub async fn test(&self, endpoint: Name) -> Option<Attempt> {
         let (answer, result) = oneshot::channel();
         self.requests.send(Request::Test(endpoint, answer)).await.ok()?;

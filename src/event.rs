@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use crate::{
     config::{Bridge, Endpoint, Filters, Format, Route, type_name},
-    expr::Expr,
+    expr::{self, Expr},
     model::{ChangeKind, Content, Delivery, Event, EventId, Name, Timestamp},
     shape,
 };
@@ -148,9 +148,14 @@ pub fn remake(bridge: &Bridge, endpoint: &Endpoint, body: &[u8]) -> Option<Conte
 
 /// What a `payload` makes of an event outside of a commit: an operational one, or a sample. Its errors name the key.
 pub fn own(key: &str, payload: &Expr, body: &[u8]) -> Result<Vec<u8>, String> {
-    let mut made = payload.texts(body, 2).map_err(|e| format!("`{key}`: {e}"))?.into_iter();
+    only(key, payload.texts(body, 2)).map(String::into_bytes)
+}
+
+/// The one value that a `payload` is to give.
+fn only<T>(key: &str, made: Result<Vec<T>, expr::Error>) -> Result<T, String> {
+    let mut made = made.map_err(|e| format!("`{key}`: {e}"))?.into_iter();
     match (made.next(), made.next()) {
-        (Some(one), None) => Ok(one.into_bytes()),
+        (Some(one), None) => Ok(one),
         (None, _) => Err(format!("`{key}` gives nothing")),
         (Some(_), Some(_)) => Err(format!("`{key}` gives several values; wrap them: `[...]`")),
     }
@@ -209,19 +214,14 @@ fn content(route: Option<&Route>, endpoint: &Endpoint, told: &Told<'_>) -> Conte
     let thin = endpoint.thin || too_large(told.body);
     let payload: Option<&Expr> = route.and_then(|route| route.payload.as_ref()).or(endpoint.payload.as_ref());
     let Some(payload) = payload else { return if thin { Content::Thin } else { Content::Shared } };
-    let one = |event: &Json| match payload.up_to(event, 2).map_err(|e| format!("`payload`: {e}"))?.as_slice() {
-        [_, _, ..] => Err("`payload` gives several values; wrap them: `[...]`".to_owned()),
-        given => Ok(given.first().cloned()),
-    };
-    let run = |event: &Json| match one(event) {
-        Ok(Some(value)) if endpoint.format == Format::Form && !value.is_object() => {
+    let run = |event: &Json| match only("payload", payload.up_to(event, 2)) {
+        Ok(value) if endpoint.format == Format::Form && !value.is_object() => {
             Err("`payload` gives no object, whose fields `format = \"form\"` would send".to_owned())
         }
-        Ok(Some(value)) if endpoint.format == Format::Text && endpoint.batch.is_none() && !value.is_string() => {
+        Ok(value) if endpoint.format == Format::Text && endpoint.batch.is_none() && !value.is_string() => {
             Err("`payload` gives no string, which `format = \"text\"` would send; use `tojson` or `@text`".to_owned())
         }
-        Ok(Some(value)) => Ok(value.to_string().into_bytes()),
-        Ok(None) => Err("`payload` gives nothing".into()),
+        Ok(value) => Ok(value.to_string().into_bytes()),
         Err(error) => Err(error),
     };
     let of_thin = || Told::new(&shape::thin(told.body)).event().and_then(run);

@@ -1,8 +1,8 @@
 //! Expressions: jq as jaq reads it, with a fast lane for plain paths and limits on everything else.
 //!
 //! An expression is checked and compiled when the configuration is read; a distinct text compiles once. It sees its
-//! input and `$now`, over a page of an answer also `$headers` and `$status`, and nothing of the daemon. What could leave that box (`env`, `input`, `halt`, modules) is refused
-//! by name.
+//! input and `$now`, over a page of an answer also `$headers` and `$status`, and nothing of the daemon. What could leave that box
+//! (`env`, `input`, `halt`, modules) is refused by name.
 
 mod jq;
 mod path;
@@ -191,12 +191,17 @@ impl Expr {
 
     /// Whether the first output is neither `false` nor `null`.
     pub fn holds(&self, input: &Json) -> Result<bool, Error> {
-        Ok(!matches!(self.first(input)?, None | Some(Json::Null | Json::Bool(false))))
+        Ok(meant(self.first(input)?).is_some())
     }
 
     fn failed(&self, message: String) -> Error {
         Error::Failed { program: self.text.to_string(), message }
     }
+}
+
+/// What a first output says: none, `null` and `false` say nothing.
+pub fn meant(output: Option<Json>) -> Option<Json> {
+    output.filter(|output| !matches!(output, Json::Null | Json::Bool(false)))
 }
 
 impl fmt::Debug for Expr {

@@ -257,6 +257,13 @@ pub struct Validators {
     pub at: Option<Timestamp>,
 }
 
+impl Validators {
+    /// Whether there is something to send.
+    pub fn are_some(&self) -> bool {
+        self.etag.is_some() || self.last_modified.is_some()
+    }
+}
+
 /// How far a source was read (`since`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {

@@ -345,8 +345,7 @@ impl Poller {
         // While records of a list in pages are missing, the answer that lacked them may be a part: only a whole one says more.
         let is_part = bridge.source.has_pages() && !progress.missing.is_empty();
         // While an answer is held a 304 would say that the accepted one is back.
-        let usable =
-            same && pages == 1 && !is_part && (validators.etag.is_some() || validators.last_modified.is_some());
+        let usable = same && pages == 1 && !is_part && validators.are_some();
         // Of a list that is complete the accepted answer is what a 304 speaks of, and that has to be one page.
         let accepted = same && (pages == 1 || !bridge.is_complete());
         let mark = bridge.since.as_ref().and_then(|since| mark::to_send(since, mark.as_ref()));

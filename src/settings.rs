@@ -195,6 +195,21 @@ impl<'a> Table<'a> {
         std::mem::take(&mut self.entries).into_iter().map(|(key, (place, item))| (key, place, item)).collect()
     }
 
+    /// Reads each kind that is there, in the order of the list; an error leaves `None` in its place.
+    pub fn read_each<T>(&mut self, kinds: &[(&'static str, impl Fn(&mut Table<'a>) -> Option<T>)]) -> Vec<Option<T>> {
+        let mut all = Vec::new();
+        for (word, read) in kinds {
+            if let Some(item) = self.take(word) {
+                all.push(item.table().and_then(|mut table| {
+                    let found = read(&mut table);
+                    table.finish();
+                    found
+                }));
+            }
+        }
+        all
+    }
+
     /// Takes the one key of an externally tagged kind. Each word stands beside what it means: a variant, or what reads it.
     pub fn take_kind<K: Copy>(&mut self, kinds: &[(&'static str, K)]) -> Option<(K, Item<'a>)> {
         let mut found = Vec::new();

@@ -137,16 +137,7 @@ impl Signer {
     /// Reads `sign.KIND`, any number of them.
     pub fn read(item: &Item<'_>) -> Option<Self> {
         let mut table = item.table()?;
-        let mut schemes = Vec::new();
-        for (kind, read) in KINDS {
-            if let Some(item) = table.take(kind) {
-                schemes.push(item.table().and_then(|mut table| {
-                    let scheme = read(&mut table);
-                    table.finish();
-                    scheme
-                }));
-            }
-        }
+        let schemes = table.read_each(&KINDS);
         if schemes.is_empty() && table.is_empty() {
             let list = KINDS.map(|(kind, _)| format!("`{kind}`")).join(", ");
             table.error(format!("{} names no kind", table.title())).help(format!("one of {list}")).report();

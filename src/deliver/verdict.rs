@@ -124,24 +124,27 @@ fn input(answer: &http::Answer) -> Json {
 /// `fail`: a text, or anything but `null` and `false`, is a refusal inside a 2xx.
 async fn complaint(answers: &Answers, input: Option<&Json>) -> Option<String> {
     let (expr, input) = (answers.fail.as_ref()?, input?);
-    Some(match expr.ask(input).await {
+    let said = match expr.ask(input).await {
+        Ok(said) => said,
         // What cannot be judged does not count as delivered: a dead letter is seen, and a loss is not.
-        Err(error) => format!("`fail` fails on it: {error}"),
-        Ok(None | Some(Json::Null | Json::Bool(false))) => return None,
-        Ok(Some(Json::Bool(true))) => "`fail` says that it refused".into(),
-        Ok(Some(Json::String(text))) => format!("`fail` says: {text}"),
-        Ok(Some(other)) => format!("`fail` says: {other}"),
+        Err(error) => return Some(format!("`fail` fails on it: {error}")),
+    };
+    Some(match expr::meant(said)? {
+        Json::Bool(true) => "`fail` says that it refused".into(),
+        Json::String(text) => format!("`fail` says: {text}"),
+        other => format!("`fail` says: {other}"),
     })
 }
 
 /// `retry.wait`: seconds; nothing, `null` and `false` say none.
 async fn said_wait(answers: &Answers, input: Option<&Json>) -> Result<Option<Duration>, String> {
     let (Some(expr), Some(input)) = (&answers.wait, input) else { return Ok(None) };
-    let seconds = match expr.ask(input).await.map_err(|e: expr::Error| e.to_string())? {
-        None | Some(Json::Null | Json::Bool(false)) => return Ok(None),
-        Some(Json::Number(number)) => number.as_f64(),
-        Some(Json::String(text)) => text.trim().parse().ok(),
-        Some(_) => None,
+    let said = expr.ask(input).await.map_err(|e| e.to_string())?;
+    let Some(said) = expr::meant(said) else { return Ok(None) };
+    let seconds = match said {
+        Json::Number(number) => number.as_f64(),
+        Json::String(text) => text.trim().parse().ok(),
+        _ => None,
     };
     let seconds = seconds.filter(|seconds: &f64| seconds.is_finite() && *seconds >= 0.0);
     let seconds = seconds.ok_or("it gives no number of seconds; use `null` where the answer names no wait")?;

@@ -302,7 +302,8 @@ impl Runner {
         let bridges = self.fans.unfold(&self.poller, bridges).await?;
         // Who waits at an origin may be another's now, or gone.
         self.slots.line.disperse();
-        self.replace(|name| !bridges.contains_key(name), bridges.clone()).await?;
+        let gone = self.slots.all.keys().filter(|name| !bridges.contains_key(*name)).cloned().collect();
+        self.replace(gone, bridges).await?;
         // The one who asked may have gone.
         let _ = answer.send(());
         Ok(())
@@ -312,12 +313,13 @@ impl Runner {
     async fn fanned(&mut self, read: fan::Read) -> Result<(), store::Error> {
         let Some((bridge, members)) = self.fans.read(&self.poller, read)? else { return Ok(()) };
         let prefix = format!("{bridge}/");
-        self.replace(|name| name.starts_with(&prefix) && !members.contains_key(name), members.clone()).await
+        let known = self.slots.all.keys().filter(|name| name.starts_with(&prefix));
+        let gone = known.filter(|name| !members.contains_key(*name)).cloned().collect();
+        self.replace(gone, members).await
     }
 
     /// Polls these bridges, and no more those that are gone.
-    async fn replace(&mut self, gone: impl Fn(&Name) -> bool, bridges: Bridges) -> Result<(), store::Error> {
-        let gone: Vec<Name> = self.slots.all.keys().filter(|name| gone(name)).cloned().collect();
+    async fn replace(&mut self, gone: Vec<Name>, bridges: Bridges) -> Result<(), store::Error> {
         self.slots.remove(&self.poller, gone).await?;
         self.slots.install(&self.poller, bridges).await
     }

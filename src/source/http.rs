@@ -2,6 +2,7 @@
 //! SOAP, is the same source with another body and another way to say that it failed.
 
 mod exchange;
+mod gathered;
 pub mod graphql;
 pub mod soap;
 mod walk;
@@ -22,7 +23,7 @@ use super::{
 };
 use crate::{
     decode::{self, Decoder},
-    expr::{Expr, Said},
+    expr::{Expr, Said, meant},
     http::{
         origin,
         place::At,
@@ -319,11 +320,10 @@ impl Job {
 /// The first output of an expression over a document: a text, or anything but `null` and `false`, says that it failed.
 pub(super) fn complaint(expr: &Expr, document: &[u8], said: &Said) -> Result<Option<String>, Error> {
     let found = expr.all_of_answer(document, said).map_err(ErrorKind::Expr)?;
-    Ok(match found.into_iter().next() {
-        None | Some(Json::Null | Json::Bool(false)) => None,
-        Some(Json::String(text)) => Some(text),
-        Some(other) => Some(other.to_string()),
-    })
+    Ok(meant(found.into_iter().next()).map(|said| match said {
+        Json::String(text) => text,
+        other => other.to_string(),
+    }))
 }
 
 /// Whether the first output of an expression over a document is neither `false` nor `null`.

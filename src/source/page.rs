@@ -8,7 +8,7 @@ use url::Url;
 
 use super::{Error, ErrorKind, Known, Step, link::link};
 use crate::{
-    expr::{Expr, Said},
+    expr::{Expr, Said, meant},
     http::place::{At, text_of},
     settings::{Item, Table, fingerprint::Fingerprint, optional},
 };
@@ -266,14 +266,14 @@ impl Pages {
         let last = match &self.end {
             Some(end) => {
                 let found = end.all_of_answer(document, said).map_err(|e| Error::from(ErrorKind::Expr(e)))?;
-                !matches!(found.first(), None | Some(Json::Null | Json::Bool(false)))
+                meant(found.into_iter().next()).is_some()
             }
             None => false,
         };
         let total = match &self.total {
             Some(total) => {
                 let found = total.all_of_answer(document, said).map_err(|e| Error::from(ErrorKind::Expr(e)))?;
-                total_of(found.first()).map_err(ReadError::Next)?
+                total_of(found.into_iter().next()).map_err(ReadError::Next)?
             }
             None => None,
         };
@@ -285,8 +285,8 @@ impl Pages {
             Kind::Cursor { next, .. } | Kind::NextUrl { next } => {
                 let found = next.all_of_answer(document, said).map_err(|e| Error::from(ErrorKind::Expr(e)))?;
                 let any = self.at().is_some_and(At::takes_json);
-                let next = match found.into_iter().next() {
-                    None | Some(Json::Null | Json::Bool(false)) => None,
+                let next = match meant(found.into_iter().next()) {
+                    None => None,
                     Some(Json::String(text)) if text.is_empty() => None,
                     Some(Json::Array(list)) if any && list.is_empty() => None,
                     Some(Json::Object(map)) if any && map.is_empty() => None,
@@ -354,13 +354,13 @@ impl Pages {
 }
 
 /// What `total` says. A header's value is a text.
-fn total_of(found: Option<&Json>) -> Result<Option<u64>, String> {
-    let Some(value) = found.filter(|value| !matches!(value, Json::Null | Json::Bool(false))) else { return Ok(None) };
-    let given = match value {
+fn total_of(found: Option<Json>) -> Result<Option<u64>, String> {
+    let Some(value) = meant(found) else { return Ok(None) };
+    let given = match &value {
         Json::String(_) | Json::Number(_) => value.to_string(),
         other => kind_of(other).to_owned(),
     };
-    let total = text_of(value).and_then(|text| text.trim().parse().ok());
+    let total = text_of(&value).and_then(|text| text.trim().parse().ok());
     total.map(Some).ok_or_else(|| format!("`total` gives {given}, not a number of records"))
 }
 
@@ -448,7 +448,7 @@ mod tests {
 
     #[test]
     fn a_total_is_a_number_or_the_text_of_one() {
-        let total = |text: &str| total_of(Some(&serde_json::from_str(text).expect("JSON")));
+        let total = |text: &str| total_of(Some(serde_json::from_str(text).expect("JSON")));
         for (text, expected) in
             [("250", Some(250)), ("\"250\"", Some(250)), ("0", Some(0)), ("null", None), ("false", None)]
         {

@@ -14,6 +14,21 @@ SECRET = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 KEY = base64.b64decode(SECRET.removeprefix("whsec_"))
 
 
+class Quiet(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+    def handle_error(self, *_):
+        """The other end was killed, or its connection was reset: that is what this is for."""
+
+
+def serve(handler):
+    """A server of a handler, on a port that the system chooses, and its origin."""
+    http = Quiet(("127.0.0.1", 0), handler)
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    return http, f"http://127.0.0.1:{http.server_port}"
+
+
 class Trap:
     """Where the next kill is to fall: `sprung` is set when a request comes to the stage. `poll` and `delivery` are then held up."""
 
@@ -60,16 +75,7 @@ class Server:
             def log_message(self, *_):
                 pass
 
-        class Quiet(ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 128
-
-            def handle_error(self, *_):
-                """The other end was killed: that is what this is for."""
-
-        self.http = Quiet(("127.0.0.1", 0), Handler)
-        self.origin = f"http://127.0.0.1:{self.http.server_port}"
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        self.http, self.origin = serve(Handler)
 
     def use(self, books):
         with LOCK:

@@ -20,11 +20,11 @@ import struct
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, urlparse
 
 from books import Fault
-from server import KEY, SECRET
+from server import KEY, SECRET, serve
 
 TIMEOUT_S, DEADLINE_S = 3, 20  # Of the source.
 FAULT_SHARE = 0.16  # Of the requests of a round.
@@ -330,16 +330,7 @@ class World:
             def log_message(self, *_):
                 pass
 
-        class Quiet(ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 256
-
-            def handle_error(self, *_):
-                """A connection that was reset is what this is for."""
-
-        self.http = Quiet(("127.0.0.1", 0), Handler)
-        self.origin = f"http://127.0.0.1:{self.http.server_port}"
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        self.http, self.origin = serve(Handler)
 
     def get(self, request):
         url = urlparse(request.path)

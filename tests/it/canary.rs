@@ -238,18 +238,12 @@ async fn no_attempt_has_a_part_of_a_secret_that_a_receiver_quotes() {
 /// A secret that may stand in a URL.
 const URL_CANARY: &str = "CNRy7Kq-Wm_Zx9";
 
+const PROXY: &str = "items = \".[]\"\nkey = \".id\"\nsource.http = { url = \"http://shop.invalidPATH/items\", proxy = { value = \"http://me:CANARY@HOST\" } }";
+
 /// Kinds that have a source of their own: all lines of it. `HOST` and `PATH` are of the server, `CALLS` is a gRPC server.
 const SOURCES: [(&str, &str, Quoted); 9] = [
-    (
-        "proxy URL",
-        "items = \".[]\"\nkey = \".id\"\nsource.http = { url = \"http://shop.invalidPATH/items\", proxy = { value = \"http://me:CANARY@HOST\" } }",
-        |r| header("proxy-authorization")(r),
-    ),
-    (
-        "proxy URL, decoded",
-        "items = \".[]\"\nkey = \".id\"\nsource.http = { url = \"http://shop.invalidPATH/items\", proxy = { value = \"http://me:CANARY@HOST\" } }",
-        |_| Some(URL_CANARY.to_owned()),
-    ),
+    ("proxy URL", PROXY, |r| header("proxy-authorization")(r)),
+    ("proxy URL, decoded", PROXY, |_| Some(URL_CANARY.to_owned())),
     (
         "gRPC metadata",
         "items = \".\"\nkey = \".id\"\nsource.grpc = { target = \"CALLS\", method = \"shop.Orders/List\", reflection = true, metadata.x-place = \"PATH\", metadata.x-key = { value = \"CANARY\" } }",

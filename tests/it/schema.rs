@@ -127,9 +127,8 @@ async fn operational_events_fit() {
     );
 }
 
-#[tokio::test]
-async fn a_disabled_endpoint_fits() {
-    let text = r#"
+/// What happens to `me` is told to `other`.
+const ALARMED: &str = r#"
 [bridge.orders]
 every = "100ms"
 items = ".[]"
@@ -146,7 +145,10 @@ sign.standard.secrets = [{ value = "SECRET" }]
 url = "RECEIVER/other"
 sign.standard.secrets = [{ value = "SECRET" }]
 "#;
-    let mut world = World::start(text).await;
+
+#[tokio::test]
+async fn a_disabled_endpoint_fits() {
+    let mut world = World::start(ALARMED).await;
     world.poll().await;
     world.receiver.status("/me", 410);
     world.upstream.fill(1);
@@ -157,25 +159,9 @@ sign.standard.secrets = [{ value = "SECRET" }]
 
 #[tokio::test]
 async fn an_endpoint_that_refuses_fits() {
-    let text = r#"
-[bridge.orders]
-every = "100ms"
-items = ".[]"
-key = ".id"
-to = ["me"]
-alert.to = ["other"]
-source.http.url = "UPSTREAM/items"
-
-[endpoint.me]
-url = "RECEIVER/me"
-sign.standard.secrets = [{ value = "SECRET" }]
-retry.schedule = ["50ms"]
-
-[endpoint.other]
-url = "RECEIVER/other"
-sign.standard.secrets = [{ value = "SECRET" }]
-"#;
-    let mut world = World::start(text).await;
+    let mut world =
+        World::start(&ALARMED.replace("\n\n[endpoint.other]", "\nretry.schedule = [\"50ms\"]\n\n[endpoint.other]"))
+            .await;
     world.poll().await;
     world.receiver.status("/me", 401);
     world.upstream.fill(1);

@@ -66,6 +66,9 @@ async fn counted_pages() {
     ] {
         counted(false, paging, lines, 50).await;
     }
+    // As many records as a server may have for its most: no validator is sent, and whether one may be is not read from the page anew.
+    let world = counted(true, Paging::Link(50), "source.http.pages.link = {}", 50).await;
+    assert!(world.upstream.requests().iter().all(|request| request.header("if-none-match").is_none()));
 }
 
 /// What was decoded, committed and synced so far.

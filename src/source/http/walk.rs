@@ -11,7 +11,11 @@ use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 use url::Url;
 
-use super::{Body, Source, WALK_SIZES, complaint, excerpt, graphql, holds, soap};
+use super::{
+    Body, Source, WALK_SIZES, complaint, excerpt,
+    gathered::{Gathered, asks_for_more, is_behind_the_end, may_be_cap},
+    graphql, holds, soap,
+};
 use crate::{
     auth::vault::Vault,
     compute::compute,
@@ -56,78 +60,6 @@ pub(super) struct Walk {
     pub(super) content_type: Option<HeaderValue>,
     /// Of the first request.
     request: Hash,
-}
-
-/// What a walk has gathered so far.
-#[derive(Default)]
-struct Gathered {
-    pages: Vec<Page>,
-    read: Vec<(Hash, Known)>,
-    size: u64,
-    records: u64,
-    /// The records that the list has, as the last page said that had any.
-    total: Option<u64>,
-    /// Pages without a record at the end so far.
-    empty: usize,
-    /// The next page is asked for only to know whether one follows: the last one was not full, and the source was never seen to
-    /// fill one.
-    doubt: bool,
-    /// The last page may be full for the server, whatever was asked for: what it says of itself says nothing of a page behind it.
-    may_be_full: bool,
-    /// As it is told to one who watches.
-    shown: Walked,
-    /// Of the first page: validators, the server's clock, and what `previous` will be.
-    first: Option<(Validators, Option<Timestamp>, Json)>,
-}
-
-impl Gathered {
-    /// Nothing follows the last page. Its bytes say so from now on, unless it may be as many as the server gives: then a record that
-    /// comes next stands on another page, and nothing changes on this one.
-    fn ends(&mut self) {
-        self.doubt = false;
-        let most = self.read.iter().map(|(_, known)| known.records).max().unwrap_or(0);
-        if let Some((_, known)) = self.read.last_mut() {
-            // A page that is shorter than another one is not full, whatever the server's most is.
-            self.may_be_full = known.records >= most && may_be_cap(known.records);
-            known.ended = !self.may_be_full;
-        }
-    }
-
-    /// Whether the next page is asked for although its only page so far has a number of records that no server has for its most.
-    fn is_most_likely_all(&self) -> bool {
-        let is_short = |(_, known): &(Hash, Known)| !may_be_cap(known.records);
-        self.doubt && self.read.len() == 1 && self.read.iter().all(is_short)
-    }
-
-    /// Refuses a walk that ended with fewer records than the list is said to have.
-    fn is_whole(&self, at: &Url, list: Option<&Pages>) -> Result<(), Error> {
-        let (records, kind) = (self.records, list.map_or("link", Pages::name));
-        match self.total.filter(|total| records < *total) {
-            Some(total) => Err(ErrorKind::Short { origin: origin(at), records, total, kind }.into()),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Whether a server may have such a number for the most records of a page: 3, 20, 24, 64, 100.
-fn may_be_cap(records: usize) -> bool {
-    matches!(records, 1..=4)
-        || records > 0 && (records.is_multiple_of(5) || records.is_multiple_of(12) || records.is_power_of_two())
-}
-
-/// Whether a URL names a size of pages that is larger than a page: `per_page=100`.
-fn asks_for_more(url: &Url, records: usize) -> bool {
-    const NAMES: [&str; 10] = ["per", "limit", "size", "count", "rows", "top", "first", "max", "take", "len"];
-    url.query_pairs().any(|(name, value)| {
-        let name = name.to_ascii_lowercase();
-        NAMES.iter().any(|part| name.contains(part)) && value.parse::<usize>().is_ok_and(|size| size > records)
-    })
-}
-
-/// Whether a server answers so where a page behind the last one is asked for, after so many pages. A request may be wrong for
-/// another reason, too: a number that is too large for the server comes late in a walk.
-fn is_behind_the_end(status: u16, pages: usize) -> bool {
-    matches!(status, 404 | 410 | 416) || matches!(status, 400 | 422) && pages == 1
 }
 
 /// What a page says of itself.
@@ -314,25 +246,34 @@ impl Walk {
     async fn whole(
         &self,
         ask: &mut Ask<'_>,
-        gathered: Gathered,
+        mut gathered: Gathered,
         at: &Url,
         hint: Option<Duration>,
     ) -> Result<Fetched, Error> {
         gathered.is_whole(at, self.source.pages.as_ref())?;
+        let speaks = self.speaks(ask, &mut gathered).await;
         ask.memo.replace(gathered.read);
         let (validators, date, meta) = gathered.first.unwrap_or_default();
         let pages = gathered.pages;
-        // A validator speaks for its page only. Where a header says what follows, the next record may change nothing on a full page.
-        let speaks = match pages.as_slice() {
-            [page] if self.source.pages.as_ref().is_some_and(Pages::is_link) => {
-                let records = self.count(ask, page).await.unwrap_or_default();
-                !may_be_cap(records) || asks_for_more(&self.home, records)
-            }
-            [_] => !gathered.may_be_full,
-            _ => false,
-        };
         let validators = if speaks { validators } else { Validators::default() };
         Ok(Fetched::Pages(Answer { pages, validators, hint, date, meta }))
+    }
+
+    /// Whether the validators of the first page speak for the list: it is the only page, and what comes next changes it.
+    async fn speaks(&self, ask: &Ask<'_>, gathered: &mut Gathered) -> bool {
+        let ([page], [(_, known)]) = (gathered.pages.as_slice(), gathered.read.as_mut_slice()) else { return false };
+        if !self.source.pages.as_ref().is_some_and(Pages::is_link) {
+            return !gathered.may_be_full;
+        }
+        // Where a header says what follows, the next record may change nothing on a full page. What is counted is remembered by
+        // the page's bytes, and counted only where there is something to send.
+        if !gathered.first.as_ref().is_some_and(|(validators, ..)| validators.are_some()) {
+            return false;
+        }
+        if known.records == 0 {
+            known.records = self.count(ask, page).await.unwrap_or_default();
+        }
+        !may_be_cap(known.records) || asks_for_more(&self.home, known.records)
     }
 
     /// Waits before a page that did not come is asked for once more: the pages before it are not thrown away for it. `false`, at once,
