@@ -24,29 +24,108 @@ use crate::{
     http::{
         self, Answer, Client, Request, is_clear,
         place::set_parameter,
-        target::{HTTP, check_url},
+        target::{self, HTTP, check_url},
     },
-    settings::{Item, Table, secret::Secret, value::Value},
+    settings::{
+        Item, Table,
+        key::{Form, Get, Shape, keys},
+        secret::Secret,
+        value::Value,
+    },
 };
 use vault::Vault;
 
 type Read = fn(&mut Table<'_>) -> Option<Auth>;
 
 /// In the order in which they are put on a request: what signs it comes last.
-const KINDS: [(&str, Read); 12] = [
-    ("basic", read_basic),
-    ("bearer", |table| read_secret(table, "secret").map(|secret| Auth::Bearer { secret })),
-    ("header", read_header),
-    ("headers", read_headers),
-    ("query", read_query),
-    ("rotate", |table| rotate::Rotate::read(table).map(|auth| Auth::Rotate(auth.into()))),
-    ("oauth2", |table| oauth2::Oauth2::read(table).map(|auth| Auth::Oauth2(auth.into()))),
-    ("jwt", |table| jwt::Jwt::read(table).map(|auth| Auth::Jwt(auth.into()))),
-    ("session", |table| session::Session::read(table).map(|auth| Auth::Session(auth.into()))),
-    ("wsse", |table| wsse::Wsse::read(table).map(|auth| Auth::Wsse(auth.into()))),
-    ("digest", |table| digest::Digest::read(table).map(|auth| Auth::Digest(auth.into()))),
-    ("aws-sigv4", |table| sigv4::Sigv4::read(table).map(|auth| Auth::Sigv4(auth.into()))),
+static KINDS: [(&Get<()>, Read); 12] = [
+    (&auth::BASIC, read_basic),
+    (&auth::BEARER, |table| table.need(&bearer::SECRET).map(|secret| Auth::Bearer { secret })),
+    (&auth::HEADER, read_header),
+    (&auth::HEADERS, read_headers),
+    (&auth::QUERY, read_query),
+    (&auth::ROTATE, |table| rotate::Rotate::read(table).map(|auth| Auth::Rotate(auth.into()))),
+    (&auth::OAUTH2, |table| oauth2::Oauth2::read(table).map(|auth| Auth::Oauth2(auth.into()))),
+    (&auth::JWT, |table| jwt::Jwt::read(table).map(|auth| Auth::Jwt(auth.into()))),
+    (&auth::SESSION, |table| session::Session::read(table).map(|auth| Auth::Session(auth.into()))),
+    (&auth::WSSE, |table| wsse::Wsse::read(table).map(|auth| Auth::Wsse(auth.into()))),
+    (&auth::DIGEST, |table| digest::Digest::read(table).map(|auth| Auth::Digest(auth.into()))),
+    (&auth::AWS_SIGV4, |table| sigv4::Sigv4::read(table).map(|auth| Auth::Sigv4(auth.into()))),
 ];
+
+/// `auth` of a source or an endpoint.
+pub const ALL: Form<Vec<Auth>> = Form::table(&auth::FAMILY, Auth::read_all);
+/// A name that need not be a secret, and may be one.
+const NAME: Form<String> = Form::new(Shape::OneOf(&[Shape::Scalar, Shape::Secret]), read_text);
+/// A URL to which credentials go.
+const TOKEN_URL: Form<Url> = Form::new(Shape::Text, read_token_url);
+
+keys! {
+    /// Credentials of requests, any number of kinds.
+    mod auth;
+    /// A user name and a password.
+    get BASIC: () = "basic", Form::raw(Shape::Table(&basic::FAMILY));
+    /// A user name and a password (RFC 7616); the password itself is never sent.
+    get DIGEST: () = "digest", Form::raw(Shape::Table(&basic::FAMILY));
+    /// A token.
+    get BEARER: () = "bearer", Form::raw(Shape::Table(&bearer::FAMILY));
+    /// A header with a secret value.
+    get HEADER: () = "header", Form::raw(Shape::Table(&header::FAMILY));
+    /// A table of header names and secrets.
+    get HEADERS: () = "headers", Form::raw(Shape::Named(&Shape::Secret));
+    /// A query parameter with a secret value, `{ name, value }`, or a table of names and secrets.
+    get QUERY: () = "query",
+        Form::raw(Shape::OneOf(&[Shape::Table(&query::FAMILY), Shape::Named(&Shape::Secret)]));
+    /// A token of OAuth 2.0 (RFC 6749).
+    get OAUTH2: () = "oauth2", Form::raw(Shape::Table(&oauth2::oauth2::FAMILY));
+    /// A token that bellpull signs itself (RFC 7519), sent as a bearer token, or exchanged for one at `token-url` (RFC 7523).
+    get JWT: () = "jwt", Form::raw(Shape::Table(&jwt::jwt::FAMILY));
+    /// A login that the file describes.
+    get SESSION: () = "session", Form::raw(Shape::Table(&session::session::FAMILY));
+    /// AWS Signature Version 4.
+    get AWS_SIGV4: () = "aws-sigv4", Form::raw(Shape::Table(&sigv4::aws_sigv4::FAMILY));
+    /// Several credentials, each `basic`, `bearer`, `header`, `headers` or `query`. The credential with the most left of its
+    /// budget is used; if one is used up, a 403 or 429 switches to another at once.
+    get ROTATE: () = "rotate", Form::raw(Shape::Table(&rotate::rotate::FAMILY));
+    /// A UsernameToken in the SOAP header.
+    get WSSE: () = "wsse", Form::raw(Shape::Table(&wsse::wsse::FAMILY));
+}
+
+keys! {
+    /// A user name and a password.
+    mod basic;
+    /// The user name, a string or a secret.
+    need USERNAME: String = "username", super::NAME, "username = \"reader\"";
+    /// The password, a secret.
+    need PASSWORD: Secret = "password", SECRET, "password = { env = \"PASSWORD\" }";
+}
+
+keys! {
+    /// A token.
+    mod bearer;
+    /// The token, a secret.
+    need SECRET: Secret = "secret", key::SECRET, "secret = { env = \"TOKEN\" }";
+}
+
+keys! {
+    /// A header with a secret value.
+    mod header;
+    /// The header's name.
+    need NAME: HeaderName = "name", target::HEADER_NAME, "name = \"X-Api-Key\"";
+    /// Its value, a secret.
+    need VALUE: Secret = "value", SECRET, "value = { env = \"TOKEN\" }";
+    /// What stands before the value.
+    or PREFIX: String = "prefix", TEXT, String::new;
+}
+
+keys! {
+    /// A query parameter with a secret value.
+    mod query: Rule::Schema(r#"{ "required": ["name", "value"] }"#);
+    /// The parameter's name.
+    get NAME: String = "name", TEXT;
+    /// Its value, a secret.
+    need VALUE: Secret = "value", SECRET, "value = { env = \"TOKEN\" }";
+}
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Auth {
@@ -305,11 +384,6 @@ fn header(text: String) -> Result<HeaderValue, Error> {
     Ok(value)
 }
 
-fn read_secret(table: &mut Table<'_>, key: &'static str) -> Option<Secret> {
-    table.require(key, &format!("{key} = {{ env = \"TOKEN\" }}")).and_then(|i| i.secret())
-}
-
-/// A name that need not be a secret, and may be one.
 fn read_text(item: &Item<'_>) -> Option<String> {
     match item.value()? {
         Value::Literal(text) => Some(text),
@@ -321,26 +395,18 @@ fn read_text(item: &Item<'_>) -> Option<String> {
     }
 }
 
-/// `token-url`; `Some(None)` where it may be absent and is.
-fn read_token_url(table: &mut Table<'_>, required: bool) -> Option<Option<Url>> {
-    let item = if required {
-        Some(table.require("token-url", "token-url = \"https://api.example.com/oauth/token\"")?)
-    } else {
-        table.take("token-url")
-    };
-    let Some(item) = item else { return Some(None) };
+fn read_token_url(item: &Item<'_>) -> Option<Url> {
     let text = item.string()?;
-    let url = check_url(&item, text, HTTP)?;
+    let url = check_url(item, text, HTTP)?;
     if is_clear(&url) {
         let message = format!("`{}`: credentials go there in clear, over `http`", item.path);
         item.warn(message, "use https");
     }
-    Some(Some(url))
+    Some(url)
 }
 
 fn read_basic(table: &mut Table<'_>) -> Option<Auth> {
-    let username = table.require("username", "username = \"reader\"").and_then(|i| read_text(&i));
-    let password = read_secret(table, "password");
+    let (username, password) = (table.need(&basic::USERNAME), table.need(&basic::PASSWORD));
     let (username, password) = (username?, password?);
     let pair = Secret::new(STANDARD.encode(format!("{username}:{}", password.expose())));
     table.keep_secret(&pair);
@@ -348,10 +414,7 @@ fn read_basic(table: &mut Table<'_>) -> Option<Auth> {
 }
 
 fn read_header(table: &mut Table<'_>) -> Option<Auth> {
-    let parse = |text: &str| text.parse::<HeaderName>().map_err(|_| format!("{text:?} is not a header name"));
-    let name = table.require("name", "name = \"X-Api-Key\"").and_then(|i| i.parse_text(parse, "a header's name"));
-    let value = read_secret(table, "value");
-    let prefix = table.take("prefix").and_then(|i| i.string()).unwrap_or_default().to_owned();
+    let (name, value, prefix) = (table.need(&header::NAME), table.need(&header::VALUE), table.or(&header::PREFIX));
     name.zip(value).map(|(name, value)| Auth::Header { name, value, prefix })
 }
 
@@ -369,8 +432,8 @@ fn read_headers(table: &mut Table<'_>) -> Option<Auth> {
 
 fn read_query(table: &mut Table<'_>) -> Option<Auth> {
     // `name` alone names the parameter; as a table it is one itself.
-    if let Some(name) = table.take("name").and_then(|i| i.string()) {
-        return read_secret(table, "value").map(|value| Auth::Query(vec![(name.to_owned(), value)]));
+    if let Some(name) = table.get(&query::NAME) {
+        return table.need(&query::VALUE).map(|value| Auth::Query(vec![(name, value)]));
     }
     let all: Vec<_> = table.take_all().into_iter().map(|(name, _, i)| Some((name.to_owned(), i.secret()?))).collect();
     all.into_iter().collect::<Option<_>>().map(Auth::Query)

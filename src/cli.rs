@@ -277,7 +277,7 @@ impl Cli {
             }
             Command::Listen(args) => listen::listen(args).await,
             Command::Recipe { name } => recipe(name.as_deref(), self.json),
-            Command::Schema { of } => print(of.text()),
+            Command::Schema { of } => print(&of.text()),
             Command::Secret { ed25519 } => secret(ed25519),
             Command::Sign(args) => sign::sign(&args),
             Command::Verify(args) => sign::verify(&args),

@@ -4,6 +4,7 @@
 //! exists is right: it has no error, and with `Secrets::Read` every secret is there.
 
 mod bridge;
+mod daemon;
 mod each;
 mod endpoint;
 mod load;
@@ -24,11 +25,15 @@ pub use each::{Each, MEMBERS_MAX};
 pub use endpoint::{Answers, Batch, DeliveryOrder, Endpoint, Format, QueueFull, RETRY_SCHEDULE};
 pub use load::{Failed, Secrets, daemon, load};
 
+/// The keys of the file, and of its `defaults`.
+pub static FILE: &Family = &load::file::FAMILY;
+pub static DEFAULTS: &Family = &load::defaults::FAMILY;
+
 use crate::{
     expr,
     http::client,
     model::{ChangeKind, Name, bridge_of},
-    settings::{diagnostic::Rendered, secret::Secret},
+    settings::{diagnostic::Rendered, key::Family, secret::Secret},
     telemetry,
 };
 

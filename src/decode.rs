@@ -22,7 +22,11 @@ use encoding_rs::Encoding;
 
 use crate::{
     model::Hash,
-    settings::{Item, Table, fingerprint::Fingerprint, optional},
+    settings::{
+        Item, Table,
+        fingerprint::Fingerprint,
+        key::{self, Form, Shape, keys},
+    },
 };
 use charset::Declared;
 
@@ -105,27 +109,70 @@ pub enum Error {
     Grows { expected: &'static str, limit: usize },
 }
 
+keys! {
+    /// How an answer becomes a document.
+    mod decode_kinds: Rule::Kind;
+    /// The document as it is.
+    get JSON: () = "json", Form::raw(Shape::Table(&bare::FAMILY));
+    /// An array of the lines' values; records behind separators (RFC 7464) are read in the same way.
+    get NDJSON: () = "ndjson", Form::raw(Shape::Table(&bare::FAMILY));
+    /// `{ "root": ... }`. An element of only text is a string, without the white space around it; any other element is an
+    /// object with `@name` for attributes and `#text` for text. Elements of one name beside each other become an array. A
+    /// document with a DOCTYPE is refused.
+    get XML: () = "xml", Form::raw(Shape::Table(&xml::xml::FAMILY));
+    /// An array of objects of strings. A row whose number of fields differs from the first row's is an error.
+    /// `text/tab-separated-values` has tabs.
+    get CSV: () = "csv", Form::raw(Shape::Table(&csv::csv::FAMILY));
+    /// RSS 0.9x to 2.0, RSS 1.0, Atom and JSON Feed:
+    /// `{ title, link, entries: [{ id, title, link, summary, content, published, updated, authors, categories }] }`; dates are in
+    /// RFC 3339, links absolute, and what is absent is null. The id of an entry without one is its link, otherwise a hash of its
+    /// title and date.
+    get FEED: () = "feed", Form::raw(Shape::Table(&bare::FAMILY));
+    /// An array of one object for each element that the CSS selector `select` finds.
+    get HTML: () = "html", Form::raw(Shape::Table(&html::html::FAMILY));
+    /// One string.
+    get TEXT: () = "text", Form::raw(Shape::Table(&bare::FAMILY));
+}
+
+keys! {
+    /// What every decoder has.
+    mod plain;
+    /// The charset, such as `"windows-1252"`. JSON is always Unicode. Bytes that do not belong to the charset are an error.
+    maybe CHARSET: &'static Encoding = "charset",
+        Form::new(Shape::Text, |item| item.parse_text(charset::named, "a charset such as \"windows-1252\"")),
+        "the byte order mark decides, then `Content-Type`, then the document itself (XML, HTML), and finally UTF-8";
+}
+
+keys! {
+    /// A decoder without options of its own.
+    mod bare;
+    + plain::FAMILY;
+}
+
+/// A decoder of a source's `decode`.
+pub const DECODER: Form<Decoder> = Form::table(&decode_kinds::FAMILY, read);
+
 /// Reads `decode.KIND`.
-pub fn read(item: &Item<'_>) -> Option<Decoder> {
+fn read(item: &Item<'_>) -> Option<Decoder> {
     let mut table = item.table()?;
     type Read = fn(&mut Table<'_>) -> Option<Kind>;
-    let kinds: [(&'static str, Read); 7] = [
-        ("json", |_| Some(Kind::Json)),
-        ("ndjson", |_| Some(Kind::Ndjson)),
-        ("xml", |options| xml::Options::read(options).map(Kind::Xml)),
-        ("csv", |options| csv::Options::read(options).map(Kind::Csv)),
-        ("feed", |_| Some(Kind::Feed)),
-        ("html", |options| html::Options::read(options).map(Kind::Html)),
-        ("text", |_| Some(Kind::Text)),
+    let kinds: [(&key::Get<()>, Read); 7] = [
+        (&decode_kinds::JSON, |_| Some(Kind::Json)),
+        (&decode_kinds::NDJSON, |_| Some(Kind::Ndjson)),
+        (&decode_kinds::XML, |options| Some(Kind::Xml(xml::Options::read(options)))),
+        (&decode_kinds::CSV, |options| Some(Kind::Csv(csv::Options::read(options)))),
+        (&decode_kinds::FEED, |_| Some(Kind::Feed)),
+        (&decode_kinds::HTML, |options| html::Options::read(options).map(Kind::Html)),
+        (&decode_kinds::TEXT, |_| Some(Kind::Text)),
     ];
-    let found = table.take_kind(&kinds);
+    let found = table.kind(&kinds);
     table.finish();
     let (read, item) = found?;
     let mut options = item.table()?;
-    let charset = options.take("charset").map(|i| i.parse_text(charset::named, "a charset such as \"windows-1252\""));
+    let charset = options.get(&plain::CHARSET);
     let kind = read(&mut options);
     options.finish();
-    Some(Decoder { kind: kind?, charset: optional(charset)? })
+    Some(Decoder { kind: kind?, charset })
 }
 
 /// The document as JSON text, checked for nesting but not yet parsed.

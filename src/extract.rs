@@ -9,11 +9,33 @@ use crate::{
     decode::{self, Page},
     expr::{self, Expr},
     model::{Entry, Hash},
-    settings::{Table, fingerprint::Fingerprint, optional},
+    settings::{
+        Item, Table,
+        fingerprint::Fingerprint,
+        key::{Form, Shape, keys},
+    },
 };
 
 /// The longest key; it stands in headers and rows.
 const KEY_BYTES_MAX: usize = 1024;
+
+/// jq paths.
+const PATHS: Form<Vec<Expr>> = Form::shown_by(Shape::List(&Shape::Expr), read_paths, |_| Json::Array(Vec::new()));
+
+keys! {
+    /// What a record is.
+    mod records;
+    /// jq over each page; its outputs are the records.
+    maybe ITEMS: Expr = "items", EXPR, "the whole document is one record";
+    /// jq over each record: a string, a number, or an array of them; up to 1024 bytes as text. A document's key is `""`. A
+    /// record without a key fails the poll, and so do two records with the same key on one page; on different pages of one walk
+    /// the later copy counts.
+    maybe KEY: Expr = "key", EXPR, "required with `items`";
+    /// jq paths that are removed before records are compared.
+    or IGNORE: Vec<Expr> = "ignore", PATHS, Vec::new;
+    /// jq paths of arrays whose order is not significant.
+    or UNORDERED: Vec<Expr> = "unordered", PATHS, Vec::new;
+}
 
 /// What a record is, as the file defines it.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,19 +106,10 @@ impl Definition {
     ///
     /// `source` is absent when it has errors of its own.
     pub fn read(table: &mut Table<'_>, source: Option<&crate::source::Source>) -> Option<Self> {
-        let items = table.take("items").map(|item| item.expr());
-        let key_place = table.key_place("key");
-        let key = table.take("key").map(|item| item.expr());
-        let mut paths = |name: &'static str| -> Option<Vec<Expr>> {
-            let Some(item) = table.take(name) else {
-                return Some(Vec::new());
-            };
-            let all: Vec<Option<Expr>> =
-                item.items()?.iter().map(|i| i.expr().filter(|expr| is_path(i, expr))).collect();
-            all.into_iter().collect()
-        };
-        let (ignore, unordered) = (paths("ignore"), paths("unordered"));
-        if let (Some(place), None) = (items.is_some().then(|| table.place.clone()), &key) {
+        let (is_list, key_place) = (table.has(&records::ITEMS), table.key_place(&records::KEY));
+        let (items, key) = (table.get(&records::ITEMS), table.get(&records::KEY));
+        let (ignore, unordered) = (table.or(&records::IGNORE), table.or(&records::UNORDERED));
+        if let (Some(place), None) = (is_list.then(|| table.place.clone()), &key_place) {
             table
                 .error_at(
                     place,
@@ -107,19 +120,12 @@ impl Definition {
                 .report();
             return None;
         }
-        if let (None, Some(place)) = (&items, key_place) {
+        if let (false, Some(place)) = (is_list, key_place) {
             let message = format!("`key` in {} needs `items`: a document has the key \"\"", table.title());
             table.error_at(place, message).report();
             return None;
         }
-        Some(Self {
-            items: optional(items)?,
-            key: optional(key)?,
-            ignore: ignore?,
-            unordered: unordered?,
-            decoder: source?.decoder(),
-            depth_max: source?.depth_max(),
-        })
+        Some(Self { items, key, ignore, unordered, decoder: source?.decoder(), depth_max: source?.depth_max() })
     }
 
     /// Writes how an answer is read.
@@ -267,6 +273,10 @@ fn rewrite(expr: &Expr, value: &Json, program: impl FnOnce(&str) -> String) -> R
     // Interned: the text around a known path compiles once.
     let program = Expr::parse(&program(expr.text())).map_err(|e| failed(e.message))?;
     program.first(value)?.ok_or_else(|| failed("it gives nothing".into()))
+}
+
+fn read_paths(item: &Item<'_>) -> Option<Vec<Expr>> {
+    item.items()?.iter().map(|item| item.expr().filter(|expr| is_path(item, expr))).collect()
 }
 
 /// Whether an expression can be taken out of a record: tried on an empty one.

@@ -1,6 +1,6 @@
 //! Whether a complete answer is too suspicious to be committed without a person's word. Pure.
 
-use crate::settings::{Table, fingerprint::Fingerprint};
+use crate::settings::{Item, Table, fingerprint::Fingerprint, key::keys};
 
 /// From how many known records on shares mean something.
 const KNOWN_MIN: u64 = 10;
@@ -23,9 +23,57 @@ pub enum Empty {
     Accept,
 }
 
+const EMPTY: [(&str, Empty); 3] = [("hold", Empty::Hold), ("error", Empty::Error), ("accept", Empty::Accept)];
+
+keys! {
+    /// When an answer is held.
+    mod guards;
+    /// The largest shares of the known records that one poll may change; from 10 known records on. Beyond them the answer is
+    /// held.
+    get GUARD: Shares = "guard", Form::table(&shares::FAMILY, Shares::read);
+    /// What to do with an empty list while records are known.
+    or EMPTY: Empty = "empty", Form::words(&super::EMPTY), || Empty::Hold;
+}
+
+keys! {
+    /// Shares of the known records, from 0 to 1.
+    mod shares;
+    /// The share that one poll may delete.
+    or DELETES: f64 = "deletes", SHARE, || 0.5;
+    /// The share that one poll may change.
+    or CHANGES: f64 = "changes", SHARE, || 1.0;
+    /// The share for both on the first poll after an edit of the [definition](glossary.md#what-is-polled).
+    or DEFINITION: f64 = "definition", SHARE, || 0.1;
+}
+
+/// The largest shares of known records that one poll may change.
+#[derive(Debug, Clone, Copy)]
+pub struct Shares {
+    deletes: f64,
+    changes: f64,
+    definition: f64,
+}
+
+impl Default for Shares {
+    fn default() -> Self {
+        let (deletes, changes, definition) = (&shares::DELETES, &shares::CHANGES, &shares::DEFINITION);
+        Self { deletes: deletes.default(), changes: changes.default(), definition: definition.default() }
+    }
+}
+
+impl Shares {
+    fn read(item: &Item<'_>) -> Option<Self> {
+        let mut table = item.table()?;
+        let (deletes, changes) = (table.or(&shares::DELETES), table.or(&shares::CHANGES));
+        let definition = table.or(&shares::DEFINITION);
+        table.finish();
+        Some(Self { deletes, changes, definition })
+    }
+}
+
 impl Default for Guard {
     fn default() -> Self {
-        Self { deletes: 0.5, changes: 1.0, definition: 0.1, empty: Empty::Hold }
+        Self::new(Shares::default(), guards::EMPTY.default())
     }
 }
 
@@ -58,34 +106,17 @@ impl Guard {
         text.put("deletes", self.deletes);
         text.put("changes", self.changes);
         text.put("definition-changes", self.definition);
-        let empty = match self.empty {
-            Empty::Hold => "hold",
-            Empty::Error => "error",
-            Empty::Accept => "accept",
-        };
-        text.put("empty", empty);
+        text.put("empty", EMPTY.iter().find(|(_, empty)| *empty == self.empty).map_or("", |(word, _)| word));
     }
 
     /// Reads `guard` and `empty`.
     pub fn read(table: &mut Table<'_>) -> Self {
-        let mut guard = Self::default();
-        if let Some(mut own) = table.take("guard").and_then(|item| item.table()) {
-            for (key, share) in [
-                ("deletes", &mut guard.deletes),
-                ("changes", &mut guard.changes),
-                ("definition", &mut guard.definition),
-            ] {
-                if let Some(value) = own.take(key).and_then(|item| item.share()) {
-                    *share = value;
-                }
-            }
-            own.finish();
-        }
-        let words = [("hold", Empty::Hold), ("error", Empty::Error), ("accept", Empty::Accept)];
-        if let Some(empty) = table.take("empty").and_then(|item| item.word(&words)) {
-            guard.empty = empty;
-        }
-        guard
+        Self::new(table.get(&guards::GUARD).unwrap_or_default(), table.or(&guards::EMPTY))
+    }
+
+    fn new(shares: Shares, empty: Empty) -> Self {
+        let Shares { deletes, changes, definition } = shares;
+        Self { deletes, changes, definition, empty }
     }
 
     pub fn judge(&self, counts: Counts) -> Verdict {

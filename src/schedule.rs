@@ -10,7 +10,7 @@ use cron::Cron;
 
 use crate::{
     model::{Hash, Timestamp},
-    settings::{Item, Table},
+    settings::{Item, Table, key::keys},
 };
 
 /// Below it a poll cannot be told from a busy loop.
@@ -25,6 +25,33 @@ const CATCH_UP: Duration = Duration::from_secs(5);
 const FIRST_SPREAD_MAX: Duration = Duration::from_secs(60);
 /// The longest that a server's hint (`Retry-After`) is obeyed, by polls and deliveries.
 pub const HINT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+keys! {
+    /// When a bridge is polled.
+    mod schedule;
+    /// An interval, `"100ms"` or more, from start to start; two polls of a bridge never overlap. Or `{ min, max }`: the interval
+    /// begins at `min`, is halved after a poll that found a change, and grows by a quarter after a poll that found none.
+    maybe EVERY: () = "every", Form::raw(Shape::OneOf(&[Shape::Duration, Shape::Table(&range::FAMILY)])),
+        "this or `cron`; `\"1s\"` for a WebSocket";
+    /// crontab(5): five fields, or six with seconds first, or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`; 0 and 7 are
+    /// Sunday; `?` is `*`; names are `MON` or `monday`; `L`, `W` and `#` are refused; if both day of month and day of week are
+    /// given, either one matches.
+    maybe CRON: () = "cron", Form::raw(Shape::Text), "this or `every`";
+    /// The IANA zone of `cron`: a fixed hour that daylight saving skips runs once at the gap's end, and an hour that comes twice
+    /// runs once; `*` hours keep their cadence.
+    maybe TIMEZONE: () = "timezone", Form::raw(Shape::Text), "`\"UTC\"`";
+    /// The largest random delay that is added to each due time; bridges are already spread by their names.
+    or JITTER: Duration = "jitter", DURATION, || Duration::ZERO;
+}
+
+keys! {
+    /// Between two intervals.
+    mod range;
+    /// The shortest interval.
+    need MIN: Duration = "min", Form::new(Shape::Duration, read_interval), "min = \"30s\"";
+    /// The longest interval.
+    need MAX: Duration = "max", Form::new(Shape::Duration, read_interval), "max = \"1h\"";
+}
 
 /// A bridge's timing.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,11 +93,11 @@ pub struct Stored {
 impl Schedule {
     /// Reads `every`, or `cron` and `timezone`, and `jitter`. `default` is the interval where the file may be silent.
     pub fn read(table: &mut Table<'_>, default: Option<Duration>) -> Option<Self> {
-        let both = table.key_place("cron");
-        let every = table.take("every");
-        let cron = table.take("cron");
-        let zone = table.take("timezone");
-        let jitter = table.take("jitter").and_then(|item| item.duration()).unwrap_or_default();
+        let both = table.key_place(&schedule::CRON);
+        let every = table.item(&schedule::EVERY);
+        let cron = table.item(&schedule::CRON);
+        let zone = table.item(&schedule::TIMEZONE);
+        let jitter = table.or(&schedule::JITTER);
         if let (Some(_), Some(_), Some(place)) = (&every, &cron, both) {
             table
                 .error_at(place, format!("`cron` stands beside `every` in {}", table.title()))
@@ -230,8 +257,7 @@ fn read_interval(item: &Item<'_>) -> Option<Duration> {
 /// `{ min, max }`.
 fn read_range(item: &Item<'_>) -> Option<Timing> {
     let mut table = item.table()?;
-    let min = table.require("min", "min = \"30s\"").and_then(|i| read_interval(&i));
-    let max = table.require("max", "max = \"1h\"").and_then(|i| read_interval(&i));
+    let (min, max) = (table.need(&range::MIN), table.need(&range::MAX));
     table.finish();
     let (min, max) = (min?, max?);
     if min > max {

@@ -5,6 +5,7 @@
 
 pub mod diagnostic;
 pub mod fingerprint;
+pub mod key;
 pub mod redact;
 pub mod secret;
 pub mod units;
@@ -23,12 +24,8 @@ use toml::de::{DeTable, DeValue};
 
 use crate::expr::{CompileError, Expr};
 use diagnostic::{Diagnostic, Place, Severity};
+use key::{Get, Key, Need, Or};
 use secret::Secret;
-
-/// What a key gave that may be absent: `None` is an error that was told, `Some(None)` that the key is not there.
-pub fn optional<T>(taken: Option<Option<T>>) -> Option<Option<T>> {
-    taken.map_or(Some(None), |value| value.map(Some))
-}
 
 /// What is shared while files are read.
 #[derive(Debug)]
@@ -75,8 +72,6 @@ pub struct Table<'a> {
     pub place: Place,
     entries: Entries<'a>,
     known: Vec<&'static str>,
-    /// Keys that come with a later version.
-    later: Vec<&'static str>,
 }
 
 /// A value and its place.
@@ -135,7 +130,12 @@ impl<'a> Table<'a> {
                 (name, (at(key.span()), item))
             })
             .collect();
-        Self { context, path, place, entries, known: Vec::new(), later: Vec::new() }
+        Self { context, path, place, entries, known: Vec::new() }
+    }
+
+    /// A table that the file does not have.
+    pub fn empty(context: &'a Context, path: String, place: Place) -> Self {
+        Self { context, path, place, entries: Entries::new(), known: Vec::new() }
     }
 
     /// Adds keys that this table lacks; values stay where they were written.
@@ -147,33 +147,57 @@ impl<'a> Table<'a> {
         self
     }
 
-    /// Takes one key's value out.
-    pub fn take(&mut self, key: &'static str) -> Option<Item<'a>> {
-        self.known.push(key);
-        self.entries.remove(key).map(|(_, item)| item)
+    /// What a key says, or `None`: it is absent, or wrong, which is told then and refuses the whole file.
+    pub fn get<T: Clone>(&mut self, key: &Get<T>) -> Option<T> {
+        key.read(&self.item(key)?)
     }
 
-    /// Takes a key that must be there.
-    pub fn require(&mut self, key: &'static str, example: &str) -> Option<Item<'a>> {
-        let item = self.take(key);
+    /// As [`get`](Self::get), of a key that must be there.
+    pub fn need<T: Clone>(&mut self, key: &Need<T>) -> Option<T> {
+        key.read(&self.need_item(key)?)
+    }
+
+    /// What a key says, or what counts otherwise.
+    pub fn or<T: Clone>(&mut self, key: &Or<T>) -> T {
+        self.item(key).and_then(|item| key.read(&item)).unwrap_or_else(|| key.default())
+    }
+
+    /// Takes a key's value out as it is.
+    pub fn item<T, A>(&mut self, key: &Key<T, A>) -> Option<Item<'a>> {
+        self.take(key.name)
+    }
+
+    /// As [`item`](Self::item), of a key that must be there.
+    pub fn need_item<T>(&mut self, key: &Need<T>) -> Option<Item<'a>> {
+        let item = self.item(key);
         if item.is_none() {
-            self.error(format!("`{key}` is missing in {}", self.title()))
+            self.error(format!("`{}` is missing in {}", key.name, self.title()))
                 .missing()
-                .help(format!("for example {example}"))
+                .help(format!("for example {}", key.example()))
                 .report();
         }
         item
     }
 
+    fn take(&mut self, key: &'static str) -> Option<Item<'a>> {
+        self.known.push(key);
+        self.entries.remove(key).map(|(_, item)| item)
+    }
+
     /// Where a key is written, when it is there.
-    pub fn key_place(&self, key: &str) -> Option<Place> {
+    pub fn key_place<T, A>(&self, key: &Key<T, A>) -> Option<Place> {
+        self.place_of(key.name)
+    }
+
+    /// As [`key_place`](Self::key_place), by the key's name.
+    pub fn place_of(&self, key: &str) -> Option<Place> {
         self.entries.get(key).map(|(place, _)| place.clone())
     }
 
     /// Where a key is written, when it is there and no default of a table further up.
-    pub fn own_key_place(&self, key: &str) -> Option<Place> {
-        let own = join(&self.path, key);
-        self.entries.get(key).filter(|(_, item)| item.path == own).map(|(place, _)| place.clone())
+    pub fn own_key_place<T, A>(&self, key: &Key<T, A>) -> Option<Place> {
+        let own = join(&self.path, key.name);
+        self.entries.get(key.name).filter(|(_, item)| item.path == own).map(|(place, _)| place.clone())
     }
 
     /// Whether nothing is left.
@@ -181,13 +205,8 @@ impl<'a> Table<'a> {
         self.entries.is_empty()
     }
 
-    pub fn has(&self, key: &str) -> bool {
-        self.entries.contains_key(key)
-    }
-
-    /// Keys that the reference has and this version does not support yet.
-    pub fn not_yet(&mut self, keys: &[&'static str]) {
-        self.later.extend_from_slice(keys);
+    pub fn has<T, A>(&self, key: &Key<T, A>) -> bool {
+        self.entries.contains_key(key.name)
     }
 
     /// What is left, for tables whose keys are names.
@@ -196,10 +215,10 @@ impl<'a> Table<'a> {
     }
 
     /// Reads each kind that is there, in the order of the list; an error leaves `None` in its place.
-    pub fn read_each<T>(&mut self, kinds: &[(&'static str, impl Fn(&mut Table<'a>) -> Option<T>)]) -> Vec<Option<T>> {
+    pub fn read_each<T>(&mut self, kinds: &[(&Get<()>, impl Fn(&mut Table<'_>) -> Option<T>)]) -> Vec<Option<T>> {
         let mut all = Vec::new();
-        for (word, read) in kinds {
-            if let Some(item) = self.take(word) {
+        for (key, read) in kinds {
+            if let Some(item) = self.item(key) {
                 all.push(item.table().and_then(|mut table| {
                     let found = read(&mut table);
                     table.finish();
@@ -210,14 +229,14 @@ impl<'a> Table<'a> {
         all
     }
 
-    /// Takes the one key of an externally tagged kind. Each word stands beside what it means: a variant, or what reads it.
-    pub fn take_kind<K: Copy>(&mut self, kinds: &[(&'static str, K)]) -> Option<(K, Item<'a>)> {
+    /// Takes the one key of an externally tagged kind. Each stands beside what it means: a variant, or what reads it.
+    pub fn kind<K: Copy>(&mut self, kinds: &[(&Get<()>, K)]) -> Option<(K, Item<'a>)> {
         let mut found = Vec::new();
-        for (word, kind) in kinds {
-            if let Some(place) = self.key_place(word) {
-                found.extend(self.take(word).map(|item| (*word, place, (*kind, item))));
+        for (key, kind) in kinds {
+            if let Some(place) = self.key_place(key) {
+                found.extend(self.item(key).map(|item| (key.name, place, (*kind, item))));
             } else {
-                self.known.push(word);
+                self.known.push(key.name);
             }
         }
         let mut found = found.into_iter();
@@ -229,7 +248,7 @@ impl<'a> Table<'a> {
                 .report();
         }
         if first.is_none() && self.entries.is_empty() {
-            let list = kinds.iter().map(|(word, _)| format!("`{word}`")).collect::<Vec<_>>().join(", ");
+            let list = kinds.iter().map(|(key, _)| format!("`{}`", key.name)).collect::<Vec<_>>().join(", ");
             self.error(format!("{} names no kind", self.title())).help(format!("one of {list}")).report();
         }
         first.map(|(_, _, found)| found)
@@ -262,15 +281,11 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// The places of the strings within some keys' values, by their text.
-    pub fn with_names(&mut self, keys: &[&'static str]) -> Option<BTreeMap<String, Place>> {
-        let mut out = BTreeMap::new();
-        for key in keys {
-            if let Some(item) = self.take(key) {
-                item.strings(&mut out);
-            }
+    /// Adds the places of the strings within a key's value, by their text.
+    pub fn names_of<T, A>(&mut self, key: &Key<T, A>, out: &mut BTreeMap<String, Place>) {
+        if let Some(item) = self.item(key) {
+            item.strings(out);
         }
-        Some(out)
     }
 
     /// Reports what nobody took.
@@ -278,24 +293,16 @@ impl<'a> Table<'a> {
         for (key, (place, item)) in &self.entries {
             let path = item.path.strip_suffix(key).unwrap_or(&self.path);
             let title = title(path.trim_end_matches('.'));
-            let report = if self.later.contains(key) {
-                self.error_at(place.clone(), format!("`{key}` in {title} is not yet supported by this version"))
-            } else {
-                let report = self.error_at(place.clone(), format!("unknown key `{key}` in {title}"));
-                match nearest(key, self.known.iter().chain(&self.later).copied()) {
-                    Some(near) => report.help(format!("did you mean `{near}`?")),
-                    None => {
-                        let mut known = self.known.clone();
-                        known.sort_unstable();
-                        known.dedup();
-                        report.help(format!(
-                            "known are {}",
-                            known.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ")
-                        ))
-                    }
+            let help = match nearest(key, self.known.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => {
+                    let mut known = self.known.clone();
+                    known.sort_unstable();
+                    known.dedup();
+                    format!("known are {}", known.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", "))
                 }
             };
-            report.report();
+            self.error_at(place.clone(), format!("unknown key `{key}` in {title}")).help(help).report();
         }
     }
 }
@@ -508,9 +515,9 @@ impl<'a> Item<'a> {
     }
 
     /// One of some words.
-    pub fn word<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
+    pub fn word<T: Clone>(&self, words: &[(&str, T)]) -> Option<T> {
         let text = self.string()?;
-        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| value.clone());
         if found.is_none() {
             let list = words.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
             let report = self.error(format!("`{}` must be one of {list}, not {text:?}", self.path));

@@ -11,7 +11,11 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
     model::Timestamp,
-    settings::{Item, Table, secret::Secret},
+    settings::{
+        Item, Table,
+        key::{Get, Need, keys},
+        secret::{Secret, signing_secret},
+    },
 };
 pub use ed25519::{Key as Ed25519Key, make_key};
 pub use standard::{Key, Refusal, TOLERANCE_SECONDS, make_secret};
@@ -21,18 +25,57 @@ type Read = fn(&mut Table<'_>) -> Option<Scheme>;
 /// Of a secret that is no key of a length of its own.
 const SECRET_CHARS_MIN: usize = 16;
 /// In the order of the headers.
-const KINDS: [(&str, Read); 7] = [
-    ("standard", |table| Keys::read(table, "secrets", 0, Key::parse, Key::unresolved).map(Scheme::Standard)),
-    ("ed25519", |table| Keys::read(table, "keys", 0, Ed25519Key::parse, Ed25519Key::unresolved).map(Scheme::Ed25519)),
-    ("github", |table| read_secrets(table).map(Scheme::Github)),
-    ("stripe", |table| read_secrets(table).map(Scheme::Stripe)),
-    ("shopify", |table| read_secrets(table).map(Scheme::Shopify)),
-    ("slack", |table| read_secrets(table).map(Scheme::Slack)),
-    ("hmac", |table| {
+static KINDS: [(&Get<()>, Read); 7] = [
+    (&sign::STANDARD, |table| {
+        Keys::read(table, &secrets::SECRETS, 0, Key::parse, Key::unresolved).map(Scheme::Standard)
+    }),
+    (&sign::ED25519, |table| {
+        Keys::read(table, &ed25519_keys::KEYS, 0, Ed25519Key::parse, Ed25519Key::unresolved).map(Scheme::Ed25519)
+    }),
+    (&sign::GITHUB, |table| read_secrets(table).map(Scheme::Github)),
+    (&sign::STRIPE, |table| read_secrets(table).map(Scheme::Stripe)),
+    (&sign::SHOPIFY, |table| read_secrets(table).map(Scheme::Shopify)),
+    (&sign::SLACK, |table| read_secrets(table).map(Scheme::Slack)),
+    (&sign::HMAC, |table| {
         let (keys, own) = (read_secrets(table), vendor::Own::read(table));
         keys.zip(own).map(|(keys, own)| Scheme::Hmac(keys, own))
     }),
 ];
+
+keys! {
+    /// How requests are signed, by any number of kinds: [Signatures](receiving.md#signatures).
+    mod sign: Rule::Some;
+    /// Standard Webhooks, with a shared secret.
+    get STANDARD: () = "standard", Form::raw(Shape::Table(&secrets::FAMILY));
+    /// Standard Webhooks, with a key pair.
+    get ED25519: () = "ed25519", Form::raw(Shape::Table(&ed25519_keys::FAMILY));
+    /// As GitHub.
+    get GITHUB: () = "github", Form::raw(Shape::Table(&secrets::FAMILY));
+    /// As Stripe.
+    get STRIPE: () = "stripe", Form::raw(Shape::Table(&secrets::FAMILY));
+    /// As Shopify.
+    get SHOPIFY: () = "shopify", Form::raw(Shape::Table(&secrets::FAMILY));
+    /// As Slack.
+    get SLACK: () = "slack", Form::raw(Shape::Table(&secrets::FAMILY));
+    /// HMAC-SHA256 in a header of your own.
+    get HMAC: () = "hmac", Form::raw(Shape::Table(&vendor::hmac::FAMILY));
+}
+
+keys! {
+    /// Secrets that sign.
+    mod secrets;
+    /// Secrets; each may have an `until`, a time from which it does not sign, and one of them has none.
+    need SECRETS: () = "secrets", Form::raw(Shape::Some(&Shape::Table(&signing_secret::FAMILY))),
+        "secrets = [{ env = \"SECRET\" }]";
+}
+
+keys! {
+    /// Keys that sign.
+    mod ed25519_keys;
+    /// Private keys `whsk_...`, secrets; each may have an `until`, a time from which it does not sign, and one of them has none.
+    need KEYS: () = "keys", Form::raw(Shape::Some(&Shape::Table(&signing_secret::FAMILY))),
+        "keys = [{ env = \"SECRET\" }]";
+}
 
 /// What is signed.
 #[derive(Debug, Clone, Copy)]
@@ -88,12 +131,12 @@ impl<K> Keys<K> {
     /// Reads a list of keys; one under `chars_min` is warned of. `parse` checks a text once it is known; `unresolved` stands for it until then.
     fn read(
         table: &mut Table<'_>,
-        name: &'static str,
+        key: &Need<()>,
         chars_min: usize,
         parse: impl Fn(&str) -> Result<K, String>,
         unresolved: impl Fn() -> K,
     ) -> Option<Self> {
-        let list = table.require(name, &format!("{name} = [{{ env = \"SECRET\" }}]"))?;
+        let list = table.need_item(key)?;
         let all = list.items()?;
         if all.is_empty() {
             list.error(format!("`{}` is empty", list.path)).help("`bellpull secret` makes one".into()).report();
@@ -139,7 +182,7 @@ impl Signer {
         let mut table = item.table()?;
         let schemes = table.read_each(&KINDS);
         if schemes.is_empty() && table.is_empty() {
-            let list = KINDS.map(|(kind, _)| format!("`{kind}`")).join(", ");
+            let list = KINDS.map(|(kind, _)| format!("`{}`", kind.name)).join(", ");
             table.error(format!("{} names no kind", table.title())).help(format!("one of {list}")).report();
         }
         table.finish();
@@ -190,19 +233,24 @@ impl Signer {
 /// Secrets of which every text is one.
 fn read_secrets(table: &mut Table<'_>) -> Option<Keys<Secret>> {
     let unresolved = || Secret::new("unresolved".into());
-    Keys::read(table, "secrets", SECRET_CHARS_MIN, |text| Ok(Secret::new(text.to_owned())), unresolved)
+    Keys::read(table, &secrets::SECRETS, SECRET_CHARS_MIN, |text| Ok(Secret::new(text.to_owned())), unresolved)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{Context, diagnostic::Place};
+    use crate::settings::{
+        Context,
+        diagnostic::Place,
+        key::{Form, Get},
+    };
 
     fn read(text: &str) -> Result<Signer, Vec<String>> {
         let (table, _) = toml::de::DeTable::parse_recoverable(text);
         let context = Context::new(true);
         let mut table = Table::new(&context, String::new(), Place { file: 0, span: 0..0 }, table.get_ref());
-        let signer = table.take("sign").and_then(|item| Signer::read(&item));
+        static SIGN: Get<Signer> = Get::get("", "sign", Form::table(&sign::FAMILY, Signer::read));
+        let signer = table.get(&SIGN);
         let found = context.into_diagnostics();
         let errors = found.into_iter().filter(|d| d.severity == crate::settings::diagnostic::Severity::Error);
         let errors: Vec<String> = errors.map(|d| d.message).collect();

@@ -24,8 +24,30 @@ use crate::{
     model::{Hash, Mark, Timestamp, Validators},
     pulse::Pulse,
     schedule::FailureKind,
-    settings::{Table, fingerprint::Fingerprint, units::Rate},
+    settings::{
+        Table,
+        fingerprint::Fingerprint,
+        key::{Get, keys},
+        units::Rate,
+    },
 };
+
+keys! {
+    /// Where the answer comes from.
+    mod source: Rule::Kind;
+    /// A request over HTTP.
+    get HTTP: () = "http", Form::raw(Shape::Table(&super::http::http::FAMILY));
+    /// A GraphQL query.
+    get GRAPHQL: () = "graphql", Form::raw(Shape::Table(&super::http::graphql::graphql::FAMILY));
+    /// A call of a SOAP service.
+    get SOAP: () = "soap", Form::raw(Shape::Table(&super::http::soap::soap::FAMILY));
+    /// A call of a gRPC method.
+    get GRPC: () = "grpc", Form::raw(Shape::Table(&super::grpc::grpc::FAMILY));
+    /// A connection that stays.
+    get WEBSOCKET: () = "websocket", Form::raw(Shape::Table(&super::websocket::websocket::FAMILY));
+    /// A program whose standard output is the document.
+    get COMMAND: () = "command", Form::raw(Shape::Table(&super::command::command::FAMILY));
+}
 
 /// Every kind of source.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,15 +63,15 @@ impl Source {
     /// Reads `[bridge.NAME.source.KIND]`.
     pub fn read(mut table: Table<'_>) -> Option<Self> {
         type Read = fn(Table<'_>) -> Option<Source>;
-        let kinds: [(&'static str, Read); 6] = [
-            ("http", |table| http::Source::read(table).map(|source| Self::Http(source.into()))),
-            ("graphql", |table| http::graphql::read(table).map(|source| Self::Http(source.into()))),
-            ("soap", |table| http::soap::read(table).map(|source| Self::Http(source.into()))),
-            ("grpc", |table| grpc::Source::read(table).map(|source| Self::Grpc(source.into()))),
-            ("websocket", |table| websocket::Source::read(table).map(|source| Self::Websocket(source.into()))),
-            ("command", |table| command::Source::read(table).map(|source| Self::Command(source.into()))),
+        let kinds: [(&Get<()>, Read); 6] = [
+            (&source::HTTP, |table| http::Source::read(table).map(|source| Self::Http(source.into()))),
+            (&source::GRAPHQL, |table| http::graphql::read(table).map(|source| Self::Http(source.into()))),
+            (&source::SOAP, |table| http::soap::read(table).map(|source| Self::Http(source.into()))),
+            (&source::GRPC, |table| grpc::Source::read(table).map(|source| Self::Grpc(source.into()))),
+            (&source::WEBSOCKET, |table| websocket::Source::read(table).map(|source| Self::Websocket(source.into()))),
+            (&source::COMMAND, |table| command::Source::read(table).map(|source| Self::Command(source.into()))),
         ];
-        let found = table.take_kind(&kinds);
+        let found = table.kind(&kinds);
         table.finish();
         let (read, item) = found?;
         read(item.table()?)

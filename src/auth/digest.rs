@@ -4,7 +4,7 @@
 use http_auth::{PasswordClient, PasswordParams};
 use reqwest::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 
-use super::{Error, With, header, read_text, vault};
+use super::{Error, With, basic, header, vault};
 use crate::{
     http::{Answer, Request},
     model::Hash,
@@ -20,8 +20,7 @@ pub struct Digest {
 
 impl Digest {
     pub fn read(table: &mut Table<'_>) -> Option<Self> {
-        let username = table.require("username", "username = \"reader\"").and_then(|i| read_text(&i));
-        let password = table.require("password", "password = { env = \"PASSWORD\" }").and_then(|i| i.secret());
+        let (username, password) = (table.need(&basic::USERNAME), table.need(&basic::PASSWORD));
         let (username, password) = (username?, password?);
         let id = vault::id("digest", &[&username, password.expose()]);
         Some(Self { username, password, id })

@@ -8,11 +8,11 @@ use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
 use serde_json::{Map, Value as Json, json};
 use url::Url;
 
-use super::{Error, With, read_token_url, request, vault};
+use super::{Error, TOKEN_URL, With, request, vault};
 use crate::{
     compute::compute,
     model::{Hash, Timestamp},
-    settings::{Item, Table, secret::Secret},
+    settings::{Item, Table, key::keys, secret::Secret},
 };
 use vault::Token;
 
@@ -33,20 +33,48 @@ pub struct Jwt {
 }
 
 /// RFC 7518, section 3.1, and RFC 8037.
-const ALGORITHMS: [&str; 9] = ["HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "EdDSA"];
+const ALGORITHMS: [(&str, &str); 9] = [
+    ("HS256", "HS256"),
+    ("HS384", "HS384"),
+    ("HS512", "HS512"),
+    ("RS256", "RS256"),
+    ("RS384", "RS384"),
+    ("RS512", "RS512"),
+    ("ES256", "ES256"),
+    ("ES384", "ES384"),
+    ("EdDSA", "EdDSA"),
+];
+
+keys! {
+    /// A token that bellpull signs itself (RFC 7519).
+    mod jwt;
+    /// The algorithm.
+    need ALGORITHM: &'static str = "algorithm", Form::words(&ALGORITHMS), "algorithm = \"RS256\"";
+    /// A secret: the text itself for HS, otherwise a private key in PEM.
+    need KEY: Secret = "key", SECRET, "key = { file = \"/etc/bellpull/key.pem\" }";
+    /// A table of claims; `iat` and `exp` are added.
+    get CLAIMS: Map<String, Json> = "claims", Form::new(Shape::Named(&Shape::Any), read_claims);
+    /// How long a token is valid.
+    or TTL: Duration = "ttl", SOME_DURATION, || super::TTL;
+    /// Where it is exchanged for an access token.
+    get TOKEN_URL: Url = "token-url", super::TOKEN_URL;
+}
+
+fn read_claims(item: &Item<'_>) -> Option<Map<String, Json>> {
+    item.table()?;
+    match item.json()? {
+        Json::Object(claims) => Some(claims),
+        _ => None,
+    }
+}
 
 impl Jwt {
     pub fn read(table: &mut Table<'_>) -> Option<Self> {
-        let words = ALGORITHMS.map(|name| (name, name));
-        let algorithm = table.require("algorithm", "algorithm = \"RS256\"").and_then(|i| i.word(&words));
-        let item = table.require("key", "key = { file = \"/etc/bellpull/key.pem\" }");
-        let key = item.as_ref().and_then(Item::secret);
-        let claims = table.take("claims").map_or(Some(Json::Object(Map::new())), |i| {
-            i.table()?;
-            i.json()
-        });
-        let ttl = table.take("ttl").map_or(Some(TTL), |i| i.some_duration());
-        let token_url = read_token_url(table, false);
+        let algorithm = table.need(&jwt::ALGORITHM);
+        let item = table.need_item(&jwt::KEY);
+        let key = item.as_ref().and_then(|item| jwt::KEY.read(item));
+        let (claims, ttl) = (table.get(&jwt::CLAIMS).unwrap_or_default(), table.or(&jwt::TTL));
+        let token_url = table.get(&jwt::TOKEN_URL);
         let (algorithm, key) = (algorithm?, key?);
         if let Some(item) = item.as_ref().filter(|item| item.resolved(&key))
             && let Err(why) = sign(algorithm, &key, b"")
@@ -64,12 +92,10 @@ impl Jwt {
         if let Some(item) = &item {
             item.warn_short(&key, chars_min, "guessed from one token");
         }
-        let Json::Object(claims) = claims? else { return None };
-        let token_url = token_url?;
         let text = Json::Object(claims.clone()).to_string();
         let url = token_url.as_ref().map(Url::as_str).unwrap_or_default();
-        let id = vault::id("jwt", &[algorithm, key.expose(), &text, &format!("{:?}", ttl?), url]);
-        Some(Self { algorithm, key, claims, ttl: ttl?, token_url, id })
+        let id = vault::id("jwt", &[algorithm, key.expose(), &text, &format!("{ttl:?}"), url]);
+        Some(Self { algorithm, key, claims, ttl, token_url, id })
     }
 
     pub fn secrets(&self) -> Vec<&Secret> {

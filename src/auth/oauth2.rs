@@ -5,12 +5,33 @@ use std::sync::Arc;
 
 use url::Url;
 
-use super::{Error, With, read_text, read_token_url, request, vault};
+use super::{Error, NAME, TOKEN_URL, With, request, vault};
 use crate::{
     model::Hash,
-    settings::{Table, optional, secret::Secret},
+    settings::{Table, key::keys, secret::Secret},
 };
 use vault::Token;
+
+keys! {
+    /// A token of OAuth 2.0 (RFC 6749).
+    mod oauth2;
+    /// Where a token is asked for.
+    need TOKEN_URL: Url = "token-url", super::TOKEN_URL, "token-url = \"https://api.example.com/oauth/token\"";
+    /// The client's id, a string or a secret.
+    need CLIENT_ID: String = "client-id", super::NAME, "client-id = \"bellpull\"";
+    /// The client's secret. A public client with a refresh token has none.
+    maybe CLIENT_SECRET: Secret = "client-secret", SECRET, "required without `refresh-token`";
+    /// The scopes that are asked for.
+    or SCOPES: Vec<String> = "scopes", TEXTS, Vec::new;
+    /// The `audience` parameter that some servers want.
+    get AUDIENCE: String = "audience", TEXT;
+    /// How a token is asked for; `"refresh-token"` needs `refresh-token`.
+    or GRANT: bool = "grant", Form::words(&[("client-credentials", false), ("refresh-token", true)]), || false;
+    /// The refresh token, a secret.
+    get REFRESH_TOKEN: () = "refresh-token", Form::raw(Shape::Secret);
+    /// Where id and secret go: `"basic"` is a header, `"body"` the form.
+    or CLIENT_AUTH: bool = "client-auth", Form::words(&[("basic", false), ("body", true)]), || false;
+}
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Oauth2 {
@@ -34,17 +55,11 @@ enum Grant {
 
 impl Oauth2 {
     pub fn read(table: &mut Table<'_>) -> Option<Self> {
-        let token_url = read_token_url(table, true);
-        let client_id = table.require("client-id", "client-id = \"bellpull\"").and_then(|i| read_text(&i));
-        let client_secret = table.take("client-secret").map(|i| i.secret());
-        let scopes = table
-            .take("scopes")
-            .map_or(Some(Vec::new()), |i| i.items()?.iter().map(|i| i.string().map(str::to_owned)).collect());
-        let audience = table.take("audience").map(|i| i.string().map(str::to_owned));
-        let words = [("client-credentials", false), ("refresh-token", true)];
-        let refreshes = table.take("grant").map_or(Some(false), |i| i.word(&words));
-        let in_body = table.take("client-auth").map_or(Some(false), |i| i.word(&[("basic", false), ("body", true)]));
-        let refresh = match (refreshes?, table.take("refresh-token")) {
+        let (token_url, client_id) = (table.need(&oauth2::TOKEN_URL), table.need(&oauth2::CLIENT_ID));
+        let (has_secret, client_secret) = (table.has(&oauth2::CLIENT_SECRET), table.get(&oauth2::CLIENT_SECRET));
+        let (scopes, audience) = (table.or(&oauth2::SCOPES), table.get(&oauth2::AUDIENCE));
+        let (refreshes, in_body) = (table.or(&oauth2::GRANT), table.or(&oauth2::CLIENT_AUTH));
+        let refresh = match (refreshes, table.item(&oauth2::REFRESH_TOKEN)) {
             (true, Some(item)) => item.secret().map(Grant::RefreshToken),
             (false, None) => Some(Grant::ClientCredentials),
             (true, None) => {
@@ -61,16 +76,16 @@ impl Oauth2 {
             }
         };
         let mut oauth2 = Self {
-            token_url: token_url??,
+            token_url: token_url?,
             client_id: client_id?,
-            client_secret: optional(client_secret)?,
-            scopes: scopes?,
-            audience: optional(audience)?,
+            client_secret,
+            scopes,
+            audience,
             grant: refresh?,
-            in_body: in_body?,
+            in_body,
             id: Hash::default(),
         };
-        if oauth2.client_secret.is_none() && oauth2.grant == Grant::ClientCredentials {
+        if !has_secret && oauth2.grant == Grant::ClientCredentials {
             table
                 .error(format!(
                     "`client-secret` is missing in {}: client credentials are nothing without it",

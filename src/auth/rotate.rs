@@ -5,15 +5,23 @@ use std::time::Duration;
 
 use reqwest::header::HeaderMap;
 
-use super::{Auth, With, vault};
+use super::{Auth, With, auth, vault};
 use crate::{
     http::hint::Budget,
     model::{Hash, Timestamp},
-    settings::{Table, secret::Secret},
+    settings::{Table, key::keys, secret::Secret},
 };
 
 /// When a budget of which the server does not say it is whole again.
 const RESET: Duration = Duration::from_secs(60);
+
+keys! {
+    /// Several credentials.
+    mod rotate;
+    /// The credentials, each `basic`, `bearer`, `header`, `headers` or `query`.
+    need OF: () = "of", Form::raw(Shape::Some(&Shape::Table(&auth::FAMILY))),
+        "of = [{ bearer.secret = { env = \"A\" } }, { bearer.secret = { env = \"B\" } }]";
+}
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rotate {
@@ -23,8 +31,7 @@ pub struct Rotate {
 
 impl Rotate {
     pub fn read(table: &mut Table<'_>) -> Option<Self> {
-        let item =
-            table.require("of", "of = [{ bearer.secret = { env = \"A\" } }, { bearer.secret = { env = \"B\" } }]")?;
+        let item = table.need_item(&rotate::OF)?;
         let mut of = Vec::new();
         for one in item.items()? {
             let mut found = Auth::read_all(&one)?;

@@ -19,10 +19,15 @@ use crate::{
     http::{
         self, Request, origin,
         place::set_parameter,
-        target::{HTTP, check_url, read_headers},
+        target::{self, HTTP, check_url, read_header_name},
     },
     model::Hash,
-    settings::{Item, Table, optional, secret::Secret, value::Value},
+    settings::{
+        Item, Table,
+        key::{Get, keys},
+        secret::Secret,
+        value::Value,
+    },
 };
 use vault::Token;
 
@@ -30,6 +35,62 @@ use vault::Token;
 const EXPIRES: Duration = Duration::from_secs(50 * 60);
 /// The nesting of a login's answer.
 const DEPTH_MAX: usize = 64;
+
+const METHODS: [(&str, Method); 3] = [("POST", Method::POST), ("GET", Method::GET), ("PUT", Method::PUT)];
+
+keys! {
+    /// A login that the file describes.
+    mod session;
+    /// The login.
+    need REQUEST: Asked = "request", Form::table(&login::FAMILY, read_request),
+        "request = { url = \"https://api.example.com/login\", method = \"POST\" }";
+    /// jq over the answer (JSON or XML): a string or a number. Not needed with `inject.cookie`: then the token is the cookie of
+    /// that name which the answer sets, and the login may answer with a redirect.
+    maybe TOKEN: Expr = "token", EXPR, "required without `inject.cookie`";
+    /// Where the token goes.
+    need INJECT: Inject = "inject", Form::table(&inject::FAMILY, read_inject), "inject.header = \"X-Session\"";
+    /// How long a token is used.
+    or EXPIRES: Duration = "expires", SOME_DURATION, || super::EXPIRES;
+}
+
+keys! {
+    /// The request that logs in.
+    mod login: Rule::Schema(r#"{ "dependencies": { "body": { "not": { "required": ["json"] } } } }"#);
+    /// Where it is sent.
+    need URL: Url = "url",
+        Form::new(Shape::Text, |item| item.string().and_then(|text| check_url(item, text, HTTP))),
+        "url = \"https://api.example.com/login\"";
+    /// Its method.
+    or METHOD: Method = "method", Form::words(&METHODS), || Method::POST;
+    /// A table of values.
+    get HEADERS: Vec<(HeaderName, Value)> = "headers", target::HEADERS;
+    /// The body, a value.
+    get BODY: () = "body", Form::raw(Shape::Value);
+    /// Instead of `body`: JSON, in which a table such as `{ env = "PASSWORD" }` is a secret.
+    get JSON: () = "json", Form::raw(Shape::Any);
+}
+
+keys! {
+    /// Where a token goes.
+    mod inject: Rule::Kind;
+    /// A header's name, or `{ name, prefix }`.
+    get HEADER: () = "header", Form::raw(Shape::OneOf(&[Shape::Text, Shape::Table(&inject_header::FAMILY)]));
+    /// A query parameter's name.
+    get QUERY: () = "query", Form::raw(Shape::Text);
+    /// A cookie's name.
+    get COOKIE: () = "cookie", Form::raw(Shape::Text);
+    /// A word in the request's body that the token replaces, escaped for XML.
+    get BODY: () = "body", Form::raw(Shape::Text);
+}
+
+keys! {
+    /// A header of a token.
+    mod inject_header;
+    /// The header's name.
+    need NAME: HeaderName = "name", target::HEADER_NAME, "name = \"Authorization\"";
+    /// What stands before the token.
+    or PREFIX: String = "prefix", TEXT, String::new;
+}
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Session {
@@ -69,14 +130,12 @@ enum Inject {
 
 impl Session {
     pub fn read(table: &mut Table<'_>) -> Option<Self> {
-        let request =
-            table.require("request", "request = { url = \"https://api.example.com/login\", method = \"POST\" }");
-        let request = request.and_then(|i| read_request(&i));
-        let token = table.take("token").map(|i| i.expr());
-        let place = table.require("inject", "inject.header = \"X-Session\"");
-        let inject = place.as_ref().and_then(read_inject);
-        let expires = table.take("expires").map_or(Some(EXPIRES), |i| i.some_duration());
-        if let (None, Some(inject), Some(place)) = (&token, &inject, &place)
+        let request = table.need(&session::REQUEST);
+        let (has_token, token) = (table.has(&session::TOKEN), table.get(&session::TOKEN));
+        let place = table.need_item(&session::INJECT);
+        let inject = place.as_ref().and_then(|item| session::INJECT.read(item));
+        let expires = table.or(&session::EXPIRES);
+        if let (false, Some(inject), Some(place)) = (has_token, &inject, &place)
             && !matches!(inject, Inject::Cookie(_))
         {
             place
@@ -86,16 +145,7 @@ impl Session {
             return None;
         }
         let (url, method, headers, body) = request?;
-        let mut session = Self {
-            url,
-            method,
-            headers,
-            body,
-            token: optional(token)?,
-            inject: inject?,
-            expires: expires?,
-            id: Hash::default(),
-        };
+        let mut session = Self { url, method, headers, body, token, inject: inject?, expires, id: Hash::default() };
         let secrets: Vec<&str> = session.secrets().into_iter().map(Secret::expose).collect();
         session.id = vault::id(&format!("{session:?}"), &secrets);
         Some(session)
@@ -209,13 +259,9 @@ type Asked = (Url, Method, Vec<(HeaderName, Value)>, Option<Body>);
 
 fn read_request(item: &Item<'_>) -> Option<Asked> {
     let mut table = item.table()?;
-    let url = table.require("url", "url = \"https://api.example.com/login\"");
-    let url = url.and_then(|i| i.string().and_then(|text| check_url(&i, text, HTTP)));
-    let methods = [("POST", Method::POST), ("GET", Method::GET), ("PUT", Method::PUT)];
-    let words = [("POST", 0usize), ("GET", 1), ("PUT", 2)];
-    let method = table.take("method").map_or(Some(0), |i| i.word(&words));
-    let headers = table.take("headers").map_or(Some(Vec::new()), |i| read_headers(&i));
-    let body = match (table.take("body"), table.take("json")) {
+    let (url, method) = (table.need(&login::URL), table.or(&login::METHOD));
+    let headers = table.get(&login::HEADERS).unwrap_or_default();
+    let body = match (table.item(&login::BODY), table.item(&login::JSON)) {
         (Some(_), Some(json)) => {
             json.error(format!("`{}` stands beside `body`", json.path)).help("keep one of them".into()).report();
             None
@@ -229,8 +275,7 @@ fn read_request(item: &Item<'_>) -> Option<Asked> {
         (None, None) => Some(None),
     };
     table.finish();
-    let method = methods.into_iter().nth(method?).map(|(_, method)| method);
-    Some((url?, method?, headers?, body?))
+    Some((url?, method, headers, body?))
 }
 
 /// A JSON body in which a table such as `{ env = "PASSWORD" }` stands for its secret.
@@ -259,14 +304,14 @@ fn json_with_secrets(item: &Item<'_>, secrets: &mut Vec<Secret>) -> Option<Json>
 
 fn read_inject(item: &Item<'_>) -> Option<Inject> {
     type Read = fn(&Item<'_>) -> Option<Inject>;
-    let kinds: [(&'static str, Read); 4] = [
-        ("header", read_header),
-        ("query", |item| read_name(item).map(Inject::Query)),
-        ("cookie", |item| read_name(item).map(Inject::Cookie)),
-        ("body", |item| read_name(item).map(Inject::Body)),
+    let kinds: [(&Get<()>, Read); 4] = [
+        (&inject::HEADER, read_header),
+        (&inject::QUERY, |item| read_name(item).map(Inject::Query)),
+        (&inject::COOKIE, |item| read_name(item).map(Inject::Cookie)),
+        (&inject::BODY, |item| read_name(item).map(Inject::Body)),
     ];
     let mut table = item.table()?;
-    let found = table.take_kind(&kinds);
+    let found = table.kind(&kinds);
     table.finish();
     let (read, item) = found?;
     read(&item)
@@ -274,17 +319,13 @@ fn read_inject(item: &Item<'_>) -> Option<Inject> {
 
 /// A header's name, or a table of it and a prefix.
 fn read_header(item: &Item<'_>) -> Option<Inject> {
-    let (name, prefix) = if item.is_table() {
-        let mut table = item.table()?;
-        let name = table.require("name", "name = \"Authorization\"");
-        let prefix = table.take("prefix").map_or(Some(""), |i| i.string());
-        table.finish();
-        (name?, prefix?.to_owned())
-    } else {
-        (item.clone(), String::new())
-    };
-    let parse = |text: &str| text.parse::<HeaderName>().map_err(|_| format!("{text:?} is not a header name"));
-    name.parse_text(parse, "a header's name").map(|name| Inject::Header { name, prefix })
+    if !item.is_table() {
+        return read_header_name(item).map(|name| Inject::Header { name, prefix: String::new() });
+    }
+    let mut table = item.table()?;
+    let (name, prefix) = (table.need(&inject_header::NAME), table.or(&inject_header::PREFIX));
+    table.finish();
+    name.map(|name| Inject::Header { name, prefix })
 }
 
 fn read_name(item: &Item<'_>) -> Option<String> {

@@ -2,22 +2,37 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use aws_credential_types::Credentials;
-use aws_sigv4::{
+use ::aws_sigv4::{
     http_request::{
         PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings,
         UriPathNormalizationMode, sign,
     },
     sign::v4,
 };
+use aws_credential_types::Credentials;
 use reqwest::header::HeaderName;
 
-use super::{Error, header, read_text};
+use super::{Error, NAME, header};
 use crate::{
     http::Request,
     model::Timestamp,
-    settings::{Table, optional, secret::Secret},
+    settings::{Table, key::keys, secret::Secret},
 };
+
+keys! {
+    /// AWS Signature Version 4.
+    mod aws_sigv4;
+    /// The region.
+    need REGION: String = "region", TEXT, "region = \"eu-central-1\"";
+    /// The service, such as `"execute-api"`.
+    need SERVICE: String = "service", TEXT, "service = \"execute-api\"";
+    /// The access key, a string or a secret.
+    need ACCESS_KEY: String = "access-key", super::NAME, "access-key = { env = \"AWS_ACCESS_KEY_ID\" }";
+    /// The secret key, a secret.
+    need SECRET_KEY: Secret = "secret-key", SECRET, "secret-key = { env = \"AWS_SECRET_ACCESS_KEY\" }";
+    /// The token of a session, a secret.
+    get SESSION_TOKEN: Secret = "session-token", SECRET;
+}
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sigv4 {
@@ -30,19 +45,15 @@ pub struct Sigv4 {
 
 impl Sigv4 {
     pub fn read(table: &mut Table<'_>) -> Option<Self> {
-        let region = table.require("region", "region = \"eu-central-1\"").and_then(|i| i.string());
-        let service = table.require("service", "service = \"execute-api\"").and_then(|i| i.string());
-        let access_key = table.require("access-key", "access-key = { env = \"AWS_ACCESS_KEY_ID\" }");
-        let access_key = access_key.and_then(|i| read_text(&i));
-        let secret_key = table.require("secret-key", "secret-key = { env = \"AWS_SECRET_ACCESS_KEY\" }");
-        let secret_key = secret_key.and_then(|i| i.secret());
-        let session_token = table.take("session-token").map(|i| i.secret());
+        let (region, service) = (table.need(&aws_sigv4::REGION), table.need(&aws_sigv4::SERVICE));
+        let (access_key, secret_key) = (table.need(&aws_sigv4::ACCESS_KEY), table.need(&aws_sigv4::SECRET_KEY));
+        let session_token = table.get(&aws_sigv4::SESSION_TOKEN);
         Some(Self {
-            region: region?.to_owned(),
-            service: service?.to_owned(),
+            region: region?,
+            service: service?,
             access_key: access_key?,
             secret_key: secret_key?,
-            session_token: optional(session_token)?,
+            session_token,
         })
     }
 

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use quick_xml::{Reader, escape::escape, events::Event};
 use sha1::{Digest as _, Sha1};
 
-use super::{Error, read_text};
+use super::{Error, basic};
 use crate::{
     http::Request,
     model::Timestamp,
-    settings::{Table, secret::Secret},
+    settings::{Table, key::keys, secret::Secret},
 };
 
 const SECEXT: &str = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-secext-1.0.xsd";
@@ -18,6 +18,14 @@ const UTILITY: &str = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-w
 const PROFILE: &str = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-username-token-profile-1.0";
 const BASE64: &str = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-soap-message-security-1.0#Base64Binary";
 const NONCE_BYTES: usize = 16;
+
+keys! {
+    /// A UsernameToken in the SOAP header.
+    mod wsse;
+    /// Sends a digest of the password, with nonce and time, instead of its text.
+    or DIGEST: bool = "digest", BOOLEAN, || false;
+    + basic::FAMILY;
+}
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Wsse {
@@ -28,10 +36,9 @@ pub struct Wsse {
 
 impl Wsse {
     pub fn read(table: &mut Table<'_>) -> Option<Self> {
-        let username = table.require("username", "username = \"reader\"").and_then(|i| read_text(&i));
-        let password = table.require("password", "password = { env = \"PASSWORD\" }").and_then(|i| i.secret());
-        let digest = table.take("digest").map_or(Some(false), |i| i.boolean());
-        Some(Self { username: username?, password: password?, digest: digest? })
+        let (username, password) = (table.need(&basic::USERNAME), table.need(&basic::PASSWORD));
+        let digest = table.or(&wsse::DIGEST);
+        Some(Self { username: username?, password: password?, digest })
     }
 
     /// Puts the token into the envelope.

@@ -1,5 +1,7 @@
 //! `[bridge.NAME]`: what is polled, what counts as a change, and where it goes.
 
+pub mod keys;
+
 use std::time::Duration;
 
 use serde_json::Value as Json;
@@ -8,18 +10,19 @@ use super::Each;
 use crate::{
     expr::Expr,
     extract::{self, Definition},
-    guard::Guard,
+    guard::{Guard, guards},
     http::{is_clear, place::At},
     model::{ChangeKind, Hash, Mark, Name},
     schedule::Schedule,
-    settings::{Item, Table, fingerprint::Fingerprint, optional, value::Value},
-    source::{Source, http::read_statuses},
+    settings::{Item, Table, fingerprint::Fingerprint, value::Value},
+    source::Source,
 };
+use keys::{alert, bridge, deletes, filters, route, since};
 
 /// How long a record that left a window stays known.
-const FORGET: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+const FORGET_AFTER: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// Failed polls in a row before one `failing`.
-const ALERT_AFTER: u32 = 5;
+const ALERT_AFTER: u64 = 5;
 /// How often a failure that lasts is told again.
 const ALERT_REPEAT: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -72,9 +75,19 @@ pub struct Deletes {
     pub when: Option<Expr>,
 }
 
+impl Default for Deletes {
+    fn default() -> Self {
+        Self { report: deletes::REPORT.default(), after: None, when: None }
+    }
+}
+
 impl Deletes {
-    fn new() -> Self {
-        Self { report: true, after: None, when: None }
+    fn read(item: &Item<'_>) -> Option<Self> {
+        let mut table = item.table()?;
+        let (report, after) = (table.or(&deletes::REPORT), table.get(&deletes::AFTER));
+        let when = table.get(&deletes::WHEN);
+        table.finish();
+        Some(Self { report, after: after.and_then(|after| u32::try_from(after).ok()), when })
     }
 
     /// Whether a record says that it is gone.
@@ -110,6 +123,17 @@ pub struct Alert {
     pub to: Vec<Name>,
 }
 
+const CHANGES: [(&str, ChangeKind); 3] =
+    [("created", ChangeKind::Created), ("updated", ChangeKind::Updated), ("deleted", ChangeKind::Deleted)];
+
+/// What marks are, as the file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Number,
+    Time,
+    Text,
+}
+
 /// `since`: only what is newer than a mark is asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Since {
@@ -131,55 +155,47 @@ pub enum Order {
 
 impl Bridge {
     pub fn read(name: &str, mut table: Table<'_>) -> Option<Self> {
-        let was = table.take("was").map(|i| i.string().map(Name::from));
-        let enabled = table.take("enabled").and_then(|i| i.boolean()).unwrap_or(true);
-        let source = table
-            .require("source", "source.http.url = \"https://api.example.com/orders\"")
-            .and_then(|i| i.table())
-            .and_then(Source::read);
+        let (was, enabled) = (table.get(&bridge::WAS), table.or(&bridge::ENABLED));
+        let source = table.need(&bridge::SOURCE);
         if let Some(source) = source.as_ref().filter(|source| source.has_credentials())
             && source.origin().and_then(|origin| origin.parse().ok()).is_some_and(|origin| is_clear(&origin))
         {
             let message = format!("the source of {} sends credentials in clear, over `http`", table.title());
             table.warn_at(table.place.clone(), message, "use https");
         }
-        let each = table.take("each").map(|i| Each::read(&i));
+        let each = table.get(&bridge::EACH);
         let schedule = Schedule::read(&mut table, source.as_ref().and_then(Source::every));
         let definition = Definition::read(&mut table, source.as_ref());
-        let first_poll = table
-            .take("first-poll")
-            .and_then(|i| i.word(&[("baseline", FirstPoll::Baseline), ("emit", FirstPoll::Emit)]))
-            .unwrap_or(FirstPoll::Baseline);
-        let deletes = table.take("deletes").map_or_else(Deletes::new, |i| read_deletes(&i));
-        let window = table.take("window").and_then(|i| i.boolean()).unwrap_or(false);
-        let forget = table.take("forget").and_then(|i| i.duration()).unwrap_or(FORGET);
-        let absent = table.take("absent").and_then(|i| {
-            if definition.as_ref().is_some_and(|d| d.items.is_some()) {
-                i.error(format!("`{}` is for documents; this bridge has `items`", i.path)).report();
-            }
-            read_statuses(&i)
-        });
-        if let Some(place) = table.own_key_place("guard").filter(|_| source.as_ref().is_some_and(Source::is_stream)) {
+        let first_poll = table.or(&bridge::FIRST_POLL);
+        let deletes = table.get(&bridge::DELETES).unwrap_or_default();
+        let (window, forget) = (table.or(&bridge::WINDOW), table.or(&bridge::FORGET));
+        let absent = table.item(&bridge::ABSENT);
+        if let Some(item) = &absent
+            && definition.as_ref().is_some_and(|definition| definition.items.is_some())
+        {
+            item.error(format!("`{}` is for documents; this bridge has `items`", item.path)).report();
+        }
+        let absent = absent.and_then(|item| bridge::ABSENT.read(&item)).unwrap_or_default();
+        if let Some(place) =
+            table.own_key_place(&guards::GUARD).filter(|_| source.as_ref().is_some_and(Source::is_stream))
+        {
             let message = format!("`guard` in {} holds answers, but a message comes once", table.title());
             table.error_at(place, message).help("leave it out".into()).report();
         }
         let guard = Guard::read(&mut table);
-        let since = table.take("since").map(|i| Since::read(&i));
-        if let (Some(source), Some(Some(since))) = (&source, &since) {
+        let since = table.get(&bridge::SINCE);
+        if let (Some(source), Some(since)) = (&source, &since) {
             check_mark(&table, source, since);
         }
         let filters = Filters::read(&mut table);
-        let routes = table.require("to", "to = [\"me\"]").and_then(|i| read_routes(&i));
-        let alert = read_alert(table.take("alert"));
-        let definition_changed = table
-            .take("definition-changed")
-            .and_then(|i| i.word(&[("diff", DefinitionChanged::Diff), ("rebaseline", DefinitionChanged::Rebaseline)]))
-            .unwrap_or(DefinitionChanged::Diff);
+        let routes = table.need(&bridge::TO);
+        let alert = table.get(&bridge::ALERT).unwrap_or_default();
+        let definition_changed = table.or(&bridge::DEFINITION_CHANGED);
         table.finish();
         Some(Self {
             name: name.into(),
-            was: optional(was)?,
-            each: optional(each)?,
+            was,
+            each,
             of: None,
             item: None,
             enabled,
@@ -190,12 +206,12 @@ impl Bridge {
             deletes,
             window,
             forget,
-            absent: absent.unwrap_or_default(),
+            absent,
             guard,
-            since: optional(since)?,
+            since,
             filters,
             routes: routes?,
-            alert: alert?,
+            alert,
             definition_changed,
         })
     }
@@ -244,17 +260,16 @@ pub fn type_name(name: &str) -> String {
 impl Filters {
     /// Reads `on` and `when`.
     pub fn read(table: &mut Table<'_>) -> Self {
-        let words =
-            [("created", ChangeKind::Created), ("updated", ChangeKind::Updated), ("deleted", ChangeKind::Deleted)];
-        let on = table.take("on").and_then(|item| {
-            let on: Vec<ChangeKind> = item.items()?.iter().filter_map(|i| i.word(&words)).collect();
-            if item.items().is_some_and(|all| all.is_empty()) {
-                item.error(format!("`{}` is empty: nothing would be sent", item.path)).report();
-            }
-            Some(on)
-        });
-        Self { on: on.unwrap_or_default(), when: table.take("when").and_then(|item| item.expr()) }
+        Self { on: table.get(&filters::ON).unwrap_or_default(), when: table.get(&filters::WHEN) }
     }
+}
+
+fn read_on(item: &Item<'_>) -> Option<Vec<ChangeKind>> {
+    let all = item.items()?;
+    if all.is_empty() {
+        item.error(format!("`{}` is empty: nothing would be sent", item.path)).report();
+    }
+    all.iter().map(|item| item.word(&CHANGES)).collect()
 }
 
 /// Refuses a mark that would not be sent, or not where the file says.
@@ -280,19 +295,6 @@ fn check_mark(table: &Table<'_>, source: &Source, since: &Since) {
     table.error(message).help(help.into()).report();
 }
 
-fn read_deletes(item: &Item<'_>) -> Deletes {
-    let mut deletes = Deletes::new();
-    if let Some(mut table) = item.table() {
-        if let Some(report) = table.take("report").and_then(|i| i.boolean()) {
-            deletes.report = report;
-        }
-        deletes.after = table.take("after").and_then(|i| i.integer(1..=1000)).and_then(|n| u32::try_from(n).ok());
-        deletes.when = table.take("when").and_then(|i| i.expr());
-        table.finish();
-    }
-    deletes
-}
-
 fn read_routes(item: &Item<'_>) -> Option<Vec<Route>> {
     let all = item.items()?;
     if all.is_empty() {
@@ -306,30 +308,33 @@ fn read_routes(item: &Item<'_>) -> Option<Vec<Route>> {
             return Some(Route { endpoint: item.string()?.into(), filters: Filters::default(), payload: None });
         }
         let mut table = item.table()?;
-        let endpoint = table.require("endpoint", "endpoint = \"me\"").and_then(|i| i.string());
+        let (endpoint, payload) = (table.need(&route::ENDPOINT), table.get(&route::PAYLOAD));
         let filters = Filters::read(&mut table);
-        let payload = table.take("payload").map(|i| i.expr());
         table.finish();
-        Some(Route { endpoint: endpoint?.into(), filters, payload: optional(payload)? })
+        Some(Route { endpoint: endpoint?, filters, payload })
     };
     let routes: Vec<Option<Route>> = all.iter().map(route).collect();
     routes.into_iter().collect()
 }
 
-fn read_alert(item: Option<Item<'_>>) -> Option<Alert> {
-    let mut alert = Alert { after: ALERT_AFTER, repeat: ALERT_REPEAT, stale_after: None, to: Vec::new() };
-    let Some(item) = item else { return Some(alert) };
-    let mut table = item.table()?;
-    let after = table.take("after").map_or(Some(u64::from(ALERT_AFTER)), |i| i.integer(1..=1_000_000));
-    let repeat = table.take("repeat").map_or(Some(ALERT_REPEAT), |i| i.some_duration());
-    let stale_after = table.take("stale-after").map(|i| i.some_duration());
-    let to =
-        table.take("to").map_or(Some(Vec::new()), |i| i.items()?.iter().map(|i| i.string().map(Name::from)).collect());
-    table.finish();
-    alert.after = u32::try_from(after?).unwrap_or(u32::MAX);
-    (alert.repeat, alert.to) = (repeat?, to?);
-    alert.stale_after = optional(stale_after)?;
-    Some(alert)
+impl Default for Alert {
+    fn default() -> Self {
+        Self::new(ALERT_AFTER, ALERT_REPEAT, None, Vec::new())
+    }
+}
+
+impl Alert {
+    fn read(item: &Item<'_>) -> Option<Self> {
+        let mut table = item.table()?;
+        let (after, repeat) = (table.or(&alert::AFTER), table.or(&alert::REPEAT));
+        let (stale_after, to) = (table.get(&alert::STALE_AFTER), table.get(&alert::TO).unwrap_or_default());
+        table.finish();
+        Some(Self::new(after, repeat, stale_after, to))
+    }
+
+    fn new(after: u64, repeat: Duration, stale_after: Option<Duration>, to: Vec<Name>) -> Self {
+        Self { after: u32::try_from(after).unwrap_or(u32::MAX), repeat, stale_after, to }
+    }
 }
 
 impl Since {
@@ -354,26 +359,20 @@ impl Since {
 
     fn read(item: &Item<'_>) -> Option<Self> {
         let mut table = item.table()?;
-        let variable = table.take("variable").map(|i| i.string());
-        let at = match variable {
-            Some(name) => name.map(|name| Some(At::Variable { name: name.to_owned(), number: false })),
-            None if ["param", "header", "json"].iter().any(|place| table.has(place)) => {
-                At::read(&mut table, None).map(Some)
-            }
+        let at = match table.get(&since::VARIABLE) {
+            Some(name) => Some(Some(At::Variable { name, number: false })),
+            None if At::is_in(&table) => At::read(&mut table, None).map(Some),
             None => Some(None),
         };
-        let from = table.require("from", "from = \".updated_at\"").and_then(|i| i.expr());
-        let order = table
-            .require("order", "order = \"time\"")
-            .and_then(|i| i.word(&[("number", 0u8), ("time", 1), ("text", 2)]));
-        let start = table.take("start").map(|i| (!i.is_string(), i.value()));
-        let overlap = table.take("overlap");
+        let (from, order) = (table.need(&since::FROM), table.need(&since::ORDER));
+        let start = table.item(&since::START).map(|i| (!i.is_string(), i.value()));
+        let overlap = table.item(&since::OVERLAP);
         table.finish();
         let order = match (order?, overlap) {
-            (0, None) => Order::Number { overlap: 0 },
-            (0, Some(i)) => Order::Number { overlap: i.integer(0..=u64::from(u32::MAX))? },
-            (1, None) => Order::Time { overlap: Duration::ZERO },
-            (1, Some(i)) => Order::Time { overlap: i.duration()? },
+            (Unit::Number, None) => Order::Number { overlap: 0 },
+            (Unit::Number, Some(i)) => Order::Number { overlap: i.integer(0..=u64::from(u32::MAX))? },
+            (Unit::Time, None) => Order::Time { overlap: Duration::ZERO },
+            (Unit::Time, Some(i)) => Order::Time { overlap: i.duration()? },
             (_, None) => Order::Text,
             (_, Some(i)) => {
                 i.error(format!("`{}` needs an order of \"number\" or \"time\"", i.path)).report();

@@ -12,13 +12,27 @@ use super::Bridge;
 use crate::{
     expr::Expr,
     model::{Hash, Name},
-    settings::{Item, optional},
+    settings::{Item, key::keys},
 };
 
 /// A longer member's name is a hash: names stand in rows and on command lines.
 const MEMBER_CHARS_MAX: usize = 128;
 /// Members of one bridge.
 pub const MEMBERS_MAX: usize = 100_000;
+
+keys! {
+    /// One bridge over a list.
+    mod each: Rule::Schema(
+        r#"{ "oneOf": [{ "required": ["list"] }, { "required": ["bridge"] }], "dependencies": { "item": ["bridge"] } }"#
+    );
+    /// The items: strings, numbers, tables; no two items may have the same name.
+    maybe LIST: () = "list", Form::raw(Shape::Some(&Shape::Any)), "this or `bridge`";
+    /// Another bridge whose records are the items, and which has no `each` itself. They are read at the start and after each of
+    /// its commits.
+    maybe BRIDGE: () = "bridge", Form::raw(Shape::Text), "this or `list`";
+    /// jq over such a record; null means no member. An error leaves the member out and is logged.
+    maybe ITEM: Expr = "item", EXPR, "the whole record";
+}
 
 /// Where the members come from.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,9 +48,8 @@ pub enum Each {
 impl Each {
     pub fn read(item: &Item<'_>) -> Option<Self> {
         let mut table = item.table()?;
-        let list = table.take("list");
-        let bridge = table.take("bridge");
-        let taken = table.take("item").map(|i| i.expr());
+        let (list, bridge) = (table.item(&each::LIST), table.item(&each::BRIDGE));
+        let (has_item, taken) = (table.has(&each::ITEM), table.get(&each::ITEM));
         let title = table.title();
         table.finish();
         match (list, bridge) {
@@ -50,14 +63,14 @@ impl Each {
                 if names.len() < all.len() {
                     list.error(format!("`{}` names a member twice", list.path)).report();
                 }
-                if taken.is_some() {
+                if has_item {
                     list.error(format!("`item` in {title} belongs to `bridge`")).report();
                 }
                 Some(Self::List(all))
             }
             (None, Some(bridge)) => {
                 let name = bridge.string()?.into();
-                Some(Self::Bridge { name, item: optional(taken)? })
+                Some(Self::Bridge { name, item: taken })
             }
             _ => {
                 item.error(format!("{title} needs `list` or `bridge`"))

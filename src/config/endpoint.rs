@@ -1,5 +1,7 @@
 //! `[endpoint.NAME]`: where webhooks go, how they are signed, and how long they are tried.
 
+pub mod keys;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use reqwest::{
@@ -15,17 +17,13 @@ use crate::{
     http::{
         identity::Identity,
         is_clear,
-        target::{self, HTTP, read_headers},
+        target::{self, HTTP},
     },
     model::Name,
-    settings::{
-        Item, Table, optional,
-        units::{self, Rate},
-        value::Value,
-    },
+    settings::{Item, Table, units::Rate, value::Value},
     sign::Signer,
-    source::http::read_statuses,
 };
+use keys::{batch, endpoint, operational, retry};
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 const DISABLE_AFTER: Duration = Duration::from_secs(5 * 24 * 60 * 60);
@@ -57,9 +55,9 @@ pub const RETRY_SCHEDULE: [Duration; 15] = {
 };
 
 const BODY_MAX: u64 = 1 << 20;
-const IN_FLIGHT: u64 = 8;
+const IN_FLIGHT: usize = 8;
 const KEEP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-const QUEUE_MAX: u64 = 1_000_000;
+const QUEUE_MAX: usize = 1_000_000;
 /// Events of one batch, at the most: each leaves an attempt in the store.
 const BATCH_MAX: u64 = 1000;
 const BATCH_WAIT_MAX: Duration = Duration::from_secs(60 * 60);
@@ -129,6 +127,7 @@ impl Answers {
 }
 
 /// `retry`.
+#[derive(Debug, Clone)]
 struct Retry {
     schedule: Vec<Duration>,
     probe_max: Duration,
@@ -187,55 +186,51 @@ pub enum QueueFull {
 
 impl Endpoint {
     pub fn read(name: &str, mut table: Table<'_>) -> Option<Self> {
-        let was = table.take("was").map(|i| i.string().map(Name::from));
-        let url = table.require("url", "url = \"https://example.com/hooks\"").and_then(|i| read_url(&i));
-        let query = table.take("query").and_then(|i| i.value_map()).unwrap_or_default();
-        let enabled = table.take("enabled").and_then(|i| i.boolean()).unwrap_or(true);
-        let sign = table.take("sign").map(|i| Signer::read(&i));
-        let body = Body::read(&mut table);
-        let methods = [("POST", 0u8), ("PUT", 1), ("PATCH", 2)];
-        let method = table.take("method").map_or(Some(0), |i| i.word(&methods));
-        let headers = table.take("headers").and_then(|i| read_headers(&i)).unwrap_or_default();
-        let auth = table.take("auth").map_or(Some(Vec::new()), |i| Auth::read_all(&i));
+        let (was, url, enabled) = (table.get(&endpoint::WAS), table.need(&endpoint::URL), table.or(&endpoint::ENABLED));
+        let (query, headers) =
+            (table.get(&endpoint::QUERY).unwrap_or_default(), table.get(&endpoint::HEADERS).unwrap_or_default());
+        let (has_sign, sign) = (table.has(&endpoint::SIGN), table.get(&endpoint::SIGN));
+        let (body, method) = (Body::read(&mut table), table.or(&endpoint::METHOD));
+        let (has_auth, auth) = (table.has(&endpoint::AUTH), table.get(&endpoint::AUTH).unwrap_or_default());
         let identity = Identity::read(&mut table, false);
-        let filters = Filters::read(&mut table);
-        let orders = [("key", DeliveryOrder::Key), ("bridge", DeliveryOrder::Bridge), ("none", DeliveryOrder::None)];
-        let order = table.take("order").and_then(|i| i.word(&orders)).unwrap_or(DeliveryOrder::Key);
+        let (filters, order) = (Filters::read(&mut table), table.or(&endpoint::ORDER));
         for (header, _) in headers.iter().filter(|(name, _)| name.as_str().starts_with("webhook-")) {
             let message = format!("`{header}` in {} is bellpull's own: it says who sent what, and when", table.title());
             table.error(message).help("take another name".into()).report();
         }
-        if body.as_ref().is_some_and(|body| body.coalesce) && order == DeliveryOrder::None {
+        if body.coalesce && order == DeliveryOrder::None {
             let message = format!(
                 "`coalesce` in {} needs an order: without one updates do not wait for each other",
                 table.title()
             );
             table.error(message).help("leave out order = \"none\"".into()).report();
         }
-        let in_flight = table.take("in-flight").and_then(|i| i.integer(1..=1000)).unwrap_or(IN_FLIGHT);
-        let rate = table.take("rate").and_then(|i| i.parse_text(units::rate, "a rate such as \"10/s\""));
-        let timeout = table.take("timeout").and_then(|i| i.some_duration()).unwrap_or(TIMEOUT);
-        let retry = table.take("retry").map_or_else(|| Some(Retry::default()), |i| Retry::read(&i));
-        let fail = table.take("fail").map(|i| i.expr());
-        let keep = table.take("keep").and_then(|i| i.some_duration()).unwrap_or(KEEP);
-        let queue_max = table.take("queue-max").and_then(|i| i.integer(1..=100_000_000)).unwrap_or(QUEUE_MAX);
-        let fulls = [("dead", QueueFull::Dead), ("pause", QueueFull::Pause)];
-        let queue_full = table.take("queue-full").and_then(|i| i.word(&fulls)).unwrap_or(QueueFull::Dead);
-        let parts = (url.as_ref(), headers.as_slice(), query.as_slice());
-        warn_of_credentials(&table, parts, auth.as_deref(), sign.is_some());
-        if let Some(body) = body.as_ref().filter(|_| sign.is_some()) {
+        let (in_flight, rate, timeout) =
+            (table.or(&endpoint::IN_FLIGHT), table.get(&endpoint::RATE), table.or(&endpoint::TIMEOUT));
+        let Retry { schedule, probe_max, disable_after, answers } = table.get(&endpoint::RETRY).unwrap_or_default();
+        let (fail, keep) = (table.get(&endpoint::FAIL), table.or(&endpoint::KEEP));
+        let (queue_max, queue_full) = (table.or(&endpoint::QUEUE_MAX), table.or(&endpoint::QUEUE_FULL));
+        let values = headers.iter().map(|(_, value)| value).chain(query.iter().map(|(_, value)| value)).chain(&url);
+        let tells = has_auth || values.into_iter().any(Value::is_secret);
+        warn_of_credentials(&table, url.as_ref(), &headers, !auth.is_empty());
+        // A receiver that looks at a credential can tell too, and so can one whose URL is a secret.
+        if !has_sign && !tells {
+            let message = format!("[{}] has no `sign`: its receiver cannot tell who sent an event", table.path);
+            let help = "sign.standard.secrets = [{ env = \"SECRET\" }]; `bellpull secret` makes one";
+            table.warn_at(table.place.clone(), message, help);
+        }
+        if has_sign {
             body.warn_unsigned(&table);
         }
         table.finish();
-        let Retry { schedule, probe_max, disable_after, answers } = retry?;
-        let Body { format, payload, operational, thin, body_max, batch, batch_payload, coalesce } = body?;
+        let Body { format, payload, operational, thin, body_max, batch, batch_payload, coalesce } = body;
         Some(Self {
             name: name.into(),
-            was: optional(was)?,
+            was,
             url: url?,
             query,
             enabled,
-            sign: optional(sign)?,
+            sign,
             format,
             is_plain: is_plain(&headers),
             payload,
@@ -245,25 +240,21 @@ impl Endpoint {
             batch,
             batch_payload,
             coalesce,
-            method: match method? {
-                0 => Method::POST,
-                1 => Method::PUT,
-                _ => Method::PATCH,
-            },
+            method,
             headers,
-            auth: auth?,
-            identity: identity?,
+            auth,
+            identity,
             filters,
             order,
-            in_flight: usize::try_from(in_flight).ok()?,
+            in_flight,
             rate,
             timeout,
             schedule,
             probe_max,
             disable_after,
-            answers: Answers { fail: optional(fail)?, ..answers },
+            answers: Answers { fail, ..answers },
             keep,
-            queue_max: usize::try_from(queue_max).ok()?,
+            queue_max,
             queue_full,
         })
     }
@@ -282,26 +273,13 @@ struct Body {
 }
 
 impl Body {
-    fn read(table: &mut Table<'_>) -> Option<Self> {
-        let formats = [
-            ("standard", Format::Standard),
-            ("cloudevents", Format::CloudEvents),
-            ("cloudevents-binary", Format::CloudEventsBinary),
-            ("form", Format::Form),
-            ("text", Format::Text),
-            ("ndjson", Format::NdJson),
-        ];
-        let format = table.take("format").map_or(Some(Format::Standard), |i| i.word(&formats));
-        let payload = table.take("payload").map(|i| i.expr());
-        let thin = table.take("body").and_then(|i| i.word(&[("full", false), ("thin", true)])).unwrap_or(false);
-        let body_max = table.take("body-max").and_then(|i| i.size()).unwrap_or(BODY_MAX);
-        let batch = table.take("batch").map(|i| read_batch(&i, format));
-        let coalesce = table.take("coalesce").and_then(|i| i.boolean()).unwrap_or(false);
-        let operational = table.take("operational").map(|i| read_operational(&i));
-        let (batch, batch_payload) = optional(batch)?.unzip();
-        let (format, payload, operational) = (format?, optional(payload)?, optional(operational)?);
-        let batch_payload = batch_payload.flatten();
-        Some(Self { format, payload, operational, thin, body_max, batch, batch_payload, coalesce })
+    fn read(table: &mut Table<'_>) -> Self {
+        let format = table.or(&endpoint::FORMAT);
+        let (payload, operational) = (table.get(&endpoint::PAYLOAD), table.get(&endpoint::OPERATIONAL));
+        let (thin, body_max) = (table.or(&endpoint::BODY), table.or(&endpoint::BODY_MAX));
+        let (batch, batch_payload) = table.item(&endpoint::BATCH).and_then(|item| read_batch(&item, format)).unzip();
+        let (coalesce, batch_payload) = (table.or(&endpoint::COALESCE), batch_payload.flatten());
+        Self { format, payload, operational, thin, body_max, batch, batch_payload, coalesce }
     }
 
     fn warn_unsigned(&self, table: &Table<'_>) {
@@ -318,31 +296,16 @@ impl Body {
 
 fn read_operational(item: &Item<'_>) -> Option<Expr> {
     let mut table = item.table()?;
-    let example = "operational.payload = '{ text: \"bellpull: \\(.type) \\(.data.error // .data.reason // \"\")\" }'";
-    let payload = table.require("payload", example).and_then(|i| i.expr());
+    let payload = table.need(&operational::PAYLOAD);
     table.finish();
     payload
 }
 
-/// URL, headers and query of an endpoint.
-type Parts<'a> = (Option<&'a Value>, &'a [(HeaderName, Value)], &'a [(String, Value)]);
-
-fn warn_of_credentials(table: &Table<'_>, parts: Parts<'_>, auth: Option<&[Auth]>, is_signed: bool) {
-    let (url, headers, query) = parts;
-    // A receiver that looks at a credential can tell too, and so can one whose URL is a secret.
-    let values = headers.iter().map(|(_, value)| value).chain(query.iter().map(|(_, value)| value)).chain(url);
-    let told = auth.is_none_or(|auth| !auth.is_empty()) || values.into_iter().any(Value::is_secret);
+fn warn_of_credentials(table: &Table<'_>, url: Option<&Value>, headers: &[(HeaderName, Value)], has_auth: bool) {
     let fixed = url.and_then(|url| url.fixed().first().and_then(|text| text.parse().ok()));
-    if (auth.is_some_and(|auth| !auth.is_empty()) || headers.iter().any(|(_, value)| value.is_secret()))
-        && fixed.is_some_and(|url| is_clear(&url))
-    {
+    if (has_auth || headers.iter().any(|(_, value)| value.is_secret())) && fixed.is_some_and(|url| is_clear(&url)) {
         let message = format!("[{}] sends credentials in clear, over `http`", table.path);
         table.warn_at(table.place.clone(), message, "use https");
-    }
-    if !is_signed && !told {
-        let message = format!("[{}] has no `sign`: its receiver cannot tell who sent an event", table.path);
-        let help = "sign.standard.secrets = [{ env = \"SECRET\" }]; `bellpull secret` makes one";
-        table.warn_at(table.place.clone(), message, help);
     }
 }
 
@@ -378,31 +341,20 @@ fn read_url(item: &Item<'_>) -> Option<Value> {
     Some(value)
 }
 
-fn read_batch(item: &Item<'_>, format: Option<Format>) -> Option<(Batch, Option<Expr>)> {
+fn read_batch(item: &Item<'_>, format: Format) -> Option<(Batch, Option<Expr>)> {
     let mut table = item.table()?;
-    let max = table.require("max", "batch = { max = 100, wait = \"1s\" }").and_then(|i| i.integer(1..=BATCH_MAX));
-    let wait = table.take("wait").map_or(Some(BATCH_WAIT), |i| {
-        let wait = i.duration()?;
-        if wait > BATCH_WAIT_MAX {
-            i.error(format!("`{}` is over an hour", i.path)).report();
-            return None;
-        }
-        Some(wait)
-    });
-    let has_payload = table.has("payload");
-    let payload = table.take("payload").map(|i| i.expr());
+    let (max, wait) = (table.need(&batch::MAX), table.or(&batch::WAIT));
+    let (has_payload, payload) = (table.has(&batch::PAYLOAD), table.get(&batch::PAYLOAD));
     table.finish();
     let help = match format {
-        Some(Format::Form | Format::CloudEventsBinary) => {
-            "batches are for \"standard\", \"cloudevents\" and \"ndjson\""
-        }
-        Some(Format::Text) if !has_payload => "payload in `batch`, jq over the array of events, makes one text of them",
-        Some(Format::CloudEvents | Format::NdJson) if has_payload => {
+        Format::Form | Format::CloudEventsBinary => "batches are for \"standard\", \"cloudevents\" and \"ndjson\"",
+        Format::Text if !has_payload => "payload in `batch`, jq over the array of events, makes one text of them",
+        Format::CloudEvents | Format::NdJson if has_payload => {
             "payload in `batch` is for \"standard\" and \"text\": there it makes the whole body"
         }
-        _ => return Some((Batch { max: usize::try_from(max?).ok()?, wait: wait? }, optional(payload)?)),
+        _ => return Some((Batch { max: max?, wait }, payload)),
     };
-    let why = if has_payload && matches!(format, Some(Format::CloudEvents | Format::NdJson)) {
+    let why = if has_payload && matches!(format, Format::CloudEvents | Format::NdJson) {
         "the body of this `format` is not jq's to make"
     } else {
         "a request of this `format` holds one event"
@@ -411,44 +363,49 @@ fn read_batch(item: &Item<'_>, format: Option<Format>) -> Option<(Batch, Option<
     None
 }
 
+fn read_wait(item: &Item<'_>) -> Option<Duration> {
+    let wait = item.duration()?;
+    if wait > BATCH_WAIT_MAX {
+        item.error(format!("`{}` is over an hour", item.path)).report();
+        return None;
+    }
+    Some(wait)
+}
+
+fn read_schedule(item: &Item<'_>) -> Option<Vec<Duration>> {
+    let all: Vec<Duration> = item.items()?.iter().map(|item| item.some_duration()).collect::<Option<_>>()?;
+    if all.is_empty() {
+        item.error(format!("`{}` is empty", item.path)).help("for example [\"5s\", \"5m\", \"1h\"]".into()).report();
+        return None;
+    }
+    Some(all)
+}
+
 /// `down`, `taken` and `refused`: no status is in two of them.
-fn read_meanings(table: &mut Table<'_>) -> Option<(Vec<u16>, Vec<u16>, Vec<u16>)> {
+fn read_meanings(table: &mut Table<'_>) -> [Vec<u16>; 3] {
     let mut known: BTreeMap<u16, &str> = BTreeMap::new();
-    let mut read = |key: &'static str| {
-        let Some(item) = table.take(key) else { return Some(Vec::new()) };
-        let statuses = read_statuses(&item)?;
+    [&retry::DOWN, &retry::TAKEN, &retry::REFUSED].map(|key| {
+        let Some(item) = table.item(key) else { return Vec::new() };
+        let statuses = key.read(&item).unwrap_or_default();
         for status in &statuses {
-            if let Some(other) = known.insert(*status, key).filter(|other| *other != key) {
+            if let Some(other) = known.insert(*status, key.name).filter(|other| *other != key.name) {
                 item.error(format!("`{}` holds {status}, which `retry.{other}` holds too", item.path))
                     .help("a status means one thing: leave it in one of the lists".into())
                     .report();
-                return None;
             }
         }
-        Some(statuses)
-    };
-    // All of them are read, so that each mistake is told.
-    let (down, taken, refused) = (read("down"), read("taken"), read("refused"));
-    Some((down?, taken?, refused?))
+        statuses
+    })
 }
 
 impl Retry {
     fn read(item: &Item<'_>) -> Option<Self> {
         let mut table = item.table()?;
-        let schedule = table.take("schedule").map_or(Some(RETRY_SCHEDULE.to_vec()), |i| {
-            let all: Option<Vec<Duration>> = i.items()?.iter().map(|i| i.some_duration()).collect();
-            if all.as_ref().is_some_and(Vec::is_empty) {
-                i.error(format!("`{}` is empty", i.path)).help("for example [\"5s\", \"5m\", \"1h\"]".into()).report();
-                return None;
-            }
-            all
-        });
-        let disable_after = table.take("disable-after").map_or(Some(DISABLE_AFTER), |i| i.some_duration());
-        let probe_max = table.take("probe-max").map_or(Some(PROBE_MAX), |i| i.some_duration());
-        let wait = table.take("wait").map(|i| i.expr());
-        let (down, taken, refused) = read_meanings(&mut table)?;
+        let (schedule, probe_max) = (table.or(&retry::SCHEDULE), table.or(&retry::PROBE_MAX));
+        let (disable_after, wait) = (table.or(&retry::DISABLE_AFTER), table.get(&retry::WAIT));
+        let [down, taken, refused] = read_meanings(&mut table);
         table.finish();
-        let answers = Answers { fail: None, wait: optional(wait)?, down, taken, refused };
-        Some(Self { schedule: schedule?, probe_max: probe_max?, disable_after: disable_after?, answers })
+        let answers = Answers { fail: None, wait, down, taken, refused };
+        Some(Self { schedule, probe_max, disable_after, answers })
     }
 }

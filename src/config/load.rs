@@ -3,39 +3,72 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use toml::de::DeTable;
 
-use super::{Bridge, Config, Daemon, Each, Endpoint, Heartbeat, Log, Store, bridge::type_name};
+use super::{
+    Bridge, Config, Daemon, Each, Endpoint,
+    bridge::{keys::bridge, type_name},
+    daemon::{daemon, log, network, read_daemon, read_log, read_network, read_store, store},
+    endpoint::keys::endpoint,
+};
 use crate::{
-    http::{
-        client,
-        identity::{read_certificates, read_proxy},
-    },
+    http::client,
     model::Name,
     settings::{
         Context, DefaultTable, Item, Table,
         diagnostic::{Diagnostic, Place, Rendered, Severity, Sources},
+        key::{Get, keys},
         nearest,
-        secret::Secret,
         units::Rate,
     },
-    telemetry,
+    source::{http::http, source},
 };
 
-/// Loopback: who is on the machine, and has the token.
-const LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8642));
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(20);
-const IN_FLIGHT: u64 = 256;
-const MEMORY: u64 = 512 << 20;
-const CACHE: u64 = 8 << 20;
-const PER_HOST: u64 = 8;
 const NAME_CHARS_MAX: usize = 64;
+
+keys! {
+    /// The configuration of bellpull.
+    mod file;
+    /// More files, relative to this one, which may hold bridges and endpoints only: `["conf.d/*.toml"]`. A name that is defined
+    /// twice is an error that names both places.
+    get INCLUDE: () = "include", Form::raw(Shape::List(&Shape::Text));
+    /// The daemon itself.
+    get DAEMON: () = "daemon", Form::raw(Shape::Table(&daemon::FAMILY));
+    /// Where state is kept.
+    get STORE: () = "store", Form::raw(Shape::Table(&store::FAMILY));
+    /// What all requests share.
+    get NETWORK: () = "network", Form::raw(Shape::Table(&network::FAMILY));
+    /// What is logged, and how.
+    get LOG: () = "log", Form::raw(Shape::Table(&log::FAMILY));
+    /// Keys that apply if a bridge, an endpoint or a source does not set them; a key that it sets replaces the whole default.
+    get DEFAULTS: () = "defaults", Form::raw(Shape::Table(&defaults::FAMILY));
+    /// Bridges by their names.
+    get BRIDGE: () = "bridge", Form::raw(Shape::Entities(&bridge::FAMILY));
+    /// Endpoints by their names.
+    get ENDPOINT: () = "endpoint", Form::raw(Shape::Entities(&endpoint::FAMILY));
+}
+
+/// What each bridge has for itself.
+const OWN: &[&str] = &["source", "items", "key"];
+
+keys! {
+    /// Keys that apply if a table does not set them.
+    mod defaults;
+    /// Of every bridge, except `source`, `items` and `key`.
+    get BRIDGE: () = "bridge", Form::raw(Shape::Defaults(&bridge::FAMILY, OWN));
+    /// Of every endpoint.
+    get ENDPOINT: () = "endpoint", Form::raw(Shape::Defaults(&endpoint::FAMILY, &[]));
+    /// Of every `source.http`.
+    get HTTP: () = "http", Form::raw(Shape::Defaults(&http::FAMILY, &[]));
+}
+
+/// What an included file may not hold.
+static MAIN_ONLY: [&Get<()>; 6] =
+    [&file::DAEMON, &file::STORE, &file::NETWORK, &file::LOG, &file::DEFAULTS, &file::INCLUDE];
 
 /// Whether secrets are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,8 +151,8 @@ pub fn daemon(path: &Path) -> Option<Daemon> {
     let (table, _) = DeTable::parse_recoverable(&text);
     let context = Context::new(false);
     let mut table = Table::new(&context, String::new(), Place { file: 0, span: 0..0 }, table.get_ref());
-    let daemon = table.take("daemon").and_then(|item| item.table());
-    read_daemon(daemon, &BTreeMap::new())
+    let daemon = section(&context, &mut table, &file::DAEMON);
+    Some(read_daemon(daemon, &BTreeMap::new()))
 }
 
 /// Where a file does not parse, what seems absent may stand in the lost part, and what stands on a broken line means
@@ -162,6 +195,12 @@ fn includes(path: &Path, text: &str) -> (Vec<PathBuf>, Vec<Diagnostic>) {
     (found, context.into_diagnostics())
 }
 
+/// A table of the top, or an empty one.
+fn section<'a>(context: &'a Context, file: &mut Table<'a>, key: &Get<()>) -> Table<'a> {
+    let place = file.place.clone();
+    file.item(key).and_then(|item| item.table()).unwrap_or_else(|| Table::empty(context, key.name.to_owned(), place))
+}
+
 fn read_files(sources: &Sources, context: &Context, syntax: &mut Vec<Place>) -> Option<Config> {
     let parsed: Vec<_> = sources
         .files
@@ -183,23 +222,22 @@ fn read_files(sources: &Sources, context: &Context, syntax: &mut Vec<Place>) -> 
         .map(|(file, table)| Table::new(context, String::new(), Place { file, span: 0..0 }, table.get_ref()))
         .collect();
     let (main, included) = tables.split_first_mut()?;
-    main.take("include");
-    let daemon = main.take("daemon").and_then(|i| i.table());
-    let store = main.take("store").and_then(|i| i.table());
-    let network = main.take("network").and_then(|i| i.table());
-    let defaults = main.take("defaults").and_then(|i| i.table());
-    let log = main.take("log").and_then(|i| i.table());
+    main.item(&file::INCLUDE);
+    let [daemon, store, network, defaults, log] =
+        [&file::DAEMON, &file::STORE, &file::NETWORK, &file::DEFAULTS, &file::LOG]
+            .map(|key| section(context, main, key));
     let mut bridges = Vec::new();
     let mut endpoints = Vec::new();
     for table in std::iter::once(main).chain(included) {
-        for (key, all) in [("bridge", &mut bridges), ("endpoint", &mut endpoints)] {
-            all.extend(table.take(key).and_then(|i| i.table()).map(|mut t| t.take_all()).unwrap_or_default());
+        for (key, all) in [(&file::BRIDGE, &mut bridges), (&file::ENDPOINT, &mut endpoints)] {
+            all.extend(table.item(key).and_then(|i| i.table()).map(|mut t| t.take_all()).unwrap_or_default());
         }
     }
     for (file, mut table) in tables.into_iter().enumerate() {
-        for key in ["daemon", "store", "network", "log", "defaults", "include"] {
+        for key in MAIN_ONLY {
             if let Some(place) = table.key_place(key).filter(|_| file > 0) {
-                table.take(key);
+                table.item(key);
+                let key = key.name;
                 let only = format!("`{key}` may not stand in an included file: it holds bridges and endpoints only");
                 table.error_at(place, only).report();
             }
@@ -209,16 +247,16 @@ fn read_files(sources: &Sources, context: &Context, syntax: &mut Vec<Place>) -> 
     let store = read_store(store);
     let log = read_log(log);
     let network = read_network(network);
-    let _ = context.allow.set(network.as_ref().map(|network| network.allow.clone()).unwrap_or_default());
+    let _ = context.allow.set(network.allow.clone());
     let defaults = Defaults::read(defaults);
     let endpoints = read_endpoints(endpoints, &defaults);
     let daemon = read_daemon(daemon, &endpoints);
     let bridges = read_bridges(bridges, &defaults, &endpoints);
     let config = Config {
-        daemon: daemon?,
-        store: store?,
+        daemon,
+        store,
         log,
-        network: client::Config { rates: rates(bridges.values().flatten()), ..network? },
+        network: client::Config { rates: rates(bridges.values().flatten()), ..network },
         bridges: bridges.into_iter().filter_map(|(name, bridge)| Some((name, Arc::new(bridge?)))).collect(),
         endpoints: endpoints.into_iter().filter_map(|(name, endpoint)| Some((name, Arc::new(endpoint?)))).collect(),
         warnings: Vec::new(),
@@ -273,23 +311,24 @@ fn read_endpoints<'a>(all: Named<'a>, defaults: &Defaults<'a>) -> BTreeMap<Name,
         all.iter().map(|(name, _, item)| ((*name).to_owned(), item.clone())).collect();
     let endpoints =
         read_named(all, |name, item| Endpoint::read(name, item.table()?.with_defaults(defaults.endpoint.as_ref())));
-    judge_heirs("endpoint", endpoints.values().flatten().map(|e| (&e.name, e.was.as_ref())), &items);
+    judge_heirs("endpoint", &endpoint::WAS, endpoints.values().flatten().map(|e| (&e.name, e.was.as_ref())), &items);
     endpoints
 }
 
 /// `was` names one that is no more, and nobody else's.
 fn judge_heirs<'n>(
     kind: &str,
+    was: &Get<Name>,
     all: impl Iterator<Item = (&'n Name, Option<&'n Name>)>,
     items: &BTreeMap<String, Item<'_>>,
 ) {
     let mut heirs: BTreeMap<&Name, &Name> = BTreeMap::new();
-    for (name, was) in all {
-        let (Some(was), Some(item)) = (was, items.get(&**name)) else { continue };
-        let place = item.table().and_then(|mut t| t.take("was")).map_or_else(|| item.place.clone(), |i| i.place);
-        let why = match heirs.insert(was, name) {
-            Some(other) => format!("[{kind}.{other}] takes over {was:?} already"),
-            None if items.contains_key(&**was) => format!("[{kind}.{was}] is still defined"),
+    for (name, old) in all {
+        let (Some(old), Some(item)) = (old, items.get(&**name)) else { continue };
+        let place = item.table().and_then(|mut t| t.item(was)).map_or_else(|| item.place.clone(), |i| i.place);
+        let why = match heirs.insert(old, name) {
+            Some(other) => format!("[{kind}.{other}] takes over {old:?} already"),
+            None if items.contains_key(&**old) => format!("[{kind}.{old}] is still defined"),
             None => continue,
         };
         item.error_at(place, format!("`was` of [{}]: {why}", item.path))
@@ -322,17 +361,22 @@ fn read_bridges<'a>(
         let table = item.table()?.with_defaults(defaults.bridge.as_ref());
         Bridge::read(name, defaults.fill_source(table))
     });
-    judge_heirs("bridge", bridges.values().flatten().map(|b| (&b.name, b.was.as_ref())), &items);
+    judge_heirs("bridge", &bridge::WAS, bridges.values().flatten().map(|b| (&b.name, b.was.as_ref())), &items);
     for bridge in bridges.values().flatten() {
         let Some(item) = items.get(&*bridge.name) else { continue };
-        let places = item.table().and_then(|mut t| t.with_names(&["to", "alert"]));
+        let mut places = BTreeMap::new();
+        if let Some(mut table) = item.table() {
+            table.names_of(&bridge::TO, &mut places);
+            table.names_of(&bridge::ALERT, &mut places);
+        }
         let named = bridge
             .routes
             .iter()
             .map(|r| (&r.endpoint, "to"))
             .chain(bridge.alert.to.iter().map(|name| (name, "alert.to")));
         if let Some(Each::Bridge { name: other, .. }) = &bridge.each {
-            let place = item.table().and_then(|mut t| t.take("each")).map_or_else(|| item.place.clone(), |i| i.place);
+            let place =
+                item.table().and_then(|mut t| t.item(&bridge::EACH)).map_or_else(|| item.place.clone(), |i| i.place);
             let known = |name: &Name| bridges.get(name).is_none_or(|b| b.as_ref().is_some_and(|b| b.each.is_some()));
             if let Some(why) = match () {
                 () if !items.contains_key(&**other) => Some("is not defined"),
@@ -349,7 +393,7 @@ fn read_bridges<'a>(
         }
         warn_of_deaf(bridge, item, endpoints);
         for (endpoint, key) in named.filter(|(name, _)| !endpoints.contains_key(*name)) {
-            let place = places.as_ref().and_then(|p| p.get(&**endpoint)).cloned().unwrap_or_else(|| item.place.clone());
+            let place = places.get(&**endpoint).cloned().unwrap_or_else(|| item.place.clone());
             let report = item.error_at(
                 place,
                 format!("`{key}` of [{}] names the endpoint {endpoint:?}, which is not defined", item.path),
@@ -397,20 +441,19 @@ struct Defaults<'a> {
 }
 
 impl<'a> Defaults<'a> {
-    fn read(table: Option<Table<'a>>) -> Self {
-        let Some(mut table) = table else { return Self::default() };
-        let bridge = table.take("bridge").and_then(|i| i.table());
+    fn read(mut table: Table<'a>) -> Self {
+        let bridge = table.item(&defaults::BRIDGE).and_then(|i| i.table());
         if let Some(bridge) = &bridge {
-            for key in ["source", "items", "key"] {
-                if let Some(place) = bridge.key_place(key) {
+            for key in OWN {
+                if let Some(place) = bridge.place_of(key) {
                     bridge
                         .error_at(place, format!("[defaults.bridge] may not hold `{key}`: each bridge has its own"))
                         .report();
                 }
             }
         }
-        let endpoint = table.take("endpoint").and_then(|i| i.table()).map(DefaultTable::of);
-        let http = table.take("http").and_then(|i| i.table()).map(DefaultTable::of);
+        let endpoint = table.item(&defaults::ENDPOINT).and_then(|i| i.table()).map(DefaultTable::of);
+        let http = table.item(&defaults::HTTP).and_then(|i| i.table()).map(DefaultTable::of);
         table.finish();
         Self { bridge: bridge.map(DefaultTable::of), endpoint, http }
     }
@@ -418,144 +461,8 @@ impl<'a> Defaults<'a> {
     /// Defaults of `source.http` are one level further down.
     fn fill_source(&self, mut table: Table<'a>) -> Table<'a> {
         if let Some(http) = &self.http {
-            table.fill_nested(&["source", "http"], http);
+            table.fill_nested(&[bridge::SOURCE.name, source::HTTP.name], http);
         }
         table
     }
-}
-
-fn read_daemon(table: Option<Table<'_>>, endpoints: &BTreeMap<Name, Option<Endpoint>>) -> Option<Daemon> {
-    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    let state_default = variable("STATE_DIRECTORY").unwrap_or_else(|| PathBuf::from("state"));
-    let mut daemon = Daemon {
-        socket: PathBuf::new(),
-        state_dir: state_default,
-        listen: Some(LISTEN),
-        hosts: Vec::new(),
-        token: None,
-        heartbeat: None,
-        shutdown_grace: SHUTDOWN_GRACE,
-        polls_in_flight: usize::try_from(IN_FLIGHT).ok()?,
-        deliveries_in_flight: usize::try_from(IN_FLIGHT).ok()?,
-        memory: MEMORY,
-    };
-    let mut socket = None;
-    if let Some(mut table) = table {
-        if let Some(item) = table.take("listen") {
-            let address = |text: &str| match text {
-                "off" => Ok(None),
-                text => text.parse().map(Some).map_err(|_| format!("{text:?} is not an address and port")),
-            };
-            daemon.listen = item.parse_text(address, "\"127.0.0.1:8642\" or \"off\"").flatten();
-            if daemon.listen.is_some_and(|address| !address.ip().is_loopback()) {
-                let message = format!("`{}`: the token and all that is shown go over the network in clear", item.path);
-                item.warn(message, "listen on loopback, and put a proxy with TLS or a tunnel before it");
-            }
-        }
-        if let Some(hosts) = table.take("hosts").and_then(|i| i.items()) {
-            daemon.hosts = hosts.iter().filter_map(|i| i.string()).map(str::to_ascii_lowercase).collect();
-        }
-        daemon.token = table.take("token").and_then(|i| read_token(&i));
-        daemon.heartbeat = table.take("heartbeat").and_then(|i| read_heartbeat(&i, endpoints));
-        if let Some(dir) = table.take("state-dir").and_then(|i| i.string()) {
-            daemon.state_dir = dir.into();
-        }
-        socket = table.take("socket").and_then(|i| i.string()).map(PathBuf::from);
-        if let Some(grace) = table.take("shutdown-grace").and_then(|i| i.duration()) {
-            daemon.shutdown_grace = grace;
-        }
-        let count = |table: &mut Table<'_>, key| {
-            table.take(key).and_then(|i| i.integer(1..=100_000)).and_then(|n| usize::try_from(n).ok())
-        };
-        daemon.polls_in_flight = count(&mut table, "polls-in-flight").unwrap_or(daemon.polls_in_flight);
-        daemon.deliveries_in_flight = count(&mut table, "deliveries-in-flight").unwrap_or(daemon.deliveries_in_flight);
-        daemon.memory = table.take("memory").and_then(|i| i.size()).unwrap_or(daemon.memory);
-        table.finish();
-    }
-    daemon.socket = socket
-        .or_else(|| variable("RUNTIME_DIRECTORY").map(|dir| dir.join("admin.sock")))
-        .unwrap_or_else(|| daemon.state_dir.join("admin.sock"));
-    Some(daemon)
-}
-
-/// A bearer token of one's own, long enough not to be guessed.
-fn read_token(item: &Item<'_>) -> Option<Secret> {
-    const CHARS_MIN: usize = 16;
-    let token = item.secret()?;
-    if item.resolved(&token) && token.expose().len() < CHARS_MIN {
-        item.error(format!("`{}` has under {CHARS_MIN} characters", item.path))
-            .help("`openssl rand -hex 32` makes one".into())
-            .report();
-        return None;
-    }
-    Some(token)
-}
-
-fn read_heartbeat(item: &Item<'_>, endpoints: &BTreeMap<Name, Option<Endpoint>>) -> Option<Heartbeat> {
-    let mut table = item.table()?;
-    let to = table.require("to", "heartbeat = { to = [\"ops\"], every = \"1h\" }");
-    let every =
-        table.require("every", "heartbeat = { to = [\"ops\"], every = \"1h\" }").and_then(|i| i.some_duration());
-    table.finish();
-    let to = to?;
-    let names = if to.is_list() { to.items()? } else { vec![to] };
-    let known = |item: &Item<'_>| {
-        let name = item.string()?;
-        if !endpoints.contains_key(name) {
-            let report = item.error(format!("`{}` names the endpoint {name:?}, which is not defined", item.path));
-            match nearest(name, endpoints.keys().map(|name| &**name)) {
-                Some(near) => report.help(format!("did you mean {near:?}?")).report(),
-                None => report.report(),
-            }
-        }
-        Some(Name::from(name))
-    };
-    let to: Option<Vec<Name>> = names.iter().map(known).collect();
-    Some(Heartbeat { to: to?, every: every? })
-}
-
-fn read_log(table: Option<Table<'_>>) -> Log {
-    let Some(mut table) = table else { return Log::default() };
-    let levels = ["error", "warn", "info", "debug", "trace"].map(|level| (level, level));
-    let level = table.take("level").and_then(|i| i.word(&levels));
-    let formats = [("text", telemetry::Format::Text), ("json", telemetry::Format::Json)];
-    let format = table.take("format").and_then(|i| i.word(&formats));
-    table.finish();
-    Log { level, format }
-}
-
-fn read_store(table: Option<Table<'_>>) -> Option<Store> {
-    let mut store = Store { cache: CACHE };
-    if let Some(mut table) = table {
-        if let Some(mut sled) = table.take("sled").and_then(|i| i.table()) {
-            store.cache = sled.take("cache").and_then(|i| i.size()).unwrap_or(CACHE);
-            sled.finish();
-        }
-        table.not_yet(&["nats"]);
-        table.finish();
-    }
-    Some(store)
-}
-
-fn read_network(table: Option<Table<'_>>) -> Option<client::Config> {
-    let mut config = client::Config { per_host: usize::try_from(PER_HOST).ok()?, ..client::Config::default() };
-    let Some(mut table) = table else { return Some(config) };
-    if let Some(allow) = table.take("allow").and_then(|i| i.items()) {
-        let net = |text: &str| {
-            text.parse::<ipnet::IpNet>()
-                .or_else(|_| text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from))
-                .map_err(|_| format!("{text:?} is not an address range such as \"10.0.0.0/8\""))
-        };
-        config.allow = allow.iter().filter_map(|i| i.parse_text(net, "a range such as \"10.0.0.0/8\"")).collect();
-    }
-    if let Some(item) = table.take("ca") {
-        let all = if item.is_string() { vec![item] } else { item.items().unwrap_or_default() };
-        config.ca = all.iter().filter_map(read_certificates).collect();
-    }
-    config.proxy = table.take("proxy").and_then(|item| read_proxy(&item));
-    if let Some(n) = table.take("per-host").and_then(|i| i.integer(1..=1000)) {
-        config.per_host = usize::try_from(n).unwrap_or(8);
-    }
-    table.finish();
-    Some(config)
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use ::csv::{ReaderBuilder, StringRecord};
 
 use super::{Declared, Error, Input, Out, line, malformed_text};
-use crate::settings::{Table, fingerprint::Fingerprint, optional};
+use crate::settings::{Table, fingerprint::Fingerprint, key::keys};
 
 const CSV: &str = "CSV";
 
@@ -18,6 +18,18 @@ pub(super) struct Options {
     delimiter: Option<u8>,
     /// Whether the first row has the names; else columns are named by their number, from 1.
     header: bool,
+}
+
+keys! {
+    /// How rows are read.
+    mod csv;
+    /// One ASCII character between the fields.
+    maybe DELIMITER: u8 = "delimiter",
+        Form::new(Shape::Character, |item| item.parse_text(delimiter, "one character such as \";\"")),
+        "a comma, or a tab where the content type says so";
+    /// Whether the first row has the names. `false`: the columns are called `"1"`, `"2"`, ...
+    or HEADER: bool = "header", BOOLEAN, || true;
+    + super::super::plain::FAMILY;
 }
 
 impl Options {
@@ -30,11 +42,8 @@ impl Options {
         }
     }
 
-    /// Reads `delimiter` and `header`.
-    pub(super) fn read(table: &mut Table<'_>) -> Option<Self> {
-        let delimiter = table.take("delimiter").map(|i| i.parse_text(delimiter, "one character such as \";\""));
-        let header = table.take("header").map_or(Some(true), |i| i.boolean());
-        Some(Self { delimiter: optional(delimiter)?, header: header? })
+    pub(super) fn read(table: &mut Table<'_>) -> Self {
+        Self { delimiter: table.get(&csv::DELIMITER), header: table.or(&csv::HEADER) }
     }
 
     pub(super) fn with_delimiter(delimiter: u8) -> Self {

@@ -14,7 +14,7 @@ use html5ever::{
 use scraper::{ElementRef, Html, HtmlTreeSink, Selector, error::SelectorErrorKind};
 
 use super::{Declared, Error, Input, Out, malformed_text};
-use crate::settings::{Item, Table, fingerprint::Fingerprint};
+use crate::settings::{Item, Table, fingerprint::Fingerprint, key::keys};
 
 const HTML: &str = "HTML";
 
@@ -100,6 +100,20 @@ impl Field {
     }
 }
 
+keys! {
+    /// What is read of a page.
+    mod html;
+    /// A CSS selector: each element that it finds is an object.
+    need SELECT: Css = "select",
+        Form::new(Shape::Text, |item| item.parse_text(Css::parse, "a CSS selector such as \"article\"")),
+        "select = \"article\"";
+    /// What an object holds: the text or the attribute of the first element that a selector finds within the selected one,
+    /// `{ title = "h2", url = "a@href" }`, or its own attribute, `"@id"`; null where nothing is found.
+    need FIELDS: Vec<(String, Field)> = "fields", Form::new(Shape::SomeNamed(&Shape::Text), fields),
+        "fields = { title = \"h2\", url = \"a@href\" }";
+    + super::super::plain::FAMILY;
+}
+
 impl Options {
     /// Writes how a body is read.
     pub(super) fn define(&self, text: &mut Fingerprint) {
@@ -110,12 +124,8 @@ impl Options {
         }
     }
 
-    /// Reads `select` and `fields`.
     pub(super) fn read(table: &mut Table<'_>) -> Option<Self> {
-        let select = table
-            .require("select", "select = \"article\"")
-            .and_then(|i| i.parse_text(Css::parse, "a CSS selector such as \"article\""));
-        let fields = table.require("fields", "fields = { title = \"h2\", url = \"a@href\" }").and_then(|i| fields(&i));
+        let (select, fields) = (table.need(&html::SELECT), table.need(&html::FIELDS));
         Some(Self { select: select?, fields: fields? })
     }
 

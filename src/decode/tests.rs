@@ -21,7 +21,8 @@ fn decoder(toml: &str) -> Decoder {
     let context = Context::new(false);
     let place = Place { file: 0, span: Range::default() };
     let mut table = Table::new(&context, String::new(), place, table.get_ref());
-    let decoder = table.take("decode").and_then(|item| read(&item));
+    static DECODE: key::Get<Decoder> = key::Get::get("", "decode", DECODER);
+    let decoder = table.get(&DECODE);
     let errors = context.into_diagnostics();
     decoder.unwrap_or_else(|| panic!("{toml}: {errors:?}"))
 }

@@ -15,7 +15,7 @@ use quick_xml::{
 };
 
 use super::{Declared, Error, Input, Out, line, malformed_text};
-use crate::settings::{Table, fingerprint::Fingerprint};
+use crate::settings::{Table, fingerprint::Fingerprint, key::keys};
 
 const XML: &str = "XML";
 
@@ -25,6 +25,16 @@ pub(super) struct Options {
     lists: BTreeSet<String>,
     /// Whether `a:b` stays `a:b`; else it is `b`, and `xmlns` is left out.
     prefixes: bool,
+}
+
+keys! {
+    /// How elements become values.
+    mod xml;
+    /// Names of elements that are always arrays, even where one of them comes.
+    or LISTS: Vec<String> = "lists", TEXTS, Vec::new;
+    /// `true` keeps `a:b` and `xmlns`.
+    or PREFIXES: bool = "prefixes", BOOLEAN, || false;
+    + super::super::plain::FAMILY;
 }
 
 impl Options {
@@ -37,13 +47,8 @@ impl Options {
         }
     }
 
-    /// Reads `lists` and `prefixes`.
-    pub(super) fn read(table: &mut Table<'_>) -> Option<Self> {
-        let lists = table.take("lists").map_or(Some(BTreeSet::new()), |item| {
-            item.items()?.iter().map(|i| i.string().map(str::to_owned)).collect()
-        });
-        let prefixes = table.take("prefixes").map_or(Some(false), |i| i.boolean());
-        Some(Self { lists: lists?, prefixes: prefixes? })
+    pub(super) fn read(table: &mut Table<'_>) -> Self {
+        Self { lists: table.or(&xml::LISTS).into_iter().collect(), prefixes: table.or(&xml::PREFIXES) }
     }
 
     /// With elements that are always arrays.

@@ -5,8 +5,45 @@ use url::Url;
 
 use crate::{
     model::Hash,
-    settings::{Item, Table, optional, secret::Secret},
+    settings::{
+        Item, Table,
+        key::{Form, Shape, keys},
+        secret::Secret,
+    },
 };
+
+/// A PEM file of certificates, by its path.
+pub const CERTIFICATES: Form<String> = Form::new(Shape::Text, read_certificates);
+/// A proxy's URL, which may be a secret.
+pub const PROXY: Form<Url> = Form::new(Shape::OneOf(&[Shape::Text, Shape::Secret]), read_proxy);
+
+keys! {
+    /// Who asks, and which way.
+    mod identity;
+    /// Additional roots, and the own certificate.
+    get TLS: (Option<String>, Option<Secret>) = "tls", Form::table(&tls::FAMILY, read_tls);
+    /// An `http://`, `https://` or `socks5h://` URL, or a secret that holds one, where it has a password.
+    maybe PROXY: Url = "proxy", super::PROXY, "`network.proxy`";
+}
+
+keys! {
+    /// Roots, and the own certificate with its key.
+    mod tls: Rule::Schema(r#"{ "dependencies": { "cert": ["key"], "key": ["cert"] } }"#);
+    /// A PEM file of additional roots.
+    get CA: String = "ca", CERTIFICATES;
+    /// The client certificate's PEM file.
+    get CERT: () = "cert", Form::raw(Shape::Text);
+    /// The client certificate's key in PEM, a secret.
+    get KEY: () = "key", Form::raw(Shape::Secret);
+}
+
+keys! {
+    /// The version of HTTP.
+    mod version;
+    /// `"1"` or `"2"`: this version only; `"2"` over `http://` from the first byte (h2c).
+    or HTTP: Version = "http", Form::words(&[("auto", Version::Auto), ("1", Version::One), ("2", Version::Two)]),
+        || Version::Auto;
+}
 
 /// What makes a connection another one. The default is the daemon's own.
 #[derive(Debug, Clone, Default)]
@@ -38,14 +75,11 @@ impl PartialEq for Identity {
 
 impl Identity {
     /// Reads `tls`, `proxy` and, where the version is the file's to choose, `http`.
-    pub fn read(table: &mut Table<'_>, any_version: bool) -> Option<Self> {
-        let tls = table.take("tls").map(|item| read_tls(&item));
-        let proxy = table.take("proxy").map(|item| read_proxy(&item));
-        let words = [("auto", Version::Auto), ("1", Version::One), ("2", Version::Two)];
-        let version = if any_version { table.take("http") } else { None };
-        let version = version.map_or(Some(Version::Auto), |item| item.word(&words));
-        let (ca, own) = tls.unwrap_or(Some((None, None)))?;
-        Some(Self::new(ca, own, optional(proxy)?, version?))
+    pub fn read(table: &mut Table<'_>, any_version: bool) -> Self {
+        let (ca, own) = table.get(&identity::TLS).unwrap_or_default();
+        let proxy = table.get(&identity::PROXY);
+        let version = if any_version { table.or(&version::HTTP) } else { Version::Auto };
+        Self::new(ca, own, proxy, version)
     }
 
     fn new(ca: Option<String>, own: Option<Secret>, proxy: Option<Url>, version: Version) -> Self {
@@ -104,8 +138,8 @@ pub fn read_certificates(item: &Item<'_>) -> Option<String> {
 /// Roots, and the own certificate with its key.
 fn read_tls(item: &Item<'_>) -> Option<(Option<String>, Option<Secret>)> {
     let mut table = item.table()?;
-    let ca = table.take("ca").map(|i| read_certificates(&i));
-    let (cert, key) = (table.take("cert"), table.take("key"));
+    let ca = table.get(&tls::CA);
+    let (cert, key) = (table.item(&tls::CERT), table.item(&tls::KEY));
     let title = table.title();
     table.finish();
     let own = match (cert, key) {
@@ -127,5 +161,5 @@ fn read_tls(item: &Item<'_>) -> Option<(Option<String>, Option<Secret>)> {
             return None;
         }
     };
-    Some((optional(ca)?, own))
+    Some((ca, own))
 }

@@ -5,7 +5,20 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value as Json;
 use url::{Url, form_urlencoded};
 
-use crate::settings::{Item, Table, fingerprint::Fingerprint};
+use crate::settings::{Item, Table, fingerprint::Fingerprint, key::keys};
+
+keys! {
+    /// Where a page's number, offset or cursor, or a mark, goes.
+    mod place;
+    /// A query parameter that carries it.
+    get PARAM: () = "param", Form::raw(Shape::Text);
+    /// A header that carries it, instead of `param`.
+    get HEADER: () = "header", Form::raw(Shape::Text);
+    /// A place in the `json` body that carries it, instead of `param`: `"paging.after"`, or `"filters.0.value"` for an element
+    /// of an array, from 0. There the value keeps its type, and may be any array or object, of which an empty one ends a walk.
+    /// In `grpc` a path into `request`.
+    get JSON: () = "json", Form::raw(Shape::Text);
+}
 
 /// Where a parameter goes.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,8 +47,9 @@ impl At {
 
     /// Reads `param`, `header` or `json`, one of them.
     pub fn read(table: &mut Table<'_>, default: Option<&str>) -> Option<Self> {
+        let places = [&place::PARAM, &place::HEADER, &place::JSON];
         let found: Vec<(&str, Item<'_>)> =
-            ["param", "header", "json"].into_iter().filter_map(|key| Some((key, table.take(key)?))).collect();
+            places.into_iter().filter_map(|key| Some((key.name, table.item(key)?))).collect();
         match (found.as_slice(), default) {
             ([(kind, item)], _) => {
                 let name = item.string()?;
@@ -64,6 +78,11 @@ impl At {
                 None
             }
         }
+    }
+
+    /// Whether a table names a place.
+    pub fn is_in(table: &Table<'_>) -> bool {
+        [&place::PARAM, &place::HEADER, &place::JSON].into_iter().any(|key| table.has(key))
     }
 
     /// Whether any JSON value may go there: elsewhere it has to be a text.

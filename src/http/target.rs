@@ -4,7 +4,24 @@ use reqwest::header::HeaderName;
 use url::Url;
 
 use super::{egress::Egress, origin};
-use crate::settings::{Item, value::Value};
+use crate::settings::{
+    Item,
+    key::{Form, Shape},
+    value::Value,
+};
+
+/// A `url` over HTTP.
+pub const URL: Form<Value> = Form::new(Shape::Value, |item| read_url(item, HTTP));
+/// A table of headers.
+pub const HEADERS: Form<Vec<(HeaderName, Value)>> = Form::new(Shape::Named(&Shape::Value), read_headers);
+/// A header's name.
+pub const HEADER_NAME: Form<HeaderName> = Form::new(Shape::Text, read_header_name);
+
+/// A header's name.
+pub fn read_header_name(item: &Item<'_>) -> Option<HeaderName> {
+    let parse = |text: &str| text.parse::<HeaderName>().map_err(|_| format!("{text:?} is not a header name"));
+    item.parse_text(parse, "a header's name")
+}
 
 /// The `url` of a source; a literal one is checked. `schemes` are those that may stand there.
 pub fn read_url(item: &Item<'_>, schemes: &[&str]) -> Option<Value> {

@@ -4,7 +4,43 @@ use std::{fmt, io::Read, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Item, Table};
+use super::{
+    Item, Table,
+    key::{Get, keys},
+};
+
+keys! {
+    /// A secret: one of these.
+    mod secret: Rule::Kind;
+    /// A file in `$CREDENTIALS_DIRECTORY`, as systemd's `LoadCredential=` makes it.
+    get CREDENTIAL: () = "credential", Form::raw(Shape::Text);
+    /// A file's whole path, readable by its owner only.
+    get FILE: () = "file", Form::raw(Shape::Text);
+    /// A variable of the environment.
+    get ENV: () = "env", Form::raw(Shape::Text);
+    /// The secret itself, of which `check` warns.
+    get VALUE: () = "value", Form::raw(Shape::Pattern("."));
+}
+
+keys! {
+    /// A secret that signs.
+    mod signing_secret: Rule::Schema(
+        r#"{ "oneOf": [
+            { "required": ["credential"] }, { "required": ["file"] }, { "required": ["env"] }, { "required": ["value"] }
+        ] }"#
+    );
+    /// From this time on it does not sign.
+    get UNTIL: () = "until", Form::raw(Shape::Time);
+    + secret::FAMILY;
+}
+
+/// Where a secret stands.
+static PLACES: [(&Get<()>, From); 4] = [
+    (&secret::CREDENTIAL, From::Credential),
+    (&secret::FILE, From::File),
+    (&secret::ENV, From::Env),
+    (&secret::VALUE, From::Value),
+];
 
 /// A part of a secret that is found. A shorter secret is none: it would blank out words.
 pub const PART_BYTES: usize = 6;
@@ -57,7 +93,7 @@ impl Item<'_> {
         let toml::de::DeValue::Table(table) = self.value else {
             return false;
         };
-        table.keys().any(|key| ["credential", "file", "env", "value"].contains(&key.get_ref().as_ref()))
+        table.keys().any(|key| PLACES.iter().any(|(place, _)| place.name == key.get_ref().as_ref()))
     }
 
     /// A secret. `None` after an error; a placeholder while secrets are not read.
@@ -71,7 +107,7 @@ impl Item<'_> {
     /// A secret of a list, and the value of its `until`.
     pub fn secret_until(&self) -> Option<(Secret, Option<Item<'_>>)> {
         let mut table = self.secret_table()?;
-        let until = table.take("until");
+        let until = table.item(&signing_secret::UNTIL);
         let secret = self.read_secret(&mut table);
         table.finish();
         secret.map(|secret| (secret, until))
@@ -88,9 +124,7 @@ impl Item<'_> {
     }
 
     fn read_secret(&self, table: &mut Table<'_>) -> Option<Secret> {
-        let places =
-            [("credential", From::Credential), ("file", From::File), ("env", From::Env), ("value", From::Value)];
-        let (from, item) = table.take_kind(&places)?;
+        let (from, item) = table.kind(&PLACES)?;
         let text = item.string()?;
         if from == From::Value {
             if text.is_empty() {

@@ -67,6 +67,21 @@ pub fn rate(text: &str) -> Result<Rate, String> {
     Ok(Rate { requests, per })
 }
 
+/// A duration as the file spells it, in the largest unit that it is whole in.
+pub fn spell(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
+    let found = units.into_iter().find(|(_, of)| ms > 0 && ms.is_multiple_of(*of));
+    found.map_or_else(|| format!("{ms}ms"), |(unit, of)| format!("{}{unit}", ms / of))
+}
+
+/// A size as the file spells it, in the largest unit that it is whole in.
+pub fn spell_size(bytes: u64) -> String {
+    let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    let found = units.into_iter().find(|(_, of): &(_, u64)| bytes > 0 && bytes.is_multiple_of(*of));
+    found.map_or_else(|| format!("{bytes}B"), |(unit, of)| format!("{}{unit}", bytes / of))
+}
+
 /// A duration as a person reads it: its two largest units.
 pub fn show(duration: Duration) -> String {
     let ms = duration.as_millis();
@@ -88,6 +103,7 @@ mod tests {
     fn durations_and_sizes() {
         for (text, ms) in [("300ms", 300), ("30s", 30_000), ("5m", 300_000), ("2h", 7_200_000), ("3d", 259_200_000)] {
             assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
+            assert_eq!(spell(Duration::from_millis(ms)), text);
         }
         for text in ["", "s", "5", "5 m", "-5s", "5w", "1.5h", "99999999999999999d"] {
             assert!(duration(text).is_err(), "{text}");

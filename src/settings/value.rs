@@ -2,8 +2,23 @@
 
 use serde_json::Value as Json;
 
-use super::{Item, Table, secret::Secret};
+use super::{Item, Table, key::keys, secret::Secret};
 use crate::expr::{self, Expr};
+
+keys! {
+    /// A value that jq makes for each request.
+    mod made: Rule::Schema(r#"{ "required": ["jq"] }"#);
+    /// jq, whose input is an object of `now`, `previous`, `mark` and `item`, or in an endpoint the event.
+    need JQ: Expr = "jq", EXPR, "{ jq = \".mark\" }";
+}
+
+keys! {
+    /// A word of `argv` that jq makes.
+    mod made_words;
+    /// Each element of an array is a word of its own.
+    or MANY: bool = "many", BOOLEAN, || false;
+    + made::FAMILY;
+}
 
 /// One value of the file.
 #[derive(Debug, Clone, PartialEq)]
@@ -121,26 +136,31 @@ impl Item<'_> {
 
     /// As [`value`](Self::value), or `{ jq = "...", many = true }`.
     pub fn value_or_many(&self) -> Option<(Value, bool)> {
-        if !self.is_table() || !self.table().is_some_and(|table| table.has("jq")) {
+        if !self.is_made() {
             return self.value().map(|value| (value, false));
         }
-        let mut many = Some(false);
-        let expr = self.jq_table(|table| many = table.take("many").map_or(Some(false), |item| item.boolean()));
-        Some((Value::Jq(expr?), many?))
+        let mut many = false;
+        let expr = self.jq_table(|table| many = table.or(&made_words::MANY));
+        Some((Value::Jq(expr?), many))
     }
 
     /// A table, or `{ jq = "..." }`.
     pub fn json_body(&self) -> Option<JsonBody> {
-        if self.is_table() && self.table().is_some_and(|t| t.has("jq")) {
+        if self.is_made() {
             return self.jq_table(|_| ()).map(JsonBody::Jq);
         }
         self.json().map(JsonBody::Fixed)
     }
 
+    /// Whether this is `{ jq = "..." }`.
+    pub fn is_made(&self) -> bool {
+        self.is_table() && self.table().is_some_and(|table| table.has(&made::JQ))
+    }
+
     /// `{ jq = "..." }`, and what may stand beside it.
     fn jq_table(&self, beside: impl FnOnce(&mut Table<'_>)) -> Option<Expr> {
         let mut table = self.table()?;
-        let expr = table.require("jq", "{ jq = \".mark\" }").and_then(|item| item.expr());
+        let expr = table.need(&made::JQ);
         beside(&mut table);
         table.finish();
         expr

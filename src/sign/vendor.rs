@@ -1,16 +1,41 @@
 //! Signatures as vendors make them, for receivers that verify one of those already: HMAC-SHA256 over the body, or over
 //! the body with its time, in a header of its own.
 
+use ::hmac::{Hmac, KeyInit, Mac};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use hmac::{Hmac, KeyInit, Mac};
 use reqwest::header::HeaderName;
 use sha2::Sha256;
 
-use super::Message;
+use super::{Message, secrets};
 use crate::{
     model::hex,
-    settings::{Item, Table, secret::Secret},
+    settings::{Item, Table, key::keys, secret::Secret},
 };
+
+keys! {
+    /// HMAC-SHA256 in a header of your own.
+    mod hmac;
+    /// The header's name.
+    need HEADER: HeaderName = "header", Form::new(Shape::Text, read_header), "header = \"X-Signature\"";
+    /// What stands before the signature.
+    or PREFIX: String = "prefix", TEXT, String::new;
+    /// How the signature is written.
+    or ENCODING: Encoding = "encoding", Form::words(&[("hex", Encoding::Hex), ("base64", Encoding::Base64)]),
+        || Encoding::Hex;
+    /// What is signed: a text with `{id}`, `{timestamp}` and `{body}`, which it must have.
+    or OVER: Vec<Part> = "over", Form::shown_by(Shape::Text, read_over, |_| "{body}".into()), || vec![Part::Body];
+    + secrets::FAMILY;
+}
+
+/// A header that none of bellpull's own is.
+fn read_header(item: &Item<'_>) -> Option<HeaderName> {
+    let name = |text: &str| match text.parse::<HeaderName>() {
+        Ok(name) if !name.as_str().starts_with("webhook-") => Ok(name),
+        Ok(_) => Err("headers that begin with `webhook-` are those of `sign.standard`".to_owned()),
+        Err(_) => Err(format!("{text:?} is not a header name")),
+    };
+    item.parse_text(name, "a header's name")
+}
 
 /// `sign.hmac`: any header, any order of what is signed.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,19 +94,9 @@ pub fn stripe<'s>(secrets: impl Iterator<Item = &'s Secret>, message: &Message<'
 impl Own {
     /// Reads all of `sign.hmac` but its secrets.
     pub fn read(table: &mut Table<'_>) -> Option<Self> {
-        let header = table.require("header", "header = \"X-Signature\"").and_then(|i| {
-            let name = |text: &str| match text.parse::<HeaderName>() {
-                Ok(name) if !name.as_str().starts_with("webhook-") => Ok(name),
-                Ok(_) => Err("headers that begin with `webhook-` are those of `sign.standard`".to_owned()),
-                Err(_) => Err(format!("{text:?} is not a header name")),
-            };
-            i.parse_text(name, "a header's name")
-        });
-        let prefix = table.take("prefix").map_or(Some(""), |i| i.string());
-        let words = [("hex", Encoding::Hex), ("base64", Encoding::Base64)];
-        let encoding = table.take("encoding").map_or(Some(Encoding::Hex), |i| i.word(&words));
-        let over = table.take("over").map_or(Some(vec![Part::Body]), |i| read_over(&i));
-        Some(Self { header: header?, prefix: prefix?.to_owned(), encoding: encoding?, over: over? })
+        let (header, prefix) = (table.need(&hmac::HEADER), table.or(&hmac::PREFIX));
+        let (encoding, over) = (table.or(&hmac::ENCODING), table.or(&hmac::OVER));
+        Some(Self { header: header?, prefix, encoding, over })
     }
 
     pub fn header(&self) -> &HeaderName {

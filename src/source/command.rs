@@ -18,7 +18,12 @@ use crate::{
     decode::{self, Page},
     http::budget::Share,
     model::Hash,
-    settings::{Item, Table, fingerprint::Fingerprint, optional, value::Value},
+    settings::{
+        Item, Table,
+        fingerprint::Fingerprint,
+        key::keys,
+        value::{self, Value},
+    },
 };
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -41,16 +46,37 @@ pub struct Source {
     pub decode: Option<decode::Decoder>,
 }
 
+keys! {
+    /// A program whose standard output is the document.
+    mod command;
+    /// Values; the first is the program. The result of `{ jq = "..." }` is one word; with `many = true` each element of the
+    /// resulting list is one. Put `--` before words that data decides. Secrets are refused: every user of the machine can read a
+    /// program's arguments.
+    need ARGV: Vec<Word> = "argv",
+        Form::new(
+            Shape::Some(&Shape::OneOf(&[Shape::Value, Shape::Table(&value::made_words::FAMILY)])),
+            read_argv,
+        ),
+        "argv = [\"/usr/local/bin/orders\", \"--json\"]";
+    /// A table of values. In addition the program gets `PATH`, `HOME`, `LANG`, `LC_ALL` and `TZ` of the daemon's environment, and
+    /// nothing else.
+    get ENV: Vec<(String, Value)> = "env", VALUES;
+    /// Limit until the program ends.
+    or TIMEOUT: Duration = "timeout", SOME_DURATION, || super::TIMEOUT;
+    /// Limit of its output.
+    or SIZE_MAX: u64 = "size-max", SIZE, || super::SIZE_MAX;
+    /// How its output becomes a document: [below](#decode).
+    maybe DECODE: decode::Decoder = "decode", decode::DECODER, "JSON";
+}
+
 impl Source {
     /// Reads `[bridge.NAME.source.command]`.
     pub fn read(mut table: Table<'_>) -> Option<Self> {
-        let argv = table.require("argv", "argv = [\"/usr/local/bin/orders\", \"--json\"]").and_then(|i| read_argv(&i));
-        let env = table.take("env").map_or(Some(Vec::new()), |i| i.value_map());
-        let timeout = table.take("timeout").map_or(Some(TIMEOUT), |i| i.some_duration());
-        let size_max = table.take("size-max").map_or(Some(SIZE_MAX), |i| i.size());
-        let decode = table.take("decode").map(|i| decode::read(&i));
+        let (argv, env) = (table.need(&command::ARGV), table.get(&command::ENV).unwrap_or_default());
+        let (timeout, size_max) = (table.or(&command::TIMEOUT), table.or(&command::SIZE_MAX));
+        let decode = table.get(&command::DECODE);
         table.finish();
-        Some(Self { argv: argv?, env: env?, timeout: timeout?, size_max: size_max?, decode: optional(decode)? })
+        Some(Self { argv: argv?, env, timeout, size_max, decode })
     }
 
     /// Writes what the snapshot depends on.

@@ -10,7 +10,10 @@ use std::{sync::Arc, time::Duration};
 use ::http::uri::PathAndQuery;
 use bytes::Bytes;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, MethodDescriptor, prost::Message};
-use reqwest::{Method, header::HeaderMap};
+use reqwest::{
+    Method,
+    header::{HeaderMap, HeaderName},
+};
 use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 use tonic::{
@@ -21,22 +24,22 @@ use url::Url;
 
 use super::{
     Answer, Ask, Error, ErrorKind, Fetched,
-    transport::{Over, Transport},
+    transport::{Over, Transport, requests},
 };
 use crate::{
     auth::{self, Learned, Used, With},
     decode::Page,
     http::{
         self, Client, Request,
-        identity::Version,
+        identity::{Version, identity},
         origin,
-        target::{HTTP, fixed_origin, made_url, read_url},
+        target::{self, fixed_origin, made_url},
     },
     model::Hash,
     settings::{
         Item, Table,
         fingerprint::Fingerprint,
-        optional,
+        key::keys,
         value::{JsonBody, Value},
     },
 };
@@ -83,20 +86,43 @@ impl PartialEq for Descriptors {
     }
 }
 
+keys! {
+    /// A call of a gRPC method.
+    mod grpc: Rule::Schema(
+        r#"{ "oneOf": [
+            { "required": ["descriptors"], "properties": { "reflection": { "const": false } } },
+            { "required": ["reflection"], "properties": { "reflection": { "const": true } },
+              "not": { "required": ["descriptors"] } }
+        ] }"#
+    );
+    /// A value; `https://`, or `http://` for HTTP/2 without TLS (h2c).
+    need TARGET: Value = "target", target::URL, "target = \"https://grpc.example.com\"";
+    /// `"pkg.Service/Method"`.
+    need METHOD: (String, String) = "method",
+        Form::new(Shape::Pattern("/"), |item| item.parse_text(name, "a method such as \"shop.Orders/List\"")),
+        "method = \"shop.Orders/List\"";
+    /// The message: a table, or `{ jq = "..." }`.
+    maybe REQUEST: JsonBody = "request", JSON_BODY, "`{}`";
+    /// A table of values.
+    get METADATA: Vec<(HeaderName, Value)> = "metadata", target::HEADERS;
+    /// `true`: the server is asked for its descriptors (v1, otherwise v1alpha). This or `descriptors`.
+    or REFLECTION: bool = "reflection", BOOLEAN, || false;
+    /// The path of a descriptor set, from `protoc --include_imports --descriptor_set_out`.
+    maybe DESCRIPTORS: () = "descriptors", Form::raw(Shape::Text), "this or `reflection`";
+    + requests::FAMILY;
+    + identity::FAMILY;
+}
+
 impl Source {
     /// Reads `[bridge.NAME.source.grpc]`.
     pub fn read(mut table: Table<'_>) -> Option<Self> {
-        let target = table.require("target", "target = \"https://grpc.example.com\"").and_then(|i| read_url(&i, HTTP));
-        let method = table.require("method", "method = \"shop.Orders/List\"");
-        let name = method.as_ref().and_then(|i| i.parse_text(name, "a method such as \"shop.Orders/List\""));
-        let request = table.take("request").map(|i| i.json_body());
-        let place = table.key_place("reflection");
-        let set = table.take("descriptors");
-        let reflection = table.take("reflection").map_or(Some(false), |i| i.boolean());
+        let (target, name, request) = (table.need(&grpc::TARGET), table.need(&grpc::METHOD), table.get(&grpc::REQUEST));
+        let place = table.key_place(&grpc::REFLECTION);
+        let (set, reflection) = (table.item(&grpc::DESCRIPTORS), table.or(&grpc::REFLECTION));
         let descriptors = match (&set, reflection) {
-            (None, Some(true)) => Some(None),
-            (Some(set), Some(false)) => name.as_ref().and_then(|name| read_descriptors(set, name)).map(Some),
-            (None, Some(false)) => {
+            (None, true) => Some(None),
+            (Some(set), false) => name.as_ref().and_then(|name| read_descriptors(set, name)).map(Some),
+            (None, false) => {
                 table
                     .error(format!("{} does not say what its messages look like", table.title()))
                     .missing()
@@ -107,16 +133,15 @@ impl Source {
                     .report();
                 None
             }
-            (Some(_), Some(true)) => {
+            (Some(_), true) => {
                 let place = place.unwrap_or_else(|| table.place.clone());
                 let message = format!("`reflection` stands beside `descriptors` in {}", table.title());
                 table.error_at(place, message).help("keep one of them".into()).report();
                 None
             }
-            (_, None) => None,
         };
-        let transport = Transport::read(&mut table, "metadata", Over::Grpc);
-        for auth in transport.iter().flat_map(|transport| &transport.auth).filter(|auth| auth.signs_a_body()) {
+        let transport = Transport::read(&mut table, &grpc::METADATA, Over::Grpc);
+        for auth in transport.auth.iter().filter(|auth| auth.signs_a_body()) {
             let message =
                 format!("`auth.{}` in {} signs or edits a body that gRPC does not show", auth.kind(), table.title());
             table.error(message).report();
@@ -128,9 +153,9 @@ impl Source {
             target,
             service,
             method,
-            request: optional(request)?,
+            request,
             descriptors: descriptors?,
-            transport: transport?,
+            transport,
         })
     }
 

@@ -18,21 +18,22 @@ use walk::Walk;
 
 use super::{
     Ask, Error, ErrorKind, Fetched,
-    page::Pages,
-    transport::{Over, Transport},
+    page::{self, Pages},
+    transport::{Over, Transport, headed, redirected, requests, timed},
 };
 use crate::{
     decode::{self, Decoder},
     expr::{Expr, Said, meant},
     http::{
+        identity::{identity, version},
         origin,
         place::At,
-        target::{HTTP, fixed_origin, read_url},
+        target::{self, fixed_origin},
     },
     settings::{
         Item, Table,
         fingerprint::Fingerprint,
-        optional,
+        key::{Form, Shape, keys},
         value::{JsonBody, Value},
     },
 };
@@ -45,6 +46,73 @@ const EXCERPT_CHARS: usize = 200;
 const EXCERPT_FROM_CHARS: usize = 4096;
 /// How soon a job is looked at again.
 const JOB_EVERY: Duration = Duration::from_secs(2);
+
+/// A list of statuses.
+pub const STATUSES: Form<Vec<u16>> =
+    Form::shown_by(Shape::List(&Shape::Whole(100, 599)), read_statuses, |all| all.as_slice().into());
+
+keys! {
+    /// A request over HTTP.
+    mod http: Rule::Schema(r#"{ "dependencies": { "body": { "not": { "required": ["json"] } } } }"#);
+    /// Where it is sent: a value; `http` or `https`, without user and password.
+    need URL: Value = "url", target::URL, "url = \"https://api.example.com/orders\"";
+    /// Any method, in capitals.
+    or METHOD: Method = "method",
+        Form::shown_by(
+            Shape::Pattern("^[A-Z]+$"),
+            |item| item.parse_text(method, "a method such as \"GET\""),
+            |method| method.as_str().into(),
+        ),
+        || Method::GET;
+    /// A table of values. The query of `url` keeps its bytes, and a space becomes `%20`.
+    get QUERY: Vec<(String, Value)> = "query", VALUES;
+    /// The body, a value.
+    get BODY: () = "body", Form::raw(Shape::Value);
+    /// Instead of `body`: a table, or `{ jq = "..." }`.
+    get JSON: () = "json", Form::raw(Shape::Any);
+    /// How a list goes on.
+    maybe PAGES: Pages = "pages", Form::table(&page::pages::FAMILY, Pages::read), "one page";
+    /// Statuses whose answers are data. 204 means a list without records, 304 the last answer again.
+    or ACCEPT: Vec<u16> = "accept", STATUSES, || vec![200];
+    /// jq over each page: true asks the same request again after 2 s, within `deadline`.
+    get RETRY: Expr = "retry", EXPR_OVER_ANSWER;
+    /// After a 202 bellpull asks until the work is done, within `deadline`. The job's URL must be on the origin of the source's
+    /// `url`. The job's last answer is the page.
+    get JOB: Job = "job", Form::table(&job::FAMILY, Job::read);
+    /// A GET or HEAD sends the `ETag` and `Last-Modified` of the last accepted answer, if that answer had one page (a
+    /// `Last-Modified` alone only if it was older than a second), that came to the same request (method, URL, body and headers),
+    /// and within the last day: once a day the whole answer is asked for.
+    or CONDITIONAL: bool = "conditional", BOOLEAN, || true;
+    + answers::FAMILY;
+    + headed::FAMILY;
+    + timed::FAMILY;
+    + requests::FAMILY;
+    + redirected::FAMILY;
+    + identity::FAMILY;
+    + version::FAMILY;
+}
+
+keys! {
+    /// How an answer is read.
+    mod answers;
+    /// How an answer becomes a document: `json`, `ndjson`, `xml`, `csv`, `feed`, `html` or `text`: [below](#decode).
+    maybe DECODE: Decoder = "decode", decode::DECODER, "by `Content-Type`, otherwise JSON";
+    /// jq over each page: a string or true is an error, `if .ok then null else .error end`.
+    get FAIL: Expr = "fail", EXPR_OVER_ANSWER;
+}
+
+keys! {
+    /// A 202 that is followed until its work is done.
+    mod job;
+    /// jq over the 202's body: the job's URL.
+    maybe URL: Expr = "url", EXPR, "`Location`, otherwise the request is repeated";
+    /// jq over the job's answer: true if the work is done.
+    maybe DONE: Expr = "done", EXPR, "any status except 202 ends it";
+    /// jq over the job's answer, like `fail`.
+    get FAILED: Expr = "failed", EXPR;
+    /// How soon the job is looked at again.
+    or EVERY: Duration = "every", SOME_DURATION, || JOB_EVERY;
+}
 
 /// A source as the file defines it.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,18 +156,16 @@ pub(super) struct Job {
 impl Source {
     /// Reads `[bridge.NAME.source.http]`.
     pub fn read(mut table: Table<'_>) -> Option<Self> {
-        let url = table.require("url", "url = \"https://api.example.com/orders\"").and_then(|i| read_url(&i, HTTP));
-        let method =
-            table.take("method").map_or(Some(Method::GET), |i| i.parse_text(method, "a method such as \"GET\""));
-        let query = table.take("query").map_or(Some(Vec::new()), |i| i.value_map());
+        let (url, method) = (table.need(&http::URL), table.or(&http::METHOD));
+        let query = table.get(&http::QUERY).unwrap_or_default();
         let body = read_body(&mut table);
-        let pages = table.take("pages").map(|i| Pages::read(&i));
-        let in_json = pages.iter().flatten().any(|pages| matches!(pages.at(), Some(At::Json(_))));
+        let pages = table.get(&http::PAGES);
+        let in_json = pages.as_ref().is_some_and(|pages| matches!(pages.at(), Some(At::Json(_))));
         if in_json && matches!(body, Some(Body::Text(_))) {
             let message = format!("`pages` of {} go into a JSON body, but `body` is a text", table.title());
             table.error(message).help("write `json` instead of `body`".into()).report();
         }
-        if let (Some(Some(pages)), Some(Body::Json(JsonBody::Fixed(body)))) = (&pages, &body)
+        if let (Some(pages), Some(Body::Json(JsonBody::Fixed(body)))) = (&pages, &body)
             && let Some(why) = pages.at().and_then(|at| at.misfit(body))
         {
             let message = format!("`pages.{}.json` of {}: {why}", pages.name(), table.title());
@@ -108,29 +174,26 @@ impl Source {
                 .help("write a path into `json`, such as \"paging.after\" or \"variables.0.value\"".into())
                 .report();
         }
-        let decode = table.take("decode").map(|i| decode::read(&i));
-        let accept = table.take("accept").map_or(Some(vec![200]), |i| read_statuses(&i));
-        let fail = table.take("fail").map(|i| i.expr_over_answer());
-        let retry = table.take("retry").map(|i| i.expr_over_answer());
-        let conditional = table.take("conditional").and_then(|i| i.boolean()).unwrap_or(true);
-        let job = table.take("job").map(|i| Job::read(&i));
-        let transport = Transport::read(&mut table, "headers", Over::Http);
+        let (decode, accept) = (table.get(&answers::DECODE), table.or(&http::ACCEPT));
+        let (fail, retry) = (table.get(&answers::FAIL), table.get(&http::RETRY));
+        let (conditional, job) = (table.or(&http::CONDITIONAL), table.get(&http::JOB));
+        let transport = Transport::read(&mut table, &headed::HEADERS, Over::Http);
         table.finish();
         let url = url?;
         Some(Self {
             origin: fixed_origin(&url),
             url,
-            method: method?,
-            query: query?,
+            method,
+            query,
             body: body?,
-            pages: optional(pages)?,
-            decode: optional(decode)?,
-            accept: accept?,
-            fail: optional(fail)?,
-            retry: optional(retry)?,
+            pages,
+            decode,
+            accept,
+            fail,
+            retry,
             conditional,
-            job: optional(job)?,
-            transport: transport?,
+            job,
+            transport,
         })
     }
 
@@ -282,8 +345,8 @@ fn method(text: &str) -> Result<Method, String> {
 
 /// `body` or `json`.
 fn read_body(table: &mut Table<'_>) -> Option<Body> {
-    let json_place = table.key_place("json");
-    match (table.take("body"), table.take("json")) {
+    let json_place = table.key_place(&http::JSON);
+    match (table.item(&http::BODY), table.item(&http::JSON)) {
         (Some(_), Some(_)) => {
             let place = json_place.unwrap_or_else(|| table.place.clone());
             table
@@ -309,11 +372,10 @@ pub fn read_statuses(item: &Item<'_>) -> Option<Vec<u16>> {
 impl Job {
     fn read(item: &Item<'_>) -> Option<Self> {
         let mut table = item.table()?;
-        let mut expr = |key| optional(table.take(key).map(|i| i.expr()));
-        let (url, done, failed) = (expr("url"), expr("done"), expr("failed"));
-        let every = table.take("every").map_or(Some(JOB_EVERY), |i| i.some_duration());
+        let (url, done, failed) = (table.get(&job::URL), table.get(&job::DONE), table.get(&job::FAILED));
+        let every = table.or(&job::EVERY);
         table.finish();
-        Some(Self { url: url?, done: done?, failed: failed?, every: every? })
+        Some(Self { url, done, failed, every })
     }
 }
 

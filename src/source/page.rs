@@ -9,14 +9,122 @@ use url::Url;
 use super::{Error, ErrorKind, Known, Step, link::link};
 use crate::{
     expr::{Expr, Said, meant},
-    http::place::{At, text_of},
-    settings::{Item, Table, fingerprint::Fingerprint, optional},
+    http::place::{At, place, text_of},
+    settings::{
+        Item, Table,
+        fingerprint::Fingerprint,
+        key::{Get, keys},
+    },
 };
 
 /// Pages without a record, one behind the other, of a walk that is said to go on.
 const EMPTY_PAGES_MAX: usize = 10;
 /// Pages of one walk when the file says nothing: far above what is meant, far below for ever.
-const PAGES_MAX: u64 = 1000;
+const PAGES_MAX: usize = 1000;
+
+keys! {
+    /// How a list goes on. A next link must stay on the origin of `url`. A repeated request, or a page with the bytes of an
+    /// earlier page, is an error. The walk counts only if every page arrived.
+    mod pages: Rule::Kind;
+    /// Follows the `Link` header (RFC 8288); a header that cannot be read to its end fails the poll.
+    get LINK: () = "link", Form::raw(Shape::Table(&pages_link::FAMILY));
+    /// A number that counts pages. Without `end`, the walk ends at an empty page, or, if the source was seen to fill a page of
+    /// `size` records, at a page of fewer. Until then bellpull asks for the page behind a short one too: an empty one, the same
+    /// one, or 404, 410 or 416 (behind the first page also 400 or 422) ends the walk. A short page that ended the walk so ends
+    /// it again if its bytes are the same and its number of records is not a multiple of 5 or a power of two, which might be the
+    /// most that the server gives.
+    get PAGE: () = "page", Form::raw(Shape::Table(&pages_page::FAMILY));
+    /// A number that counts the records that came. The walk ends as that of `pages.page`, with `limit` for `size`.
+    get OFFSET: () = "offset", Form::raw(Shape::Table(&pages_offset::FAMILY));
+    /// A token from the last page.
+    get CURSOR: () = "cursor", Form::raw(Shape::Table(&pages_cursor::FAMILY));
+    /// A URL from the last page.
+    get NEXT_URL: () = "next-url", Form::raw(Shape::Table(&pages_next_url::FAMILY));
+}
+
+keys! {
+    /// What every kind of pages has.
+    mod walk;
+    /// More pages are an error.
+    or MAX: usize = "max", count(1, 100_000), || PAGES_MAX;
+    /// A wait between two pages.
+    get DELAY: Duration = "delay", DURATION;
+    /// jq over each page: true on the last page. With `page` and `offset` only `end` decides then; ten pages in a row without a
+    /// record are an error.
+    get END: Expr = "end", EXPR_OVER_ANSWER;
+    /// jq over each page: how many records the list has, a number or the text of one. If fewer came when the walk ends, the poll
+    /// fails. `total = ".total"`, or `'$headers["x-total-count"]'`.
+    get TOTAL: Expr = "total", EXPR_OVER_ANSWER;
+    /// `"known"`: the walk ends at a page whose records are all known and unchanged, which suits lists with the newest first.
+    /// Implies `window`, without `forget`.
+    get STOP: bool = "stop", Form::words(&[("known", true)]);
+}
+
+keys! {
+    /// The `Link` header.
+    mod pages_link;
+    /// The relation of the link that is followed.
+    or REL: String = "rel", TEXT, || "next".to_owned();
+    + walk::FAMILY;
+}
+
+keys! {
+    /// A number that counts pages.
+    mod pages_page: Rule::Schema(r#"{ "dependencies": { "size-param": ["size"] } }"#);
+    /// The first page's number.
+    or START: u64 = "start", whole(0, 4_294_967_295), || 1;
+    /// The query parameter that asks for pages of `size` records.
+    get SIZE_PARAM: String = "size-param", TEXT;
+    /// The records of a full page.
+    get SIZE: u64 = "size", whole(1, 1_000_000);
+    + place::FAMILY;
+    + walk::FAMILY;
+}
+
+keys! {
+    /// A number that counts records.
+    mod pages_offset: Rule::Schema(r#"{ "dependencies": { "limit-param": ["limit"] } }"#);
+    /// The query parameter that asks for pages of `limit` records.
+    get LIMIT_PARAM: String = "limit-param", TEXT;
+    /// The records of a full page.
+    get LIMIT: u64 = "limit", whole(1, 1_000_000);
+    + place::FAMILY;
+    + walk::FAMILY;
+}
+
+keys! {
+    /// A token from the last page.
+    mod pages_cursor;
+    /// jq over the page: the next page's token; the walk ends if it is null, false, `""` or absent.
+    need NEXT: Expr = "next", EXPR_OVER_ANSWER, "next = \".next_cursor\"";
+    + place::FAMILY;
+    + walk::FAMILY;
+}
+
+keys! {
+    /// A URL from the last page.
+    mod pages_next_url;
+    /// jq over the page: the next page's URL, which may be relative; the walk ends as that of `pages.cursor`.
+    need NEXT: Expr = "next", EXPR_OVER_ANSWER, "next = \".next\"";
+    + walk::FAMILY;
+}
+
+keys! {
+    /// How a GraphQL list goes on.
+    mod graphql_pages: Rule::Kind;
+    /// A cursor in a variable of the query.
+    get CURSOR: () = "cursor", Form::raw(Shape::Table(&pages_variable::FAMILY));
+}
+
+keys! {
+    /// A cursor in a variable of the query.
+    mod pages_variable;
+    /// The variable's name, without `$`.
+    need VARIABLE: String = "variable", TEXT, "variable = \"after\"";
+    /// jq over the page: the next page's cursor; the walk ends if it is null, false, `""` or absent.
+    need NEXT: Expr = "next", EXPR_OVER_ANSWER, "next = \".data.orders.pageInfo.endCursor\"";
+    + walk::FAMILY;
+}
 
 /// How a list goes on.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,10 +156,10 @@ pub enum Kind {
 }
 
 /// The parameter of a page's size, and the size.
-fn read_size(table: &mut Table<'_>, param: &'static str, size: &'static str) -> Option<(String, u64)> {
-    let name = table.take(param).and_then(|i| i.string()).map(str::to_owned);
-    let count = table.take(size).and_then(|i| i.integer(1..=1_000_000));
+fn read_size(table: &mut Table<'_>, param: &Get<String>, size: &Get<u64>) -> Option<(String, u64)> {
+    let (name, count) = (table.get(param), table.get(size));
     if let (Some(name), None) = (&name, count) {
+        let (param, size) = (param.name, size.name);
         table.error(format!("`{param}` = {name:?} needs `{size}` in {}", table.title())).report();
     }
     count.map(|count| (name.unwrap_or_default(), count))
@@ -113,34 +221,26 @@ impl Pages {
     /// Reads `pages.KIND`.
     pub fn read(item: &Item<'_>) -> Option<Self> {
         type Read = fn(&mut Table<'_>) -> Option<Kind>;
-        let kinds: [(&'static str, Read); 5] = [
-            ("link", |table| {
-                let rel = table.take("rel").map_or(Some("next"), |i| i.string());
-                rel.map(|rel| Kind::Link { rel: rel.to_owned() })
+        let kinds: [(&Get<()>, Read); 5] = [
+            (&pages::LINK, |table| Some(Kind::Link { rel: table.or(&pages_link::REL) })),
+            (&pages::PAGE, |table| {
+                let (at, start) = (At::read(table, Some("page")), table.or(&pages_page::START));
+                let size = read_size(table, &pages_page::SIZE_PARAM, &pages_page::SIZE);
+                at.map(|at| Kind::Page { at, start, size })
             }),
-            ("page", |table| {
-                let at = At::read(table, Some("page"));
-                let start = table.take("start").map_or(Some(1), |i| i.integer(0..=u64::from(u32::MAX)));
-                let size = read_size(table, "size-param", "size");
-                at.zip(start).map(|(at, start)| Kind::Page { at, start, size })
-            }),
-            ("offset", |table| {
+            (&pages::OFFSET, |table| {
                 let at = At::read(table, Some("offset"));
-                let limit = read_size(table, "limit-param", "limit");
+                let limit = read_size(table, &pages_offset::LIMIT_PARAM, &pages_offset::LIMIT);
                 at.map(|at| Kind::Offset { at, limit })
             }),
-            ("cursor", |table| {
-                let at = At::read(table, None);
-                let next = table.require("next", "next = \".next_cursor\"").and_then(|i| i.expr_over_answer());
+            (&pages::CURSOR, |table| {
+                let (at, next) = (At::read(table, None), table.need(&pages_cursor::NEXT));
                 at.zip(next).map(|(at, next)| Kind::Cursor { at, next })
             }),
-            ("next-url", |table| {
-                let next = table.require("next", "next = \".next\"").and_then(|i| i.expr_over_answer());
-                next.map(|next| Kind::NextUrl { next })
-            }),
+            (&pages::NEXT_URL, |table| table.need(&pages_next_url::NEXT).map(|next| Kind::NextUrl { next })),
         ];
         let mut table = item.table()?;
-        let found = table.take_kind(&kinds);
+        let found = table.kind(&kinds);
         table.finish();
         let (read, item) = found?;
         let mut table = item.table()?;
@@ -151,38 +251,26 @@ impl Pages {
     /// Reads `pages.cursor` of a source that has no other place for it than a variable.
     pub fn read_variable(item: &Item<'_>) -> Option<Self> {
         let mut table = item.table()?;
-        let found = table.take_kind(&[("cursor", ())]);
+        let found = table.kind(&[(&graphql_pages::CURSOR, ())]);
         table.finish();
         let mut table = found?.1.table()?;
-        let name = table.require("variable", "variable = \"after\"").and_then(|i| i.string());
-        let next =
-            table.require("next", "next = \".data.orders.pageInfo.endCursor\"").and_then(|i| i.expr_over_answer());
-        let at = name.map(|name| At::Variable { name: name.to_owned(), number: false });
+        let (name, next) = (table.need(&pages_variable::VARIABLE), table.need(&pages_variable::NEXT));
+        let at = name.map(|name| At::Variable { name, number: false });
         Self::finish(table, at.zip(next).map(|(at, next)| Kind::Cursor { at, next }))
     }
 
     /// Reads what every kind has.
     fn finish(mut table: Table<'_>, kind: Option<Kind>) -> Option<Self> {
-        let max = table.take("max").map_or(Some(PAGES_MAX), |i| i.integer(1..=100_000));
-        let delay = table.take("delay").map_or(Some(Duration::ZERO), |i| i.duration());
-        let end = table.take("end").map(|i| i.expr_over_answer());
-        let total_place = table.key_place("total");
-        let total = table.take("total").map(|i| i.expr_over_answer());
-        let stop_known = table.take("stop").map_or(Some(false), |i| i.word(&[("known", true)]));
-        if let (Some(place), Some(true)) = (total_place, stop_known) {
+        let (max, delay, end) = (table.or(&walk::MAX), table.get(&walk::DELAY), table.get(&walk::END));
+        let (total_place, total) = (table.key_place(&walk::TOTAL), table.get(&walk::TOTAL));
+        let stop_known = table.get(&walk::STOP).unwrap_or_default();
+        if let (Some(place), true) = (total_place, stop_known) {
             let message = format!("`total` stands beside `stop` in {}", table.title());
             let help = "leave `total` out: a walk that stops at known records brings fewer than the list has";
             table.error_at(place, message).help(help.into()).report();
         }
         table.finish();
-        Some(Self {
-            kind: kind?,
-            max: usize::try_from(max?).unwrap_or(usize::MAX),
-            delay: delay?,
-            end: optional(end)?,
-            total: optional(total)?,
-            stop_known: stop_known?,
-        })
+        Some(Self { kind: kind?, max, delay: delay.unwrap_or_default(), end, total, stop_known })
     }
 
     /// The parameters of the first request: page, offset and sizes.

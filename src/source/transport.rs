@@ -8,16 +8,17 @@ use serde_json::Value as Json;
 
 use super::{Error, ErrorKind};
 use crate::{
-    auth::Auth,
+    auth::{self, Auth},
     http::{
         BodyLimit,
         identity::Identity,
         origin,
-        target::{HTTP, check_url, read_headers},
+        target::{self, HTTP, check_url},
     },
     settings::{
         Item, Table,
-        units::{self, Rate},
+        key::{Get, keys},
+        units::Rate,
         value::Value,
     },
 };
@@ -25,8 +26,50 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(30);
 const DEADLINE: Duration = Duration::from_secs(5 * 60);
 const SIZE_MAX: u64 = 32 << 20;
-const REDIRECTS: u64 = 5;
-const DEPTH_MAX: u64 = 128;
+const REDIRECTS: usize = 5;
+const DEPTH_MAX: usize = 128;
+
+keys! {
+    /// What the requests of every source have.
+    mod requests;
+    /// Credentials: [below](#auth).
+    get AUTH: Vec<Auth> = "auth", auth::ALL;
+    /// Limit for all pages. A later page that gets 429, 502, 503 or 504, or whose connection breaks, is requested again after
+    /// `Retry-After`, or 2 s, 4 s, ... 30 s, while the deadline leaves time.
+    or DEADLINE: Duration = "deadline", SOME_DURATION, || super::DEADLINE;
+    /// Largest page after decompression (gzip, br, zstd, deflate; beyond 1 MiB at most 200 to 1); all pages together may have 8
+    /// times as much.
+    or SIZE_MAX: u64 = "size-max", SIZE, || super::SIZE_MAX;
+    /// Deepest nesting of an answer.
+    or DEPTH_MAX: usize = "depth-max", count(1, 128), || super::DEPTH_MAX;
+    /// A rate for all requests to the origin of `url`, including those of a login. If several bridges set a rate for one origin,
+    /// the slowest applies to all. A bridge whose `url` is computed by jq has its own limit.
+    get RATE: Rate = "rate", key::RATE;
+}
+
+keys! {
+    /// What a single request may take.
+    mod timed;
+    /// Limit for one request, headers and body.
+    or TIMEOUT: Duration = "timeout", SOME_DURATION, || super::TIMEOUT;
+}
+
+keys! {
+    /// Headers of the file.
+    mod headed;
+    /// A table of values. With an `If-None-Match` or another header of this kind in it, bellpull sends none of its own.
+    get HEADERS: Vec<(HeaderName, Value)> = "headers", target::HEADERS;
+}
+
+keys! {
+    /// Where redirects lead.
+    mod redirected;
+    /// How many redirects are followed, on the same origin.
+    or REDIRECTS: usize = "redirects", count(0, 20), || super::REDIRECTS;
+    /// Other origins that a redirect may lead to; credentials, the file's headers and a body are not sent there.
+    or REDIRECTS_TO: Vec<String> = "redirects-to",
+        Form::shown_by(Shape::List(&Shape::Text), read_origins, |all| all.as_slice().into()), Vec::new;
+}
 
 /// What the requests are of: not each has all of HTTP's keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,31 +101,20 @@ pub struct Transport {
 
 impl Transport {
     /// Reads `headers` (under the name that the source has for them), `auth`, `tls` and the limits.
-    pub fn read(table: &mut Table<'_>, headers: &'static str, over: Over) -> Option<Self> {
-        let headers = table.take(headers).map_or(Some(Vec::new()), |i| read_headers(&i));
-        let auth = table.take("auth").map_or(Some(Vec::new()), |i| Auth::read_all(&i));
-        let identity = Identity::read(table, over == Over::Http);
-        let timeout = if over == Over::Grpc { None } else { table.take("timeout") };
-        let timeout = timeout.and_then(|i| i.some_duration()).unwrap_or(TIMEOUT);
-        let deadline = table.take("deadline").and_then(|i| i.some_duration()).unwrap_or(DEADLINE);
-        let size_max = table.take("size-max").and_then(|i| i.size()).unwrap_or(SIZE_MAX);
-        let depth_max = table.take("depth-max").and_then(|i| i.integer(1..=DEPTH_MAX)).unwrap_or(DEPTH_MAX);
-        let mut of_http = |key| if over == Over::Http { table.take(key) } else { None };
-        let redirects = of_http("redirects").and_then(|i| i.integer(0..=20)).unwrap_or(REDIRECTS);
-        let redirects_to = of_http("redirects-to").and_then(|i| read_origins(&i)).unwrap_or_default();
-        let rate = table.take("rate").and_then(|i| i.parse_text(units::rate, "a rate such as \"10/s\""));
-        Some(Self {
-            headers: headers?,
-            auth: auth?,
-            identity: identity?,
-            timeout,
-            deadline,
-            size_max,
-            depth_max: usize::try_from(depth_max).unwrap_or(128),
-            redirects: usize::try_from(redirects).unwrap_or(0),
-            redirects_to,
-            rate,
-        })
+    pub fn read(table: &mut Table<'_>, headers: &Get<Vec<(HeaderName, Value)>>, over: Over) -> Self {
+        let is_http = over == Over::Http;
+        Self {
+            headers: table.get(headers).unwrap_or_default(),
+            auth: table.get(&requests::AUTH).unwrap_or_default(),
+            identity: Identity::read(table, is_http),
+            timeout: if over == Over::Grpc { TIMEOUT } else { table.or(&timed::TIMEOUT) },
+            deadline: table.or(&requests::DEADLINE),
+            size_max: table.or(&requests::SIZE_MAX),
+            depth_max: table.or(&requests::DEPTH_MAX),
+            redirects: if is_http { table.or(&redirected::REDIRECTS) } else { REDIRECTS },
+            redirects_to: if is_http { table.or(&redirected::REDIRECTS_TO) } else { Vec::new() },
+            rate: table.get(&requests::RATE),
+        }
     }
 
     pub fn limit(&self) -> BodyLimit {

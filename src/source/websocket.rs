@@ -36,19 +36,19 @@ use url::Url;
 use super::{
     Answer, Ask, Error, ErrorKind, Fetched,
     http::excerpt,
-    transport::{Over, Transport},
+    transport::{Over, Transport, headed, requests, timed},
 };
 use crate::{
     auth::{self, Learned, With},
     decode::Page,
     http::{
         Request,
-        identity::Version,
+        identity::{Version, identity},
         origin,
         target::{made_url, read_url},
     },
     model::{Hash, Validators},
-    settings::{Item, Table, fingerprint::Fingerprint, value::Value},
+    settings::{Item, Table, fingerprint::Fingerprint, key::keys, value::Value},
     telemetry::{LeftOut, Seldom},
 };
 
@@ -120,16 +120,35 @@ impl Live {
 
 type Stream = WebSocketStream<reqwest::Upgraded>;
 
+keys! {
+    /// A connection that stays.
+    mod websocket;
+    /// A value; `ws://` or `wss://`.
+    need URL: Value = "url", Form::new(Shape::Value, |item| read_url(item, &["ws", "wss"])),
+        "url = \"wss://stream.example.com/orders\"";
+    /// Messages to send after each connection: values as text, tables as JSON.
+    or SEND: Vec<Sent> = "send",
+        Form::shown_by(
+            Shape::List(&Shape::Any),
+            |item| item.items()?.iter().map(read_sent).collect(),
+            |_| Json::Array(Vec::new()),
+        ),
+        Vec::new;
+    /// A ping at this interval; if nothing came since the last one, the connection is given up.
+    or PING: Duration = "ping", SOME_DURATION, || super::PING;
+    + headed::FAMILY;
+    + timed::FAMILY;
+    + requests::FAMILY;
+    + identity::FAMILY;
+}
+
 impl Source {
     /// Reads `[bridge.NAME.source.websocket]`.
     pub fn read(mut table: Table<'_>) -> Option<Self> {
-        let url = table.require("url", "url = \"wss://stream.example.com/orders\"");
-        let url = url.and_then(|i| read_url(&i, &["ws", "wss"]));
-        let send = table.take("send").map_or(Some(Vec::new()), |i| i.items()?.iter().map(read_sent).collect());
-        let ping = table.take("ping").map_or(Some(PING), |i| i.some_duration());
-        let transport = Transport::read(&mut table, "headers", Over::Websocket);
+        let (url, send, ping) = (table.need(&websocket::URL), table.or(&websocket::SEND), table.or(&websocket::PING));
+        let transport = Transport::read(&mut table, &headed::HEADERS, Over::Websocket);
         table.finish();
-        Some(Self { url: url?, send: send?, ping: ping?, transport: transport? })
+        Some(Self { url: url?, send, ping, transport })
     }
 
     /// Writes what the snapshot depends on.
@@ -306,7 +325,7 @@ impl Source {
 }
 
 fn read_sent(item: &Item<'_>) -> Option<Sent> {
-    let is_value = !item.is_table() || item.is_secret() || item.table().is_some_and(|table| table.has("jq"));
+    let is_value = !item.is_table() || item.is_secret() || item.is_made();
     if is_value { item.value().map(Sent::Text) } else { item.json().map(Sent::Json) }
 }
 

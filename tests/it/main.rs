@@ -48,6 +48,7 @@ mod grpc;
 mod soap;
 mod auth;
 mod recipe;
+mod reference;
 mod schema;
 mod schema_config;
 mod listen;

@@ -123,7 +123,7 @@ impl State {
         let credentials = Credentials { known: self.credentials, issued: &BTreeSet::new() };
         let operation = self.contract.check(request, credentials)?;
         if self.standard {
-            let schema = serde_json::from_str(Schema::Event.text()).expect("JSON");
+            let schema = serde_json::from_str(&Schema::Event.text()).expect("JSON");
             let validator = jsonschema::draft202012::new(&schema).expect("a schema");
             validator.validate(&request.json()).map_err(|e| Refusal::new(400, format!("the event: {e}")))?;
         }

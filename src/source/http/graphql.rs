@@ -4,14 +4,17 @@
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 
-use super::{Body, Source};
+use super::{Body, Source, answers};
 use crate::{
-    decode, expr,
-    http::target::{HTTP, read_url},
-    settings::{Item, Table, fingerprint::Fingerprint, optional, value::Value},
+    expr,
+    http::{
+        identity::{identity, version},
+        target,
+    },
+    settings::{Item, Table, fingerprint::Fingerprint, key::keys, value::Value},
     source::{
-        page::Pages,
-        transport::{Over, Transport},
+        page::{self, Pages},
+        transport::{Over, Transport, headed, redirected, requests, timed},
     },
 };
 
@@ -45,21 +48,36 @@ impl Query {
     }
 }
 
+keys! {
+    /// A GraphQL query.
+    mod graphql;
+    /// Where it is sent: a value; `http` or `https`, without user and password.
+    need URL: Value = "url", target::URL, "url = \"https://api.example.com/graphql\"";
+    /// The query, plain text.
+    need QUERY: String = "query", TEXT, "query = \"{ orders { id status } }\"";
+    /// A table; numbers, booleans and lists keep their types. A table inside it is a secret, which is sent as a string, or
+    /// `{ jq = "..." }`, whose result keeps its type.
+    get VARIABLES: Vec<(String, Variable)> = "variables", Form::new(Shape::Named(&Shape::Any), read_variables);
+    /// How a list goes on.
+    maybe PAGES: Pages = "pages", Form::table(&page::graphql_pages::FAMILY, Pages::read_variable), "one page";
+    + answers::FAMILY;
+    + headed::FAMILY;
+    + timed::FAMILY;
+    + requests::FAMILY;
+    + redirected::FAMILY;
+    + identity::FAMILY;
+    + version::FAMILY;
+}
+
 /// Reads `[bridge.NAME.source.graphql]`.
 pub fn read(mut table: Table<'_>) -> Option<Source> {
-    let url = table.require("url", "url = \"https://api.example.com/graphql\"").and_then(|i| read_url(&i, HTTP));
-    let query = table.require("query", "query = \"{ orders { id status } }\"").and_then(|i| i.string());
-    let variables = table.take("variables").map_or(Some(Vec::new()), |i| read_variables(&i));
-    let pages = table.take("pages").map(|i| Pages::read_variable(&i));
-    let decode = table.take("decode").map(|i| decode::read(&i));
-    let fail = table.take("fail").map(|i| i.expr_over_answer());
-    let transport = Transport::read(&mut table, "headers", Over::Http);
+    let (url, query) = (table.need(&graphql::URL), table.need(&graphql::QUERY));
+    let variables = table.get(&graphql::VARIABLES).unwrap_or_default();
+    let (pages, decode, fail) = (table.get(&graphql::PAGES), table.get(&answers::DECODE), table.get(&answers::FAIL));
+    let transport = Transport::read(&mut table, &headed::HEADERS, Over::Http);
     table.finish();
-    let body = Body::Graphql(Query { text: query?.to_owned(), variables: variables? });
-    let decode = optional(decode)?;
-    let fail = optional(fail)?;
-    let pages = optional(pages)?;
-    Some(Source { pages, ..Source::post(url?, body, decode, fail, transport?) })
+    let body = Body::Graphql(Query { text: query?, variables });
+    Some(Source { pages, ..Source::post(url?, body, decode, fail, transport) })
 }
 
 fn read_variables(item: &Item<'_>) -> Option<Vec<(String, Variable)>> {

@@ -1,18 +1,19 @@
 //! `source.soap`: one call of a SOAP 1.1 or 1.2 service. `body` is what stands in the envelope's Body, or a whole envelope;
 //! the answer is read as XML. A Fault is an error, whatever the status.
 
-use std::collections::BTreeSet;
-
 use quick_xml::{Reader, events::Event};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value as Json;
 
-use super::{Body, Source};
+use super::{Body, Source, answers};
 use crate::{
-    decode::{self, Decoder},
-    http::target::{HTTP, read_url},
-    settings::{Table, fingerprint::Fingerprint, optional, value::Value},
-    source::transport::{Over, Transport},
+    decode::Decoder,
+    http::{
+        identity::{identity, version},
+        target,
+    },
+    settings::{Table, fingerprint::Fingerprint, key::keys, value::Value},
+    source::transport::{Over, Transport, headed, redirected, requests, timed},
 };
 
 /// What an answer may be; some services look.
@@ -56,30 +57,46 @@ impl Envelope {
     }
 }
 
+const VERSIONS: [(&str, Version); 2] = [("1.1", Version::V11), ("1.2", Version::V12)];
+
+keys! {
+    /// A call of a SOAP service.
+    mod soap;
+    /// Where it is sent: a value; `http` or `https`, without user and password.
+    need URL: Value = "url", target::URL, "url = \"https://bank.example.com/service\"";
+    /// A value: the content of the envelope's Body, or a whole Envelope, which is sent as it is.
+    need BODY: Value = "body", VALUE, "body = '<GetOrders xmlns=\"urn:example\"/>'";
+    /// 1.1 sends `SOAPAction`, `"1.2"` puts the action into the content type.
+    or VERSION: Version = "version", Form::words(&VERSIONS), || Version::V11;
+    /// The action.
+    or ACTION: String = "action", TEXT, String::new;
+    /// Elements that are always arrays; short for `decode.xml.lists`, and not allowed together with `decode`.
+    or LISTS: Vec<String> = "lists", TEXTS, Vec::new;
+    + answers::FAMILY;
+    + headed::FAMILY;
+    + timed::FAMILY;
+    + requests::FAMILY;
+    + redirected::FAMILY;
+    + identity::FAMILY;
+    + version::FAMILY;
+}
+
 /// Reads `[bridge.NAME.source.soap]`.
 pub fn read(mut table: Table<'_>) -> Option<Source> {
-    let url = table.require("url", "url = \"https://bank.example.com/service\"").and_then(|i| read_url(&i, HTTP));
-    let action = table.take("action").map_or(Some(""), |i| i.string());
-    let versions = [("1.1", Version::V11), ("1.2", Version::V12)];
-    let version = table.take("version").map_or(Some(Version::V11), |i| i.word(&versions));
-    let body = table.require("body", "body = '<GetOrders xmlns=\"urn:example\"/>'").and_then(|i| i.value());
-    let lists_named = table.has("lists");
-    let lists = table
-        .take("lists")
-        .map_or(Some(BTreeSet::new()), |i| i.items()?.iter().map(|i| i.string().map(str::to_owned)).collect());
-    let decode_place = table.key_place("decode");
-    let decode = table.take("decode").map(|i| decode::read(&i));
-    let fail = table.take("fail").map(|i| i.expr_over_answer());
+    let (url, body) = (table.need(&soap::URL), table.need(&soap::BODY));
+    let (action, version) = (table.or(&soap::ACTION), table.or(&soap::VERSION));
+    let (lists_named, lists) = (table.has(&soap::LISTS), table.or(&soap::LISTS));
+    let decode_place = table.key_place(&answers::DECODE);
+    let (decode, fail) = (table.get(&answers::DECODE), table.get(&answers::FAIL));
     if let (Some(place), true) = (decode_place, lists_named) {
         let message = format!("`decode` stands beside `lists` in {}", table.title());
         table.error_at(place, message).help("write decode.xml.lists".into()).report();
     }
-    let transport = Transport::read(&mut table, "headers", Over::Http);
+    let transport = Transport::read(&mut table, &headed::HEADERS, Over::Http);
     table.finish();
-    let body = Body::Soap(Envelope { version: version?, action: action?.to_owned(), body: body? });
-    let decode = decode.unwrap_or_else(|| lists.map(Decoder::xml))?;
-    let fail = optional(fail)?;
-    Some(Source::post(url?, body, Some(decode), fail, transport?))
+    let body = Body::Soap(Envelope { version, action, body: body? });
+    let decode = decode.unwrap_or_else(|| Decoder::xml(lists.into_iter().collect()));
+    Some(Source::post(url?, body, Some(decode), fail, transport))
 }
 
 impl Envelope {
