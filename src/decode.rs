@@ -13,6 +13,7 @@ mod xml;
 
 use std::{
     borrow::Cow,
+    cell::Cell,
     collections::BTreeSet,
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -128,11 +129,30 @@ pub fn read(item: &Item<'_>) -> Option<Decoder> {
     Some(Decoder { kind: kind?, charset: optional(charset)? })
 }
 
+/// A page as JSON text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document<'a> {
+    pub text: Cow<'a, [u8]>,
+    /// Halves of surrogate pairs that became U+FFFD.
+    pub replaced: usize,
+}
+
 /// The document as JSON text, checked for nesting but not yet parsed.
 pub fn decode<'a>(decoder: Option<&Decoder>, page: &'a Page, depth_max: usize) -> Result<Cow<'a, [u8]>, Error> {
+    document(decoder, page, depth_max, &[]).map(|document| document.text)
+}
+
+/// The same for one who looks for lists in it, at these ways from the root: XML does not say by itself that an empty element is one.
+pub fn document<'a>(
+    decoder: Option<&Decoder>,
+    page: &'a Page,
+    depth_max: usize,
+    lists: &[Vec<String>],
+) -> Result<Document<'a>, Error> {
     DECODED.fetch_add(1, Ordering::Relaxed);
     let content_type = page.content_type.as_deref().unwrap_or_default().to_ascii_lowercase();
-    let input = Input { page, content_type: &content_type, charset: decoder.and_then(|d| d.charset), depth_max };
+    let charset = decoder.and_then(|d| d.charset);
+    let input = Input { page, content_type: &content_type, charset, depth_max, lists, replaced: Cell::new(0) };
     let by_type;
     let kind = match decoder {
         Some(decoder) => &decoder.kind,
@@ -141,7 +161,7 @@ pub fn decode<'a>(decoder: Option<&Decoder>, page: &'a Page, depth_max: usize) -
             &by_type
         }
     };
-    let document = match kind {
+    let text = match kind {
         Kind::Json => json::decode(&input)?,
         Kind::Ndjson => json::decode_lines(&input)?.into(),
         Kind::Xml(options) => xml::decode(options, &input)?.into(),
@@ -154,8 +174,8 @@ pub fn decode<'a>(decoder: Option<&Decoder>, page: &'a Page, depth_max: usize) -
             out.finish()?.into()
         }
     };
-    check_nesting(&document, depth_max)?;
-    Ok(document)
+    check_nesting(&text, depth_max)?;
+    Ok(Document { text, replaced: input.replaced.get() })
 }
 
 /// The error of a document that decoded to no JSON.
@@ -170,6 +190,10 @@ struct Input<'a, 'c> {
     content_type: &'c str,
     charset: Option<&'static Encoding>,
     depth_max: usize,
+    /// Names of elements, from the root to a list.
+    lists: &'c [Vec<String>],
+    /// See [`Document`].
+    replaced: Cell<usize>,
 }
 
 impl<'a> Input<'a, '_> {
@@ -203,6 +227,18 @@ impl<'a> Input<'a, '_> {
             cause,
             start: start(&self.page.body),
         })
+    }
+
+    /// The body as JSON.
+    fn json(&self, expected: &'static str) -> Result<Cow<'a, str>, Error> {
+        self.text(Declared::Json, expected).map(|text| self.whole_pairs(text))
+    }
+
+    /// JSON without halves of surrogate pairs.
+    fn whole_pairs<'t>(&self, text: Cow<'t, str>) -> Cow<'t, str> {
+        let (text, replaced) = json::whole_pairs(text);
+        self.replaced.set(self.replaced.get() + replaced);
+        text
     }
 
     /// Refuses a page for people where data was asked for.

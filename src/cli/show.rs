@@ -138,6 +138,13 @@ fn status(value: &Json, colour: bool) -> String {
                 if let Some(error) = b.get("last_error").and_then(Json::as_str) {
                     notes.push_str(&format!("\n{name}: {}\n", terminal::line(error)));
                 }
+                if let Some(count) = b.get("left_out").and_then(Json::as_u64).filter(|count| *count > 0) {
+                    let why = terminal::line(&text(b, "left_out_error"));
+                    notes.push_str(&format!("\n{name}: {count} records of the last answer were left out: {why}\n"));
+                }
+                if let Some(count) = b.get("replaced").and_then(Json::as_u64).filter(|count| *count > 0) {
+                    notes.push_str(&format!("\n{name}: {count} characters of the last answer became U+FFFD\n"));
+                }
                 if let Some(hold) = b.get("hold").filter(|h| h.get("rejected") == Some(&Json::Bool(false))) {
                     notes.push_str(&format!(
                         "\n{name} is held: {}\n  {} created, {} updated, {} deleted; hash {}\n  bellpull accept {name} --hash {}   or   bellpull reject {name}\n",

@@ -38,6 +38,7 @@ pub struct Bridge {
     pub schedule: Schedule,
     pub source: Source,
     pub definition: Definition,
+    pub bad_records: BadRecords,
     pub first_poll: FirstPoll,
     pub deletes: Deletes,
     pub window: bool,
@@ -49,6 +50,15 @@ pub struct Bridge {
     pub routes: Vec<Route>,
     pub alert: Alert,
     pub definition_changed: DefinitionChanged,
+}
+
+/// What becomes of an answer in which a record has no key or cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BadRecords {
+    /// The poll fails.
+    Fail,
+    /// Such a record stays as it is stored, and is told.
+    Keep,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,6 +156,10 @@ impl Bridge {
         let each = table.take("each").map(|i| Each::read(&i));
         let schedule = Schedule::read(&mut table, source.as_ref().and_then(Source::every));
         let definition = Definition::read(&mut table, source.as_ref());
+        let bad_records = table
+            .take("bad-records")
+            .and_then(|i| i.word(&[("fail", BadRecords::Fail), ("keep", BadRecords::Keep)]))
+            .unwrap_or(BadRecords::Fail);
         let first_poll = table
             .take("first-poll")
             .and_then(|i| i.word(&[("baseline", FirstPoll::Baseline), ("emit", FirstPoll::Emit)]))
@@ -186,6 +200,7 @@ impl Bridge {
             schedule: schedule?,
             source: source?,
             definition: definition?,
+            bad_records,
             first_poll,
             deletes,
             window,
