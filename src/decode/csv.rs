@@ -269,7 +269,11 @@ mod tests {
         check("", "sep=x,v\n1,a\n", expect![[r#"[{"sep=x":"1","v":"a"}]"#]]);
         check("skip = 1", "Report\nsep=;\nid;v\n1;a\n", expect![[r#"[{"id":"1","v":"a"}]"#]]);
         check("skip = 9", "id\n1\n", expect!["error: the answer is empty"]);
-        check("rows = \"fill\", header = false", "1,2,3\n4\n", expect![[r#"[{"1":"1","2":"2","3":"3"},{"1":"4","2":"","3":""}]"#]]);
+        check(
+            "rows = \"fill\", header = false",
+            "1,2,3\n4\n",
+            expect![[r#"[{"1":"1","2":"2","3":"3"},{"1":"4","2":"","3":""}]"#]],
+        );
         // A longer row is never cut, and lines are counted from the first.
         check(
             "skip = 2, rows = \"fill\"",
@@ -286,7 +290,9 @@ mod tests {
         check(
             "",
             "id,column_3,\n1,2,3\n",
-            expect![[r#"error: the answer is not CSV: the header has two columns "column_3"; it begins: id,column_3, 1,2,3"#]],
+            expect![[
+                r#"error: the answer is not CSV: the header has two columns "column_3"; it begins: id,column_3, 1,2,3"#
+            ]],
         );
     }
 

@@ -435,7 +435,8 @@ mod tests {
     }
 
     fn entries(text: &str) -> Vec<serde_json::Value> {
-        let feed: serde_json::Value = serde_json::from_str(&check_as("feed = {}", "", text.as_bytes())).expect("a feed");
+        let feed: serde_json::Value =
+            serde_json::from_str(&check_as("feed = {}", "", text.as_bytes())).expect("a feed");
         feed["entries"].as_array().expect("entries").clone()
     }
 
@@ -512,12 +513,15 @@ mod tests {
         for number in 0..dates.len().pow(3) * 8 {
             let of = |at: u32| dates[(number / 8 / dates.len().pow(at)) % dates.len()];
             let id = |at: u32| (number >> at) & 1;
-            let item = |at: u32| format!("<item><guid>{}</guid><title>{at}</title><pubDate>{}</pubDate></item>", id(at), of(at));
+            let item = |at: u32| {
+                format!("<item><guid>{}</guid><title>{at}</title><pubDate>{}</pubDate></item>", id(at), of(at))
+            };
             let text = format!("<rss version='2.0'><channel>{}{}{}</channel></rss>", item(0), item(1), item(2));
             let all = entries(&text);
             let mut titles: Vec<String> = Vec::new();
             for at in 0..3 {
-                let newer = |other: u32| value(of(other)) > value(of(at)) || value(of(other)) == value(of(at)) && other < at;
+                let newer =
+                    |other: u32| value(of(other)) > value(of(at)) || value(of(other)) == value(of(at)) && other < at;
                 if !(0..3).any(|other| other != at && id(other) == id(at) && newer(other)) {
                     titles.push(at.to_string());
                 }

@@ -591,7 +591,9 @@ mod tests {
             let text = text.replace(">1<", ">&eacute;<");
             assert!(check_as("xml = {}", "text/xml", text.as_bytes()).contains("&eacute; is not one"), "{doctype}");
         }
-        for refused in ["<!DOCTYPE a []><a/>", "<!DOCTYPE a SYSTEM 'x' [<!ELEMENT a ANY>]><a/>", "<!DOCTYPE a \"'\" ['\"]><a/>"] {
+        for refused in
+            ["<!DOCTYPE a []><a/>", "<!DOCTYPE a SYSTEM 'x' [<!ELEMENT a ANY>]><a/>", "<!DOCTYPE a \"'\" ['\"]><a/>"]
+        {
             assert!(check_as("xml = {}", "text/xml", refused.as_bytes()).contains("declarations"), "{refused}");
         }
         for refused in ["<a><!DOCTYPE a></a>", "<a/><!DOCTYPE a>"] {

@@ -68,7 +68,7 @@ impl Poller {
             let mut compare = || -> Result<Detected, Failure> {
                 let (mut records, mut left_out) = read(&bridge, &pages, known.len(), &mut lent)?;
                 if bridge.bad_records == BadRecords::Keep {
-                    left_out.take_from(&mut records, &bridge, &known, date);
+                    left_out.take_from(&mut records, &bridge, &known, date)?;
                 }
                 if bridge.is_complete() {
                     let records = present(&bridge, &known, records)?;
@@ -161,12 +161,7 @@ const LARGE_BYTES: usize = 64 << 10;
 const VALUES: u64 = 3;
 
 /// What pages hold, and what had to be left out of it. Refuses what would take more memory than there is for answers.
-fn read(
-    bridge: &Bridge,
-    pages: &[Page],
-    known: usize,
-    share: &mut Share,
-) -> Result<(PagesRead, LeftOut), Failure> {
+fn read(bridge: &Bridge, pages: &[Page], known: usize, share: &mut Share) -> Result<(PagesRead, LeftOut), Failure> {
     let mut all = Vec::with_capacity(pages.len());
     let mut left_out = LeftOut::default();
     let mut largest = 0;

@@ -40,7 +40,7 @@ impl Poller {
             let (mut pages, mut gone) = (vec![("the page".into(), records)], BTreeSet::new());
             if definition.bad_records == BadRecords::Keep {
                 // What cannot be read is told by the poll itself.
-                LeftOut::default().take_from(&mut pages, &definition, &[], None);
+                let _ = LeftOut::default().take_from(&mut pages, &definition, &[], None);
             }
             let parsed = diff::parse_all(&definition.definition, pages, |parsed| -> Result<(), extract::Error> {
                 if definition.deletes.is_tombstone(&parsed.value)? {

@@ -39,10 +39,18 @@ impl LeftOut {
         self.keys.extend(key);
     }
 
-    /// Takes out of the pages what cannot be read. One whose bytes are known was read before.
-    pub fn take_from(&mut self, pages: &mut PagesRead, bridge: &Bridge, known: &[Entry], date: Option<Timestamp>) {
+    /// Takes out of the pages what cannot be read. One whose bytes are known was read before. Where nothing is left the answer
+    /// itself is bad, such as an error in the place of the list.
+    pub fn take_from(
+        &mut self,
+        pages: &mut PagesRead,
+        bridge: &Bridge,
+        known: &[Entry],
+        date: Option<Timestamp>,
+    ) -> Result<(), Failure> {
         let known: BTreeSet<Hash> = known.iter().map(|entry| entry.raw).collect();
-        for (page, records) in pages {
+        let mut first = None;
+        for (page, records) in pages.iter_mut() {
             let mut good = Vec::with_capacity(records.len());
             for (at, raw) in std::mem::take(records).into_iter().enumerate() {
                 let is_known = known.contains(&raw.hash);
@@ -51,11 +59,13 @@ impl LeftOut {
                     Err(error) => {
                         let key = bridge.definition.read_again(&raw.text).ok();
                         self.record(key.map(|(key, _)| Hash::of(key.as_bytes())), &error);
+                        first.get_or_insert(error);
                     }
                 }
             }
             *records = good;
         }
+        first.filter(|_| pages.iter().all(|(_, records)| records.is_empty())).map_or(Ok(()), Err)
     }
 
     /// Records that were left out are there: neither they nor, where one has no key, any other is missing.

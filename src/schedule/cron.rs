@@ -557,10 +557,15 @@ mod tests {
                 1 => ("L".into(), Box::new(|date| month_of(date).last() == Some(&date))),
                 2 => {
                     let back = n % 31;
-                    let meant = move |date| month_of(date).into_iter().rev().nth(usize::try_from(back).expect("small")) == Some(date);
+                    let meant = move |date| {
+                        month_of(date).into_iter().rev().nth(usize::try_from(back).expect("small")) == Some(date)
+                    };
                     (format!("L-{back}"), Box::new(meant))
                 }
-                3 => ("LW".into(), Box::new(move |date| month_of(date).into_iter().rfind(|day| works(*day)) == Some(date))),
+                3 => (
+                    "LW".into(),
+                    Box::new(move |date| month_of(date).into_iter().rfind(|day| works(*day)) == Some(date)),
+                ),
                 _ => {
                     let meant = move |date: chrono::NaiveDate| {
                         let all = month_of(date);

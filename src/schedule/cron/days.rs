@@ -10,13 +10,22 @@ const BACK_MAX: u32 = 30;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Special {
     /// So many days before the last one.
-    Last { back: u32 },
+    Last {
+        back: u32,
+    },
     LastWorking,
     /// In the same month. A month without that day has none.
-    Nearest { day: u32 },
+    Nearest {
+        day: u32,
+    },
     /// Weekdays from Sunday as 0; the first is 1.
-    Nth { weekday: u32, nth: u32 },
-    LastOf { weekday: u32 },
+    Nth {
+        weekday: u32,
+        nth: u32,
+    },
+    LastOf {
+        weekday: u32,
+    },
 }
 
 impl Special {
