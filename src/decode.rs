@@ -142,7 +142,8 @@ pub fn decode<'a>(decoder: Option<&Decoder>, page: &'a Page, depth_max: usize) -
     document(decoder, page, depth_max, &[]).map(|document| document.text)
 }
 
-/// The same for one who looks for lists in it, at these ways from the root: XML does not say by itself that an empty element is one.
+/// The same for one who looks for lists in it, at these ways from the root: XML does not say by itself that an empty
+/// element is one.
 pub fn document<'a>(
     decoder: Option<&Decoder>,
     page: &'a Page,

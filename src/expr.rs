@@ -108,7 +108,8 @@ impl Expr {
         }
     }
 
-    /// The ways to the lists that it begins by going through, where that is a plain path: `.a.b[] | select(.c)` goes through `a b`.
+    /// The ways to the lists that it begins by going through, where that is a plain path: `.a.b[] | select(.c)` goes
+    /// through `a b`.
     pub fn lists(&self) -> Vec<Vec<String>> {
         let begin = self.text.split('|').next().and_then(Path::parse);
         begin.map(|path| path.lists()).unwrap_or_default()

@@ -23,7 +23,7 @@ pub(super) struct Options {
     header: bool,
     /// Lines before it.
     skip: u64,
-    /// Begins lines that are no rows.
+    /// Begins lines that are not rows.
     comment: Option<u8>,
     /// Whether a row that is too short is filled with empty fields; else it is an error.
     fill: bool,
@@ -149,8 +149,8 @@ pub(super) fn decode(options: &Options, input: &Input<'_, '_>) -> Result<Vec<u8>
     out.finish()
 }
 
-/// The delimiter, and where the first row begins: behind the lines that the file skips, and behind a line `sep=;`, with which
-/// spreadsheets say their delimiter.
+/// The delimiter, and where the first row begins: behind the lines that the file skips, and behind a line `sep=;`, with
+/// which spreadsheets say their delimiter.
 fn beginning(options: &Options, text: &str, by_type: u8) -> (u8, usize) {
     let mut lines = text.split_inclusive('\n');
     let mut from = 0;
@@ -250,7 +250,7 @@ mod tests {
         check("delimiter = \"|\", charset = \"latin1\"", "id|name\n1|a", expect![[r#"[{"id":"1","name":"a"}]"#]]);
     }
 
-    /// Reports begin with a title, and end rows where nothing follows; spreadsheets say their delimiter in a first line.
+    /// Reports begin with a title and leave out what is empty; spreadsheets say their delimiter in a first line.
     #[test]
     fn what_spreadsheets_and_reports_write() {
         check(
@@ -297,7 +297,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Whatever stands before the header, between rows as comments, and is left out at rows' ends, the records are the same.
+        /// Whatever stands before the header and between rows, and whatever rows leave out, the records are the same.
         #[test]
         fn reports_are_read_as_their_plain_table(
             fields in proptest::collection::vec(proptest::collection::vec("[a-c \"#,;\n]{0,4}", 3), 1..6),
@@ -326,7 +326,7 @@ mod tests {
                 "text/csv",
                 report.as_bytes(),
             );
-            let read: serde_json::Value = serde_json::from_str(&read).map_err(|_| proptest::test_runner::TestCaseError::fail(read))?;
+            let read: serde_json::Value = serde_json::from_str(&read).expect(&read);
             proptest::prop_assert_eq!(read, serde_json::Value::from(expected), "{}", report);
         }
     }

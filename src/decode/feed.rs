@@ -103,8 +103,8 @@ fn xml_feed(text: &str, base: Option<&Url>, depth_max: usize, out: &mut Out) -> 
     write_entries(entries.map(|(entry, beside)| Entry::from(entry).with(beside, is_rss)).collect(), out)
 }
 
-/// The feed from its root on, and what its entries say beside what feed-rs reads, after a check that it is a whole document:
-/// feed-rs takes what is cut off for the end.
+/// The feed from its root on, and what its entries say beside what feed-rs reads, after a check that it is a whole
+/// document: feed-rs takes what is cut off for the end.
 fn checked(text: &str, depth_max: usize) -> Result<(String, Vec<Beside>), Error> {
     let mut scan = Scan::new(text, FEED, depth_max, Entities::Kept);
     let (mut out, mut reader) = (String::with_capacity(text.len()), Reader::default());
@@ -120,7 +120,7 @@ fn checked(text: &str, depth_max: usize) -> Result<(String, Vec<Beside>), Error>
     Ok((out, reader.entries))
 }
 
-/// Writes entries and the end of the feed, each id once: podcasts have two items of one `guid`, and feeds are not mended for us.
+/// Writes entries and the end of the feed, each id once: some podcasts have two items of one `guid`.
 fn write_entries(entries: Vec<Entry>, out: &mut Out) -> Result<(), Error> {
     // An equal one that comes later is older: feeds begin with the newest.
     let mut newest: HashMap<String, usize> = HashMap::with_capacity(entries.len());
@@ -467,7 +467,7 @@ mod tests {
         assert_eq!(ids, ["urn:1&2", "urn:2"]);
     }
 
-    /// A date that feed-rs cannot read was null, so that a change of it was not seen; a title in Dublin Core was null too.
+    /// A date that feed-rs cannot read was null, so that nobody saw it change; a title in Dublin Core was null too.
     #[test]
     fn what_feed_rs_passes_over_is_kept_as_text() {
         let dc = "xmlns:dc='http://purl.org/dc/elements/1.1/' xmlns:media='http://search.yahoo.com/mrss/'";

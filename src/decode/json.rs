@@ -1,7 +1,7 @@
 //! JSON as it is, and one JSON value a line (NDJSON), or behind each record separator (RFC 7464), as an array.
 //!
-//! Half of a surrogate pair (`\ud83d` alone) is within JSON's grammar and no character (RFC 8259, 8.2): a text that was cut in the
-//! middle of an emoji. It becomes U+FFFD, so that one record's text does not stop all others.
+//! Half of a surrogate pair (`\ud83d` alone) is within JSON's grammar and no character (RFC 8259, 8.2): a text that was
+//! cut in the middle of an emoji. It becomes U+FFFD, so that one record's text does not stop all others.
 
 use std::borrow::Cow;
 

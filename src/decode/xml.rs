@@ -1,7 +1,8 @@
 //! XML as an object: `{ "root": ... }`, attributes as `@name`, text beside them as `#text`, repeated elements as arrays.
 //!
-//! There is no DTD: a DOCTYPE that declares something itself is refused, and what another one names is never read, so that no
-//! entity grows and none reads a file or an address. [`Scan`] is the one reader of XML; feeds are checked by it too.
+//! There is no DTD: a DOCTYPE that declares something itself is refused, and what another one names is never read, so
+//! that no entity grows and none reads a file or an address. [`Scan`] is the one reader of XML; feeds are checked by it
+//! too.
 
 use std::{
     borrow::Cow,
@@ -601,8 +602,8 @@ mod tests {
         }
     }
 
-    /// The last account was deleted at the bank, `<GetAccountsResponse/>` became a text, and the bridge failed in place of the
-    /// deletion.
+    /// The last account was deleted at the bank, `<GetAccountsResponse/>` became a text, and the bridge failed in place
+    /// of the deletion.
     #[test]
     fn an_empty_container_keeps_the_list_that_items_looks_for() {
         let way = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();

@@ -374,13 +374,15 @@ impl Shared {
 /// A body while it is read.
 type Reader = Pin<Box<dyn AsyncRead + Send>>;
 
-/// Whether an answer says that it is a file that gzip made: such a file is a document's form, beside any content encoding.
+/// Whether an answer says that it is a file that gzip made: such a file is a document's form, beside any content
+/// encoding.
 fn is_gzip_file(url: &Url, content_type: Option<&str>) -> bool {
     let essence = content_type.and_then(|kind| kind.split(';').next()).unwrap_or_default().trim();
     matches!(essence, "application/gzip" | "application/x-gzip") || url.path().to_ascii_lowercase().ends_with(".gz")
 }
 
-/// What is in such a file. Many servers unpack it already, or send it with a content encoding: then it does not begin as one.
+/// What is in such a file. Many servers unpack it already, or send it with a content encoding: then it does not begin
+/// as one.
 async fn unpacked(mut reader: Reader) -> std::io::Result<Reader> {
     let mut begin = Vec::with_capacity(GZIP_MAGIC.len());
     (&mut reader).take(2).read_to_end(&mut begin).await?;

@@ -39,8 +39,8 @@ impl LeftOut {
         self.keys.extend(key);
     }
 
-    /// Takes out of the pages what cannot be read. One whose bytes are known was read before. Where nothing is left the answer
-    /// itself is bad, such as an error in the place of the list.
+    /// Takes out of the pages what cannot be read. One whose bytes are known was read before. Where nothing is left the
+    /// answer itself is bad, such as an error in the place of the list.
     pub fn take_from(
         &mut self,
         pages: &mut PagesRead,
@@ -86,7 +86,8 @@ fn try_to_read(bridge: &Bridge, raw: &Raw, record: usize, page: &str, date: Opti
 }
 
 impl Poller {
-    /// Keeps for `status` what an answer held that was not taken as it came, and tells it with the first answer that has such.
+    /// Keeps for `status` what an answer held that was not taken as it came, and tells it with the first answer that
+    /// has such.
     pub(super) fn tell_flaws(&self, polled: &mut Polled, found: &Flaws) {
         let flaws = Flaws { first: found.first.as_deref().map(|error| self.shown(error)), ..found.clone() };
         let before = std::mem::replace(&mut polled.progress.flaws, flaws.clone());

@@ -1,5 +1,5 @@
-//! What entries of a feed say and feed-rs passes over: RSS 1.0's `rdf:about`, a title in Dublin Core, and dates in forms that it
-//! cannot read.
+//! What entries of a feed say and feed-rs passes over: RSS 1.0's `rdf:about`, a title in Dublin Core, and dates in
+//! forms that it cannot read.
 
 use std::collections::HashMap;
 

@@ -1,6 +1,6 @@
-//! Days that no list of numbers can name, as Quartz and croniter write them: `L` is the last day of the month, `L-3` three days before
-//! it, `LW` its last working day, `15W` the working day nearest to the 15th, `5#3` the third Friday, and `5L` the last one. Weekdays are
-//! counted as crontab(5) does: 0 and 7 are Sunday.
+//! Days that no list of numbers can name, as Quartz and croniter write them: `L` is the last day of the month, `L-3`
+//! three days before it, `LW` its last working day, `15W` the working day nearest to the 15th, `5#3` the third Friday,
+//! and `5L` the last one. Weekdays are counted as crontab(5) does: 0 and 7 are Sunday.
 
 use chrono::{Datelike, Days, NaiveDate, Weekday};
 
