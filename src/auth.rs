@@ -29,7 +29,7 @@ use crate::{
     settings::{
         Item, Table,
         key::{Form, Get, Shape, keys},
-        secret::Secret,
+        secret::{self, SECRET, Secret},
         value::Value,
     },
 };
@@ -104,7 +104,7 @@ keys! {
     /// A token.
     mod bearer;
     /// The token, a secret.
-    need SECRET: Secret = "secret", key::SECRET, "secret = { env = \"TOKEN\" }";
+    need SECRET: Secret = "secret", secret::SECRET, "secret = { env = \"TOKEN\" }";
 }
 
 keys! {

@@ -92,7 +92,12 @@ enum Command {
         response: Option<PathBuf>,
     },
     /// How bridges and endpoints stand
-    Status { name: Option<String> },
+    Status {
+        name: Option<String>,
+        /// When bridges are polled next, the soonest first
+        #[arg(long)]
+        next: bool,
+    },
     /// What was detected, newest first
     Events {
         #[arg(long)]
@@ -435,7 +440,10 @@ async fn check(path: &Path, resolve: bool, json: bool) -> Done {
 /// Commands that ask the daemon, or read the store when none runs.
 async fn ask(client: Client, command: Command, json: bool) -> Done {
     let (shown, kind) = match command {
-        Command::Status { name } => (client.status(name.as_deref()).await?, show::Kind::Status),
+        Command::Status { name, next } => {
+            let kind = if next { show::Kind::Next } else { show::Kind::Status };
+            (client.status(name.as_deref()).await?, kind)
+        }
         Command::Events { bridge, since, limit } => {
             let query = EventQuery {
                 bridge,

@@ -20,7 +20,9 @@ use std::{
 
 use serde_json::Value as Json;
 
-pub use bridge::{Alert, Bridge, DefinitionChanged, Deletes, Filters, FirstPoll, Order, Route, Since, type_name};
+pub use bridge::{
+    Alert, BadRecords, Bridge, DefinitionChanged, Deletes, Filters, FirstPoll, Order, Route, Since, type_name,
+};
 pub use each::{Each, MEMBERS_MAX};
 pub use endpoint::{Answers, Batch, DeliveryOrder, Endpoint, Format, QueueFull, RETRY_SCHEDULE};
 pub use load::{Failed, Secrets, daemon, load};

@@ -13,6 +13,7 @@ mod xml;
 
 use std::{
     borrow::Cow,
+    cell::Cell,
     collections::BTreeSet,
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -112,21 +113,24 @@ pub enum Error {
 keys! {
     /// How an answer becomes a document.
     mod decode_kinds: Rule::Kind;
-    /// The document as it is.
+    /// The document as it is. Half of a surrogate pair (`\ud83d` alone) becomes U+FFFD, and `status` counts it, as in `ndjson` and
+    /// `feed`.
     get JSON: () = "json", Form::raw(Shape::Table(&bare::FAMILY));
     /// An array of the lines' values; records behind separators (RFC 7464) are read in the same way.
     get NDJSON: () = "ndjson", Form::raw(Shape::Table(&bare::FAMILY));
     /// `{ "root": ... }`. An element of only text is a string, without the white space around it; any other element is an
-    /// object with `@name` for attributes and `#text` for text. Elements of one name beside each other become an array. A
-    /// document with a DOCTYPE is refused.
+    /// object with `@name` for attributes and `#text` for text. Elements of one name beside each other become an array. A DOCTYPE
+    /// with declarations (`[...]`) is refused; what another one names is not read.
     get XML: () = "xml", Form::raw(Shape::Table(&xml::xml::FAMILY));
-    /// An array of objects of strings. A row whose number of fields differs from the first row's is an error.
+    /// An array of objects of strings. A row whose number of fields differs from the first row's is an error. A column without a name is
+    /// `column_N`.
     /// `text/tab-separated-values` has tabs.
     get CSV: () = "csv", Form::raw(Shape::Table(&csv::csv::FAMILY));
     /// RSS 0.9x to 2.0, RSS 1.0, Atom and JSON Feed:
     /// `{ title, link, entries: [{ id, title, link, summary, content, published, updated, authors, categories }] }`; dates are in
-    /// RFC 3339, links absolute, and what is absent is null. The id of an entry without one is its link, otherwise a hash of its
-    /// title and date.
+    /// RFC 3339, or as they came where they cannot be read, links absolute, and what is absent is null. The id of an entry without
+    /// one is `rdf:about` in RSS 1.0, otherwise its link, otherwise a hash of its title and date. Of several entries with one id the
+    /// newest counts, of equal ones the first.
     get FEED: () = "feed", Form::raw(Shape::Table(&bare::FAMILY));
     /// An array of one object for each element that the CSS selector `select` finds.
     get HTML: () = "html", Form::raw(Shape::Table(&html::html::FAMILY));
@@ -175,11 +179,31 @@ fn read(item: &Item<'_>) -> Option<Decoder> {
     Some(Decoder { kind: kind?, charset })
 }
 
+/// A page as JSON text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document<'a> {
+    pub text: Cow<'a, [u8]>,
+    /// Halves of surrogate pairs that became U+FFFD.
+    pub replaced: usize,
+}
+
 /// The document as JSON text, checked for nesting but not yet parsed.
 pub fn decode<'a>(decoder: Option<&Decoder>, page: &'a Page, depth_max: usize) -> Result<Cow<'a, [u8]>, Error> {
+    document(decoder, page, depth_max, &[]).map(|document| document.text)
+}
+
+/// The same for one who looks for lists in it, at these ways from the root: XML does not say by itself that an empty
+/// element is one.
+pub fn document<'a>(
+    decoder: Option<&Decoder>,
+    page: &'a Page,
+    depth_max: usize,
+    lists: &[Vec<String>],
+) -> Result<Document<'a>, Error> {
     DECODED.fetch_add(1, Ordering::Relaxed);
     let content_type = page.content_type.as_deref().unwrap_or_default().to_ascii_lowercase();
-    let input = Input { page, content_type: &content_type, charset: decoder.and_then(|d| d.charset), depth_max };
+    let charset = decoder.and_then(|d| d.charset);
+    let input = Input { page, content_type: &content_type, charset, depth_max, lists, replaced: Cell::new(0) };
     let by_type;
     let kind = match decoder {
         Some(decoder) => &decoder.kind,
@@ -188,7 +212,7 @@ pub fn decode<'a>(decoder: Option<&Decoder>, page: &'a Page, depth_max: usize) -
             &by_type
         }
     };
-    let document = match kind {
+    let text = match kind {
         Kind::Json => json::decode(&input)?,
         Kind::Ndjson => json::decode_lines(&input)?.into(),
         Kind::Xml(options) => xml::decode(options, &input)?.into(),
@@ -201,8 +225,8 @@ pub fn decode<'a>(decoder: Option<&Decoder>, page: &'a Page, depth_max: usize) -
             out.finish()?.into()
         }
     };
-    check_nesting(&document, depth_max)?;
-    Ok(document)
+    check_nesting(&text, depth_max)?;
+    Ok(Document { text, replaced: input.replaced.get() })
 }
 
 /// The error of a document that decoded to no JSON.
@@ -217,6 +241,10 @@ struct Input<'a, 'c> {
     content_type: &'c str,
     charset: Option<&'static Encoding>,
     depth_max: usize,
+    /// Names of elements, from the root to a list.
+    lists: &'c [Vec<String>],
+    /// See [`Document`].
+    replaced: Cell<usize>,
 }
 
 impl<'a> Input<'a, '_> {
@@ -250,6 +278,18 @@ impl<'a> Input<'a, '_> {
             cause,
             start: start(&self.page.body),
         })
+    }
+
+    /// The body as JSON.
+    fn json(&self, expected: &'static str) -> Result<Cow<'a, str>, Error> {
+        self.text(Declared::Json, expected).map(|text| self.whole_pairs(text))
+    }
+
+    /// JSON without halves of surrogate pairs.
+    fn whole_pairs<'t>(&self, text: Cow<'t, str>) -> Cow<'t, str> {
+        let (text, replaced) = json::whole_pairs(text);
+        self.replaced.set(self.replaced.get() + replaced);
+        text
     }
 
     /// Refuses a page for people where data was asked for.

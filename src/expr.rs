@@ -108,6 +108,13 @@ impl Expr {
         }
     }
 
+    /// The ways to the lists that it begins by going through, where that is a plain path: `.a.b[] | select(.c)` goes
+    /// through `a b`.
+    pub fn lists(&self) -> Vec<Vec<String>> {
+        let begin = self.text.split('|').next().and_then(Path::parse);
+        begin.map(|path| path.lists()).unwrap_or_default()
+    }
+
     /// The first output; `None` when there is none. May wait for another process: not for an async thread.
     pub fn first(&self, input: &Json) -> Result<Option<Json>, Error> {
         Ok(self.up_to(input, 1)?.into_iter().next())

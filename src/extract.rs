@@ -56,6 +56,14 @@ pub struct Raw {
     pub hash: Hash,
 }
 
+/// What a page holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Records {
+    pub all: Vec<Raw>,
+    /// Characters of the page that became U+FFFD, since they were none.
+    pub replaced: usize,
+}
+
 /// A record that was looked at: what it says is read again when it is needed, since the values of many would fill the memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
@@ -143,12 +151,15 @@ impl Definition {
     }
 
     /// The records of a page, unparsed where `items` is a plain path.
-    pub fn records(&self, page: &Page) -> Result<Vec<Raw>, Error> {
+    pub fn records(&self, page: &Page) -> Result<Records, Error> {
         if page.content_type.as_deref() == Some(decode::NO_CONTENT) {
             // A list may be without records; a document is there, or `absent` says which status means that it is not.
-            return if self.items.is_some() { Ok(Vec::new()) } else { Err(decode::Error::Empty.into()) };
+            return if self.items.is_some() { Ok(Records::default()) } else { Err(decode::Error::Empty.into()) };
         }
-        let document = match decode::decode(self.decoder.as_ref(), page, self.depth_max)? {
+        let lists = self.items.as_ref().map(Expr::lists).unwrap_or_default();
+        let decode::Document { text, replaced } =
+            decode::document(self.decoder.as_ref(), page, self.depth_max, &lists)?;
+        let document = match text {
             // As it came: records are parts of it, and no copies.
             Cow::Borrowed(part) => page.body.slice_ref(part),
             Cow::Owned(made) => Bytes::from(made),
@@ -158,7 +169,7 @@ impl Definition {
         let Some(items) = &self.items else {
             // Parsed once here, so that a damaged document is an error of the page.
             serde_json::from_slice::<serde::de::IgnoredAny>(&document).map_err(|e| decode::malformed(&e, &document))?;
-            return Ok(vec![raw(whole())]);
+            return Ok(Records { all: vec![raw(whole())], replaced });
         };
         if let Some(path) = items.as_path() {
             let found = path.raw_values(&document).map_err(|message| {
@@ -168,10 +179,11 @@ impl Definition {
                     Ok(_) => Error::Items(expr::Error::Failed { program: items.text().to_owned(), message }),
                 }
             })?;
-            return Ok(found.into_iter().map(|value| raw(value.get())).collect());
+            return Ok(Records { all: found.into_iter().map(|value| raw(value.get())).collect(), replaced });
         }
         let found = items.texts(&document, usize::MAX).map_err(Error::Items)?;
-        Ok(found.into_iter().map(|text| Raw { hash: Hash::of(text.as_bytes()), text: text.into() }).collect())
+        let made = |text: String| Raw { hash: Hash::of(text.as_bytes()), text: text.into() };
+        Ok(Records { all: found.into_iter().map(made).collect(), replaced })
     }
 
     /// How many records a page has.
@@ -179,7 +191,7 @@ impl Definition {
         if self.items.is_none() {
             return Ok(1);
         }
-        self.records(page).map(|records| records.len())
+        self.records(page).map(|records| records.all.len())
     }
 
     /// Parses a record: its key and its canonical form. `record` counts from 1 and `page` names the page, for messages.

@@ -75,8 +75,6 @@ pub enum Error {
     /// `unread`: the server says that it did not look at the request (RFC 9113, sections 6.8 and 8.7).
     #[error("the answer of {origin} ended early or is damaged: {cause}")]
     Lost { origin: String, cause: String, unread: bool },
-    #[error("{origin} sent the unknown content-encoding {encoding:?}")]
-    Encoding { origin: String, encoding: String },
     #[error("the request to {origin} could not be made: {cause}")]
     Request { origin: String, cause: String },
 }

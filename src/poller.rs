@@ -12,6 +12,7 @@ mod handle;
 mod hold;
 mod job;
 mod known;
+mod left_out;
 mod line;
 pub mod roster;
 mod reload;
@@ -41,7 +42,7 @@ use crate::{
     schedule::FailureKind,
     settings::fingerprint::Fingerprint,
     source::{self, Answer, Ask, Fetched, Memo},
-    store::{self, BridgeState, Hold, Loaded, Op, Progress, Store},
+    store::{self, BridgeState, Flaws, Hold, Loaded, Op, Progress, Store},
     telemetry::{
         kind,
         trace::{self, Span},
@@ -92,8 +93,6 @@ pub struct Polled {
     looked_at: Option<(Timestamp, Instant)>,
     /// From its due time to the start of the poll, where it was due.
     pub lag: Option<Duration>,
-    /// It was told that messages are left out.
-    leaves_out: bool,
 }
 
 /// How a poll ended, for the log, `status` and the next due time.
@@ -222,7 +221,6 @@ impl Polled {
             watched_from: Timestamp(0),
             looked_at: None,
             lag: None,
-            leaves_out: false,
         }
     }
 
@@ -331,9 +329,14 @@ impl Poller {
 
     /// A failure as it may be shown: without anything secret.
     fn told(&self, failure: &Failure) -> String {
+        self.shown(&failure.to_string())
+    }
+
+    /// A text that an answer had a part in, without anything secret.
+    fn shown(&self, text: &str) -> String {
         /// Whatever a server or a library has to say.
         const CHARS_MAX: usize = 2000;
-        let text = self.vault.redact(&failure.to_string());
+        let text = self.vault.redact(text);
         if text.chars().count() > CHARS_MAX { text.chars().take(CHARS_MAX).collect() } else { text }
     }
 
@@ -400,6 +403,7 @@ impl Poller {
         polled.progress.answer = Some(Hash::of(b"absent"));
         polled.progress.validators = Some(Validators::default());
         polled.progress.pages = Some(1);
+        polled.progress.flaws = Flaws::default();
         let found = Detected::nothing(self.known(polled).await?);
         self.judge_and_commit(polled, found, 1, None).await
     }
@@ -416,8 +420,7 @@ impl Poller {
             return Ok(Polling::Held);
         }
         let found = self.detect(polled, answer.pages.clone(), answer.date, share).await?;
-        let left_out = found.left_out.as_ref().map(|(count, error)| (*count, self.vault.redact(error)));
-        tell_left_out(polled, left_out.as_ref());
+        self.tell_flaws(polled, &found.left_out.flaws);
         let pages = u32::try_from(answer.pages.len()).unwrap_or(u32::MAX);
         self.judge_and_commit(polled, found, pages, Some((hash, answer))).await
     }
@@ -504,18 +507,5 @@ impl Poller {
     pub async fn hold(&self, name: &Name) -> Result<Option<Hold>, store::Error> {
         let name = name.clone();
         self.store.read(move |engine| engine.hold(&name)).await
-    }
-}
-
-/// Told with the first poll that leaves messages out, until one leaves none out.
-fn tell_left_out(polled: &mut Polled, left_out: Option<&(usize, String)>) {
-    let told = std::mem::replace(&mut polled.leaves_out, left_out.is_some());
-    let bridge = &polled.bridge.name;
-    match left_out {
-        Some((count, error)) if !told => {
-            tracing::warn!(message_id = kind::BRIDGE_LEFT_OUT, %bridge, count, error, "messages were left out");
-        }
-        Some((count, error)) => tracing::debug!(%bridge, count, error, "messages were left out again"),
-        None => {}
     }
 }

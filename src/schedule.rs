@@ -34,8 +34,10 @@ keys! {
     maybe EVERY: () = "every", Form::raw(Shape::OneOf(&[Shape::Duration, Shape::Table(&range::FAMILY)])),
         "this or `cron`; `\"1s\"` for a WebSocket";
     /// crontab(5): five fields, or six with seconds first, or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`; 0 and 7 are
-    /// Sunday; `?` is `*`; names are `MON` or `monday`; `L`, `W` and `#` are refused; if both day of month and day of week are
-    /// given, either one matches.
+    /// Sunday; `?` is `*`; names are `MON` or `monday`. `L` is the last day of the month, `L-3` three days before it, `LW` its last
+    /// working day (Monday to Friday), `15W` the working day of the month nearest to the 15th, `5#3` the third Friday, `5L` the last
+    /// one, also with names (`FRI#3`, `FRIL`). A month without the day of `31W`, or without a fifth Friday, has no such run. If both
+    /// day of month and day of week are given, either one matches.
     maybe CRON: () = "cron", Form::raw(Shape::Text), "this or `every`";
     /// The IANA zone of `cron`: a fixed hour that daylight saving skips runs once at the gap's end, and an hour that comes twice
     /// runs once; `*` hours keep their cadence.

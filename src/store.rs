@@ -125,6 +125,26 @@ pub struct Progress {
     pub held_again: u64,
     /// Records missing from complete polls, and from how many in a row.
     pub missing: Vec<(Hash, u32)>,
+    /// Of the last answer.
+    #[serde(default, skip_serializing_if = "Flaws::is_none")]
+    pub flaws: Flaws,
+}
+
+/// What an answer held that was not taken as it came.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flaws {
+    /// Records, or messages, that could not be read.
+    pub left_out: u64,
+    /// What was wrong with the first of them.
+    pub first: Option<String>,
+    /// Characters that became U+FFFD.
+    pub replaced: u64,
+}
+
+impl Flaws {
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A suspicious answer, kept until it is accepted, rejected, cleared or replaced.

@@ -12,7 +12,11 @@ use super::{Error, TOKEN_URL, With, request, vault};
 use crate::{
     compute::compute,
     model::{Hash, Timestamp},
-    settings::{Item, Table, key::keys, secret::Secret},
+    settings::{
+        Item, Table,
+        key::keys,
+        secret::{SECRET, Secret},
+    },
 };
 use vault::Token;
 

@@ -8,7 +8,11 @@ use url::Url;
 use super::{Error, NAME, TOKEN_URL, With, request, vault};
 use crate::{
     model::Hash,
-    settings::{Table, key::keys, secret::Secret},
+    settings::{
+        Table,
+        key::keys,
+        secret::{SECRET, Secret},
+    },
 };
 use vault::Token;
 

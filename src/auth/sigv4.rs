@@ -16,7 +16,11 @@ use super::{Error, NAME, header};
 use crate::{
     http::Request,
     model::Timestamp,
-    settings::{Table, key::keys, secret::Secret},
+    settings::{
+        Table,
+        key::keys,
+        secret::{SECRET, Secret},
+    },
 };
 
 keys! {

@@ -11,6 +11,7 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Status,
+    Next,
     Events,
     Attempts,
     Value,
@@ -28,6 +29,7 @@ pub(super) fn finding(found: &Rendered) -> Json {
 pub(super) fn human(value: &Json, kind: Kind, colour: bool) -> String {
     match kind {
         Kind::Status => status(value, colour),
+        Kind::Next => next(value, colour),
         Kind::Events => events(value, colour),
         Kind::Attempts => attempts(value),
         Kind::Value => format!("{value:#}\n"),
@@ -138,6 +140,13 @@ fn status(value: &Json, colour: bool) -> String {
                 if let Some(error) = b.get("last_error").and_then(Json::as_str) {
                     notes.push_str(&format!("\n{name}: {}\n", terminal::line(error)));
                 }
+                if let Some(count) = b.get("left_out").and_then(Json::as_u64).filter(|count| *count > 0) {
+                    let why = terminal::line(&text(b, "left_out_error"));
+                    notes.push_str(&format!("\n{name}: {count} records of the last answer were left out: {why}\n"));
+                }
+                if let Some(count) = b.get("replaced").and_then(Json::as_u64).filter(|count| *count > 0) {
+                    notes.push_str(&format!("\n{name}: {count} characters of the last answer became U+FFFD\n"));
+                }
                 if let Some(hold) = b.get("hold").filter(|h| h.get("rejected") == Some(&Json::Bool(false))) {
                     notes.push_str(&format!(
                         "\n{name} is held: {}\n  {} created, {} updated, {} deleted; hash {}\n  bellpull accept {name} --hash {}   or   bellpull reject {name}\n",
@@ -203,6 +212,19 @@ fn events(value: &Json, colour: bool) -> String {
     table(&["TIME", "ID", "TYPE", "KEY", "SEQUENCE", "DELIVERIES"], &rows)
 }
 
+/// When bridges are polled next, the soonest first. One that is not polled has no such time.
+fn next(value: &Json, colour: bool) -> String {
+    let bridges = value.get("bridges").and_then(Json::as_object).into_iter().flatten();
+    let mut polled: Vec<(&str, &String, &Json)> =
+        bridges.filter_map(|(name, b)| Some((b.get("next_poll")?.as_str()?, name, b))).collect();
+    polled.sort_by_key(|(at, name, _)| (*at, *name));
+    let row = |(_, name, b): (&str, &String, &Json)| {
+        vec![time(b, "next_poll"), name.clone(), paint(&text(b, "state"), colour)]
+    };
+    let rows: Vec<Vec<String>> = polled.into_iter().map(row).collect();
+    table(&["NEXT POLL", "BRIDGE", "STATE"], &rows)
+}
+
 fn attempts(value: &Json) -> String {
     let rows: Vec<Vec<String>> = value
         .as_array()
@@ -226,6 +248,29 @@ fn attempts(value: &Json) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_polled_next_comes_first() {
+        let bridge = |at: Option<&str>| json!({ "state": "ok", "next_poll": at });
+        let status = json!({ "bridges": {
+            "a": bridge(Some("2026-11-24T12:00:00.000Z")), "b": bridge(Some("2026-11-24T09:00:00.000Z")),
+            "c": bridge(None), "d": bridge(Some("2026-11-24T12:00:00.000Z")),
+        } });
+        let shown = human(&status, Kind::Next, false);
+        let names: Vec<&str> = shown.lines().skip(1).filter_map(|line| line.split_whitespace().nth(2)).collect();
+        assert_eq!(names, ["b", "a", "d"], "{shown}");
+    }
+
+    /// Without a word about it, `status` showed a bridge that leaves records out as one that is fine.
+    #[test]
+    fn what_was_left_out_and_replaced_is_shown() {
+        let bridge = json!({ "state": "ok", "left_out": 2, "left_out_error": "record 3 has no key", "replaced": 1 });
+        let shown =
+            human(&json!({ "bridges": { "a": bridge, "b": { "left_out": 0, "replaced": 0 } } }), Kind::Status, false);
+        assert!(shown.contains("\na: 2 records of the last answer were left out: record 3 has no key\n"), "{shown}");
+        assert!(shown.contains("\na: 1 characters of the last answer became U+FFFD\n"), "{shown}");
+        assert!(!shown.contains("\nb: "), "{shown}");
+    }
 
     /// A key of an escape character made the width of a cell underflow: every listing that had it ended in a panic.
     #[test]

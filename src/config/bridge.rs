@@ -41,6 +41,7 @@ pub struct Bridge {
     pub schedule: Schedule,
     pub source: Source,
     pub definition: Definition,
+    pub bad_records: BadRecords,
     pub first_poll: FirstPoll,
     pub deletes: Deletes,
     pub window: bool,
@@ -52,6 +53,15 @@ pub struct Bridge {
     pub routes: Vec<Route>,
     pub alert: Alert,
     pub definition_changed: DefinitionChanged,
+}
+
+/// What becomes of an answer in which a record has no key or cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BadRecords {
+    /// The poll fails.
+    Fail,
+    /// Such a record stays as it is stored, and is told.
+    Keep,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,7 +176,7 @@ impl Bridge {
         let each = table.get(&bridge::EACH);
         let schedule = Schedule::read(&mut table, source.as_ref().and_then(Source::every));
         let definition = Definition::read(&mut table, source.as_ref());
-        let first_poll = table.or(&bridge::FIRST_POLL);
+        let (bad_records, first_poll) = (table.or(&bridge::BAD_RECORDS), table.or(&bridge::FIRST_POLL));
         let deletes = table.get(&bridge::DELETES).unwrap_or_default();
         let (window, forget) = (table.or(&bridge::WINDOW), table.or(&bridge::FORGET));
         let absent = table.item(&bridge::ABSENT);
@@ -202,6 +212,7 @@ impl Bridge {
             schedule: schedule?,
             source: source?,
             definition: definition?,
+            bad_records,
             first_poll,
             deletes,
             window,

@@ -1,13 +1,15 @@
 //! RSS 0.9x to 2.0, RSS 1.0, Atom and JSON Feed as one shape: `{ title, link, entries: [...] }`.
 //!
 //! What a feed leaves out is null, and nothing is made up that another fetch would make up otherwise: an entry without
-//! an id is known by its link, else by a hash of its title and date.
+//! an id is known by its link, else by a hash of its title and date. Of several entries with one id the newest counts.
 
-use std::borrow::Cow;
+mod beside;
+
+use std::{borrow::Cow, collections::HashMap, rc::Rc};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use feed_rs::{
-    model::{self, Person},
+    model::{self, FeedType, Person},
     parser,
 };
 use quick_xml::events::BytesStart;
@@ -20,6 +22,7 @@ use super::{
     xml::{Entities, Piece, Scan},
 };
 use crate::model::Hash;
+use beside::{Beside, Reader};
 
 const FEED: &str = "a feed";
 
@@ -50,7 +53,8 @@ struct Entry {
     content: Option<String>,
     published: Option<String>,
     updated: Option<String>,
-    authors: Vec<String>,
+    /// Entries without authors of their own share those of their feed.
+    authors: Rc<[String]>,
     categories: Vec<String>,
 }
 
@@ -64,6 +68,7 @@ pub(super) fn decode(input: &Input<'_, '_>) -> Result<Vec<u8>, Error> {
     let base = Url::parse(&input.page.url).ok();
     let mut out = input.out(FEED);
     if text.trim_start().starts_with('{') {
+        let text = input.whole_pairs(text);
         json_feed(&text, base.as_ref(), input.depth_max, &mut out)?;
     } else {
         xml_feed(&text, base.as_ref(), input.depth_max, &mut out)?;
@@ -72,7 +77,8 @@ pub(super) fn decode(input: &Input<'_, '_>) -> Result<Vec<u8>, Error> {
 }
 
 fn xml_feed(text: &str, base: Option<&Url>, depth_max: usize, out: &mut Out) -> Result<(), Error> {
-    let (checked, entries) = checked(text, depth_max)?;
+    let (checked, besides) = checked(text, depth_max)?;
+    let entries = besides.len();
     let feed = parser::Builder::new()
         .base_uri(base)
         .sanitize_content(false)
@@ -90,29 +96,50 @@ fn xml_feed(text: &str, base: Option<&Url>, depth_max: usize, out: &mut Out) -> 
         return Err(malformed_text(FEED, cause, text));
     }
     head(out, feed.title.map(|t| t.content), link(&feed.links));
-    for (at, entry) in feed.entries.into_iter().enumerate() {
-        Entry::from(entry).write(at, out)?;
-    }
-    out.raw("]}");
-    Ok(())
+    let is_rss = matches!(feed.feed_type, FeedType::RSS0 | FeedType::RSS2);
+    // Where feed-rs finds entries that are none here, it is not known which is which.
+    let besides = if feed.entries.len() == entries { besides } else { vec![Beside::default(); feed.entries.len()] };
+    let entries = feed.entries.into_iter().zip(besides);
+    write_entries(entries.map(|(entry, beside)| Entry::from(entry).with(beside, is_rss)).collect(), out)
 }
 
-/// The feed from its root on, and how many entries it has, after a check that it is a whole document: feed-rs takes
-/// what is cut off for the end.
-fn checked(text: &str, depth_max: usize) -> Result<(String, usize), Error> {
+/// The feed from its root on, and what its entries say beside what feed-rs reads, after a check that it is a whole
+/// document: feed-rs takes what is cut off for the end.
+fn checked(text: &str, depth_max: usize) -> Result<(String, Vec<Beside>), Error> {
     let mut scan = Scan::new(text, FEED, depth_max, Entities::Kept);
-    let (mut out, mut entries) = (String::with_capacity(text.len()), 0);
+    let (mut out, mut reader) = (String::with_capacity(text.len()), Reader::default());
     while let Some(piece) = scan.next()? {
+        let parents = scan.open().split_last().map_or(scan.open(), |(_, parents)| parents);
+        reader.read(&piece, &scan, is_entry(scan.open()), is_entry(parents));
         match piece {
-            Piece::Start(name, tag) => {
-                entries += usize::from(is_entry(scan.open()));
-                out.push_str(&known(&tag, name, &scan, out.is_empty())?);
-            }
+            Piece::Start(name, tag) => out.push_str(&known(&tag, name, &scan, out.is_empty())?),
             // The end of an element without content is not written.
             Piece::Text(_) | Piece::End => out.push_str(scan.written()),
         }
     }
-    Ok((out, entries))
+    Ok((out, reader.entries))
+}
+
+/// Writes entries and the end of the feed, each id once: some podcasts have two items of one `guid`.
+fn write_entries(entries: Vec<Entry>, out: &mut Out) -> Result<(), Error> {
+    // An equal one that comes later is older: feeds begin with the newest.
+    let mut newest: HashMap<String, usize> = HashMap::with_capacity(entries.len());
+    for (at, entry) in entries.iter().enumerate() {
+        let best = newest.entry(entry.id()).or_insert(at);
+        if entries.get(*best).is_some_and(|best| entry.date() > best.date()) {
+            *best = at;
+        }
+    }
+    let mut written = 0;
+    for (at, entry) in entries.iter().enumerate() {
+        let id = entry.id();
+        if newest.get(&id) == Some(&at) {
+            entry.write(&id, written, out)?;
+            written += 1;
+        }
+    }
+    out.raw("]}");
+    Ok(())
 }
 
 /// Whether the innermost of these elements is an entry. Of a foreign namespace it is none.
@@ -207,9 +234,26 @@ impl Entry {
         })
     }
 
-    fn write(&self, at: usize, out: &mut Out) -> Result<(), Error> {
+    /// With what feed-rs passed over.
+    fn with(mut self, beside: Beside, is_rss: bool) -> Self {
+        self.id = self.id.filter(|id| !id.trim().is_empty()).or(beside.about);
+        self.title = self.title.or(beside.title);
+        self.published = self.published.or(beside.published);
+        // RSS has one date, and feed-rs gives it to both.
+        let only = || self.published.clone().filter(|_| is_rss);
+        self.updated = self.updated.or(beside.updated).or_else(only);
+        self
+    }
+
+    /// When it was written last, if that can be read.
+    fn date(&self) -> Option<DateTime<Utc>> {
+        let dates = [&self.updated, &self.published].into_iter().flatten();
+        dates.filter_map(|text| DateTime::parse_from_rfc3339(text).ok()).map(|date| date.to_utc()).next()
+    }
+
+    fn write(&self, id: &str, at: usize, out: &mut Out) -> Result<(), Error> {
         out.raw(if at > 0 { ",{\"id\":" } else { "{\"id\":" });
-        out.string(&self.id());
+        out.string(id);
         for (name, value) in [
             (",\"title\":", &self.title),
             (",\"link\":", &self.link),
@@ -221,7 +265,7 @@ impl Entry {
             out.raw(name);
             out.string_or_null(value.as_deref());
         }
-        for (name, list) in [(",\"authors\":[", &self.authors), (",\"categories\":[", &self.categories)] {
+        for (name, list) in [(",\"authors\":[", &*self.authors), (",\"categories\":[", &*self.categories)] {
             out.raw(name);
             for (at, text) in list.iter().enumerate() {
                 out.raw(if at > 0 { "," } else { "" });
@@ -279,10 +323,10 @@ fn json_feed(text: &str, base: Option<&Url>, depth_max: usize, out: &mut Out) ->
         None => link,
     };
     head(out, feed.title, feed.home_page_url.map(resolved));
-    let authors = names(feed.author, feed.authors);
-    for (at, item) in feed.items.into_iter().enumerate() {
+    let authors: Rc<[String]> = names(feed.author, feed.authors).into();
+    let entry = |item: JsonItem| {
         let own = names(item.author, item.authors);
-        let entry = Entry {
+        Entry {
             id: item.id.and_then(|id| match id {
                 Json::String(text) => Some(text),
                 Json::Number(number) => Some(number.to_string()),
@@ -295,13 +339,11 @@ fn json_feed(text: &str, base: Option<&Url>, depth_max: usize, out: &mut Out) ->
             published: item.date_published.map(rfc_3339),
             updated: item.date_modified.map(rfc_3339),
             // An item without authors has those of the feed (JSON Feed 1.1, "authors").
-            authors: if own.is_empty() { authors.clone() } else { own },
+            authors: if own.is_empty() { authors.clone() } else { own.into() },
             categories: item.tags.unwrap_or_default(),
-        };
-        entry.write(at, out)?;
-    }
-    out.raw("]}");
-    Ok(())
+        }
+    };
+    write_entries(feed.items.into_iter().map(entry).collect(), out)
 }
 
 fn names(one: Option<JsonAuthor>, list: Option<Vec<JsonAuthor>>) -> Vec<String> {
@@ -320,6 +362,7 @@ fn rfc_3339(text: String) -> String {
 mod tests {
     use super::super::tests::check_as;
     use expect_test::{Expect, expect};
+    use serde_json::json;
 
     fn check(text: &str, expect: Expect) {
         expect.assert_eq(&check_as("feed = {}", "", text.as_bytes()));
@@ -389,6 +432,106 @@ mod tests {
             let read = check_as("feed = {}", "", text.as_bytes());
             assert!(read.contains(r#","title":"A","#), "{read}");
         }
+    }
+
+    fn entries(text: &str) -> Vec<serde_json::Value> {
+        let feed: serde_json::Value =
+            serde_json::from_str(&check_as("feed = {}", "", text.as_bytes())).expect("a feed");
+        feed["entries"].as_array().expect("entries").clone()
+    }
+
+    /// RSS 0.91's own form begins with a DOCTYPE, and was refused.
+    #[test]
+    fn rss_0_91_with_its_doctype() {
+        let doctype = "<!DOCTYPE rss PUBLIC \"-//Netscape Communications//DTD RSS 0.91//EN\"\n \"http://my.netscape.com/publish/formats/rss-0.91.dtd\">";
+        let item = "<item><title>A &eacute;</title><link>/a</link></item>";
+        let text = format!(
+            "<?xml version='1.0'?>\n{doctype}\n<rss version='0.91'><channel><title>t</title>{item}</channel></rss>"
+        );
+        let all = entries(&text);
+        assert_eq!((&all[0]["title"], &all[0]["link"]), (&json!("A &eacute;"), &json!("https://example.com/a")));
+    }
+
+    /// Two items of RSS 1.0 with one link were "the same key", though each has an id.
+    #[test]
+    fn about_is_the_id_of_rss_1() {
+        let item = |about: &str| {
+            format!("<item rdf:about='{about}'><title>A</title><link>https://example.com/all</link></item>")
+        };
+        let text = format!(
+            "<rdf:RDF xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#' xmlns='http://purl.org/rss/1.0/'>{}{}</rdf:RDF>",
+            item("urn:1&amp;2"),
+            item("urn:2")
+        );
+        let ids: Vec<_> = entries(&text).iter().map(|entry| entry["id"].clone()).collect();
+        assert_eq!(ids, ["urn:1&2", "urn:2"]);
+    }
+
+    /// A date that feed-rs cannot read was null, so that nobody saw it change; a title in Dublin Core was null too.
+    #[test]
+    fn what_feed_rs_passes_over_is_kept_as_text() {
+        let dc = "xmlns:dc='http://purl.org/dc/elements/1.1/' xmlns:media='http://search.yahoo.com/mrss/'";
+        for (date, read) in [
+            ("2015-03-05 23:51:47", "2015-03-05 23:51:47"),
+            ("Thu, 05 Mar 2015", "Thu, 05 Mar 2015"),
+            (" Thu Mar  5 23:51:47 2015 ", "Thu Mar  5 23:51:47 2015"),
+            ("Thu, 05 Mar 2015 23:51:47 CEST", "Thu, 05 Mar 2015 23:51:47 CEST"),
+            ("gestern &amp; heute", "gestern & heute"),
+            ("Thu, 05 Mar 2015 23:51:47 GMT", "2015-03-05T23:51:47Z"),
+        ] {
+            let rss = |element: &str| {
+                format!(
+                    "<rss version='2.0' {dc}><channel><item><dc:title>T <b>x</b></dc:title><media:title>no</media:title>\
+                     <{element}>{date}</{element}></item></channel></rss>"
+                )
+            };
+            for text in [rss("pubDate"), rss("dc:date")] {
+                let all = entries(&text);
+                assert_eq!((&all[0]["published"], &all[0]["updated"]), (&json!(read), &json!(read)), "{text}");
+                assert_eq!(all[0]["title"], "T", "{text}");
+            }
+            let atom = format!(
+                "<feed xmlns='http://www.w3.org/2005/Atom' {dc}><entry><id>1</id><title>own</title><dc:title>T</dc:title>\
+                 <updated>{date}</updated></entry></feed>"
+            );
+            let all = entries(&atom);
+            let found = (&all[0]["published"], &all[0]["updated"], &all[0]["title"]);
+            assert_eq!(found, (&json!(null), &json!(read), &json!("own")), "{atom}");
+        }
+    }
+
+    /// A podcast with two items of one `guid` was never polled: the newest counts, wherever it stands.
+    #[test]
+    fn a_doubled_id_is_the_newest_entry() {
+        // Whether each has a date, and in which order: every feed of three entries and two ids.
+        let dates = ["", "Sun, 22 Nov 2026 09:00:00 GMT", "Sun, 22 Nov 2026 10:30:00 +0100", "some day"];
+        let value = |date: &str| match date {
+            "" | "some day" => 0,
+            date if date.ends_with("GMT") => 1,
+            _ => 2,
+        };
+        for number in 0..dates.len().pow(3) * 8 {
+            let of = |at: u32| dates[(number / 8 / dates.len().pow(at)) % dates.len()];
+            let id = |at: u32| (number >> at) & 1;
+            let item = |at: u32| {
+                format!("<item><guid>{}</guid><title>{at}</title><pubDate>{}</pubDate></item>", id(at), of(at))
+            };
+            let text = format!("<rss version='2.0'><channel>{}{}{}</channel></rss>", item(0), item(1), item(2));
+            let all = entries(&text);
+            let mut titles: Vec<String> = Vec::new();
+            for at in 0..3 {
+                let newer =
+                    |other: u32| value(of(other)) > value(of(at)) || value(of(other)) == value(of(at)) && other < at;
+                if !(0..3).any(|other| other != at && id(other) == id(at) && newer(other)) {
+                    titles.push(at.to_string());
+                }
+            }
+            let found: Vec<_> = all.iter().map(|entry| entry["title"].as_str().expect("a title")).collect();
+            assert_eq!(found, titles, "{text}");
+        }
+        let json = r#"{"version":"https://jsonfeed.org/version/1.1","items":[{"id":1,"title":"old"},{"id":1,"title":"new","date_modified":"2026-11-22T09:00:00Z"}]}"#;
+        assert_eq!(entries(json).len(), 1);
+        assert_eq!(entries(json)[0]["title"], "new");
     }
 
     /// feed-rs passes over them, and they would look deleted.
@@ -477,7 +620,7 @@ mod tests {
         check(
             "<!DOCTYPE rss [<!ENTITY x SYSTEM 'file:///etc/passwd'>]>\n<rss version='2.0'><channel><title>&x;</title></channel></rss>",
             expect![
-                "error: the answer is not a feed: line 1: it has a DOCTYPE, and documents with one are refused; it begins: <!DOCTYPE rss [<!ENTITY x SYSTEM 'file:///etc/passwd'>]> <rss version='2.0'><cha"
+                "error: the answer is not a feed: line 1: its DOCTYPE has declarations (`[...]`), which are refused; it begins: <!DOCTYPE rss [<!ENTITY x SYSTEM 'file:///etc/passwd'>]> <rss version='2.0'><cha"
             ],
         );
         check(
@@ -499,16 +642,18 @@ mod tests {
     /// All authors of a feed in each of its entries: bytes that are named once and written many times.
     #[test]
     fn a_small_feed_does_not_become_a_large_document() {
-        let (author, item) = ("{\"name\":\"an author of many entries\"}", "{\"id\":1}");
+        let author = "{\"name\":\"an author of many entries\"}";
+        // Each with an id of its own: of those with one id only the newest is written.
+        let items: Vec<String> = (1000..3000).map(|id| format!("{{\"id\":{id}}}")).collect();
         let text = format!(
             "{{\"version\":\"https://jsonfeed.org/version/1.1\",\"authors\":[{}],\"items\":[{}]}}",
             vec![author; 2_000].join(","),
-            vec![item; 2_000].join(",")
+            items.join(",")
         );
         check(
             &text,
             expect![
-                "error: the answer (a feed) has more than 1785120 bytes as JSON: it repeats its names or texts too often"
+                "error: the answer (a feed) has more than 1833120 bytes as JSON: it repeats its names or texts too often"
             ],
         );
     }

@@ -1,7 +1,8 @@
 //! XML as an object: `{ "root": ... }`, attributes as `@name`, text beside them as `#text`, repeated elements as arrays.
 //!
-//! There is no DTD: a DOCTYPE is refused, so that no entity grows and none reads a file or an address. [`Scan`] is the
-//! one reader of XML; feeds are checked by it too.
+//! There is no DTD: a DOCTYPE that declares something itself is refused, and what another one names is never read, so
+//! that no entity grows and none reads a file or an address. [`Scan`] is the one reader of XML; feeds are checked by it
+//! too.
 
 use std::{
     borrow::Cow,
@@ -30,7 +31,9 @@ pub(super) struct Options {
 keys! {
     /// How elements become values.
     mod xml;
-    /// Names of elements that are always arrays, even where one of them comes.
+    /// Names of elements that are always arrays, even where one of them comes. An element is an object with an empty array if
+    /// `items` looks in it for a list that is named here and it has no such element. `items` has to begin with a plain path for
+    /// that: `.Envelope.Body.Response.account[]`, with or without a `|` behind it.
     or LISTS: Vec<String> = "lists", TEXTS, Vec::new;
     /// `true` keeps `a:b` and `xmlns`.
     or PREFIXES: bool = "prefixes", BOOLEAN, || false;
@@ -68,7 +71,8 @@ impl Options {
     }
 }
 
-fn local(name: &str) -> &str {
+/// A name without its prefix.
+pub(super) fn local(name: &str) -> &str {
     name.split_once(':').map_or(name, |(_, local)| local)
 }
 
@@ -186,11 +190,14 @@ impl<'a> Scan<'a> {
                     };
                     return Ok(Some(Piece::Text(text)));
                 }
-                Event::DocType(_) => {
-                    return Err(self.fail(from, "it has a DOCTYPE, and documents with one are refused"));
+                Event::DocType(_) if self.had_root => {
+                    return Err(self.fail(from, "a DOCTYPE that does not stand before the root element"));
+                }
+                Event::DocType(ref doctype) if has_subset(doctype) => {
+                    return Err(self.fail(from, "its DOCTYPE has declarations (`[...]`), which are refused"));
                 }
                 Event::Eof => return self.end(from),
-                Event::Comment(_) | Event::PI(_) | Event::Decl(_) => {}
+                Event::DocType(_) | Event::Comment(_) | Event::PI(_) | Event::Decl(_) => {}
             }
         }
     }
@@ -227,6 +234,21 @@ impl<'a> Scan<'a> {
     }
 }
 
+/// Whether a DOCTYPE has declarations of its own (XML 1.0, 2.8: the internal subset).
+fn has_subset(doctype: &str) -> bool {
+    let mut quote = None;
+    doctype.chars().any(|c| match quote {
+        Some(mark) => {
+            quote = Some(mark).filter(|mark| *mark != c);
+            false
+        }
+        None => {
+            quote = Some(c).filter(|c| matches!(c, '"' | '\''));
+            c == '['
+        }
+    })
+}
+
 /// Line ends as XML has them (XML 1.0, 2.11).
 fn lines(text: Cow<'_, str>) -> Cow<'_, str> {
     if text.contains('\r') { Cow::Owned(text.replace("\r\n", "\n").replace('\r', "\n")) } else { text }
@@ -245,7 +267,7 @@ pub(super) fn decode(options: &Options, input: &Input<'_, '_>) -> Result<Vec<u8>
         return Err(Error::Empty);
     }
     input.refuse_html(&text, XML, &["<!doctype html"])?;
-    let mut tree = Tree { options, out: input.out(XML), open: vec![Frame::new("", 0)] };
+    let mut tree = Tree { options, lists: input.lists, out: input.out(XML), open: vec![Frame::new("", 0)] };
     let mut scan = Scan::new(&text, XML, input.depth_max, Entities::Refused);
     while let Some(piece) = scan.next()? {
         match piece {
@@ -265,6 +287,8 @@ pub(super) fn decode(options: &Options, input: &Input<'_, '_>) -> Result<Vec<u8>
 /// of one name are put together. So memory is a small multiple of the document, whatever it is made of.
 struct Tree<'a, 'o> {
     options: &'o Options,
+    /// See [`Input`].
+    lists: &'o [Vec<String>],
     out: Out,
     /// Open elements; the first stands for the document.
     open: Vec<Frame<'a>>,
@@ -297,7 +321,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-impl<'a> Tree<'a, '_> {
+impl<'a, 'o> Tree<'a, 'o> {
     fn top(&mut self) -> &mut Frame<'a> {
         self.open.last_mut().expect("the document is always open")
     }
@@ -331,18 +355,30 @@ impl<'a> Tree<'a, '_> {
     fn end(&mut self) -> Result<(), Error> {
         let frame = self.open.pop().expect("only what is open ends");
         let text = frame.text.trim();
-        if frame.values.is_empty() {
+        let empty = self.empty_lists(&frame);
+        if frame.values.is_empty() && (empty.is_empty() || !text.is_empty()) {
             self.out.string(text);
         } else {
             let values = self.out.bytes.split_off(frame.from);
-            self.object(&frame, &values, text)?;
+            self.object(&frame, &values, text, &empty)?;
         }
         let end = self.out.bytes.len();
         self.top().add(Cow::Borrowed(frame.name), end);
         Ok(())
     }
 
-    fn object(&mut self, frame: &Frame<'_>, values: &[u8], text: &str) -> Result<(), Error> {
+    /// Lists that `items` looks for in an element that has none of their elements.
+    fn empty_lists(&self, frame: &Frame<'_>) -> Vec<&'o str> {
+        let way = || self.open.iter().skip(1).map(|open| open.name).chain([frame.name]);
+        let empty = |list: &'o Vec<String>| {
+            let (name, parents) = list.split_last()?;
+            let is_list = self.options.lists.contains(name) && !frame.by_name.contains_key(name.as_str());
+            (is_list && way().eq(parents.iter().map(String::as_str))).then_some(name.as_str())
+        };
+        self.lists.iter().filter_map(empty).collect()
+    }
+
+    fn object(&mut self, frame: &Frame<'_>, values: &[u8], text: &str, empty: &[&str]) -> Result<(), Error> {
         let mut by_name: Vec<Vec<&[u8]>> = vec![Vec::new(); frame.names.len()];
         let mut from = frame.from;
         for (name, end) in &frame.values {
@@ -368,6 +404,11 @@ impl<'a> Tree<'a, '_> {
             self.out.raw(if array { "]" } else { "" });
             self.out.check()?;
         }
+        for (at, name) in empty.iter().enumerate() {
+            self.out.raw(if at > 0 || !frame.names.is_empty() { "," } else { "{" });
+            self.out.string(name);
+            self.out.raw(":[]");
+        }
         if !text.is_empty() {
             self.out.raw(",\"#text\":");
             self.out.string(text);
@@ -379,7 +420,7 @@ impl<'a> Tree<'a, '_> {
     fn finish(mut self) -> Result<Vec<u8>, Error> {
         let frame = self.open.pop().expect("the document is always open");
         let values = self.out.bytes.split_off(frame.from);
-        self.object(&frame, &values, "")?;
+        self.object(&frame, &values, "", &[])?;
         self.out.finish()
     }
 }
@@ -525,7 +566,7 @@ mod tests {
             "",
             text,
             expect![[
-                r#"error: the answer is not XML: line 2: it has a DOCTYPE, and documents with one are refused; it begins: <?xml version="1.0"?> <!DOCTYPE lolz [ <!ENTITY lol "lol"> <!ENTITY lol2 "&lol;&"#
+                r#"error: the answer is not XML: line 2: its DOCTYPE has declarations (`[...]`), which are refused; it begins: <?xml version="1.0"?> <!DOCTYPE lolz [ <!ENTITY lol "lol"> <!ENTITY lol2 "&lol;&"#
             ]],
         );
     }
@@ -537,16 +578,65 @@ mod tests {
             "",
             text,
             expect![[
-                r#"error: the answer is not XML: line 1: it has a DOCTYPE, and documents with one are refused; it begins: <!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]> <a>&x;</a>"#
+                r#"error: the answer is not XML: line 1: its DOCTYPE has declarations (`[...]`), which are refused; it begins: <!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]> <a>&x;</a>"#
             ]],
         );
-        check(
-            "",
-            "<!DOCTYPE a SYSTEM \"http://169.254.169.254/\">\n<a/>",
-            expect![[
-                r#"error: the answer is not XML: line 1: it has a DOCTYPE, and documents with one are refused; it begins: <!DOCTYPE a SYSTEM "http://169.254.169.254/"> <a/>"#
-            ]],
-        );
+    }
+
+    /// NCBI's answers, Apple's lists and RSS 0.91 name a DTD and were refused, though nothing of it is read.
+    #[test]
+    fn a_doctype_that_declares_nothing_is_passed_over() {
+        for (root, doctype) in [
+            ("a", "<!DOCTYPE a>"),
+            ("a", "<!DOCTYPE a SYSTEM \"http://169.254.169.254/\">"),
+            ("a", "<!DOCTYPE a SYSTEM 'x[\"].dtd' >"),
+            ("plist", "<!DOCTYPE plist PUBLIC \"-//Apple//DTD PLIST 1.0//EN\" \"http://www.apple.com/x.dtd\">"),
+            ("a", "<!doctype a>"),
+        ] {
+            let text = format!("<?xml version='1.0'?>\n{doctype}\n<{root}>1</{root}>");
+            assert_eq!(check_as("xml = {}", "text/xml", text.as_bytes()), format!("{{\"{root}\":\"1\"}}"), "{doctype}");
+            // An entity that only the DTD would know stays unknown.
+            let text = text.replace(">1<", ">&eacute;<");
+            assert!(check_as("xml = {}", "text/xml", text.as_bytes()).contains("&eacute; is not one"), "{doctype}");
+        }
+        for refused in
+            ["<!DOCTYPE a []><a/>", "<!DOCTYPE a SYSTEM 'x' [<!ELEMENT a ANY>]><a/>", "<!DOCTYPE a \"'\" ['\"]><a/>"]
+        {
+            assert!(check_as("xml = {}", "text/xml", refused.as_bytes()).contains("declarations"), "{refused}");
+        }
+        for refused in ["<a><!DOCTYPE a></a>", "<a/><!DOCTYPE a>"] {
+            assert!(check_as("xml = {}", "text/xml", refused.as_bytes()).contains("before the root"), "{refused}");
+        }
+    }
+
+    /// The last account was deleted at the bank, `<GetAccountsResponse/>` became a text, and the bridge failed in place
+    /// of the deletion.
+    #[test]
+    fn an_empty_container_keeps_the_list_that_items_looks_for() {
+        let way = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let lists = [way(&["r", "l", "e"]), way(&["r", "l", "e", "i"])];
+        let check = |text: &str, expected: &str| {
+            let decoder = super::super::Decoder::xml(["e", "i"].map(str::to_owned).into());
+            let page = super::super::tests::body("text/xml", text.as_bytes());
+            let made = super::super::document(Some(&decoder), &page, 8, &lists).expect("a document");
+            assert_eq!(std::str::from_utf8(&made.text), Ok(expected), "{text}");
+        };
+        for (text, expected) in [
+            ("<r><l><e><i>1</i></e></l></r>", r#"{"r":{"l":{"e":[{"i":["1"]}]}}}"#),
+            ("<r><l><e/></l></r>", r#"{"r":{"l":{"e":[{"i":[]}]}}}"#),
+            ("<r><l/></r>", r#"{"r":{"l":{"e":[]}}}"#),
+            ("<r><l>\n</l></r>", r#"{"r":{"l":{"e":[]}}}"#),
+            ("<r><l nil='true'/></r>", r#"{"r":{"l":{"@nil":"true","e":[]}}}"#),
+            ("<r><l><total>0</total></l></r>", r#"{"r":{"l":{"total":"0","e":[]}}}"#),
+            ("<x:r xmlns:x='urn:x'><x:l/></x:r>", r#"{"r":{"l":{"e":[]}}}"#),
+            // Not where `items` looks: an answer without the container says nothing of the list.
+            ("<r/>", r#"{"r":""}"#),
+            ("<r><m/></r>", r#"{"r":{"m":""}}"#),
+            ("<l/>", r#"{"l":""}"#),
+            ("<r><l>down</l></r>", r#"{"r":{"l":"down"}}"#),
+        ] {
+            check(text, expected);
+        }
     }
 
     #[test]

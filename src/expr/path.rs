@@ -63,6 +63,18 @@ impl Path {
         Some(Self { steps })
     }
 
+    /// The ways to the lists that it goes through, as names: of `.a.b[].c[]` they are `a b` and `a b c`.
+    pub fn lists(&self) -> Vec<Vec<String>> {
+        let (mut way, mut lists) = (Vec::new(), Vec::new());
+        for step in &self.steps {
+            match step {
+                Step::Field(name) => way.push(name.clone()),
+                Step::Each => lists.push(way.clone()),
+            }
+        }
+        lists
+    }
+
     /// What the path leads to.
     pub fn values<'v>(&self, input: &'v Json) -> Result<Vec<&'v Json>, String> {
         let mut found = vec![input];

@@ -1,7 +1,8 @@
 //! The one pooled client: deadlines, caps, decompression counted chunk by chunk, and a limit per origin.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    io::Cursor,
     pin::Pin,
     sync::{
         Arc, Mutex,
@@ -13,9 +14,9 @@ use std::{
 use async_compression::tokio::bufread::{BrotliDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder};
 use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
-use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt},
+    io::{AsyncBufRead, AsyncRead, AsyncReadExt, BufReader},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep_until, timeout},
 };
@@ -43,6 +44,10 @@ const RATIO_FROM_BYTES: u64 = 1 << 20;
 const IDENTITIES_MAX: usize = 1000;
 /// What is read at once.
 const CHUNK_BYTES: usize = 16 << 10;
+/// What a file begins with that gzip made (RFC 1952, 2.3.1).
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+/// Encodings that are remembered as told; a server that makes up more of them is not told of again.
+const ENCODINGS_MAX: usize = 1000;
 
 /// How the client is built.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,6 +81,8 @@ struct Shared {
     origins: Mutex<BTreeMap<String, Arc<Origin>>>,
     /// Clients of other identities, each with its own connections; and those that keep none.
     others: Mutex<BTreeMap<(Hash, Kept), reqwest::Client>>,
+    /// Content encodings that nobody knows, by origin, of which the log was told.
+    unknown_encodings: Mutex<BTreeSet<(String, String)>>,
 }
 
 /// Whether connections are kept for the next request.
@@ -105,7 +112,13 @@ impl Client {
     pub fn new(config: &Config) -> Result<Self, String> {
         let egress = Egress::new(config.allow.clone());
         let client = build(config, &egress, &Identity::default(), Kept::Idle)?;
-        let shared = Shared { config: config.clone(), egress, origins: Mutex::default(), others: Mutex::default() };
+        let shared = Shared {
+            config: config.clone(),
+            egress,
+            origins: Mutex::default(),
+            others: Mutex::default(),
+            unknown_encodings: Mutex::default(),
+        };
         Ok(Self { client, shared: Arc::new(shared) })
     }
 
@@ -207,7 +220,7 @@ impl Client {
             if status == 101 {
                 return Ok(Ok((headers, response.upgrade().await.map_err(|e| classify(&e, &from))?)));
             }
-            let body = read_body(response, &from, BodyLimit::Head(REFUSAL_BYTES), None).await?;
+            let body = self.shared.read_body(response, &from, BodyLimit::Head(REFUSAL_BYTES), None).await?;
             Ok(Err(Answer { status, headers, body, url }))
         };
         timeout(within, switch).await.map_err(|_| Error::Timeout { origin: from.clone(), after: within })?
@@ -249,7 +262,7 @@ impl Client {
         *wire.body_mut() = request.body.map(reqwest::Body::from);
         let response = self.client.execute(wire).await.map_err(|e| classify(&e, origin))?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let body = read_body(response, origin, limit, share).await?;
+        let body = self.shared.read_body(response, origin, limit, share).await?;
         Ok(Answer { status, headers, body, url })
     }
 }
@@ -272,6 +285,116 @@ impl Shared {
         origins.insert(name, origin.clone());
         origin
     }
+
+    async fn read_body(
+        &self,
+        response: reqwest::Response,
+        origin: &str,
+        limit: BodyLimit,
+        mut share: Option<&mut Share>,
+    ) -> Result<Bytes, Error> {
+        let header = |name| response.headers().get(name).map(|v| v.to_str().unwrap_or("?").trim().to_ascii_lowercase());
+        let encoding = header(CONTENT_ENCODING);
+        let is_file = is_gzip_file(response.url(), header(CONTENT_TYPE).as_deref());
+        let wire = Arc::new(AtomicU64::new(0));
+        let counted = {
+            let wire = wire.clone();
+            response.bytes_stream().map_err(std::io::Error::other).inspect_ok(move |chunk| {
+                wire.fetch_add(u64::try_from(chunk.len()).unwrap_or(0), Ordering::Relaxed);
+            })
+        };
+        let raw = StreamReader::new(counted);
+        let mut reader: Reader = match encoding.as_deref() {
+            None | Some("" | "identity") => Box::pin(raw),
+            Some("gzip" | "x-gzip") => gunzip(raw),
+            Some("br") => Box::pin(BrotliDecoder::new(raw)),
+            Some("zstd") => Box::pin(ZstdDecoder::new(raw)),
+            Some("deflate") => Box::pin(ZlibDecoder::new(raw)),
+            // Of a receiver's answer the status counts; its text is only shown.
+            Some(_) if matches!(limit, BodyLimit::Head(_)) => Box::pin(raw),
+            // As browsers do: most often the server means a charset, or a proxy has decoded it already.
+            Some(other) => {
+                self.tell_unknown_encoding(origin, other);
+                Box::pin(raw)
+            }
+        };
+        if is_file && matches!(limit, BodyLimit::Whole(_)) {
+            let damaged = |e: std::io::Error| Error::Body { origin: origin.into(), cause: chain(&e) };
+            reader = unpacked(reader).await.map_err(damaged)?;
+        }
+        let (max, whole) = match limit {
+            BodyLimit::Whole(max) => (max, true),
+            BodyLimit::Head(max) => (max, false),
+        };
+        let mut body = BytesMut::new();
+        loop {
+            body.reserve(CHUNK_BYTES);
+            let read = match reader.read_buf(&mut body).await {
+                Ok(read) => read,
+                // Of the head of an answer, what came before the damage is enough.
+                Err(_) if !whole => 0,
+                Err(e) => {
+                    return Err(Error::Body { origin: origin.into(), cause: chain(&e) });
+                }
+            };
+            let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
+            if read == 0 {
+                return Ok(body.freeze());
+            }
+            if length > max {
+                if whole {
+                    return Err(Error::TooLarge { origin: origin.into(), limit: max });
+                }
+                body.truncate(usize::try_from(max).unwrap_or(usize::MAX));
+                return Ok(body.freeze());
+            }
+            if length > RATIO_FROM_BYTES && length / wire.load(Ordering::Relaxed).max(1) > RATIO_MAX {
+                return Err(Error::Bomb { origin: origin.into(), ratio: RATIO_MAX });
+            }
+            if let Some(share) = share.as_deref_mut()
+                && !share.take(u64::try_from(read).unwrap_or(u64::MAX))
+            {
+                return Err(Error::Memory { origin: origin.into() });
+            }
+        }
+    }
+
+    /// The first time that an origin sends it.
+    fn tell_unknown_encoding(&self, origin: &str, encoding: &str) {
+        /// A server may send anything.
+        const CHARS_MAX: usize = 40;
+        let encoding: String = encoding.chars().take(CHARS_MAX).collect();
+        let mut told = self.unknown_encodings.lock().expect("no thread panics with it");
+        if told.len() < ENCODINGS_MAX && told.insert((origin.to_owned(), encoding.clone())) {
+            tracing::warn!(origin, encoding, "answers have an unknown content-encoding: they are read as they come");
+        }
+    }
+}
+
+/// A body while it is read.
+type Reader = Pin<Box<dyn AsyncRead + Send>>;
+
+/// Whether an answer says that it is a file that gzip made: such a file is a document's form, beside any content
+/// encoding.
+fn is_gzip_file(url: &Url, content_type: Option<&str>) -> bool {
+    let essence = content_type.and_then(|kind| kind.split(';').next()).unwrap_or_default().trim();
+    matches!(essence, "application/gzip" | "application/x-gzip") || url.path().to_ascii_lowercase().ends_with(".gz")
+}
+
+/// What is in such a file. Many servers unpack it already, or send it with a content encoding: then it does not begin
+/// as one.
+async fn unpacked(mut reader: Reader) -> std::io::Result<Reader> {
+    let mut begin = Vec::with_capacity(GZIP_MAGIC.len());
+    (&mut reader).take(2).read_to_end(&mut begin).await?;
+    let is_packed = begin == GZIP_MAGIC;
+    let whole = Cursor::new(begin).chain(reader);
+    Ok(if is_packed { gunzip(BufReader::new(whole)) } else { Box::pin(whole) })
+}
+
+fn gunzip(packed: impl AsyncBufRead + Send + 'static) -> Reader {
+    let mut decoder = GzipDecoder::new(packed);
+    decoder.multiple_members(true);
+    Box::pin(decoder)
 }
 
 /// Builds the client of an identity.
@@ -320,75 +443,6 @@ fn build(config: &Config, egress: &Egress, identity: &Identity, kept: Kept) -> R
         .tls_certs_merge(roots.clone())
         .build()
         .or_else(|_| builder()?.tls_certs_only(roots).build().map_err(|e| format!("the HTTP client: {}", chain(&e))))
-}
-
-async fn read_body(
-    response: reqwest::Response,
-    origin: &str,
-    limit: BodyLimit,
-    mut share: Option<&mut Share>,
-) -> Result<Bytes, Error> {
-    let encoding =
-        response.headers().get(CONTENT_ENCODING).map(|v| v.to_str().unwrap_or("?").trim().to_ascii_lowercase());
-    let wire = Arc::new(AtomicU64::new(0));
-    let counted = {
-        let wire = wire.clone();
-        response.bytes_stream().map_err(std::io::Error::other).inspect_ok(move |chunk| {
-            wire.fetch_add(u64::try_from(chunk.len()).unwrap_or(0), Ordering::Relaxed);
-        })
-    };
-    let raw = StreamReader::new(counted);
-    let mut reader: Pin<Box<dyn AsyncRead + Send>> = match encoding.as_deref() {
-        None | Some("" | "identity") => Box::pin(raw),
-        Some("gzip" | "x-gzip") => {
-            let mut decoder = GzipDecoder::new(raw);
-            decoder.multiple_members(true);
-            Box::pin(decoder)
-        }
-        Some("br") => Box::pin(BrotliDecoder::new(raw)),
-        Some("zstd") => Box::pin(ZstdDecoder::new(raw)),
-        Some("deflate") => Box::pin(ZlibDecoder::new(raw)),
-        // Of a receiver's answer the status counts; its text is only shown.
-        Some(_) if matches!(limit, BodyLimit::Head(_)) => Box::pin(raw),
-        Some(other) => {
-            return Err(Error::Encoding { origin: origin.into(), encoding: other.chars().take(40).collect() });
-        }
-    };
-    let (max, whole) = match limit {
-        BodyLimit::Whole(max) => (max, true),
-        BodyLimit::Head(max) => (max, false),
-    };
-    let mut body = BytesMut::new();
-    loop {
-        body.reserve(CHUNK_BYTES);
-        let read = match reader.read_buf(&mut body).await {
-            Ok(read) => read,
-            // Of the head of an answer, what came before the damage is enough.
-            Err(_) if !whole => 0,
-            Err(e) => {
-                return Err(Error::Body { origin: origin.into(), cause: chain(&e) });
-            }
-        };
-        let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
-        if read == 0 {
-            return Ok(body.freeze());
-        }
-        if length > max {
-            if whole {
-                return Err(Error::TooLarge { origin: origin.into(), limit: max });
-            }
-            body.truncate(usize::try_from(max).unwrap_or(usize::MAX));
-            return Ok(body.freeze());
-        }
-        if length > RATIO_FROM_BYTES && length / wire.load(Ordering::Relaxed).max(1) > RATIO_MAX {
-            return Err(Error::Bomb { origin: origin.into(), ratio: RATIO_MAX });
-        }
-        if let Some(share) = share.as_deref_mut()
-            && !share.take(u64::try_from(read).unwrap_or(u64::MAX))
-        {
-            return Err(Error::Memory { origin: origin.into() });
-        }
-    }
 }
 
 /// What reqwest's error is, without its URL: that may hold a secret.

@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use super::{
     Failure, Polled, Poller,
     known::{SLICE, canonical_of},
+    left_out::{LeftOut, PagesRead},
 };
 use crate::{
     compute::compute,
-    config::Bridge,
+    config::{BadRecords, Bridge},
     decode::Page,
     diff::{self, Diff},
-    extract::{self, Raw, Seen},
+    extract::{self, Seen},
     http::budget::Share,
     mark,
     model::{Entry, Hash, Mark, Timestamp, u64_of},
@@ -28,8 +29,7 @@ pub struct Detected {
     pub(super) gone: Vec<Hash>,
     /// Keys of a window's records that must be written again so that they are not forgotten.
     pub(super) seen_again: Vec<Hash>,
-    /// Messages that could not be read: how many, and what was wrong with the first.
-    pub(super) left_out: Option<(usize, String)>,
+    pub(super) left_out: LeftOut,
     /// Absence means something.
     pub(super) complete: bool,
 }
@@ -66,10 +66,15 @@ impl Poller {
         let mut lent = share.lend();
         let compare = move || {
             let mut compare = || -> Result<Detected, Failure> {
-                let (records, left_out) = read(&bridge, &pages, known.len(), &mut lent)?;
+                let (mut records, mut left_out) = read(&bridge, &pages, known.len(), &mut lent)?;
+                if bridge.bad_records == BadRecords::Keep {
+                    left_out.take_from(&mut records, &bridge, &known, date)?;
+                }
                 if bridge.is_complete() {
                     let records = present(&bridge, &known, records)?;
-                    return Ok(Detected::complete(diff::complete(&bridge.definition, &known, records)?));
+                    let mut diff = diff::complete(&bridge.definition, &known, records)?;
+                    left_out.keep_in(&mut diff);
+                    return Ok(Detected { left_out, ..Detected::complete(diff) });
                 }
                 let mut tombstones = BTreeSet::new();
                 let seen = diff::parse_all(&bridge.definition, records, |parsed| -> Result<(), Failure> {
@@ -118,6 +123,12 @@ impl Poller {
             let stored = self.stored(&polled.bridge.name, slice.to_vec()).await?;
             found.gone.extend(slice.iter().filter(|key| stored.contains_key(*key)));
         }
+        // What was left out was there: it is not to be forgotten.
+        let left_out: Vec<Hash> = found.left_out.keys.iter().copied().collect();
+        for slice in left_out.chunks(SLICE) {
+            let stored = self.stored(&polled.bridge.name, slice.to_vec()).await?;
+            found.seen_again.extend(stored.iter().filter(|(_, old)| old.seen < refresh).map(|(key, _)| *key));
+        }
         for slice in window.chunks(SLICE) {
             let stored = self.stored(&polled.bridge.name, slice.iter().map(|seen| seen.entry.key).collect()).await?;
             for seen in slice {
@@ -139,9 +150,6 @@ impl Poller {
     }
 }
 
-/// The records of each page, under the name that messages give it.
-type PagesRead = Vec<(String, Vec<Raw>)>;
-
 /// What a record takes while it is compared: its place in the page, its hashes, where it was met. 385 MiB were seen at a million
 /// records of 138 MB.
 const RECORD_BYTES: usize = 160;
@@ -153,14 +161,9 @@ const LARGE_BYTES: usize = 64 << 10;
 const VALUES: u64 = 3;
 
 /// What pages hold, and what had to be left out of it. Refuses what would take more memory than there is for answers.
-fn read(
-    bridge: &Bridge,
-    pages: &[Page],
-    known: usize,
-    share: &mut Share,
-) -> Result<(PagesRead, Option<(usize, String)>), Failure> {
+fn read(bridge: &Bridge, pages: &[Page], known: usize, share: &mut Share) -> Result<(PagesRead, LeftOut), Failure> {
     let mut all = Vec::with_capacity(pages.len());
-    let mut left_out = None;
+    let mut left_out = LeftOut::default();
     let mut largest = 0;
     let mut take = |bytes: usize, what: &str| match share.take(u64_of(bytes)) {
         true => Ok(()),
@@ -177,7 +180,10 @@ fn read(
             let value = extract::value_bytes(&page.body);
             take(usize::try_from(value).unwrap_or(usize::MAX), "for the values that `items` sees")?;
         }
-        let records = bridge.definition.records(page);
+        let records = bridge.definition.records(page).map(|records| {
+            left_out.flaws.replaced += u64_of(records.replaced);
+            records.all
+        });
         let tried = match records {
             // A message comes once, and one that cannot be read must not take the others with it.
             Ok(records) if bridge.source.is_stream() => {
@@ -196,10 +202,7 @@ fn read(
                 largest = large.map(|raw| extract::value_bytes(&raw.text)).max().unwrap_or(0).max(largest);
                 all.push((name, records));
             }
-            Err(error) => {
-                let first = || (0, error.to_string());
-                left_out.get_or_insert_with(first).0 += 1;
-            }
+            Err(error) => left_out.message(&error),
         }
     }
     let values = largest.saturating_mul(VALUES);

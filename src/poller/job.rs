@@ -7,6 +7,7 @@ use super::{
     told::{Deed, Done, Ended, Tried, TriedChange, TriedPage},
 };
 use crate::{
+    config::BadRecords,
     decode::Page,
     model::{Hash, Name},
     store::Op,
@@ -129,16 +130,17 @@ async fn dry_run(poller: &Poller, polled: &mut Polled, saved: Option<Page>) -> R
     };
     let mut shown = Vec::new();
     for (number, page) in pages.iter().enumerate() {
-        let records = polled.bridge.definition.records(page)?;
+        let records = polled.bridge.definition.records(page)?.all;
+        let (count, keeps) = (records.len(), polled.bridge.bad_records == BadRecords::Keep);
         let keys: Result<Vec<String>, _> = records
             .into_iter()
             .enumerate()
             .map(|(at, raw)| {
                 polled.bridge.definition.parse(&raw, at + 1, &format!("page {}", number + 1)).map(|p| p.key)
             })
+            .filter(|key| !keeps || key.is_ok())
             .collect();
-        let keys = keys?;
-        shown.push(TriedPage { url: page.url.clone(), bytes: page.body.len(), records: keys.len(), keys });
+        shown.push(TriedPage { url: page.url.clone(), bytes: page.body.len(), records: count, keys: keys? });
     }
     let found = poller.dry_run(polled, pages, date, SHOWN_MAX).await?;
     let changes = found.changes.into_iter().map(|change| TriedChange {

@@ -7,10 +7,10 @@ use std::{
 
 use serde_json::Value as Json;
 
-use super::{Failure, Polled, Poller};
+use super::{Failure, Polled, Poller, left_out::LeftOut};
 use crate::{
     compute::compute,
-    config::Bridge,
+    config::{BadRecords, Bridge},
     decode::Page,
     diff, extract,
     model::{Entry, Hash, Name, Record, Timestamp},
@@ -36,8 +36,12 @@ impl Poller {
         let failed = |e: &dyn std::fmt::Display| source::Error::from(ErrorKind::Request(e.to_string()));
         let definition = bridge.clone();
         let read = move || {
-            let records = definition.definition.records(&page)?;
-            let (pages, mut gone) = (vec![("the page".into(), records)], BTreeSet::new());
+            let records = definition.definition.records(&page)?.all;
+            let (mut pages, mut gone) = (vec![("the page".into(), records)], BTreeSet::new());
+            if definition.bad_records == BadRecords::Keep {
+                // What cannot be read is told by the poll itself.
+                let _ = LeftOut::default().take_from(&mut pages, &definition, &[], None);
+            }
             let parsed = diff::parse_all(&definition.definition, pages, |parsed| -> Result<(), extract::Error> {
                 if definition.deletes.is_tombstone(&parsed.value)? {
                     gone.insert(parsed.entry.key);

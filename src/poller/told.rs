@@ -85,6 +85,12 @@ pub struct Status {
     /// How often the answer that is held, or rejected, came again.
     pub held_again: u64,
     pub last_error: Option<String>,
+    /// Records of the last answer that could not be read: they stay as they were stored.
+    pub left_out: u64,
+    /// What was wrong with the first of them.
+    pub left_out_error: Option<String>,
+    /// Characters of the last answer that became U+FFFD.
+    pub replaced: u64,
     /// A poll is under way.
     pub polling: bool,
     /// The request, without secrets.
@@ -104,6 +110,9 @@ impl Status {
             failures: progress.failures,
             held_again: progress.held_again,
             last_error: progress.last_error.clone(),
+            left_out: progress.flaws.left_out,
+            left_out_error: progress.flaws.first.clone(),
+            replaced: progress.flaws.replaced,
             polling: false,
             source: bridge.source.describe(),
         }

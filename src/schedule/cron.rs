@@ -1,13 +1,16 @@
 //! Cron expressions with crontab(5)'s meaning over the `cron` crate, which only matches fields. The matching is done on the
 //! local clock's face and mapped to instants here, because the crate's own zone handling skips gaps, fires twice in folds
-//! and can go back in time.
+//! and can go back in time. Days that the crate does not know are in `days`.
+
+mod days;
 
 use std::str::FromStr;
 
-use chrono::{DateTime, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, NaiveDateTime, NaiveTime, Offset, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 
 use crate::model::Timestamp;
+use days::Special;
 
 /// A cron expression in a zone.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,11 +18,22 @@ pub(super) struct Cron {
     /// As written, for comparing an old file with a new one.
     text: String,
     zone: Tz,
-    /// One, or two of which either may match: by day of month, and by day of week.
-    faces: Vec<cron::Schedule>,
+    /// Any of them may match.
+    faces: Vec<Face>,
     /// Hours are `*` or `*/n`: runs keep their cadence through a fold.
     any_hour: bool,
 }
+
+/// What matches the face of a clock.
+#[derive(Debug, Clone, PartialEq)]
+struct Face {
+    fields: cron::Schedule,
+    /// Of the days that the fields match only these; empty: all.
+    days: Vec<Special>,
+}
+
+/// A part of a field of days: for the crate, and what the crate does not know. One of them restricts nothing.
+type Part = (String, Vec<Special>);
 
 impl Cron {
     pub(super) fn parse(text: &str, zone: Tz) -> Result<Self, String> {
@@ -41,26 +55,30 @@ impl Cron {
         let read =
             |name, field: &str| read(name, field).map_err(|why| format!("{text:?} is not a cron expression: {why}"));
         let (second, minute, hour) = (read("second", second)?, read("minute", minute)?, read("hour", hour)?);
-        let (day, month) = (read("day of the month", day)?, read("month", month)?);
-        let any_weekday = is_any(weekday);
-        let weekdays = weekdays(weekday)?;
-        let face = |day: &str, weekday: &str| {
+        let month = read("month", month)?;
+        let days = parts(day, Special::of_month, |day| read("day of the month", day))?;
+        let weekdays = parts(weekday, |part| Special::of_week(part, weekday_of), weekdays)?;
+        let face = |day: &str, weekday: &str, days: Vec<Special>| {
             let face = format!("{second} {minute} {hour} {day} {month} {weekday}");
-            cron::Schedule::from_str(&face).map_err(|e| {
+            let fields = cron::Schedule::from_str(&face).map_err(|e| {
                 // The crate draws a picture of its own seven fields first.
                 let text_of = e.to_string();
                 let cause = text_of.lines().last().unwrap_or_default().trim().trim_end_matches('.');
                 // It says "less than 23" of the highest hour.
                 let cause = cause.replace("must be less than", "must be at most");
                 format!("{text:?} is not a cron expression: {cause}")
-            })
+            })?;
+            Ok::<_, String>(Face { fields, days })
         };
         // crontab(5): when both days are restricted (neither starts with `*`), either is enough.
-        let faces = if is_any(&day) || any_weekday {
-            vec![face(&day, &weekdays)?]
+        let faces: Result<Vec<Face>, String> = if is_any(day) || is_any(weekday) {
+            let both = days.iter().flat_map(|day| weekdays.iter().map(move |weekday| (day, weekday)));
+            both.map(|(day, weekday)| face(&day.0, &weekday.0, [&*day.1, &*weekday.1].concat())).collect()
         } else {
-            vec![face(&day, "*")?, face("*", &weekdays)?]
+            let days = days.iter().map(|day| face(&day.0, "*", day.1.clone()));
+            days.chain(weekdays.iter().map(|weekday| face("*", &weekday.0, weekday.1.clone()))).collect()
         };
+        let faces = faces?;
         let cron = Self { text: text.to_owned(), zone, faces, any_hour: is_any(&hour) };
         // A leap day comes within eight years.
         if cron.next(Timestamp(0)).is_none() {
@@ -84,7 +102,7 @@ impl Cron {
 
     /// The first matching face later than `face`.
     fn face_after(&self, face: NaiveDateTime) -> Option<NaiveDateTime> {
-        self.faces.iter().filter_map(|f| f.after(&face.and_utc()).next()).map(|at| at.naive_utc()).min()
+        self.faces.iter().filter_map(|f| f.after(face)).min()
     }
 
     /// Fixed hours: each face runs once, a face in a gap at the gap's end.
@@ -146,6 +164,39 @@ impl Cron {
     }
 }
 
+impl Face {
+    /// The first match later than `face`. The crate ends it: it knows no year after 2100.
+    fn after(&self, face: NaiveDateTime) -> Option<NaiveDateTime> {
+        let mut from = face;
+        loop {
+            let at = self.fields.after(&from.and_utc()).next()?.naive_utc();
+            if self.days.is_empty() || self.days.iter().any(|day| day.is(at.date())) {
+                return Some(at);
+            }
+            // Nothing more of that day.
+            from = at.date().succ_opt()?.and_time(NaiveTime::MIN) - TimeDelta::seconds(1);
+        }
+    }
+}
+
+/// A field of days, cut into what the crate knows and what only `special` knows.
+fn parts(
+    field: &str,
+    special: impl Fn(&str) -> Option<Special>,
+    read: impl FnOnce(&str) -> Result<String, String>,
+) -> Result<Vec<Part>, String> {
+    let known: Vec<Special> = field.split(',').filter_map(&special).collect();
+    let plain: Vec<&str> = field.split(',').filter(|part| special(part).is_none()).collect();
+    let mut parts = Vec::new();
+    if !plain.is_empty() {
+        parts.push((read(&plain.join(","))?, Vec::new()));
+    }
+    if !known.is_empty() {
+        parts.push(("*".to_owned(), known));
+    }
+    Ok(parts)
+}
+
 /// crontab(5)'s names of whole expressions.
 const NICKNAMES: [(&str, &str); 7] = [
     ("hourly", "0 * * * *"),
@@ -193,20 +244,6 @@ fn named(names: &[&str], text: &str) -> Option<usize> {
     names.iter().position(|name| *name == text || name.get(..3) == Some(text.as_str()))
 }
 
-/// What Quartz and others know, and crontab(5) does not.
-fn is_foreign(field: &str) -> bool {
-    let upper = field.to_ascii_uppercase();
-    upper.contains('#')
-        || upper.split([',', '-', '/']).any(|part| {
-            let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
-            matches!(rest, "L" | "W" | "LW")
-                || part.strip_suffix('L').is_some_and(|day| named(&WEEKDAYS, day).is_some())
-        })
-}
-
-const FOREIGN: &str = "`L`, `W` and `#` (the last day, the nearest working day, the n-th weekday) are not known; write numbers or names, \
-                       such as 28-31 or MON";
-
 /// A field as the crate is given it: `?` is `*`, and names of months are numbers.
 fn read(name: &str, field: &str) -> Result<String, String> {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -229,24 +266,30 @@ fn read(name: &str, field: &str) -> Result<String, String> {
     };
     let parts: Option<Vec<String>> = field.split(',').map(part).collect();
     parts.map(|parts| parts.join(",")).ok_or_else(|| {
-        let names = if name == "month" { " or names such as JAN" } else { "" };
-        let known = format!("it is `*` or numbers{names}, with `,`, `-` and `/`");
-        let why = if is_foreign(field) { FOREIGN } else { &known };
-        format!("the {name} {field:?} cannot be read: {why}")
+        let more = match name {
+            "month" => " or names such as JAN",
+            "day of the month" => ", or `L`, `L-3`, `LW`, `15W`",
+            _ => "",
+        };
+        format!("the {name} {field:?} cannot be read: it is `*` or numbers{more}, with `,`, `-` and `/`")
     })
 }
 
-/// crontab(5)'s weekdays (0 and 7 are Sunday, names, ranges, steps) as the crate counts them (1 is Sunday).
+/// A weekday by its name or its number; 0 and 7 are Sunday.
+fn weekday_of(text: &str) -> Option<u32> {
+    let named = named(&WEEKDAYS, text).and_then(|at| u32::try_from(at).ok());
+    let is_number = |text: &&str| text.bytes().all(|b| b.is_ascii_digit());
+    named.or_else(|| Some(text).filter(is_number)?.parse().ok().filter(|n| *n <= 7))
+}
+
+/// crontab(5)'s weekdays (names, ranges, steps) as the crate counts them (1 is Sunday).
 fn weekdays(field: &str) -> Result<String, String> {
     let wrong = || {
         let known = "0 to 7 (0 and 7 are Sunday) or names such as MON, with `,`, `-` and `/`";
-        format!("{field:?} is not a weekday field: {}", if is_foreign(field) { FOREIGN } else { known })
+        format!("{field:?} is not a weekday field: it is {known}, or `5#3` (the third Friday), `5L` (the last one)")
     };
     let is_number = |text: &&str| text.bytes().all(|b| b.is_ascii_digit());
-    let day = |text: &str| -> Option<u8> {
-        let named = named(&WEEKDAYS, text).and_then(|at| u8::try_from(at).ok());
-        named.or_else(|| Some(text).filter(is_number)?.parse().ok().filter(|n| *n <= 7))
-    };
+    let day = weekday_of;
     if matches!(field, "*" | "?") {
         return Ok("*".into());
     }
@@ -255,7 +298,7 @@ fn weekdays(field: &str) -> Result<String, String> {
         let (range, step) = match part.split_once('/') {
             Some((range, step)) => {
                 let step = Some(step).filter(is_number).and_then(|step| step.parse().ok());
-                (range, step.filter(|step| *step > 0u8).ok_or_else(wrong)?)
+                (range, step.filter(|step| *step > 0usize).ok_or_else(wrong)?)
             }
             None => (part, 1),
         };
@@ -267,9 +310,9 @@ fn weekdays(field: &str) -> Result<String, String> {
         };
         // A range may end on Sunday as 7, or run over it by names (FRI-MON).
         let to = if to < from { to + 7 } else { to };
-        days.extend((from..=to).step_by(step.into()).map(|d| d % 7 + 1));
+        days.extend((from..=to).step_by(step).map(|d| d % 7 + 1));
     }
-    Ok(days.iter().map(u8::to_string).collect::<Vec<_>>().join(","))
+    Ok(days.iter().map(u32::to_string).collect::<Vec<_>>().join(","))
 }
 
 #[cfg(test)]
@@ -444,6 +487,129 @@ mod tests {
         }
     }
 
+    /// The last day of the month, and the third Friday, could not be said at all.
+    #[test]
+    fn days_that_quartz_and_croniter_know() {
+        let dates = |text: &str| {
+            let cron = Cron::parse(text, Tz::UTC).expect(text);
+            let next = std::iter::successors(cron.next(at("2026-11-24T10:30:00Z")), |at| cron.next(*at)).take(4);
+            next.map(|at| at.to_utc().format("%y-%m-%d").to_string()).collect::<Vec<_>>().join(" ")
+        };
+        for (text, expected) in [
+            ("0 9 L * *", "26-11-30 26-12-31 27-01-31 27-02-28"),
+            ("0 9 l-2 * ?", "26-11-28 26-12-29 27-01-29 27-02-26"),
+            ("0 9 LW * *", "26-11-30 26-12-31 27-01-29 27-02-26"),
+            ("0 9 15W * *", "26-12-15 27-01-15 27-02-15 27-03-15"),
+            // The 1st of May 2027 is a Saturday, the 28th of February a Sunday.
+            ("0 9 1W 5 *", "27-05-03 28-05-01 29-05-01 30-05-01"),
+            ("0 9 28W 2 *", "27-02-26 28-02-28 29-02-28 30-02-28"),
+            ("0 9 31W * *", "26-12-31 27-01-29 27-03-31 27-05-31"),
+            ("0 9 * * 5#3", "26-12-18 27-01-15 27-02-19 27-03-19"),
+            ("0 9 ? * FRI#3", "26-12-18 27-01-15 27-02-19 27-03-19"),
+            ("0 9 * * friday#5", "27-01-29 27-04-30 27-07-30 27-10-29"),
+            ("0 9 * * 5L", "26-11-27 26-12-25 27-01-29 27-02-26"),
+            ("0 9 * * L5", "26-11-27 26-12-25 27-01-29 27-02-26"),
+            ("0 9 * * FRIL", "26-11-27 26-12-25 27-01-29 27-02-26"),
+            ("0 9 * * sat#1,sun#2", "26-12-05 26-12-13 27-01-02 27-01-10"),
+            ("0 9 1,L * *", "26-11-30 26-12-01 26-12-31 27-01-01"),
+            // Both are restricted: either is enough.
+            ("0 9 L * 5#3", "26-11-30 26-12-18 26-12-31 27-01-15"),
+            // crontab(5): what begins with `*` has to match too.
+            ("0 9 */2 * 5L", "26-11-27 26-12-25 27-01-29 27-06-25"),
+        ] {
+            assert_eq!(dates(text), expected, "{text}");
+        }
+        // A leap day that is a Friday.
+        assert_eq!(dates("0 9 * 2 5#5"), "36-02-29 64-02-29 92-02-29");
+    }
+
+    /// A part of a field of days: as written, and whether a day is meant, found by counting days one by one.
+    type Meant = (String, Box<dyn Fn(chrono::NaiveDate) -> bool>);
+
+    /// The days of the month of a date.
+    fn month_of(date: chrono::NaiveDate) -> Vec<chrono::NaiveDate> {
+        use chrono::Datelike;
+        (1..=31).filter_map(|day| chrono::NaiveDate::from_ymd_opt(date.year(), date.month(), day)).collect()
+    }
+
+    /// A field of days made of a seed; `None` restricts nothing.
+    fn field(seed: u32, of_week: bool) -> Option<Vec<Meant>> {
+        use chrono::Datelike;
+        let weekday = |date: chrono::NaiveDate| date.format("%w").to_string().parse::<u32>().expect("a digit");
+        let works = move |date: chrono::NaiveDate| (1..=5).contains(&weekday(date));
+        let part = |seed: u32| -> Meant {
+            let (kind, n) = (seed % 5, seed / 5);
+            if of_week {
+                let day = n % 7;
+                let same = move |date: chrono::NaiveDate| {
+                    month_of(date).into_iter().filter(|other| weekday(*other) == day).collect::<Vec<_>>()
+                };
+                let nth = usize::try_from(n / 7 % 5).expect("small");
+                return match kind {
+                    0 | 1 => (day.to_string(), Box::new(move |date| weekday(date) == day)),
+                    2 | 3 => (format!("{day}#{}", nth + 1), Box::new(move |date| same(date).get(nth) == Some(&date))),
+                    _ => (format!("{day}L"), Box::new(move |date| same(date).last() == Some(&date))),
+                };
+            }
+            let day = 1 + n % 31;
+            match kind {
+                0 => (day.to_string(), Box::new(move |date| date.day() == day)),
+                1 => ("L".into(), Box::new(|date| month_of(date).last() == Some(&date))),
+                2 => {
+                    let back = n % 31;
+                    let meant = move |date| {
+                        month_of(date).into_iter().rev().nth(usize::try_from(back).expect("small")) == Some(date)
+                    };
+                    (format!("L-{back}"), Box::new(meant))
+                }
+                3 => (
+                    "LW".into(),
+                    Box::new(move |date| month_of(date).into_iter().rfind(|day| works(*day)) == Some(date)),
+                ),
+                _ => {
+                    let meant = move |date: chrono::NaiveDate| {
+                        let all = month_of(date);
+                        let has_day = all.iter().any(|other| other.day() == day);
+                        let far = |other: &chrono::NaiveDate| other.day().abs_diff(day);
+                        has_day && all.into_iter().filter(|other| works(*other)).min_by_key(far) == Some(date)
+                    };
+                    (format!("{day}W"), Box::new(meant))
+                }
+            }
+        };
+        match seed % 4 {
+            0 => None,
+            1 | 2 => Some(vec![part(seed / 4)]),
+            _ => Some(vec![part(seed / 4), part(seed / 4096)]),
+        }
+    }
+
+    proptest::proptest! {
+        /// Any two fields of days, against a walk over the days that asks each of them.
+        #[test]
+        fn special_days_are_those_that_counting_finds(day: u32, weekday: u32, from in 0i64..20_000) {
+            use chrono::Datelike;
+            let (days, weekdays) = (field(day, false), field(weekday, true));
+            let written = |field: &Option<Vec<Meant>>| {
+                let parts = field.iter().flatten().map(|(text, _)| text.clone());
+                field.as_ref().map_or("*".to_owned(), |_| parts.collect::<Vec<_>>().join(","))
+            };
+            let text = format!("0 12 {} * {}", written(&days), written(&weekdays));
+            let start = chrono::NaiveDate::from_ymd_opt(1999, 12, 31).expect("a date") + TimeDelta::days(from);
+            let any = |field: &Option<Vec<Meant>>, date| field.iter().flatten().any(|(_, is)| is(date));
+            let is_meant = |date: &chrono::NaiveDate| match (&days, &weekdays) {
+                (None, None) => true,
+                _ => any(&days, *date) || any(&weekdays, *date),
+            };
+            let expected: Vec<_> = start.iter_days().skip(1).take(400).filter(is_meant).collect();
+            let cron = Cron::parse(&text, Tz::UTC).expect("an expression");
+            let noon = Timestamp::from_utc((start.and_time(NaiveTime::MIN) + TimeDelta::hours(12)).and_utc());
+            let found = std::iter::successors(cron.next(noon), |at| cron.next(*at)).map(|at| at.to_utc().date_naive());
+            let found: Vec<_> = found.take(expected.len()).collect();
+            proptest::prop_assert_eq!(found, expected, "{} from {} of {}", text, start, start.year());
+        }
+    }
+
     /// `0 9 ? * MON` ran every day, `FRIL` each Friday, `MON#1` and `MONKEY` each Monday, and `*1 * * * *` each minute after one.
     #[test]
     fn what_means_something_else_is_refused() {
@@ -466,13 +632,26 @@ mod tests {
             assert!(next(text).is_ok_and(|at| at.is_some()), "{text}");
         }
         for (bad, why) in [
-            ("0 9 * * FRIL", "`L`, `W` and `#`"),
-            ("0 9 * * 5L", "`L`, `W` and `#`"),
-            ("0 9 * * MON#1", "`L`, `W` and `#`"),
-            ("0 9 * * sat#1,sun#2", "`L`, `W` and `#`"),
-            ("0 9 L * *", "`L`, `W` and `#`"),
-            ("0 9 LW * *", "`L`, `W` and `#`"),
-            ("0 9 15W * *", "`L`, `W` and `#`"),
+            ("0 9 * * L", "`5L` (the last one)"),
+            ("0 9 * * FRI#L", "not a weekday field"),
+            ("0 9 * * MON-FRI#1", "not a weekday field"),
+            ("0 9 * * 5#0", "not a weekday field"),
+            ("0 9 * * 5#6", "not a weekday field"),
+            ("0 9 * * 5#+1", "not a weekday field"),
+            ("0 9 * * 8L", "not a weekday field"),
+            ("0 9 * * #3", "not a weekday field"),
+            ("0 9 * * *L", "not a weekday field"),
+            ("0 9 W * *", "the day of the month \"W\" cannot be read"),
+            ("0 9 WL * *", "cannot be read"),
+            ("0 9 0W * *", "cannot be read"),
+            ("0 9 32W * *", "cannot be read"),
+            ("0 9 1-5W * *", "cannot be read"),
+            ("0 9 L/2 * *", "cannot be read"),
+            ("0 9 L-31 * *", "cannot be read"),
+            ("0 9 1L * *", "cannot be read"),
+            ("L * * * *", "the minute \"L\" cannot be read"),
+            ("0 9 30W 2 *", "never comes"),
+            ("0 9 L-29 2 *", "never comes"),
             ("0 9 * * MONKEY", "not a weekday field"),
             ("0 9 * * sunset", "not a weekday field"),
             ("0 9 * * +5", "not a weekday field"),

@@ -7,9 +7,7 @@ use serde_json::Value as Json;
 
 use super::{
     Item,
-    secret::Secret,
     units::{self, Rate},
-    value::{JsonBody, Value},
 };
 use crate::{expr::Expr, model::Name};
 
@@ -332,10 +330,6 @@ pub const SHARE: Form<f64> = Form::shown_by(Shape::Share, |item| item.share(), |
 pub const EXPR: Form<Expr> = Form::new(Shape::Expr, |item| item.expr());
 /// It sees `$headers` and `$status`.
 pub const EXPR_OVER_ANSWER: Form<Expr> = Form::new(Shape::Expr, |item| item.expr_over_answer());
-pub const SECRET: Form<Secret> = Form::new(Shape::Secret, |item| item.secret());
-pub const VALUE: Form<Value> = Form::new(Shape::Value, |item| item.value());
-pub const VALUES: Form<Vec<(String, Value)>> = Form::new(Shape::Named(&Shape::Value), |item| item.value_map());
-pub const JSON_BODY: Form<JsonBody> = Form::new(Shape::Any, |item| item.json_body());
 
 impl Form<()> {
     /// What its reader looks at as an item.

@@ -6,8 +6,11 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{
     Item, Table,
-    key::{Get, keys},
+    key::{Form, Get, Shape, keys},
 };
+
+/// A secret, as a key's value.
+pub const SECRET: Form<Secret> = Form::new(Shape::Secret, |item| item.secret());
 
 keys! {
     /// A secret: one of these.

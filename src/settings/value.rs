@@ -2,8 +2,19 @@
 
 use serde_json::Value as Json;
 
-use super::{Item, Table, key::keys, secret::Secret};
+use super::{
+    Item, Table,
+    key::{Form, Shape, keys},
+    secret::Secret,
+};
 use crate::expr::{self, Expr};
+
+/// A value, as a key's value.
+pub const VALUE: Form<Value> = Form::new(Shape::Value, |item| item.value());
+/// A table of names and values.
+pub const VALUES: Form<Vec<(String, Value)>> = Form::new(Shape::Named(&Shape::Value), |item| item.value_map());
+/// A body of JSON.
+pub const JSON_BODY: Form<JsonBody> = Form::new(Shape::Any, |item| item.json_body());
 
 keys! {
     /// A value that jq makes for each request.

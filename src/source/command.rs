@@ -22,7 +22,7 @@ use crate::{
         Item, Table,
         fingerprint::Fingerprint,
         key::keys,
-        value::{self, Value},
+        value::{self, VALUES, Value},
     },
 };
 

@@ -40,7 +40,7 @@ use crate::{
         Item, Table,
         fingerprint::Fingerprint,
         key::keys,
-        value::{JsonBody, Value},
+        value::{JSON_BODY, JsonBody, Value},
     },
 };
 use channel::Channel;

@@ -34,7 +34,7 @@ use crate::{
         Item, Table,
         fingerprint::Fingerprint,
         key::{Form, Shape, keys},
-        value::{JsonBody, Value},
+        value::{JsonBody, VALUES, Value},
     },
 };
 

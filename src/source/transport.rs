@@ -38,7 +38,9 @@ keys! {
     /// `Retry-After`, or 2 s, 4 s, ... 30 s, while the deadline leaves time.
     or DEADLINE: Duration = "deadline", SOME_DURATION, || super::DEADLINE;
     /// Largest page after decompression (gzip, br, zstd, deflate; beyond 1 MiB at most 200 to 1); all pages together may have 8
-    /// times as much.
+    /// times as much. An unknown `Content-Encoding` is read as it comes. If the path of the URL ends in `.gz`, or the type is
+    /// `application/gzip`, and the body is a file of gzip, it is unpacked; name a decoder then, since the type does not say what is
+    /// in it.
     or SIZE_MAX: u64 = "size-max", SIZE, || super::SIZE_MAX;
     /// Deepest nesting of an answer.
     or DEPTH_MAX: usize = "depth-max", count(1, 128), || super::DEPTH_MAX;

@@ -28,6 +28,16 @@ async fn its_output_is_the_document() {
     assert_eq!(world.poll().await, Polling::Unchanged);
 }
 
+/// A program cuts texts as carelessly as an API does.
+#[tokio::test]
+async fn half_a_surrogate_pair_of_a_program_stops_no_record() {
+    let print = r#"printf '%s' '[{"id":1},{"id":2,"t":"x \ud83d"}]'"#;
+    let mut world = World::start(&script(print, "")).await;
+    assert_eq!(world.poll().await, Polling::Baseline { records: 2 });
+    assert_eq!(world.rig.snapshot().await["2"], "{\"id\":2,\"t\":\"x \u{fffd}\"}");
+    assert_eq!(world.rig.polled().progress.flaws.replaced, 1);
+}
+
 #[tokio::test]
 async fn arguments_are_no_shell_words_and_the_environment_is_what_the_file_gives() {
     let print = r#"printf '[{"id":"%s"},{"id":"%s"},{"id":"%s"}]' "$1" "$TOKEN" "${CARGO_MANIFEST_DIR:-none of ours}""#;

@@ -106,6 +106,30 @@ async fn a_quiet_daemon_says_nothing() {
     assert!(log.lines().last().expect("a line").contains("bellpull has stopped"), "{log}");
 }
 
+/// What is left out of an answer, and what is replaced in it, is told when it begins and not with each poll.
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_records_and_halves_of_pairs_are_told_once() {
+    let scene = Scene::start("bad-records = \"keep\"", "").await;
+    scene.upstream.put("x", r#"{"no":1,"t":"\ud83d"}"#);
+    scene.says("records were left out", 1).await;
+    scene.says("became U+FFFD", 1).await;
+    for value in 1..4 {
+        scene.change(value);
+        scene.receiver.wait_taken("/me", value.try_into().expect("small")).await;
+    }
+    scene.says("records were left out", 1).await;
+    scene.says("became U+FFFD", 1).await;
+    let told = scene.lines("records were left out");
+    assert!(told[0].contains("has no key") && told[0].contains("count=1"), "{told:?}");
+    let place = &scene.place;
+    let command = place.command(&["--json", "status", "orders"]);
+    let ran = blocking(move || crate::support::daemon::Ran::of(command)).await;
+    let status: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+    let bridge = &status["bridges"]["orders"];
+    assert_eq!((bridge["left_out"].as_u64(), bridge["replaced"].as_u64()), (Some(1), Some(1)), "{status}");
+    assert_eq!(bridge["state"], "ok", "{status}");
+}
+
 /// `systemd/README.md` has the kinds for those who ask journald.
 #[test]
 fn the_table_of_kinds_is_the_programs() {

@@ -1254,3 +1254,84 @@ async fn since_needs_no_place_where_jq_sends_the_mark() {
         assert_eq!(world.upstream.last().query["q"], sent);
     }
 }
+
+/// A list of good and bad records, made of a seed: a bad one has no key, or cannot be compared where `ignore` wants an object.
+fn some_bad(seed: u32, value: u32) -> (String, Vec<u32>, bool) {
+    let (mut records, mut good, mut keyless) = (Vec::new(), Vec::new(), false);
+    for id in 1..=6u32 {
+        match (seed >> (2 * (id - 1))) & 3 {
+            0 | 1 => {
+                good.push(id);
+                records.push(format!(r#"{{"id":{id},"v":{value},"meta":{{"at":{seed}}}}}"#));
+            }
+            2 => records.push(format!(r#"{{"id":{id},"v":{value},"meta":"none"}}"#)),
+            _ => {
+                keyless = true;
+                records.push(format!(r#"{{"no":{id},"v":{value}}}"#));
+            }
+        }
+    }
+    (format!("[{}]", records.join(",")), good, keyless)
+}
+
+/// One record without a key stopped all others for as long as the source had it.
+#[tokio::test]
+async fn bad_records_stay_as_they_were_and_delete_nothing() {
+    const KEEP: &str = "bad-records = \"keep\"\ndeletes.after = 1\nguard.deletes = 1.0\nignore = [\".meta | .at\"]";
+    let whole = (1..=6).map(|id| format!(r#"{{"id":{id},"v":0,"meta":{{}}}}"#)).collect::<Vec<_>>().join(",");
+    let mut seed = 0x9e37_79b9u32;
+    for _ in 0..40 {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let (body, good, keyless) = some_bad(seed >> 8, 7);
+        if good.is_empty() || good.len() == 6 {
+            continue;
+        }
+        let count = u64::try_from(good.len()).expect("small");
+        let mut world = World::start(&list(KEEP)).await;
+        world.upstream.next(Answer::json(format!("[{whole}]")));
+        assert_eq!(world.poll().await, Polling::Baseline { records: 6 });
+        world.upstream.next(Answer::json(body.clone()));
+        assert_eq!(world.poll().await, changed(0, count, 0), "{body}");
+        let flaws = world.rig.polled().progress.flaws.clone();
+        assert_eq!(flaws.left_out, 6 - count, "{body}");
+        let first = flaws.first.expect("an error");
+        assert!(first.contains("of page 1"), "{first}");
+        let snapshot = world.rig.snapshot().await;
+        for id in 1..=6 {
+            let value = if good.contains(&id) { "\"v\":7" } else { "\"v\":0" };
+            assert!(snapshot[&id.to_string()].contains(value), "{id}: {body}");
+        }
+        // The same bytes, and a restart between: nothing is counted as missing meanwhile.
+        world.upstream.next(Answer::json(body.clone()));
+        assert_eq!(world.poll().await, Polling::Unchanged, "{body}");
+        world.restart(&list(KEEP)).await;
+        world.upstream.next(Answer::json(body));
+        assert_eq!(world.poll().await, Polling::Unchanged);
+        assert!(!world.rig.polled().progress.flaws.is_none(), "status still tells it");
+        // What a keyless record hides is deleted by the next answer without one.
+        world.upstream.next(Answer::json(r#"[{"id":1,"v":9,"meta":{}}]"#));
+        world.poll().await;
+        assert_eq!(world.rig.snapshot().await.len(), 1, "keyless: {keyless}");
+        assert!(world.rig.polled().progress.flaws.is_none());
+    }
+}
+
+/// Beside a record with a key that cannot be read, what is missing is deleted; beside one without a key it is not.
+#[tokio::test]
+async fn only_a_record_without_a_key_hides_deletions() {
+    let mut world = World::start(&list("bad-records = \"keep\"\nignore = [\".meta | .at\"]")).await;
+    world.upstream.next(Answer::json(r#"[{"id":1,"meta":{}},{"id":2,"meta":{}},{"id":3,"meta":{}}]"#));
+    assert_eq!(world.poll().await, Polling::Baseline { records: 3 });
+    world.upstream.next(Answer::json(r#"[{"id":1,"meta":{}},{"no":2}]"#));
+    assert_eq!(world.poll().await, Polling::Same);
+    world.upstream.next(Answer::json(r#"[{"id":1,"meta":{}},{"id":2,"meta":"x"}]"#));
+    assert_eq!(world.poll().await, changed(0, 0, 1));
+    assert_eq!(world.rig.lines().await, ["orders.deleted 3 #1"]);
+    // Where nothing at all can be read the answer is no list.
+    world.upstream.next(Answer::json(r#"{"error":"down","code":7}"#));
+    assert!(world.fail().await.contains("`key` on record 1 of page 1"));
+    // Without the setting one bad record fails the poll, as ever.
+    world.restart(LIST).await;
+    world.upstream.next(Answer::json(r#"[{"id":1,"meta":{}},{"no":2}]"#));
+    assert!(world.fail().await.contains("record 2 of page 1 has no key"));
+}

@@ -85,6 +85,25 @@ async fn records_of_an_envelope_and_a_list_of_one() {
     assert_eq!(document.root_element().tag_name().namespace(), Some("http://schemas.xmlsoap.org/soap/envelope/"));
 }
 
+/// The last order was deleted, the empty response became a text, and the bridge failed for ever in place of the deletion.
+#[tokio::test]
+async fn the_last_record_of_a_list_is_deleted() {
+    let (script, _, server) = bank(|_| orders("<order><id>1</id></order>")).await;
+    let text = ORDERS.replace("SERVER", &server.origin()).replace("alert.after", "empty = \"accept\"\nalert.after");
+    let mut world = World::start(&text).await;
+    assert_eq!(world.poll().await, Polling::Baseline { records: 1 });
+    *script.lock().unwrap() = Box::new(|_| orders(""));
+    assert_eq!(world.poll().await, Polling::Changed { created: 0, updated: 0, deleted: 1 });
+    *script.lock().unwrap() = Box::new(|_| orders("<total>0</total>"));
+    assert_eq!(world.poll().await, Polling::Same);
+    // An envelope without the response says nothing of its list.
+    let no_response = "<S:Envelope xmlns:S=\"http://schemas.xmlsoap.org/soap/envelope/\"><S:Body/></S:Envelope>";
+    *script.lock().unwrap() = Box::new(move |_| Answer::new(200, no_response).header("content-type", "text/xml"));
+    assert!(world.rig.poll().await.result.is_err());
+    *script.lock().unwrap() = Box::new(|_| orders("<order><id>2</id></order>"));
+    assert_eq!(world.poll().await, Polling::Changed { created: 1, updated: 0, deleted: 0 });
+}
+
 #[tokio::test]
 async fn a_fault_is_an_error_whatever_its_status_and_changes_nothing() {
     let (script, _, server) = bank(|_| orders("<order><id>1</id></order>")).await;

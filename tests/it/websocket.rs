@@ -156,6 +156,17 @@ async fn what_comes_with_the_subscription_is_the_baseline_and_later_messages_are
     assert_eq!(feed.count(), 1, "one connection");
 }
 
+/// A message with half of an emoji was left out, and its records were lost.
+#[tokio::test]
+async fn half_a_surrogate_pair_costs_no_message() {
+    let feed = Feed::start(r#"{"data":[{"id":1,"t":"x \ud83d"}]}"#).await;
+    let mut world = feed.world("").await;
+    assert_eq!(world.poll().await, Polling::Baseline { records: 1 });
+    assert_eq!(world.rig.snapshot().await["1"], "{\"id\":1,\"t\":\"x \u{fffd}\"}");
+    let flaws = &world.rig.polled().progress.flaws;
+    assert_eq!((flaws.replaced, flaws.left_out), (1, 0));
+}
+
 #[tokio::test]
 async fn a_feed_that_says_nothing_is_an_empty_baseline_and_its_first_message_an_event() {
     let feed = Feed::start("").await;

@@ -3,8 +3,8 @@
 use std::{borrow::Cow, time::Duration};
 
 use super::{
-    ALERT_AFTER, ALERT_REPEAT, Alert, DefinitionChanged, Deletes, FORGET_AFTER, FirstPoll, Route, Since, Unit, read_on,
-    read_routes,
+    ALERT_AFTER, ALERT_REPEAT, Alert, BadRecords, DefinitionChanged, Deletes, FORGET_AFTER, FirstPoll, Route, Since,
+    Unit, read_on, read_routes,
 };
 use crate::{
     config::each::{Each, each},
@@ -18,6 +18,7 @@ use crate::{
     source::{Source, http::STATUSES, source},
 };
 
+const BAD_RECORDS_WORDS: [(&str, BadRecords); 2] = [("fail", BadRecords::Fail), ("keep", BadRecords::Keep)];
 const FIRST_POLLS: [(&str, FirstPoll); 2] = [("baseline", FirstPoll::Baseline), ("emit", FirstPoll::Emit)];
 const DEFINITION_CHANGES: [(&str, DefinitionChanged); 2] =
     [("diff", DefinitionChanged::Diff), ("rebaseline", DefinitionChanged::Rebaseline)];
@@ -40,6 +41,12 @@ keys! {
         "source.http.url = \"https://api.example.com/orders\"";
     /// One bridge over a list: [below](#each).
     get EACH: Each = "each", Form::table(&each::FAMILY, Each::read);
+    /// What happens if a record has no key or cannot be read (`key`, `ignore`, `unordered`, `deletes.when` or `since.from` fails on
+    /// it). `"fail"`: the poll fails. `"keep"`: the record stays as it is stored, the others count, and `status` and the log tell
+    /// it. If such a record has no key, nothing is deleted by that answer, because it may be any record that is missing. If no
+    /// record of the answer can be read, the poll fails. Two records with one key still fail the poll. With `since`, a record that
+    /// is left out comes again only when the source sends it again.
+    or BAD_RECORDS: BadRecords = "bad-records", Form::words(&BAD_RECORDS_WORDS), || BadRecords::Fail;
     /// `"baseline"`: the first answer is stored without events; `"emit"`: each of its records is `created`.
     or FIRST_POLL: FirstPoll = "first-poll", Form::words(&FIRST_POLLS), || FirstPoll::Baseline;
     /// When a missing record counts as deleted.

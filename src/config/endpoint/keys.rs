@@ -17,7 +17,7 @@ use crate::{
     settings::{
         key::keys,
         units::{self, Rate},
-        value::Value,
+        value::{VALUES, Value},
     },
     sign::{Signer, sign},
     source::http::STATUSES,

@@ -12,7 +12,12 @@ use crate::{
         identity::{identity, version},
         target,
     },
-    settings::{Table, fingerprint::Fingerprint, key::keys, value::Value},
+    settings::{
+        Table,
+        fingerprint::Fingerprint,
+        key::keys,
+        value::{VALUE, Value},
+    },
     source::transport::{Over, Transport, headed, redirected, requests, timed},
 };
 
