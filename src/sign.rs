@@ -21,13 +21,15 @@ type Read = fn(&mut Table<'_>) -> Option<Scheme>;
 /// Of a secret that is no key of a length of its own.
 const SECRET_CHARS_MIN: usize = 16;
 /// In the order of the headers.
-const KINDS: [(&str, Read); 7] = [
+const KINDS: [(&str, Read); 9] = [
     ("standard", |table| Keys::read(table, "secrets", 0, Key::parse, Key::unresolved).map(Scheme::Standard)),
     ("ed25519", |table| Keys::read(table, "keys", 0, Ed25519Key::parse, Ed25519Key::unresolved).map(Scheme::Ed25519)),
     ("github", |table| read_secrets(table).map(Scheme::Github)),
     ("stripe", |table| read_secrets(table).map(Scheme::Stripe)),
     ("shopify", |table| read_secrets(table).map(Scheme::Shopify)),
     ("slack", |table| read_secrets(table).map(Scheme::Slack)),
+    ("dingtalk", |table| read_secrets(table).map(Scheme::Dingtalk)),
+    ("feishu", |table| read_secrets(table).map(Scheme::Feishu)),
     ("hmac", |table| {
         let (keys, own) = (read_secrets(table), vendor::Own::read(table));
         keys.zip(own).map(|(keys, own)| Scheme::Hmac(keys, own))
@@ -60,6 +62,8 @@ enum Scheme {
     Stripe(Keys<Secret>),
     Shopify(Keys<Secret>),
     Slack(Keys<Secret>),
+    Dingtalk(Keys<Secret>),
+    Feishu(Keys<Secret>),
     Hmac(Keys<Secret>, vendor::Own),
 }
 
@@ -147,6 +151,24 @@ impl Signer {
         Some(Self { schemes })
     }
 
+    /// The body of one attempt, where a signature is a part of it. The others sign what it gives.
+    pub fn body(&self, message: &Message<'_>) -> Result<Option<Vec<u8>>, String> {
+        let keys = self.schemes.iter().find_map(|scheme| match scheme {
+            Scheme::Feishu(keys) => Some(keys),
+            _ => None,
+        });
+        keys.map(|keys| vendor::feishu(keys.first(message.at), message)).transpose()
+    }
+
+    /// The parameters of one attempt, where a signature is in the query.
+    pub fn query(&self, message: &Message<'_>) -> impl Iterator<Item = (&'static str, String)> {
+        let of = |scheme: &Scheme| match scheme {
+            Scheme::Dingtalk(keys) => Some(vendor::dingtalk(keys.first(message.at), message)),
+            _ => None,
+        };
+        self.schemes.iter().filter_map(of).flatten()
+    }
+
     /// The headers of one attempt, beside `webhook-id` and `webhook-timestamp`.
     pub fn sign(&self, message: &Message<'_>) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -177,7 +199,9 @@ impl Signer {
                     set(HeaderName::from_static("x-slack-signature"), vendor::slack(keys.first(at), message));
                     set(HeaderName::from_static("x-slack-request-timestamp"), at.seconds().to_string());
                 }
-                Scheme::Hmac(keys, own) => set(own.header().clone(), own.sign(keys.first(at), message)),
+                // Those are in the query and in the body.
+                Scheme::Dingtalk(_) | Scheme::Feishu(_) => {}
+                Scheme::Hmac(keys, own) => own.sign(keys.first(at), message).for_each(|(name, value)| set(name, value)),
             }
         }
         if !standard.is_empty() {
@@ -272,6 +296,55 @@ mod tests {
             header(&signer.expect("it is right").sign(&message), "x-sig"),
             "ZwHtiROeSCCU+hshBti8hpqQvcbVbLTiD1DmFV082vU="
         );
+    }
+
+    /// Grafana's form had a time in its header that another reading of the clock made, and `prefix` sent its braces.
+    #[test]
+    fn forms_that_receivers_already_check() {
+        let message = Message { id: "evt_1", at: Timestamp(1_614_265_330_000), kind: "", body: b"{}" };
+        let signed = |lines: &str| {
+            let text =
+                format!("sign.hmac = {{ secrets = [{{ value = \"topsecret\" }}], header = \"X-Sig\", {lines} }}");
+            read(&text).map(|signer| signer.sign(&message))
+        };
+        let grafana = signed("timestamp-header = \"X-Ts\", over = \"{timestamp}:{body}\"").expect("it is right");
+        assert_eq!(header(&grafana, "x-ts"), "1614265330");
+        let stripe = signed("prefix = \"t={timestamp},id={id},v1=\"").expect("it is right");
+        assert!(header(&stripe, "x-sig").starts_with("t=1614265330,id=evt_1,v1="));
+        for (algorithm, length) in [("sha1", 40), ("sha256", 64), ("sha512", 128)] {
+            let headers = signed(&format!("algorithm = {algorithm:?}")).expect("it is right");
+            assert_eq!(header(&headers, "x-sig").len(), length, "{algorithm}");
+        }
+        for wrong in [
+            "prefix = \"{body}\"",
+            "prefix = \"t={time}\"",
+            "algorithm = \"md5\"",
+            "timestamp-header = \"webhook-timestamp\"",
+        ] {
+            assert!(signed(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    /// The expected values are of Python's `hmac`, by the vendors' own examples.
+    #[test]
+    fn robots_that_sign_their_time() {
+        let body = br#"{"msg_type":"text","n":1.10}"#;
+        let message = Message { id: "evt_1", at: Timestamp(1_614_265_330_123), kind: "", body };
+        let ding = read("sign.dingtalk.secrets = [{ value = \"SECtopsecret\" }]").expect("it is right");
+        let query: Vec<(&str, String)> = ding.query(&message).collect();
+        assert_eq!(
+            query,
+            [
+                ("timestamp", "1614265330123".to_owned()),
+                ("sign", "SA7H/Idfb7uf7ZlqCm8Dd5PVhLOY4yGiuIdfquBD538=".to_owned())
+            ]
+        );
+        assert_eq!((ding.sign(&message).len(), ding.body(&message)), (0, Ok(None)));
+        let feishu = read("sign.feishu.secrets = [{ value = \"topsecret\" }]").expect("it is right");
+        let sent = feishu.body(&message).expect("an object").map(|body| String::from_utf8_lossy(&body).into_owned());
+        let expected = r#"{"msg_type":"text","n":1.10,"sign":"Uk3t9jhEi12CfVTMpE/SMV68BOgixX5w94fLMOOFGyg=","timestamp":"1614265330"}"#;
+        assert_eq!(sent.as_deref(), Some(expected));
+        assert!(feishu.body(&Message { body: b"[1]", ..message }).is_err());
     }
 
     #[test]

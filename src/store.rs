@@ -24,7 +24,7 @@ pub mod sled;
 mod writer;
 mod writing;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -375,6 +375,9 @@ pub struct EndpointState {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub held: bool,
     pub last_error: Option<String>,
+    /// Where jq makes the URL: the origins that are waited for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub origins: BTreeMap<String, OriginState>,
     /// Since when the file has no endpoint of this name; its queue is kept for a while.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removed: Option<Timestamp>,
@@ -382,6 +385,27 @@ pub struct EndpointState {
 
 impl EndpointState {
     /// Whether only probes are sent, since it failed.
+    pub fn is_down(&self) -> bool {
+        self.next_attempt.is_some() && !self.held
+    }
+}
+
+/// One origin of an endpoint whose URL jq makes, while its events wait for it; as [`EndpointState`] has it of an endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct OriginState {
+    pub failing_since: Option<Timestamp>,
+    pub step: u16,
+    pub next_attempt: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_ms: Option<u32>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asked: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
+    pub last_error: Option<String>,
+}
+
+impl OriginState {
     pub fn is_down(&self) -> bool {
         self.next_attempt.is_some() && !self.held
     }

@@ -162,6 +162,11 @@ fn status(value: &Json, colour: bool) -> String {
                         notes.push_str(&format!("\n{name}: {}\n", terminal::line(error)));
                     }
                 }
+                for (origin, state) in e.get("origins").and_then(Json::as_object).into_iter().flatten() {
+                    let stands = if state["down"] == Json::Bool(true) { "down" } else { "waited for" };
+                    let (at, error) = (time(state, "next_attempt"), text(state, "last_error"));
+                    notes.push_str(&format!("\n{name}: {} is {stands} until {at}: {error}\n", terminal::line(origin)));
+                }
                 vec![
                     name.clone(),
                     paint(&text(e, "state"), colour),

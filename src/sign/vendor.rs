@@ -1,22 +1,27 @@
-//! Signatures as vendors make them, for receivers that verify one of those already: HMAC-SHA256 over the body, or over
-//! the body with its time, in a header of its own.
+//! Signatures as vendors make them, for receivers that verify one of those already: HMAC over the body, or over the body with its
+//! time, in a header of its own; or over the time alone, in the query or in the body.
+
+use std::borrow::Cow;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use hmac::{Hmac, KeyInit, Mac};
 use reqwest::header::HeaderName;
-use sha2::Sha256;
+use ring::hmac::{self, Algorithm, HMAC_SHA1_FOR_LEGACY_USE_ONLY, HMAC_SHA256, HMAC_SHA512};
+use serde_json::{Map, Value as Json};
 
 use super::Message;
 use crate::{
     model::hex,
-    settings::{Item, Table, secret::Secret},
+    settings::{Item, Table, optional, secret::Secret},
 };
 
 /// `sign.hmac`: any header, any order of what is signed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Own {
+    algorithm: Algorithm,
     header: HeaderName,
-    prefix: String,
+    /// Where the seconds go that it signs.
+    timestamp_header: Option<HeaderName>,
+    prefix: Vec<Part>,
     encoding: Encoding,
     over: Vec<Part>,
 }
@@ -27,7 +32,7 @@ enum Encoding {
     Base64,
 }
 
-/// A piece of what `over` says.
+/// A piece of what `over` or `prefix` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
     Text(String),
@@ -36,10 +41,29 @@ enum Part {
     Body,
 }
 
-fn mac(secret: &Secret, parts: &[&[u8]]) -> Vec<u8> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()).expect("HMAC takes keys of any length");
+impl Part {
+    fn bytes<'m>(&'m self, message: &Message<'m>) -> Cow<'m, [u8]> {
+        match self {
+            Self::Text(text) => text.as_bytes().into(),
+            Self::Id => message.id.as_bytes().into(),
+            Self::Timestamp => message.at.seconds().to_string().into_bytes().into(),
+            Self::Body => message.body.into(),
+        }
+    }
+}
+
+/// Where a text has its `{words}`.
+const IN_PREFIX: [(&str, Part); 2] = [("id", Part::Id), ("timestamp", Part::Timestamp)];
+const IN_OVER: [(&str, Part); 3] = [("id", Part::Id), ("timestamp", Part::Timestamp), ("body", Part::Body)];
+
+fn mac_of(algorithm: Algorithm, key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
+    let mut mac = hmac::Context::with_key(&hmac::Key::new(algorithm, key));
     parts.iter().for_each(|part| mac.update(part));
-    mac.finalize().into_bytes().to_vec()
+    mac.sign().as_ref().to_vec()
+}
+
+fn mac(secret: &Secret, parts: &[&[u8]]) -> Vec<u8> {
+    mac_of(HMAC_SHA256, secret.expose().as_bytes(), parts)
 }
 
 /// `X-Hub-Signature-256` of GitHub.
@@ -66,69 +90,97 @@ pub fn stripe<'s>(secrets: impl Iterator<Item = &'s Secret>, message: &Message<'
     std::iter::once(format!("t={at}")).chain(signatures).collect()
 }
 
+/// The query of a DingTalk robot with "additional signature": the time in milliseconds, and the HMAC of it and the secret.
+pub fn dingtalk(secret: &Secret, message: &Message<'_>) -> [(&'static str, String); 2] {
+    let ms = message.at.0.to_string();
+    let signed = mac(secret, &[ms.as_bytes(), b"\n", secret.expose().as_bytes()]);
+    [("timestamp", ms), ("sign", STANDARD.encode(signed))]
+}
+
+/// The body of a Feishu or Lark robot with "signature verification": the time in seconds, and the HMAC of nothing under a key of it and
+/// the secret.
+pub fn feishu(secret: &Secret, message: &Message<'_>) -> Result<Vec<u8>, String> {
+    let mut fields: Map<String, Json> = serde_json::from_slice(message.body)
+        .map_err(|_| "`sign.feishu`: the body is not a JSON object, which would hold the signature".to_owned())?;
+    let seconds = message.at.seconds().to_string();
+    let key = format!("{seconds}\n{}", secret.expose());
+    fields.insert("sign".into(), STANDARD.encode(mac_of(HMAC_SHA256, key.as_bytes(), &[])).into());
+    fields.insert("timestamp".into(), seconds.into());
+    Ok(Json::Object(fields).to_string().into_bytes())
+}
+
 impl Own {
     /// Reads all of `sign.hmac` but its secrets.
     pub fn read(table: &mut Table<'_>) -> Option<Self> {
-        let header = table.require("header", "header = \"X-Signature\"").and_then(|i| {
-            let name = |text: &str| match text.parse::<HeaderName>() {
-                Ok(name) if !name.as_str().starts_with("webhook-") => Ok(name),
-                Ok(_) => Err("headers that begin with `webhook-` are those of `sign.standard`".to_owned()),
-                Err(_) => Err(format!("{text:?} is not a header name")),
-            };
-            i.parse_text(name, "a header's name")
-        });
-        let prefix = table.take("prefix").map_or(Some(""), |i| i.string());
+        let header = table.require("header", "header = \"X-Signature\"").and_then(|i| read_header(&i));
+        let timestamp_header = table.take("timestamp-header").map(|i| read_header(&i));
+        let algorithms = [("sha1", HMAC_SHA1_FOR_LEGACY_USE_ONLY), ("sha256", HMAC_SHA256), ("sha512", HMAC_SHA512)];
+        let algorithm = table.take("algorithm").map_or(Some(HMAC_SHA256), |i| i.word(&algorithms));
+        let prefix =
+            table.take("prefix").map_or(Some(Vec::new()), |i| read_parts(&i, &IN_PREFIX, "\"t={timestamp},v1=\""));
         let words = [("hex", Encoding::Hex), ("base64", Encoding::Base64)];
         let encoding = table.take("encoding").map_or(Some(Encoding::Hex), |i| i.word(&words));
         let over = table.take("over").map_or(Some(vec![Part::Body]), |i| read_over(&i));
-        Some(Self { header: header?, prefix: prefix?.to_owned(), encoding: encoding?, over: over? })
+        Some(Self {
+            algorithm: algorithm?,
+            header: header?,
+            timestamp_header: optional(timestamp_header)?,
+            prefix: prefix?,
+            encoding: encoding?,
+            over: over?,
+        })
     }
 
-    pub fn header(&self) -> &HeaderName {
-        &self.header
-    }
-
-    pub fn sign(&self, secret: &Secret, message: &Message<'_>) -> String {
-        let timestamp = message.at.seconds().to_string();
-        let part = |part: &'_ Part| -> Vec<u8> {
-            match part {
-                Part::Text(text) => text.as_bytes().to_vec(),
-                Part::Id => message.id.as_bytes().to_vec(),
-                Part::Timestamp => timestamp.as_bytes().to_vec(),
-                Part::Body => message.body.to_vec(),
-            }
-        };
-        let mac = mac(secret, &[&self.over.iter().flat_map(part).collect::<Vec<u8>>()]);
+    /// The headers, with one reading of the clock in all of them.
+    pub fn sign(&self, secret: &Secret, message: &Message<'_>) -> impl Iterator<Item = (HeaderName, String)> {
+        let over: Vec<Cow<'_, [u8]>> = self.over.iter().map(|part| part.bytes(message)).collect();
+        let over: Vec<&[u8]> = over.iter().map(AsRef::as_ref).collect();
+        let mac = mac_of(self.algorithm, secret.expose().as_bytes(), &over);
         let encoded = if self.encoding == Encoding::Hex { hex(&mac) } else { STANDARD.encode(mac) };
-        format!("{}{encoded}", self.prefix)
+        let prefix: Vec<u8> = self.prefix.iter().flat_map(|part| part.bytes(message).into_owned()).collect();
+        let value = format!("{}{encoded}", String::from_utf8_lossy(&prefix));
+        let at = self.timestamp_header.clone().map(|name| (name, message.at.seconds().to_string()));
+        std::iter::once((self.header.clone(), value)).chain(at)
     }
+}
+
+fn read_header(item: &Item<'_>) -> Option<HeaderName> {
+    let name = |text: &str| match text.parse::<HeaderName>() {
+        Ok(name) if !name.as_str().starts_with("webhook-") => Ok(name),
+        Ok(_) => Err("headers that begin with `webhook-` are those of `sign.standard`".to_owned()),
+        Err(_) => Err(format!("{text:?} is not a header name")),
+    };
+    item.parse_text(name, "a header's name")
 }
 
 /// A text with `{id}`, `{timestamp}` and `{body}`; the body must be signed.
 fn read_over(item: &Item<'_>) -> Option<Vec<Part>> {
-    let mut parts = Vec::new();
-    let mut rest = item.string()?;
-    while let Some((text, after)) = rest.split_once('{') {
-        parts.push(Part::Text(text.to_owned()));
-        let (name, after) = after.split_once('}').unwrap_or((after, ""));
-        parts.push(match name {
-            "id" => Part::Id,
-            "timestamp" => Part::Timestamp,
-            "body" => Part::Body,
-            other => {
-                item.error(format!("`{}` holds `{{{other}}}`", item.path))
-                    .help("known are `{id}`, `{timestamp}`, `{body}`, for example \"{timestamp}.{body}\"".into())
-                    .report();
-                return None;
-            }
-        });
-        rest = after;
-    }
-    parts.push(Part::Text(rest.to_owned()));
+    let parts = read_parts(item, &IN_OVER, "\"{timestamp}.{body}\"")?;
     if !parts.contains(&Part::Body) {
         let help = "for example \"{timestamp}.{body}\"".to_owned();
         item.error(format!("`{}` leaves out `{{body}}`: anyone could change it", item.path)).help(help).report();
         return None;
     }
+    Some(parts)
+}
+
+/// A text with some `{words}`.
+fn read_parts(item: &Item<'_>, words: &[(&str, Part)], example: &str) -> Option<Vec<Part>> {
+    let mut parts = Vec::new();
+    let mut rest = item.string()?;
+    while let Some((text, after)) = rest.split_once('{') {
+        parts.push(Part::Text(text.to_owned()));
+        let (name, after) = after.split_once('}').unwrap_or((after, ""));
+        let Some((_, part)) = words.iter().find(|(word, _)| *word == name) else {
+            let known: Vec<String> = words.iter().map(|(word, _)| format!("`{{{word}}}`")).collect();
+            item.error(format!("`{}` holds `{{{name}}}`", item.path))
+                .help(format!("known are {}, for example {example}", known.join(", ")))
+                .report();
+            return None;
+        };
+        parts.push(part.clone());
+        rest = after;
+    }
+    parts.push(Part::Text(rest.to_owned()));
     Some(parts)
 }
