@@ -79,8 +79,7 @@ pub struct Endpoint {
     /// `headers` says that a body is not JSON: a string goes as it is.
     pub is_plain: bool,
     pub payload: Option<Expr>,
-    /// What operational events look like here.
-    pub operational: Option<Expr>,
+    pub operational: Operational,
     /// `body = "thin"`.
     pub thin: bool,
     /// Bytes; a larger body goes thin.
@@ -106,6 +105,18 @@ pub struct Endpoint {
     pub keep: Duration,
     pub queue_max: usize,
     pub queue_full: QueueFull,
+}
+
+/// What becomes of events about bellpull itself.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Operational {
+    /// They come as they are.
+    #[default]
+    Standard,
+    /// What jq makes of them comes.
+    Payload(Expr),
+    /// They never come.
+    Never,
 }
 
 /// What the file says of a receiver's answers.
@@ -186,6 +197,20 @@ pub enum QueueFull {
 }
 
 impl Endpoint {
+    /// Whether events about bellpull itself come here.
+    pub fn takes_alarms(&self) -> bool {
+        self.operational != Operational::Never
+    }
+
+    /// Whether its receiver can make something of them: none can that needs what `payload` makes.
+    pub fn hears_alarms(&self) -> bool {
+        match self.operational {
+            Operational::Standard => self.payload.is_none(),
+            Operational::Payload(_) => true,
+            Operational::Never => false,
+        }
+    }
+
     pub fn read(name: &str, mut table: Table<'_>) -> Option<Self> {
         let was = table.take("was").map(|i| i.string().map(Name::from));
         let url = table.require("url", "url = \"https://example.com/hooks\"").and_then(|i| read_url(&i));
@@ -273,7 +298,7 @@ impl Endpoint {
 struct Body {
     format: Format,
     payload: Option<Expr>,
-    operational: Option<Expr>,
+    operational: Operational,
     thin: bool,
     body_max: u64,
     batch: Option<Batch>,
@@ -299,7 +324,7 @@ impl Body {
         let coalesce = table.take("coalesce").and_then(|i| i.boolean()).unwrap_or(false);
         let operational = table.take("operational").map(|i| read_operational(&i));
         let (batch, batch_payload) = optional(batch)?.unzip();
-        let (format, payload, operational) = (format?, optional(payload)?, optional(operational)?);
+        let (format, payload, operational) = (format?, optional(payload)?, optional(operational)?.unwrap_or_default());
         let batch_payload = batch_payload.flatten();
         Some(Self { format, payload, operational, thin, body_max, batch, batch_payload, coalesce })
     }
@@ -316,12 +341,21 @@ impl Body {
     }
 }
 
-fn read_operational(item: &Item<'_>) -> Option<Expr> {
+/// `false`, or a table with a `payload`.
+fn read_operational(item: &Item<'_>) -> Option<Operational> {
+    if !item.is_table() {
+        if !item.boolean()? {
+            return Some(Operational::Never);
+        }
+        let message = format!("`{}` is true, which is what it is without this key", item.path);
+        item.error(message).help("leave it out, or `operational = false`: alarms never come here".into()).report();
+        return None;
+    }
     let mut table = item.table()?;
     let example = "operational.payload = '{ text: \"bellpull: \\(.type) \\(.data.error // .data.reason // \"\")\" }'";
     let payload = table.require("payload", example).and_then(|i| i.expr());
     table.finish();
-    payload
+    payload.map(Operational::Payload)
 }
 
 /// URL, headers and query of an endpoint.

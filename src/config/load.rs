@@ -372,16 +372,22 @@ fn warn_of_deaf(bridge: &Bridge, item: &Item<'_>, endpoints: &BTreeMap<Name, Opt
     } else {
         (bridge.alert.to.iter().collect(), "alert.to")
     };
-    let is_deaf = |name: &Name| {
-        let endpoint = endpoints.get(name).and_then(Option::as_ref);
-        endpoint.is_some_and(|endpoint| endpoint.operational.is_none() && endpoint.payload.is_some())
+    warn_if_none_hears(item, &format!("`{key}` of [{}]", item.path), &to, endpoints);
+}
+
+fn warn_if_none_hears(item: &Item<'_>, key: &str, to: &[&Name], endpoints: &BTreeMap<Name, Option<Endpoint>>) {
+    let known: Vec<&Endpoint> = to.iter().filter_map(|name| endpoints.get(*name)?.as_ref()).collect();
+    let Some(first) = to.first().filter(|_| known.len() == to.len()) else { return };
+    if known.iter().any(|endpoint| endpoint.hears_alarms()) {
+        return;
+    }
+    let message = if known.iter().any(|endpoint| endpoint.takes_alarms()) {
+        format!(
+            "{key} names only endpoints that have a `payload`: its alarms do not pass it, and a receiver that needs it refuses them"
+        )
+    } else {
+        format!("{key} names only endpoints with `operational = false`: nobody hears of its alarms")
     };
-    let Some(first) = to.first().filter(|_| to.iter().all(|name| is_deaf(name))) else { return };
-    let message = format!(
-        "`{key}` of [{}] names only endpoints that have a `payload`: its alarms do not pass it, and a receiver that needs it \
-         refuses them",
-        item.path
-    );
     let help = format!(
         "endpoint.{first}.operational.payload = '{{ text: .type }}', or an endpoint in `alert.to` that takes standard events"
     );
@@ -510,8 +516,9 @@ fn read_heartbeat(item: &Item<'_>, endpoints: &BTreeMap<Name, Option<Endpoint>>)
         }
         Some(Name::from(name))
     };
-    let to: Option<Vec<Name>> = names.iter().map(known).collect();
-    Some(Heartbeat { to: to?, every: every? })
+    let to: Vec<Name> = names.iter().map(known).collect::<Option<_>>()?;
+    warn_if_none_hears(item, &format!("`to` of `{}`", item.path), &to.iter().collect::<Vec<_>>(), endpoints);
+    Some(Heartbeat { to, every: every? })
 }
 
 fn read_log(table: Option<Table<'_>>) -> Log {
