@@ -254,7 +254,11 @@ impl Auth {
             Self::Jwt(jwt) => Some(jwt.id),
             Self::Session(session) => Some(session.id),
         };
-        let (Some(login), Some(token), 401) = (login, &used.token, answer.status) else { return Learned::Nothing };
+        let is_refused = match self {
+            Self::Session(session) => session.is_refused(answer.status),
+            _ => answer.status == 401,
+        };
+        let (Some(login), Some(token), true) = (login, &used.token, is_refused) else { return Learned::Nothing };
         with.vault.refused(login, token).await;
         again(tries == 0)
     }
@@ -340,7 +344,8 @@ fn read_token_url(table: &mut Table<'_>, required: bool) -> Option<Option<Url>> 
 
 fn read_basic(table: &mut Table<'_>) -> Option<Auth> {
     let username = table.require("username", "username = \"reader\"").and_then(|i| read_text(&i));
-    let password = read_secret(table, "password");
+    // Where the name is a key, there is none.
+    let password = table.take("password").map_or_else(|| Some(Secret::new(String::new())), |i| i.secret());
     let (username, password) = (username?, password?);
     let pair = Secret::new(STANDARD.encode(format!("{username}:{}", password.expose())));
     table.keep_secret(&pair);

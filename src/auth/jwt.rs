@@ -92,9 +92,7 @@ impl Jwt {
         };
         with.vault.note(&Secret::new(made.clone()));
         let form = [("grant_type", GRANT), ("assertion", made.as_str())];
-        let granted = request::grant(with, url, &form, None).await?;
-        let life = granted.life();
-        Ok(Token::new(Secret::new(granted.access_token), life, now))
+        request::grant(with, url, &form, None).await.map(|(token, _)| token)
     }
 
     /// Header, claims and signature (RFC 7515, section 3.1). `iat` and `exp` are there unless the file has them.

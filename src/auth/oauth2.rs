@@ -1,14 +1,14 @@
-//! `auth.oauth2` (RFC 6749): a token of client credentials or of a refresh token, kept to its end. A server that replaces the
+//! `auth.oauth2` (RFC 6749): a token of client credentials, of a refresh token or of a password, kept to its end. A server that replaces the
 //! refresh token has taken the old one back: the new one is kept.
 
 use std::sync::Arc;
 
 use url::Url;
 
-use super::{Error, With, read_text, read_token_url, request, vault};
+use super::{Error, With, read_secret, read_text, read_token_url, request, vault};
 use crate::{
     model::Hash,
-    settings::{Table, optional, secret::Secret},
+    settings::{Item, Table, optional, secret::Secret, value::Value},
 };
 use vault::Token;
 
@@ -19,6 +19,8 @@ pub struct Oauth2 {
     client_secret: Option<Secret>,
     scopes: Vec<String>,
     audience: Option<String>,
+    /// Further parameters, which no RFC knows.
+    params: Vec<(String, Secret)>,
     grant: Grant,
     /// The client's name and secret in the form instead of the header.
     in_body: bool,
@@ -30,7 +32,25 @@ pub struct Oauth2 {
 enum Grant {
     ClientCredentials,
     RefreshToken(Secret),
+    /// Section 4.3: where a server knows users and no clients.
+    Password {
+        username: String,
+        password: Secret,
+    },
 }
+
+/// What bellpull itself puts into the form.
+const OWN_PARAMS: [&str; 9] = [
+    "grant_type",
+    "scope",
+    "audience",
+    "client_id",
+    "client_secret",
+    "refresh_token",
+    "username",
+    "password",
+    "assertion",
+];
 
 impl Oauth2 {
     pub fn read(table: &mut Table<'_>) -> Option<Self> {
@@ -41,32 +61,38 @@ impl Oauth2 {
             .take("scopes")
             .map_or(Some(Vec::new()), |i| i.items()?.iter().map(|i| i.string().map(str::to_owned)).collect());
         let audience = table.take("audience").map(|i| i.string().map(str::to_owned));
-        let words = [("client-credentials", false), ("refresh-token", true)];
-        let refreshes = table.take("grant").map_or(Some(false), |i| i.word(&words));
+        let params = table.take("params").map_or(Some(Vec::new()), |i| read_params(&i));
+        let words = [("client-credentials", 0u8), ("refresh-token", 1), ("password", 2)];
+        let grant = table.take("grant").map_or(Some(0), |i| i.word(&words));
         let in_body = table.take("client-auth").map_or(Some(false), |i| i.word(&[("basic", false), ("body", true)]));
-        let refresh = match (refreshes?, table.take("refresh-token")) {
-            (true, Some(item)) => item.secret().map(Grant::RefreshToken),
-            (false, None) => Some(Grant::ClientCredentials),
-            (true, None) => {
-                table
-                    .error(format!("`refresh-token` is missing in {}", table.title()))
-                    .missing()
-                    .help("refresh-token = { file = \"/etc/bellpull/refresh-token\" }".into())
-                    .report();
-                None
+        let grant = match grant? {
+            1 => {
+                let example = "refresh-token = { file = \"/etc/bellpull/refresh-token\" }";
+                table.require("refresh-token", example).and_then(|i| i.secret()).map(Grant::RefreshToken)
             }
-            (false, Some(item)) => {
-                item.error(format!("`{}` needs grant = \"refresh-token\"", item.path)).report();
-                None
+            2 => {
+                let username = table.require("username", "username = \"reader\"").and_then(|i| read_text(&i));
+                let password = read_secret(table, "password");
+                username.zip(password).map(|(username, password)| Grant::Password { username, password })
             }
+            _ => Some(Grant::ClientCredentials),
         };
+        // What is left of these belongs to another grant.
+        let others = [("refresh-token", "refresh-token"), ("username", "password"), ("password", "password")];
+        for (key, needs) in others {
+            if let Some(item) = table.take(key) {
+                item.error(format!("`{}` needs grant = \"{needs}\"", item.path)).report();
+                return None;
+            }
+        }
         let mut oauth2 = Self {
             token_url: token_url??,
             client_id: client_id?,
             client_secret: optional(client_secret)?,
             scopes: scopes?,
             audience: optional(audience)?,
-            grant: refresh?,
+            params: params?,
+            grant: grant?,
             in_body: in_body?,
             id: Hash::default(),
         };
@@ -86,20 +112,23 @@ impl Oauth2 {
 
     fn identity(&self) -> Hash {
         let secret = self.client_secret.as_ref().map_or("", Secret::expose);
-        let refresh = match &self.grant {
-            Grant::ClientCredentials => "",
-            Grant::RefreshToken(refresh) => refresh.expose(),
+        let (user, own) = match &self.grant {
+            Grant::ClientCredentials => ("", ""),
+            Grant::RefreshToken(refresh) => ("", refresh.expose()),
+            Grant::Password { username, password } => (username.as_str(), password.expose()),
         };
         let (scopes, audience) = (self.scopes.join(" "), self.audience.as_deref().unwrap_or_default());
-        vault::id("oauth2", &[self.token_url.as_str(), &self.client_id, secret, refresh, &scopes, audience])
+        let mut parts = vec![self.token_url.as_str(), &self.client_id, secret, user, own, &scopes, audience];
+        parts.extend(self.params.iter().flat_map(|(name, value)| [name.as_str(), value.expose()]));
+        vault::id("oauth2", &parts)
     }
 
     pub fn secrets(&self) -> Vec<&Secret> {
-        let refresh = match &self.grant {
+        let own = match &self.grant {
             Grant::ClientCredentials => None,
-            Grant::RefreshToken(refresh) => Some(refresh),
+            Grant::RefreshToken(secret) | Grant::Password { password: secret, .. } => Some(secret),
         };
-        self.client_secret.iter().chain(refresh).collect()
+        self.client_secret.iter().chain(own).chain(self.params.iter().map(|(_, value)| value)).collect()
     }
 
     /// The access token.
@@ -111,9 +140,11 @@ impl Oauth2 {
     async fn fetch(self: &Arc<Self>, with: &With<'_>) -> Result<Token, Error> {
         match &self.grant {
             Grant::ClientCredentials => {
-                let granted = self.ask(with, &[("grant_type", "client_credentials")]).await?;
-                let life = granted.life();
-                Ok(Token::new(Secret::new(granted.access_token), life, with.clock.now()))
+                self.ask(with, &[("grant_type", "client_credentials")]).await.map(|(token, _)| token)
+            }
+            Grant::Password { username, password } => {
+                let form = [("grant_type", "password"), ("username", username), ("password", password.expose())];
+                self.ask(with, &form).await.map(|(token, _)| token)
             }
             Grant::RefreshToken(configured) => {
                 let (oauth2, configured) = (self.clone(), configured.clone());
@@ -140,9 +171,8 @@ impl Oauth2 {
         }
         let refresh = login.refresh.clone().unwrap_or_else(|| configured.clone());
         let form = [("grant_type", "refresh_token"), ("refresh_token", refresh.expose())];
-        let granted = self.ask(with, &form).await?;
-        let life = granted.life();
-        if let Some(new) = granted.refresh_token.map(Secret::new)
+        let (token, new) = self.ask(with, &form).await?;
+        if let Some(new) = new
             && new != refresh
         {
             with.vault.note(&new);
@@ -152,16 +182,17 @@ impl Oauth2 {
             with.vault.keep(id, &new).await?;
             login.unkept = false;
         }
-        Ok(Token::new(Secret::new(granted.access_token), life, with.clock.now()))
+        Ok(token)
     }
 
-    async fn ask(&self, with: &With<'_>, form: &[(&str, &str)]) -> Result<request::Granted, Error> {
+    async fn ask(&self, with: &With<'_>, form: &[(&str, &str)]) -> Result<(Token, Option<Secret>), Error> {
         let scopes = self.scopes.join(" ");
         let mut form = form.to_vec();
         if !scopes.is_empty() {
             form.push(("scope", &scopes));
         }
         form.extend(self.audience.as_deref().map(|audience| ("audience", audience)));
+        form.extend(self.params.iter().map(|(name, value)| (name.as_str(), value.expose())));
         let basic = match &self.client_secret {
             Some(secret) if !self.in_body => Some((self.client_id.as_str(), secret)),
             secret => {
@@ -173,4 +204,25 @@ impl Oauth2 {
         };
         request::grant(with, &self.token_url, &form, basic).await
     }
+}
+
+/// Further parameters of the form: texts, or secrets.
+fn read_params(item: &Item<'_>) -> Option<Vec<(String, Secret)>> {
+    let read = |(name, place, item): (&str, _, Item<'_>)| {
+        if OWN_PARAMS.contains(&name) {
+            let message = format!("`{}` is what bellpull sends itself", item.path);
+            item.error_at(place, message).help("a key of `auth.oauth2` has it: leave it out here".into()).report();
+            return None;
+        }
+        match item.value()? {
+            Value::Literal(text) => Some((name.to_owned(), Secret::new(text))),
+            Value::Secret(secret) => Some((name.to_owned(), secret)),
+            _ => {
+                item.error(format!("`{}` must be a string or a secret", item.path)).report();
+                None
+            }
+        }
+    };
+    let all: Vec<_> = item.table()?.take_all().into_iter().map(read).collect();
+    all.into_iter().collect()
 }

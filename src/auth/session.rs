@@ -22,7 +22,7 @@ use crate::{
         target::{HTTP, check_url, read_headers},
     },
     model::Hash,
-    settings::{Item, Table, optional, secret::Secret, value::Value},
+    settings::{Item, Table, secret::Secret, value::Value},
 };
 use vault::Token;
 
@@ -37,12 +37,20 @@ pub struct Session {
     method: Method,
     headers: Vec<(HeaderName, Value)>,
     body: Option<Body>,
-    /// `None`: the cookie of `inject` itself.
-    token: Option<Expr>,
+    token: Found,
     inject: Inject,
     expires: Duration,
     /// Tells it from other logins.
     pub id: Hash,
+}
+
+/// Where the token is in the login's answer.
+#[derive(Debug, Clone, PartialEq)]
+enum Found {
+    /// It is the cookie of `inject`.
+    Cookie,
+    Body(Expr),
+    Header(HeaderName),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -72,11 +80,11 @@ impl Session {
         let request =
             table.require("request", "request = { url = \"https://api.example.com/login\", method = \"POST\" }");
         let request = request.and_then(|i| read_request(&i));
-        let token = table.take("token").map(|i| i.expr());
+        let token = read_found(table);
         let place = table.require("inject", "inject.header = \"X-Session\"");
         let inject = place.as_ref().and_then(read_inject);
         let expires = table.take("expires").map_or(Some(EXPIRES), |i| i.some_duration());
-        if let (None, Some(inject), Some(place)) = (&token, &inject, &place)
+        if let (Some(Found::Cookie), Some(inject), Some(place)) = (&token, &inject, &place)
             && !matches!(inject, Inject::Cookie(_))
         {
             place
@@ -86,16 +94,8 @@ impl Session {
             return None;
         }
         let (url, method, headers, body) = request?;
-        let mut session = Self {
-            url,
-            method,
-            headers,
-            body,
-            token: optional(token)?,
-            inject: inject?,
-            expires: expires?,
-            id: Hash::default(),
-        };
+        let mut session =
+            Self { url, method, headers, body, token: token?, inject: inject?, expires: expires?, id: Hash::default() };
         let secrets: Vec<&str> = session.secrets().into_iter().map(Secret::expose).collect();
         session.id = vault::id(&format!("{session:?}"), &secrets);
         Some(session)
@@ -167,18 +167,37 @@ impl Session {
         }
         let request =
             Request { method: self.method.clone(), url: self.url.clone(), headers, body: body.map(Bytes::from) };
-        // A form's login answers with a redirect and a cookie.
-        let statuses = if self.token.is_none() { 200..400 } else { 200..300 };
-        let answer = request::send(with, request, statuses).await?;
+        let answer = request::send(with, request, |status| self.is_login(status)).await?;
         let (session, now) = (self.clone(), with.clock.now());
         let found = compute(move || session.find(&answer)).await.map_err(|e| Error::Value(e.to_string()))?;
         let why = |why| Error::Answer { origin: origin(&self.url), why };
         Ok(Token::new(Secret::new(found.map_err(why)?), Some(self.expires), now))
     }
 
+    /// Whether a login's answer may bring the token.
+    fn is_login(&self, status: u16) -> bool {
+        match (&self.token, status) {
+            (_, 200..300) => true,
+            // A form's login answers with a redirect and a cookie.
+            (Found::Cookie | Found::Header(_), 300..400) => true,
+            (Found::Header(_), 409) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether a status says that the token is not good any more. A server whose logins come with 409, such as Transmission, says so by it.
+    pub fn is_refused(&self, status: u16) -> bool {
+        status == 401 || status == 409 && matches!(self.token, Found::Header(_))
+    }
+
     /// The token in a login's answer.
     fn find(&self, answer: &http::Answer) -> Result<String, String> {
-        let Some(token) = &self.token else {
+        if let Found::Header(name) = &self.token {
+            let token = answer.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+            let token = token.filter(|token| !token.is_empty()).map(str::to_owned);
+            return token.ok_or_else(|| format!("it has no header `{name}`"));
+        }
+        let Found::Body(token) = &self.token else {
             let Inject::Cookie(name) = &self.inject else { return Err("it has no token".into()) };
             let cookies = answer.headers.get_all(SET_COOKIE).iter().filter_map(|cookie| cookie.to_str().ok());
             let pairs = cookies.filter_map(|cookie| cookie.split(';').next()?.split_once('='));
@@ -186,16 +205,40 @@ impl Session {
             let found = pairs.rev().find(|(known, _)| known.trim() == name).map(|(_, value)| value.trim().to_owned());
             return found.ok_or_else(|| format!("it sets no cookie {name:?}"));
         };
+        let text = String::from_utf8_lossy(&answer.body);
+        if let Some(text) = Some(text.trim()).filter(|text| !text.starts_with(['{', '[', '"', '<'])) {
+            // A bare token, whatever its content type says: Google's metadata server calls its own HTML.
+            return token_in(token, Json::from(text).to_string().as_bytes());
+        }
         let content_type = answer.header(CONTENT_TYPE.as_str()).map(str::to_owned);
         let page = Page { url: origin(&answer.url), content_type, hash: Hash::default(), body: answer.body.clone() };
         // Without the words of who read it: they may quote what is secret.
         let document =
             decode::decode(None, &page, DEPTH_MAX).map_err(|_| "it can be read neither as JSON nor as XML")?;
-        match token.all_of_text(&document).map_err(|_| "`token` fails on it")?.into_iter().next() {
-            Some(Json::String(token)) if !token.is_empty() => Ok(token),
-            Some(Json::Number(token)) => Ok(token.to_string()),
-            _ => Err("`token` finds no string in it".into()),
+        token_in(token, &document)
+    }
+}
+
+fn token_in(token: &Expr, document: &[u8]) -> Result<String, String> {
+    match token.all_of_text(document).map_err(|_| "`token` fails on it")?.into_iter().next() {
+        Some(Json::String(token)) if !token.is_empty() => Ok(token),
+        Some(Json::Number(token)) => Ok(token.to_string()),
+        _ => Err("`token` finds no string in it".into()),
+    }
+}
+
+fn read_found(table: &mut Table<'_>) -> Option<Found> {
+    match (table.take("token"), table.take("token-header")) {
+        (Some(_), Some(item)) => {
+            item.error(format!("`{}` stands beside `token`", item.path)).help("keep one of them".into()).report();
+            None
         }
+        (Some(item), None) => item.expr().map(Found::Body),
+        (None, Some(item)) => {
+            let parse = |text: &str| text.parse::<HeaderName>().map_err(|_| format!("{text:?} is not a header name"));
+            item.parse_text(parse, "a header's name").map(Found::Header)
+        }
+        (None, None) => Some(Found::Cookie),
     }
 }
 
