@@ -450,13 +450,33 @@ pub struct StoredDelivery {
 #[derive(Debug, Clone, Default)]
 pub struct EventFilter {
     pub bridge: Option<Name>,
+    /// The type.
+    pub kind: Option<String>,
+    pub key: Option<String>,
     pub since: Option<Timestamp>,
+    /// Before that.
+    pub until: Option<Timestamp>,
+    /// A text in the body.
+    pub matching: Option<String>,
     pub endpoint: Option<Name>,
     /// Only events with a delivery (to `endpoint`, when named) in this state.
     pub state: Option<DeliveryState>,
     /// With bodies; without, those of events and of deliveries are empty.
     pub bodies: bool,
     pub limit: usize,
+}
+
+impl EventFilter {
+    /// Whether an event is one of these, whatever became of its deliveries.
+    pub fn takes(&self, event: &Event) -> bool {
+        let has = |text: &String| event.body.windows(text.len().max(1)).any(|part| part == text.as_bytes());
+        self.bridge.as_ref().is_none_or(|bridge| *bridge == event.bridge)
+            && self.kind.as_ref().is_none_or(|kind| **kind == *event.kind)
+            && self.key.as_ref().is_none_or(|key| *key == event.key)
+            && self.since.is_none_or(|since| event.at >= since)
+            && self.until.is_none_or(|until| event.at < until)
+            && self.matching.as_ref().is_none_or(|text| text.is_empty() || has(text))
+    }
 }
 
 /// All that is loaded of a bridge at the start.
