@@ -20,6 +20,7 @@ use crate::{
     model::Name,
     settings::{
         Item, Table, optional,
+        secret::Secret,
         units::{self, Rate},
         value::Value,
     },
@@ -62,8 +63,12 @@ const KEEP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const QUEUE_MAX: u64 = 1_000_000;
 /// Events of one batch, at the most: each leaves an attempt in the store.
 const BATCH_MAX: u64 = 1000;
-const BATCH_WAIT_MAX: Duration = Duration::from_secs(60 * 60);
+/// A digest of a day.
+const BATCH_WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 const BATCH_WAIT: Duration = Duration::from_secs(1);
+
+/// Of a word that a secret takes the place of.
+const INJECT_CHARS_MIN: usize = 6;
 
 /// An endpoint that cannot be wrong.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,7 +93,9 @@ pub struct Endpoint {
     /// jq over the array that a batch is.
     pub batch_payload: Option<Expr>,
     pub coalesce: bool,
-    pub method: Method,
+    pub method: Verb,
+    /// Words of the body, and the secrets that take their place at the attempt.
+    pub inject: Vec<(String, Secret)>,
     pub headers: Vec<(HeaderName, Value)>,
     pub auth: Vec<Auth>,
     pub identity: Identity,
@@ -118,6 +125,17 @@ pub enum Operational {
     /// They never come.
     Never,
 }
+
+/// The method of a request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verb {
+    Fixed(Method),
+    /// jq over the event gives its name.
+    Jq(Expr),
+}
+
+/// GET and DELETE have no body.
+pub const METHODS: [Method; 5] = [Method::POST, Method::PUT, Method::PATCH, Method::GET, Method::DELETE];
 
 /// What the file says of a receiver's answers.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -218,8 +236,8 @@ impl Endpoint {
         let enabled = table.take("enabled").and_then(|i| i.boolean()).unwrap_or(true);
         let sign = table.take("sign").map(|i| Signer::read(&i));
         let body = Body::read(&mut table);
-        let methods = [("POST", 0u8), ("PUT", 1), ("PATCH", 2)];
-        let method = table.take("method").map_or(Some(0), |i| i.word(&methods));
+        let method = table.take("method").map_or(Some(Verb::Fixed(Method::POST)), |i| read_method(&i));
+        let inject = table.take("inject").map_or(Some(Vec::new()), |i| read_inject(&i, body.as_ref()));
         let headers = table.take("headers").and_then(|i| read_headers(&i)).unwrap_or_default();
         let auth = table.take("auth").map_or(Some(Vec::new()), |i| Auth::read_all(&i));
         let identity = Identity::read(&mut table, false);
@@ -270,11 +288,8 @@ impl Endpoint {
             batch,
             batch_payload,
             coalesce,
-            method: match method? {
-                0 => Method::POST,
-                1 => Method::PUT,
-                _ => Method::PATCH,
-            },
+            method: method?,
+            inject: inject?,
             headers,
             auth: auth?,
             identity: identity?,
@@ -339,6 +354,51 @@ impl Body {
             table.warn_at(table.place.clone(), message, help);
         }
     }
+}
+
+/// A method's name, or jq that gives one.
+fn read_method(item: &Item<'_>) -> Option<Verb> {
+    if item.is_table() {
+        return match item.value()? {
+            Value::Jq(expr) => Some(Verb::Jq(expr)),
+            _ => {
+                item.error(format!("`{}` must be a method or jq", item.path)).report();
+                None
+            }
+        };
+    }
+    let words = [("POST", 0usize), ("PUT", 1), ("PATCH", 2), ("GET", 3), ("DELETE", 4)];
+    item.word(&words).and_then(|index| METHODS.into_iter().nth(index)).map(Verb::Fixed)
+}
+
+/// `inject.body`: words and their secrets.
+fn read_inject(item: &Item<'_>, body: Option<&Body>) -> Option<Vec<(String, Secret)>> {
+    let mut table = item.table()?;
+    let words = table.require("body", "inject.body = { API_TOKEN = { env = \"TOKEN\" } }");
+    table.finish();
+    let words = words?;
+    let why = match body? {
+        Body { format: Format::Standard | Format::Form, batch: None, .. } => None,
+        Body { format: Format::Standard, batch_payload: Some(_), .. } => None,
+        Body { batch: Some(_), .. } => Some("each event of a batch would have the word: `batch.payload` makes one body of them"),
+        _ => Some("secrets stand in bodies of `format = \"standard\"` and \"form\""),
+    };
+    if let Some(why) = why {
+        words.error(format!("`{}`: {why}", words.path)).report();
+        return None;
+    }
+    let read = |(word, place, item): (&str, _, Item<'_>)| {
+        let secret = item.secret()?;
+        if word.chars().count() < INJECT_CHARS_MIN {
+            let message = format!("`{}`: a record may hold {word:?} by chance", item.path);
+            let help = format!("take a word of {INJECT_CHARS_MIN} characters or more, such as \"API_TOKEN\"");
+            item.error_at(place, message).help(help).report();
+            return None;
+        }
+        Some((word.to_owned(), secret))
+    };
+    let all: Vec<_> = words.table()?.take_all().into_iter().map(read).collect();
+    all.into_iter().collect()
 }
 
 /// `false`, or a table with a `payload`.
@@ -418,7 +478,7 @@ fn read_batch(item: &Item<'_>, format: Option<Format>) -> Option<(Batch, Option<
     let wait = table.take("wait").map_or(Some(BATCH_WAIT), |i| {
         let wait = i.duration()?;
         if wait > BATCH_WAIT_MAX {
-            i.error(format!("`{}` is over an hour", i.path)).report();
+            i.error(format!("`{}` is over 24h", i.path)).report();
             return None;
         }
         Some(wait)

@@ -4,7 +4,10 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use reqwest::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{
+    Method,
+    header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
+};
 use serde_json::Value as Json;
 use tokio::{sync::OnceCell, time::Instant};
 use url::Url;
@@ -17,7 +20,7 @@ use super::{
 use crate::{
     auth::{self, Learned, With},
     compute::compute,
-    config::{Endpoint, Format},
+    config::{Endpoint, Format, METHODS, Verb},
     event,
     http::{self, BodyLimit, Client, Request, target::made_url},
     model::{Content, Event, Timestamp, bridge_of},
@@ -324,10 +327,10 @@ impl Sender {
             Err(error) => return refused(error),
         };
         told.id = carried.id.to_string();
-        let Endpoint { url, headers, query, .. } = &*self.endpoint;
+        let Endpoint { url, headers, query, method, .. } = &*self.endpoint;
         let mut values =
             headers.iter().map(|(_, value)| value).chain(query.iter().map(|(_, value)| value)).chain([url]);
-        let request = if values.all(Value::is_constant) {
+        let request = if values.all(Value::is_constant) && matches!(method, Verb::Fixed(_)) {
             self.request(&first.event, carried, turn)
         } else {
             let (sender, event) = (self.clone(), first.event.clone());
@@ -410,7 +413,7 @@ impl Sender {
 
     /// The request as it goes out, without its credentials.
     fn request(&self, event: &Event, carried: Carried, turn: &Turn<'_>) -> Result<Request, String> {
-        let Carried { id, mut headers, body } = carried;
+        let Carried { id, mut headers, mut body } = carried;
         let (id, now) = (id.to_string(), self.shared.clock.now());
         let mut set = |name: &'static str, value: &str| {
             if let Ok(value) = HeaderValue::from_str(value) {
@@ -430,22 +433,37 @@ impl Sender {
         // Parsed only where the file has jq for it.
         let parsed = std::cell::OnceCell::new();
         let input = || parsed.get_or_init(|| event::with_id(event));
+        let method = self.method(&input)?;
+        let has_body = !matches!(method, Method::GET | Method::DELETE);
+        if !has_body {
+            headers.remove(CONTENT_TYPE);
+            body.clear();
+        }
+        for (word, secret) in self.endpoint.inject.iter().filter(|_| has_body) {
+            body = shape::inject(self.endpoint.format, &body, word, secret.expose())?;
+        }
         self.own_headers(&input, &mut headers)?;
         let unsigned = Message { id: &id, at: now, kind: &event.kind, body: &body };
         let signer = self.endpoint.sign.as_ref();
-        let signed = signer.map(|signer| signer.body(&unsigned)).transpose()?.flatten();
+        let signed = signer.filter(|_| has_body).map(|signer| signer.body(&unsigned)).transpose()?.flatten();
         let message = Message { body: signed.as_ref().unwrap_or(&body), ..unsigned };
         headers.extend(signer.iter().flat_map(|signer| signer.sign(&message)));
         let mut url = self.url(&input)?;
         for (name, value) in signer.iter().flat_map(|signer| signer.query(&message)) {
             url.query_pairs_mut().append_pair(name, &value);
         }
-        Ok(Request {
-            method: self.endpoint.method.clone(),
-            url,
-            headers,
-            body: Some(Bytes::from(signed.unwrap_or(body))),
-        })
+        let body = has_body.then(|| Bytes::from(signed.unwrap_or(body)));
+        Ok(Request { method, url, headers, body })
+    }
+
+    fn method<'j>(&self, input: &dyn Fn() -> &'j Json) -> Result<Method, String> {
+        let expr = match &self.endpoint.method {
+            Verb::Fixed(method) => return Ok(method.clone()),
+            Verb::Jq(expr) => expr,
+        };
+        let given = expr.first(input()).map_err(|e| format!("`method`: {e}"))?.unwrap_or_default();
+        let known = METHODS.into_iter().find(|method| given.as_str() == Some(method.as_str()));
+        known.ok_or_else(|| format!("`method` gives {given}, not one of {}", METHODS.map(|m| m.to_string()).join(", ")))
     }
 
     /// The file's headers, which replace ours but never the signature.
