@@ -423,6 +423,24 @@ async fn a_day_with_the_daemon() {
     assert_eq!(one["body"]["data"]["sequence"], 1);
     assert_eq!(ask(&["deliveries", "--endpoint", "app"]).await.as_array().expect("a list").len(), 2);
     assert_eq!(ask(&["deliveries", "--state", "dead"]).await, json!([]));
+    // Filters are the server's, and a cut is told beside the rows.
+    let found: [(&'static [&'static str], usize); 7] = [
+        (&["deliveries", "--key", "3"], 1),
+        (&["deliveries", "--bridge", "shop-orders", "--status", "200"], 2),
+        (&["deliveries", "--status", "500"], 0),
+        (&["deliveries", "--type", "shop_orders.created", "--state", "delivered"], 1),
+        (&["deliveries", "--matching", "\"id\":13", "--since", "1h"], 1),
+        (&["deliveries", "--until", "1h"], 0),
+        (&["deliveries", "--state", "delivered", "--status", "200", "--limit", "1"], 1),
+    ];
+    for (arguments, count) in found {
+        assert_eq!(ask(arguments).await.as_array().map(Vec::len), Some(count), "{arguments:?}");
+    }
+    let p = place.clone();
+    let cut = beside(move || p.run(&["--json", "deliveries", "--limit", "1"])).await;
+    assert!(cut.err.contains("1 of 2; --limit N shows more"), "{}", cut.err);
+    let nothing = ask(&["replay", "--key", "13", "--status", "500"]).await;
+    assert_eq!((&nothing["events"], &nothing["deliveries"]), (&json!(0), &json!(0)));
 
     // A second daemon on the same directory says who holds it.
     let p = place.clone();

@@ -6,7 +6,12 @@ use std::time::Duration;
 use bellpull::store::DeliveryState;
 use tokio::time::Instant;
 
-use crate::support::{receiver::Receiver, rig::World, server::eventually};
+use crate::support::{
+    receiver::{Receiver, SECRET},
+    recorder::Recorder,
+    rig::{World, list},
+    server::{Request, eventually},
+};
 
 const BRIDGE: &str = r#"
 [bridge.orders]
@@ -115,4 +120,59 @@ async fn dead_letters_are_told_and_alarms_about_alarms_are_not() {
         String::from_utf8_lossy(&event.event.body).contains("\"endpoint\":\"me\"")
     };
     assert!(told.iter().all(about), "and none is about the alarms that died at `ops`");
+}
+
+/// The requests that a record brings that comes, changes and goes, to an endpoint with these lines.
+async fn sent(lines: &str) -> Vec<Request> {
+    let recorder = Recorder::start().await;
+    let endpoint = format!("[endpoint.me]\nurl = \"{}/hook\"\n{lines}\n", recorder.origin());
+    let mut world = World::start(&format!("{}\n{endpoint}", list("deletes.after = 1"))).await;
+    world.poll().await;
+    world.upstream.set(&[("1", r#"{"id":1,"v":0}"#), ("2", r#"{"id":2,"v":0}"#)]);
+    world.poll().await;
+    recorder.wait(2).await;
+    world.upstream.set(&[("2", r#"{"id":2,"v":0}"#)]);
+    world.poll().await;
+    recorder.wait(3).await
+}
+
+/// Uptime Kuma's push and healthchecks want GET, and a mirror wants DELETE for what is gone.
+#[tokio::test]
+async fn methods_without_a_body_and_methods_of_an_event() {
+    let all =
+        sent("method = \"GET\"\nsign.standard.secrets = [{ value = \"SECRET\" }]\nquery.key = { jq = \".data.key\" }")
+            .await;
+    assert_eq!(all.len(), 3);
+    for request in &all {
+        assert_eq!((request.method.as_str(), request.body.len(), request.header("content-type")), ("GET", 0, None));
+        assert!(request.header("webhook-signature").is_some() && request.query.contains_key("key"));
+    }
+    let jq = r#"method = { jq = 'if .type == "orders.deleted" then "DELETE" else "PUT" end' }"#;
+    let key = r#"headers.idempotency-key = { jq = ".id" }"#;
+    let all = sent(&format!("{jq}\n{key}")).await;
+    let seen: Vec<_> = all.iter().map(|request| (request.method.as_str(), request.body.is_empty())).collect();
+    assert_eq!(seen, [("PUT", false), ("PUT", false), ("DELETE", true)]);
+    assert!(
+        all.iter().all(|request| request.header("idempotency-key") == request.header("webhook-id")),
+        "jq sees the id"
+    );
+}
+
+/// The key of a pager stands in its body, and jq sees no secrets.
+#[tokio::test]
+async fn a_secret_takes_its_place_in_a_body() {
+    let lines = "payload = '{ token: \"APP_TOKEN\", text: \"\\(.data.key) is not APP_TOKEN\" }'\n\
+                 inject.body = { APP_TOKEN = { value = \"hunter2\\\"secret\" } }\nsign.standard.secrets = [{ value = \"SECRET\" }]";
+    for request in sent(lines).await {
+        let body = request.json();
+        assert_eq!(body["token"], "hunter2\"secret");
+        assert!(body["text"].as_str().expect("a text").ends_with(" is not APP_TOKEN"));
+        // What is signed is what goes out.
+        let webhook = standardwebhooks::Webhook::new(SECRET).expect("a secret");
+        let mut headers = http::HeaderMap::new();
+        for name in ["webhook-id", "webhook-timestamp", "webhook-signature"] {
+            headers.insert(name, request.header(name).expect("it is there").parse().expect("a value"));
+        }
+        webhook.verify(&request.body, &headers).expect("it verifies");
+    }
 }
