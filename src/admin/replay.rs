@@ -30,7 +30,11 @@ impl Admin {
         let mut left_out: BTreeMap<String, usize> = BTreeMap::new();
         for stored in &events {
             for delivery in &stored.deliveries {
-                if let Some(why) = left_out_since(&selection, &config, stored, delivery, &statuses) {
+                // What was found by the filters is theirs.
+                let by_id = !request.ids.is_empty();
+                let is_another = by_id && !selection.filter(false, 1).takes(&stored.event)
+                    || !selection.means(&stored.event.id.to_string(), delivery, &statuses);
+                if let Some(why) = left_out_since(&selection, &config, delivery, is_another) {
                     *left_out.entry(why).or_default() += 1;
                     continue;
                 }
@@ -94,18 +98,14 @@ impl Admin {
 fn left_out_since(
     selection: &Selection,
     config: &Config,
-    stored: &StoredEvent,
     delivery: &StoredDelivery,
-    statuses: &Statuses,
+    is_another: bool,
 ) -> Option<String> {
-    let id = stored.event.id.to_string();
     Some(match delivery.state {
         DeliveryState::Waiting if selection.endpoint.as_ref().is_none_or(|name| *name == delivery.endpoint) => {
             format!("it waits for {} already", delivery.endpoint)
         }
-        _ if !selection.filter(false, 1).takes(&stored.event) || !selection.means(&id, delivery, statuses) => {
-            "the filters leave it out".into()
-        }
+        _ if is_another => "the filters leave it out".into(),
         _ if !config.endpoints.contains_key(&delivery.endpoint) => {
             format!("the file has no endpoint {:?}", &*delivery.endpoint)
         }

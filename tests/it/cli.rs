@@ -466,9 +466,14 @@ async fn a_day_with_the_daemon() {
     assert_eq!(taken[3].request.header("bellpull-replay"), Some("true"));
     assert_eq!(taken[3].bytes, taken.iter().find(|t| t.id == id).expect("the first").bytes, "byte-identical");
 
+    // One that a filter finds, and not the others.
+    let replayed = ask(&["replay", "--matching", "\"id\":13", "--bridge", "shop-orders"]).await;
+    assert_eq!((&replayed["events"], &replayed["deliveries"]), (&json!(1), &json!(1)));
+    assert_eq!(receiver.wait_taken("/app", 5).await[4].key(), "13");
+
     // Every record, for a receiver that lost its data.
     assert_eq!(ask(&["resend", "shop-orders", "--endpoint", "app"]).await["events"], 13);
-    let taken = receiver.wait_taken("/app", 17).await;
+    let taken = receiver.wait_taken("/app", 18).await;
     assert_eq!(taken.iter().filter(|t| t.kind() == "shop_orders.present").count(), 13);
 
     // A dry run writes nothing and needs no network.
@@ -485,7 +490,7 @@ async fn a_day_with_the_daemon() {
     // Too many deletions are held until a person says so.
     upstream.set(&[("1", r#"{"id":1,"v":0}"#), ("2", r#"{"id":2,"v":0}"#)]);
     eventually("a hold", async || ask(&["status"]).await["bridges"]["shop-orders"]["state"] == "held").await;
-    receiver.wait_taken("/app", 18).await;
+    receiver.wait_taken("/app", 19).await;
     let hold = ask(&["status", "shop-orders"]).await["bridges"]["shop-orders"]["hold"].clone();
     assert_eq!(hold["deleted"], 11);
     let (p, hash) = (place.clone(), hold["hash"].as_str().expect("a hash").to_owned());
@@ -494,7 +499,7 @@ async fn a_day_with_the_daemon() {
     let p = place.clone();
     let accepted = beside(move || p.json(&["accept", "shop-orders", "--hash", &hash])).await;
     assert_eq!(accepted["deleted"], 11);
-    let taken = receiver.wait_taken("/app", 29).await;
+    let taken = receiver.wait_taken("/app", 30).await;
     assert_eq!(taken.iter().filter(|t| t.kind() == "shop_orders.deleted").count(), 11);
 
     let human = {
