@@ -21,7 +21,9 @@ use serde_json::Value as Json;
 
 pub use bridge::{Alert, Bridge, DefinitionChanged, Deletes, Filters, FirstPoll, Order, Route, Since, type_name};
 pub use each::{Each, MEMBERS_MAX};
-pub use endpoint::{Answers, Batch, DeliveryOrder, Endpoint, Format, METHODS, Operational, QueueFull, RETRY_SCHEDULE, Verb};
+pub use endpoint::{
+    Answers, Batch, DeliveryOrder, Endpoint, Format, METHODS, Operational, QueueFull, RETRY_SCHEDULE, Verb,
+};
 pub use load::{Failed, Secrets, daemon, load};
 
 use crate::{

@@ -210,8 +210,8 @@ pub fn batch(format: Format, pieces: &[Piece]) -> Result<Carried, String> {
     Ok(Carried { id: EventId(Hash::of(&ids).0), headers, body })
 }
 
-/// Puts a secret in the place of a word: of a JSON string, or a field's value, that is nothing but the word. It may be there once: what
-/// comes from a record and looks like the word must not become the secret.
+/// Puts a secret in the place of a word: of a JSON string, or a field's value, that is nothing but the word. It may
+/// be there once: what comes from a record and looks like the word must not become the secret.
 pub fn inject(format: Format, body: &[u8], word: &str, secret: &str) -> Result<Vec<u8>, String> {
     let encoded = |text: &str| match format {
         Format::Form => form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>(),
@@ -424,7 +424,10 @@ mod tests {
         assert_eq!(whole(r#"{"token":"API_TOKEN","n":1.10}"#), Ok(r#"{"token":"a\"b&c","n":1.10}"#.into()));
         let others = r#"{"text":"the API_TOKEN, or \"API_TOKEN\"","API_TOKENS":"MY_API_TOKEN"}"#;
         assert_eq!(whole(others), Ok(others.into()), "a part of a text stays");
-        assert!(whole(r#"{"token":"API_TOKEN","name":"API_TOKEN"}"#).is_err(), "a record that looks like it gets nothing");
+        assert!(
+            whole(r#"{"token":"API_TOKEN","name":"API_TOKEN"}"#).is_err(),
+            "a record that looks like it gets nothing"
+        );
         let form = |body: &str| made(Format::Form, body);
         assert_eq!(form("token=API_TOKEN&text=API_TOKEN+x"), Ok("token=a%22b%26c&text=API_TOKEN+x".into()));
         assert!(form("token=API_TOKEN&text=API_TOKEN").is_err());

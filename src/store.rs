@@ -390,7 +390,8 @@ impl EndpointState {
     }
 }
 
-/// One origin of an endpoint whose URL jq makes, while its events wait for it; as [`EndpointState`] has it of an endpoint.
+/// One origin of an endpoint whose URL jq makes, while its events wait for it; as [`EndpointState`] has it of an
+/// endpoint.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct OriginState {
     pub failing_since: Option<Timestamp>,

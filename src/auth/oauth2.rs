@@ -1,5 +1,5 @@
-//! `auth.oauth2` (RFC 6749): a token of client credentials, of a refresh token or of a password, kept to its end. A server that replaces the
-//! refresh token has taken the old one back: the new one is kept.
+//! `auth.oauth2` (RFC 6749): a token of client credentials, of a refresh token or of a password, kept to its end. A
+//! server that replaces the refresh token has taken the old one back: the new one is kept.
 
 use std::sync::Arc;
 

@@ -91,8 +91,8 @@ pub async fn send(with: &With<'_>, request: Request, is_one: impl Fn(u16) -> boo
     Err(Error::Refused { origin: from, status: answer.status, message, wait })
 }
 
-/// A token request of OAuth 2.0: a form, and the client's name in its header where `basic` is given. Gives the token, and the refresh
-/// token that came with it.
+/// A token request of OAuth 2.0: a form, and the client's name in its header where `basic` is given. Gives the token,
+/// and the refresh token that came with it.
 pub async fn grant(
     with: &With<'_>,
     url: &Url,

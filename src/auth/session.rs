@@ -185,7 +185,8 @@ impl Session {
         }
     }
 
-    /// Whether a status says that the token is not good any more. A server whose logins come with 409, such as Transmission, says so by it.
+    /// Whether a status says that the token is not good any more. A server whose logins come with 409, such as
+    /// Transmission, says so by it.
     pub fn is_refused(&self, status: u16) -> bool {
         status == 401 || status == 409 && matches!(self.token, Found::Header(_))
     }

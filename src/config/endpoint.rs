@@ -380,7 +380,9 @@ fn read_inject(item: &Item<'_>, body: Option<&Body>) -> Option<Vec<(String, Secr
     let why = match body? {
         Body { format: Format::Standard | Format::Form, batch: None, .. } => None,
         Body { format: Format::Standard, batch_payload: Some(_), .. } => None,
-        Body { batch: Some(_), .. } => Some("each event of a batch would have the word: `batch.payload` makes one body of them"),
+        Body { batch: Some(_), .. } => {
+            Some("each event of a batch has the word: `batch.payload` makes one body of them")
+        }
         _ => Some("secrets stand in bodies of `format = \"standard\"` and \"form\""),
     };
     if let Some(why) = why {

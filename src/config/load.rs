@@ -383,7 +383,8 @@ fn warn_if_none_hears(item: &Item<'_>, key: &str, to: &[&Name], endpoints: &BTre
     }
     let message = if known.iter().any(|endpoint| endpoint.takes_alarms()) {
         format!(
-            "{key} names only endpoints that have a `payload`: its alarms do not pass it, and a receiver that needs it refuses them"
+            "{key} names only endpoints that have a `payload`: its alarms do not pass it, and a receiver that needs it \
+             refuses them"
         )
     } else {
         format!("{key} names only endpoints with `operational = false`: nobody hears of its alarms")

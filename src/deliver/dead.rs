@@ -1,5 +1,5 @@
-//! Dead letters that nobody was told of yet: collected, so that thousands of them are one event a minute. Operational events are
-//! never among them, since an alarm about an alarm would have no end.
+//! Dead letters that nobody was told of yet: collected, so that thousands of them are one event a minute. Operational
+//! events are never among them, since an alarm about an alarm would have no end.
 
 use std::{collections::BTreeMap, time::Duration};
 

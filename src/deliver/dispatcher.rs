@@ -388,7 +388,8 @@ impl Dispatcher {
             }
             match self.origins.turn() {
                 Some(LeftOut(left_out)) => tracing::warn!(
-                    message_id = kind::ENDPOINT_DOWN, %endpoint, origin, error, left_out, "an origin is down: its events wait"
+                    message_id = kind::ENDPOINT_DOWN, %endpoint, origin, error, left_out,
+                    "an origin is down: its events wait"
                 ),
                 None => tracing::debug!(%endpoint, origin, error, "an origin is down, one of many"),
             }
@@ -422,7 +423,8 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Tells the other endpoints of `alert.to` of dead letters, at most once a minute until the end; how long to wait for the next time.
+    /// Tells the other endpoints of `alert.to` of dead letters, at most once a minute until the end; how long to wait
+    /// for the next time.
     async fn tell_dead(&mut self, at_the_end: bool) -> Result<Duration, store::Error> {
         let now = Instant::now();
         let Some(wait) = self.untold.due_in(now) else { return Ok(LOOK_AGAIN) };

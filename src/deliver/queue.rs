@@ -377,7 +377,8 @@ impl Queue {
         self.unpark(now);
         let probe = self.state.next_attempt.is_some();
         let early = self.state.next_attempt.is_some_and(|at| at > now);
-        let parked = if probe { None } else { self.ask_parked(now) };
+        let has_probe = probe && self.heads.first().is_some_and(|(due, ..)| *due <= now);
+        let parked = if has_probe { None } else { self.ask_parked(now) };
         // One that is held, and not down, takes what it took before.
         let events = match self.rules.batch {
             Some(batch) if parked.is_none() && (!probe || self.state.held) => self.gather(now, batch.max),
@@ -578,7 +579,8 @@ impl Queue {
         }
     }
 
-    /// What an answer says of the origin that an attempt entered, and what is left of it for its event and the endpoint.
+    /// What an answer says of the origin that an attempt entered, and what is left of it for its event and the
+    /// endpoint.
     fn judge_origin(&mut self, job: &Job, pass: &Pass, answered: &Answered, now: Timestamp, random: f64) -> Answered {
         let mut left = answered.clone();
         match answered {

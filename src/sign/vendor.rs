@@ -1,5 +1,5 @@
-//! Signatures as vendors make them, for receivers that verify one of those already: HMAC over the body, or over the body with its
-//! time, in a header of its own; or over the time alone, in the query or in the body.
+//! Signatures as vendors make them, for receivers that verify one of those already: HMAC over the body, or over the
+//! body with its time, in a header of its own; or over the time alone, in the query or in the body.
 
 use std::borrow::Cow;
 
@@ -90,15 +90,16 @@ pub fn stripe<'s>(secrets: impl Iterator<Item = &'s Secret>, message: &Message<'
     std::iter::once(format!("t={at}")).chain(signatures).collect()
 }
 
-/// The query of a DingTalk robot with "additional signature": the time in milliseconds, and the HMAC of it and the secret.
+/// The query of a DingTalk robot with "additional signature": the time in milliseconds, and the HMAC of it and the
+/// secret.
 pub fn dingtalk(secret: &Secret, message: &Message<'_>) -> [(&'static str, String); 2] {
     let ms = message.at.0.to_string();
     let signed = mac(secret, &[ms.as_bytes(), b"\n", secret.expose().as_bytes()]);
     [("timestamp", ms), ("sign", STANDARD.encode(signed))]
 }
 
-/// The body of a Feishu or Lark robot with "signature verification": the time in seconds, and the HMAC of nothing under a key of it and
-/// the secret.
+/// The body of a Feishu or Lark robot with "signature verification": the time in seconds, and the HMAC of nothing
+/// under a key of it and the secret.
 pub fn feishu(secret: &Secret, message: &Message<'_>) -> Result<Vec<u8>, String> {
     let mut fields: Map<String, Json> = serde_json::from_slice(message.body)
         .map_err(|_| "`sign.feishu`: the body is not a JSON object, which would hold the signature".to_owned())?;

@@ -345,8 +345,8 @@ async fn a_session_may_be_a_cookie_or_stand_in_the_query_or_the_body() {
     }
 }
 
-/// A bare token was "neither JSON nor XML", and one in a header could not be named. Google's metadata server sends the one, and
-/// Transmission the other, with 409 and as the word that the old one is over.
+/// A bare token was "neither JSON nor XML", and one in a header could not be named. Google's metadata server sends
+/// the one, and Transmission the other, with 409 and as the word that the old one is over.
 #[tokio::test]
 async fn a_session_may_come_as_text_or_in_a_header() {
     let api = Api::start(|request, _| match request.path.as_str() {

@@ -1,5 +1,5 @@
-//! What receivers need of a request, and what their answers say of the rest: origins of a URL that jq makes, dead letters that are told,
-//! methods, secrets in bodies, and finding what was sent.
+//! What receivers need of a request, and what their answers say of the rest: origins of a URL that jq makes, dead
+//! letters that are told, methods, secrets in bodies, and finding what was sent.
 
 use std::time::Duration;
 
@@ -53,7 +53,8 @@ async fn states(world: &World) -> Vec<(String, DeliveryState)> {
     of_bridges.flat_map(|e| e.deliveries.into_iter().map(move |d| (e.event.key.clone(), d.state))).collect()
 }
 
-/// jq made the URL of each record: one tenant's 410 disabled the endpoint, and one tenant's 503 or dead name stopped all others.
+/// jq made the URL of each record: one tenant's 410 disabled the endpoint, and one tenant's 503 or dead name stopped
+/// all others.
 #[tokio::test]
 async fn a_verdict_stays_with_its_address() {
     let (down, gone) = (Receiver::start().await, Receiver::start().await);

@@ -1,7 +1,8 @@
 //! How the origins stand that an endpoint's events go to, where jq makes `url`. Pure.
 //!
-//! Where an event goes is known when its URL is made, at the attempt. It then enters its origin by [`Gate::enter`], or is turned away and
-//! waits with the others of that origin. Only an origin that is waited for, or that has an attempt under way, is kept.
+//! Where an event goes is known when its URL is made, at the attempt. It then enters its origin by [`Gate::enter`],
+//! or is turned away and waits with the others of that origin. Only an origin that is waited for, or that has an
+//! attempt under way, is kept.
 
 use std::{
     collections::BTreeMap,
@@ -15,8 +16,8 @@ use std::{
 use super::{FRESH_PROBE_EVERY, Room, wait_ms};
 use crate::{model::Timestamp, store::OriginState};
 
-/// Origins of one endpoint that are waited for, at the most: they are a part of its state, which is written when one of them changes.
-/// Events of further ones wait for themselves.
+/// Origins of one endpoint that are waited for, at the most: they are a part of its state, which is written when one
+/// of them changes. Events of further ones wait for themselves.
 pub const ORIGINS_MAX: usize = 100;
 /// Of an origin's error.
 const ERROR_CHARS: usize = 200;
@@ -194,8 +195,8 @@ impl Gate {
         std::mem::take(&mut origin.state).next_attempt.is_some()
     }
 
-    /// It did not answer, or takes nothing now: whether its events wait for it. `wait` is that of a step; `is_own` says that the event
-    /// fails by itself.
+    /// It did not answer, or takes nothing now: whether its events wait for it. `wait` is that of a step; `is_own`
+    /// says that the event fails by itself.
     pub fn failed(
         &self,
         pass: &Pass,

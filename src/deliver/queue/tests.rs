@@ -863,6 +863,15 @@ mod of_origins {
         assert_eq!((queue.state().next_attempt, queue.state().origins.len()), (None, 1));
         send(&mut queue, 5_000, 1, |_| Answered::Taken);
         assert_eq!(queue.len(), 4, "they are parked");
+        // A login that fails while all of them are: whatever is due is a probe.
+        let mut job = queue.next(Timestamp(15_000)).expect("one asks whether its origin is back");
+        assert!(enter(&mut job, 0, 15_000));
+        job.pass = None;
+        end(&mut queue, &job, down(), 15_000);
+        let at = queue.wake(Timestamp(15_000)).expect("a probe is due");
+        assert!(at > Timestamp(15_000));
+        let job = queue.next(at).expect("what is due can be taken");
+        end(&mut queue, &job, down(), at.0);
         queue.enable(true, Timestamp(6_000));
         assert_eq!((send(&mut queue, 6_000, 1, |_| Answered::Taken).len(), queue.state().origins.len()), (4, 0));
     }
@@ -894,8 +903,8 @@ mod of_origins {
         assert_eq!(send(&mut queue, 5_000, 1, |_| Answered::Taken).len(), 1);
     }
 
-    /// Tenants of every kind at once: nobody is asked before the time that they named, one probe at a time goes to one that is down,
-    /// nothing dies, and whoever answers has all of its events as soon as if it were alone.
+    /// Tenants of every kind at once: nobody is asked before the time that they named, one probe at a time goes to
+    /// one that is down, nothing dies, and whoever answers has all of its events as soon as if it were alone.
     #[test]
     fn tenants_of_every_kind_do_not_feel_each_other() {
         for seed in 0..300_u64 {
@@ -908,7 +917,8 @@ mod of_origins {
             };
             let count = 2 + any(6);
             let latency = 1 + i64::try_from(any(50)).expect("small");
-            // Until when each is away, and what it answers meanwhile: a 503, or a 429 that says when. The first never is.
+            // Until when each is away, and what it answers meanwhile: a 503, or a 429 that says when. The first never
+            // is.
             let kinds: Vec<(i64, bool)> = (0..count)
                 .map(|n| (if n == 0 { 0 } else { i64::try_from(any(3) * 40_000).expect("small") }, any(2) == 0))
                 .collect();
