@@ -4,6 +4,7 @@
 
 pub mod api;
 mod export;
+mod find;
 mod metrics;
 mod replay;
 mod routes;
@@ -15,7 +16,6 @@ mod strip;
 mod web;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -32,9 +32,12 @@ use crate::{
     model::{EventId, Hash, Name, Timestamp},
     poller,
     pulse::{Notice, Pulse},
-    store::{self, DeliveryState, EventFilter, Op, Store, StoredEvent, Written},
+    store::{self, DeliveryState, EventFilter, Op, Store, Written},
 };
 use export::Exports;
+use find::{LIST_DEFAULT, LIST_MAX};
+pub use find::{Listed, Total};
+pub use routes::TOTAL;
 pub use session::Codes;
 pub use socket::{bind, inherited};
 pub use standing::{Standing, Web};
@@ -51,9 +54,6 @@ const FORGET_AFTER_JUMP: Duration = Duration::from_secs(24 * 60 * 60);
 const KEEP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Packs of events that one write drops, so that others get their turn.
 const SWEEP_AT_ONCE: usize = 250;
-/// Rows of one listing when nothing is said.
-const LIST_DEFAULT: usize = 50;
-const LIST_MAX: usize = 10_000;
 
 /// Why a request failed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -112,6 +112,22 @@ pub struct DeliveryQuery {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<DeliveryState>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<String>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Of the attempt, or of the last one; 0 where no answer came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
+    /// A text in the event's body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub matching: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
 }
 
@@ -124,7 +140,21 @@ pub struct Replay {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<String>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Of the last attempt; 0 where no answer came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// A text in the event's body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub matching: Option<String>,
     pub remake: bool,
 }
 
@@ -279,45 +309,6 @@ impl Admin {
         let body = serde_json::from_slice(&stored.event.body).ok();
         let attempts = Some(attempts.into_iter().map(Into::into).collect());
         Ok(api::Event { body, attempts, ..api::Event::from(&stored) })
-    }
-
-    /// Attempts, newest first; or, of a state, the events that are in it.
-    pub async fn deliveries(&self, query: DeliveryQuery) -> Result<api::Deliveries, Error> {
-        let limit = query.limit.unwrap_or(LIST_DEFAULT).min(LIST_MAX);
-        if let Some(state) = query.state {
-            let filter = EventFilter {
-                endpoint: query.endpoint.as_deref().map(Name::from),
-                state: Some(state),
-                limit,
-                ..EventFilter::default()
-            };
-            let read = self.store.read(move |engine| {
-                let events = engine.events(&filter)?;
-                if events.is_empty() {
-                    return Ok(Vec::new());
-                }
-                // The last attempt of each: the ring as a whole, with its answers, would not fit.
-                let mut left: BTreeSet<String> = events.iter().map(|event| event.event.id.to_string()).collect();
-                let endpoint = filter.endpoint.as_deref();
-                let mut wanted = |attempt: &store::Attempt| {
-                    endpoint.is_none_or(|endpoint| endpoint == attempt.endpoint) && left.remove(&attempt.event)
-                };
-                let last = engine.attempts(&mut wanted, events.len())?.into_iter().map(|a| (a.event.clone(), a));
-                let mut last: BTreeMap<String, store::Attempt> = last.collect();
-                let pair = |event: StoredEvent| (last.remove(&event.event.id.to_string()), event);
-                Ok(events.into_iter().map(pair).map(|(last, event)| (event, last)).collect::<Vec<_>>())
-            });
-            let show = |(event, last): (StoredEvent, Option<store::Attempt>)| api::Event {
-                last_attempt: last.map(Into::into),
-                ..api::Event::from(&event)
-            };
-            return Ok(api::Deliveries::Events(read.await?.into_iter().map(show).collect()));
-        }
-        let attempts = self.store.read(move |engine| {
-            let of = |attempt: &store::Attempt| query.endpoint.as_ref().is_none_or(|name| *name == attempt.endpoint);
-            engine.attempts(&mut { of }, limit)
-        });
-        Ok(api::Deliveries::Attempts(attempts.await?.into_iter().map(Into::into).collect()))
     }
 
     /// Drops what was delivered long enough ago, a slice after the other until nothing is left of it.

@@ -63,10 +63,10 @@ const TOKEN_URL: Form<Url> = Form::new(Shape::Text, read_token_url);
 keys! {
     /// Credentials of requests, any number of kinds.
     mod auth;
-    /// A user name and a password.
+    /// A user name, and a password where there is one.
     get BASIC: () = "basic", Form::raw(Shape::Table(&basic::FAMILY));
     /// A user name and a password (RFC 7616); the password itself is never sent.
-    get DIGEST: () = "digest", Form::raw(Shape::Table(&basic::FAMILY));
+    get DIGEST: () = "digest", Form::raw(Shape::Table(&password::FAMILY));
     /// A token.
     get BEARER: () = "bearer", Form::raw(Shape::Table(&bearer::FAMILY));
     /// A header with a secret value.
@@ -92,12 +92,26 @@ keys! {
 }
 
 keys! {
-    /// A user name and a password.
-    mod basic;
+    /// A user name.
+    mod login;
     /// The user name, a string or a secret.
     need USERNAME: String = "username", super::NAME, "username = \"reader\"";
+}
+
+keys! {
+    /// A user name, and a password where there is one.
+    mod basic;
+    /// The password, a secret. Where a key is the name, there is none.
+    maybe PASSWORD: Secret = "password", SECRET, "empty";
+    + login::FAMILY;
+}
+
+keys! {
+    /// A user name and a password.
+    mod password;
     /// The password, a secret.
     need PASSWORD: Secret = "password", SECRET, "password = { env = \"PASSWORD\" }";
+    + login::FAMILY;
 }
 
 keys! {
@@ -333,7 +347,11 @@ impl Auth {
             Self::Jwt(jwt) => Some(jwt.id),
             Self::Session(session) => Some(session.id),
         };
-        let (Some(login), Some(token), 401) = (login, &used.token, answer.status) else { return Learned::Nothing };
+        let is_refused = match self {
+            Self::Session(session) => session.is_refused(answer.status),
+            _ => answer.status == 401,
+        };
+        let (Some(login), Some(token), true) = (login, &used.token, is_refused) else { return Learned::Nothing };
         with.vault.refused(login, token).await;
         again(tries == 0)
     }
@@ -406,8 +424,9 @@ fn read_token_url(item: &Item<'_>) -> Option<Url> {
 }
 
 fn read_basic(table: &mut Table<'_>) -> Option<Auth> {
-    let (username, password) = (table.need(&basic::USERNAME), table.need(&basic::PASSWORD));
-    let (username, password) = (username?, password?);
+    // Where the name is a key, there is no password.
+    let (username, password) = (table.need(&login::USERNAME), table.get(&basic::PASSWORD));
+    let (username, password) = (username?, password.unwrap_or_else(|| Secret::new(String::new())));
     let pair = Secret::new(STANDARD.encode(format!("{username}:{}", password.expose())));
     table.keep_secret(&pair);
     Some(Auth::Basic { password, pair })

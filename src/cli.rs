@@ -116,6 +116,8 @@ enum Command {
         endpoint: Option<String>,
         #[arg(long, value_parser = ["waiting", "delivered", "dead"])]
         state: Option<String>,
+        #[command(flatten)]
+        which: WhichArgs,
         #[arg(long)]
         limit: Option<usize>,
     },
@@ -202,15 +204,47 @@ struct ReplayArgs {
     /// All dead letters
     #[arg(long)]
     dead: bool,
-    /// Events since an RFC 3339 time, or so long ago
-    #[arg(long)]
-    since: Option<String>,
+    #[command(flatten)]
+    which: WhichArgs,
     /// To this endpoint only
     #[arg(long)]
     endpoint: Option<String>,
     /// Make the body anew with today's `payload`
     #[arg(long)]
     remake: bool,
+}
+
+/// Which deliveries are meant; all of these have to hold.
+#[derive(Debug, Args)]
+struct WhichArgs {
+    /// Of this bridge
+    #[arg(long)]
+    bridge: Option<String>,
+    /// Of this type, such as orders.created
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: Option<String>,
+    /// Of the record with this key
+    #[arg(long)]
+    key: Option<String>,
+    /// Whose last attempt had this status; 0 where no answer came
+    #[arg(long)]
+    status: Option<u16>,
+    /// Since an RFC 3339 time, or so long ago, such as 2h
+    #[arg(long)]
+    since: Option<String>,
+    /// Before an RFC 3339 time, or so long ago
+    #[arg(long)]
+    until: Option<String>,
+    /// With this text in the event's body
+    #[arg(long, value_name = "TEXT")]
+    matching: Option<String>,
+}
+
+impl WhichArgs {
+    fn times(&self) -> Result<(Option<Time>, Option<Time>), Failure> {
+        let time = |text: &Option<String>| text.as_deref().map(when).transpose().map(|at| at.map(Time));
+        Ok((time(&self.since)?, time(&self.until)?))
+    }
 }
 
 /// An error with its exit code.
@@ -454,20 +488,31 @@ async fn ask(client: Client, command: Command, json: bool) -> Done {
             (client.events(query).await?, show::Kind::Events)
         }
         Command::Event { id } => (client.event(&id).await?, show::Kind::Value),
-        Command::Deliveries { endpoint, state, limit } => {
+        Command::Deliveries { endpoint, state, which, limit } => {
             let state = state.as_deref().map(|s| match s {
                 "waiting" => DeliveryState::Waiting,
                 "dead" => DeliveryState::Dead,
                 _ => DeliveryState::Delivered,
             });
             let kind = if state.is_some() { show::Kind::Events } else { show::Kind::Attempts };
-            (client.deliveries(DeliveryQuery { endpoint, state, limit }).await?, kind)
+            let (since, until) = which.times()?;
+            let WhichArgs { bridge, kind: event_type, key, status, matching, .. } = which;
+            let query =
+                DeliveryQuery { endpoint, state, bridge, kind: event_type, key, status, since, until, matching, limit };
+            let (rows, total) = client.deliveries(query).await?;
+            if let Some(total) = total {
+                let shown = rows.as_array().map_or(0, Vec::len);
+                // Not among the rows, which a script may read.
+                let _ = writeln!(std::io::stderr(), "{shown} of {total}; --limit N shows more");
+            }
+            (rows, kind)
         }
         Command::Replay(args) => {
-            let since = args.since.as_deref().map(when).transpose()?.map(Time);
-            let request =
-                Replay { ids: args.ids, dead: args.dead, since, endpoint: args.endpoint, remake: args.remake };
-            (client.replay(request).await?, show::Kind::Value)
+            let (since, until) = args.which.times()?;
+            let ReplayArgs { ids, dead, endpoint, remake, which } = args;
+            let WhichArgs { bridge, kind, key, status, matching, .. } = which;
+            let request = Replay { ids, dead, since, until, endpoint, bridge, kind, key, status, matching, remake };
+            (client.replay(request).await?, show::Kind::Replayed)
         }
         Command::Poll { name, dry_run, response } => {
             let response = response.map(|file| read(&file)).transpose()?;

@@ -24,7 +24,9 @@ pub use bridge::{
     Alert, BadRecords, Bridge, DefinitionChanged, Deletes, Filters, FirstPoll, Order, Route, Since, type_name,
 };
 pub use each::{Each, MEMBERS_MAX};
-pub use endpoint::{Answers, Batch, DeliveryOrder, Endpoint, Format, QueueFull, RETRY_SCHEDULE};
+pub use endpoint::{
+    Answers, Batch, DeliveryOrder, Endpoint, Format, METHODS, Operational, QueueFull, RETRY_SCHEDULE, Verb,
+};
 pub use load::{Failed, Secrets, daemon, load};
 
 /// The keys of the file, and of its `defaults`.
@@ -62,7 +64,13 @@ impl Config {
     /// The endpoints that some bridge's `alert.to` names.
     pub fn alerted(&self) -> Vec<Name> {
         let named: BTreeSet<&Name> = self.bridges.values().flat_map(|bridge| &bridge.alert.to).collect();
-        named.into_iter().cloned().collect()
+        self.alarmed(named)
+    }
+
+    /// Those of these endpoints to which events about bellpull itself come.
+    pub fn alarmed<'n>(&self, to: impl IntoIterator<Item = &'n Name>) -> Vec<Name> {
+        let takes = |name: &&Name| self.endpoints.get(*name).is_some_and(|endpoint| endpoint.takes_alarms());
+        to.into_iter().filter(takes).cloned().collect()
     }
 }
 

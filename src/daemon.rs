@@ -29,7 +29,6 @@ use crate::{
     deliver::{self, Deliveries},
     event, failpoint,
     http::{Client, budget::Budget},
-    model::Name,
     notify, poller,
     poller::{Poller, Runner},
     pulse::Pulse,
@@ -413,7 +412,7 @@ impl Daemon {
         let (stream, now) = (parts.store.stream().clone(), self.clock.now());
         tracing::warn!(message_id = kind::STORE_RESET, %stream, why = reset.why, "the store's history is another: receivers are told of a new stream");
         let data = serde_json::json!({ "stream": &*stream, "reason": reset.why });
-        let to: Vec<Name> = self.config.endpoints.keys().cloned().collect();
+        let to = self.config.alarmed(self.config.endpoints.keys());
         let event = event::operational("store.reset", "store", data, &to, now);
         let told = store::Reset { told: Some(now), ..reset };
         if let Ok(Written::Queued(queued)) = parts.store.write(Op::Reset(told, vec![event])).await {

@@ -4,6 +4,7 @@
 //! but those about its endpoints.
 
 mod attempt;
+mod dead;
 mod dispatcher;
 mod handshake;
 mod inbox;
@@ -36,10 +37,11 @@ use crate::{
     http::Client,
     model::{Name, Timestamp},
     pulse::Pulse,
-    store::{self, Attempt, EndpointState, Store, Waiting},
+    store::{self, Attempt, EndpointState, OriginState, Store, Waiting},
 };
 use attempt::Sender;
 pub use attempt::random;
+pub use dead::Dead;
 use dispatcher::{Dispatcher, Message};
 use inbox::Inbox;
 use queue::Queue;
@@ -83,7 +85,7 @@ pub enum State {
     Down,
     /// All that was sent since the last delivery was refused.
     Refusing,
-    /// An event was refused, and nothing was delivered since.
+    /// An event was refused, and nothing was delivered since; or, where jq makes the URL, one of its origins is down.
     Failing,
     #[default]
     Ok,
@@ -117,6 +119,7 @@ impl State {
             (Some(_), None) => Self::Failing,
             // One that is waited for without a failure has a budget that is used up.
             (None, _) if stored.refusing => Self::Refusing,
+            (None, _) if stored.origins.values().any(OriginState::is_down) => Self::Failing,
             (None, _) => Self::Ok,
         }
     }
@@ -134,6 +137,30 @@ pub struct Status {
     pub failing_since: Option<String>,
     pub last_error: Option<String>,
     pub disabled: Option<String>,
+    /// Where jq makes the URL: the origins whose events wait.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub origins: BTreeMap<String, OriginStatus>,
+}
+
+/// How an origin stands whose events wait.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
+pub struct OriginStatus {
+    /// It does not answer; otherwise it has no room, and said until when.
+    pub down: bool,
+    pub next_attempt: Option<String>,
+    pub failing_since: Option<String>,
+    pub last_error: Option<String>,
+}
+
+impl From<&OriginState> for OriginStatus {
+    fn from(state: &OriginState) -> Self {
+        Self {
+            down: state.is_down(),
+            next_attempt: state.next_attempt.map(|at| at.to_string()),
+            failing_since: state.failing_since.map(|at| at.to_string()),
+            last_error: state.last_error.clone(),
+        }
+    }
 }
 
 impl Status {
@@ -155,6 +182,7 @@ impl Status {
             failing_since: show(stored.failing_since),
             last_error: stored.last_error.clone(),
             disabled: stored.disabled.clone().or_else(|| (!enabled).then(|| "`enabled = false`".into())),
+            origins: stored.origins.iter().map(|(origin, state)| (origin.clone(), state.into())).collect(),
         }
     }
 }
@@ -185,6 +213,7 @@ impl Full {
 
 enum Request {
     Queued(Vec<(Name, Waiting)>),
+    Died(BTreeMap<Name, Dead>),
     Enable(Name, bool, oneshot::Sender<Result<(), store::Error>>),
     Test(Name, oneshot::Sender<Attempt>),
     Status(oneshot::Sender<BTreeMap<Name, Status>>),
@@ -204,6 +233,14 @@ impl Handle {
         if !queued.is_empty() {
             // At shutdown nobody takes it: the next start reads it from the store.
             let _ = self.requests.send(Request::Queued(queued)).await;
+        }
+    }
+
+    /// Tells of events of a durable commit that nothing can be sent of.
+    pub async fn died(&self, dead: BTreeMap<Name, Dead>) {
+        if !dead.is_empty() {
+            // At shutdown nobody takes it.
+            let _ = self.requests.send(Request::Died(dead)).await;
         }
     }
 
@@ -362,6 +399,13 @@ impl Deliveries {
                     match self.of(&endpoint) {
                         Some(running) => running.inbox.put(&waiting),
                         None => self.inherit(&endpoint).await?,
+                    }
+                }
+            }
+            Request::Died(dead) => {
+                for (endpoint, dead) in dead {
+                    if let Some(running) = self.of(&endpoint) {
+                        let _ = running.messages.send(Message::Died(dead)).await;
                     }
                 }
             }

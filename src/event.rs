@@ -253,6 +253,15 @@ fn patch(before: Option<&Json>, after: Option<&Json>) -> json_patch::Patch {
     }
 }
 
+/// An event as jq sees it at the attempt: its body, and its id.
+pub fn with_id(event: &Event) -> Json {
+    let mut seen: Json = serde_json::from_slice(&event.body).unwrap_or_default();
+    if let Some(fields) = seen.as_object_mut() {
+        fields.insert("id".into(), event.id.to_string().into());
+    }
+    seen
+}
+
 /// Whether an event tells about bellpull itself.
 pub fn is_operational(event: &Event) -> bool {
     event.bridge.is_empty()

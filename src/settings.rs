@@ -157,6 +157,15 @@ impl<'a> Table<'a> {
         key.read(&self.need_item(key)?)
     }
 
+    /// As [`need`](Self::need), of a key that others make necessary.
+    pub fn need_now<T: Clone>(&mut self, key: &Get<T>, example: &'static str) -> Option<T> {
+        let item = self.item(key);
+        if item.is_none() {
+            self.tell_missing(key.name, example);
+        }
+        key.read(&item?)
+    }
+
     /// What a key says, or what counts otherwise.
     pub fn or<T: Clone>(&mut self, key: &Or<T>) -> T {
         self.item(key).and_then(|item| key.read(&item)).unwrap_or_else(|| key.default())
@@ -171,12 +180,14 @@ impl<'a> Table<'a> {
     pub fn need_item<T>(&mut self, key: &Need<T>) -> Option<Item<'a>> {
         let item = self.item(key);
         if item.is_none() {
-            self.error(format!("`{}` is missing in {}", key.name, self.title()))
-                .missing()
-                .help(format!("for example {}", key.example()))
-                .report();
+            self.tell_missing(key.name, key.example());
         }
         item
+    }
+
+    fn tell_missing(&self, key: &str, example: &str) {
+        let message = format!("`{key}` is missing in {}", self.title());
+        self.error(message).missing().help(format!("for example {example}")).report();
     }
 
     fn take(&mut self, key: &'static str) -> Option<Item<'a>> {

@@ -210,6 +210,32 @@ pub fn batch(format: Format, pieces: &[Piece]) -> Result<Carried, String> {
     Ok(Carried { id: EventId(Hash::of(&ids).0), headers, body })
 }
 
+/// Puts a secret in the place of a word: of a JSON string, or a field's value, that is nothing but the word. It may
+/// be there once: what comes from a record and looks like the word must not become the secret.
+pub fn inject(format: Format, body: &[u8], word: &str, secret: &str) -> Result<Vec<u8>, String> {
+    let encoded = |text: &str| match format {
+        Format::Form => form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>(),
+        _ => Json::from(text).to_string(),
+    };
+    let text = std::str::from_utf8(body).map_err(|_| "its body is not UTF-8".to_owned())?;
+    let (sought, put) = (encoded(word), encoded(secret));
+    let (count, made) = if format == Format::Form {
+        let is_it = |pair: &&str| pair.split_once('=').is_some_and(|(_, value)| value == sought);
+        let fill = |pair: &str| match pair.split_once('=') {
+            Some((name, value)) if value == sought => format!("{name}={put}"),
+            _ => pair.to_owned(),
+        };
+        let pairs: Vec<String> = text.split('&').map(fill).collect();
+        (text.split('&').filter(is_it).count(), pairs.join("&"))
+    } else {
+        (text.matches(&sought).count(), text.replacen(&sought, &put, 1))
+    };
+    if count > 1 {
+        return Err(format!("its body has {word:?} {count} times: a secret stands in one place (`inject.body`)"));
+    }
+    Ok(made.into_bytes())
+}
+
 /// The text that a JSON string is; `None` for any other JSON.
 pub fn as_it_is(body: &[u8]) -> Option<Vec<u8>> {
     if body.first() != Some(&b'"') {
@@ -386,6 +412,25 @@ mod tests {
         assert!(String::from_utf8(super::thin(many.as_bytes())).expect("UTF-8").ends_with(r#""changed":[""]}}"#));
         let told = br#"{"type":"bellpull.test","timestamp":"x","data":{"endpoint":"me"}}"#;
         assert_eq!(super::thin(told), told);
+    }
+
+    /// Pushover and PagerDuty want their key in the body, which jq cannot see.
+    #[test]
+    fn a_secret_takes_the_place_of_its_word_and_of_nothing_else() {
+        let made = |format, body: &str| {
+            inject(format, body.as_bytes(), "API_TOKEN", "a\"b&c").map(|body| String::from_utf8(body).expect("UTF-8"))
+        };
+        let whole = |body: &str| made(Format::Standard, body);
+        assert_eq!(whole(r#"{"token":"API_TOKEN","n":1.10}"#), Ok(r#"{"token":"a\"b&c","n":1.10}"#.into()));
+        let others = r#"{"text":"the API_TOKEN, or \"API_TOKEN\"","API_TOKENS":"MY_API_TOKEN"}"#;
+        assert_eq!(whole(others), Ok(others.into()), "a part of a text stays");
+        assert!(
+            whole(r#"{"token":"API_TOKEN","name":"API_TOKEN"}"#).is_err(),
+            "a record that looks like it gets nothing"
+        );
+        let form = |body: &str| made(Format::Form, body);
+        assert_eq!(form("token=API_TOKEN&text=API_TOKEN+x"), Ok("token=a%22b%26c&text=API_TOKEN+x".into()));
+        assert!(form("token=API_TOKEN&text=API_TOKEN").is_err());
     }
 
     #[test]

@@ -25,7 +25,7 @@ type Read = fn(&mut Table<'_>) -> Option<Scheme>;
 /// Of a secret that is no key of a length of its own.
 const SECRET_CHARS_MIN: usize = 16;
 /// In the order of the headers.
-static KINDS: [(&Get<()>, Read); 7] = [
+static KINDS: [(&Get<()>, Read); 9] = [
     (&sign::STANDARD, |table| {
         Keys::read(table, &secrets::SECRETS, 0, Key::parse, Key::unresolved).map(Scheme::Standard)
     }),
@@ -36,6 +36,8 @@ static KINDS: [(&Get<()>, Read); 7] = [
     (&sign::STRIPE, |table| read_secrets(table).map(Scheme::Stripe)),
     (&sign::SHOPIFY, |table| read_secrets(table).map(Scheme::Shopify)),
     (&sign::SLACK, |table| read_secrets(table).map(Scheme::Slack)),
+    (&sign::DINGTALK, |table| read_secrets(table).map(Scheme::Dingtalk)),
+    (&sign::FEISHU, |table| read_secrets(table).map(Scheme::Feishu)),
     (&sign::HMAC, |table| {
         let (keys, own) = (read_secrets(table), vendor::Own::read(table));
         keys.zip(own).map(|(keys, own)| Scheme::Hmac(keys, own))
@@ -57,7 +59,13 @@ keys! {
     get SHOPIFY: () = "shopify", Form::raw(Shape::Table(&secrets::FAMILY));
     /// As Slack.
     get SLACK: () = "slack", Form::raw(Shape::Table(&secrets::FAMILY));
-    /// HMAC-SHA256 in a header of your own.
+    /// For a DingTalk robot: `timestamp` (milliseconds) and `sign` in the query, the HMAC-SHA256 of `timestamp\nsecret` under the
+    /// secret. It does not cover the body.
+    get DINGTALK: () = "dingtalk", Form::raw(Shape::Table(&secrets::FAMILY));
+    /// For a Feishu or Lark robot: `timestamp` (seconds) and `sign` in the body, which must be a JSON object; the HMAC-SHA256 of
+    /// nothing under `timestamp\nsecret`. Other kinds beside it sign the body with these fields.
+    get FEISHU: () = "feishu", Form::raw(Shape::Table(&secrets::FAMILY));
+    /// HMAC in a header of your own.
     get HMAC: () = "hmac", Form::raw(Shape::Table(&vendor::hmac::FAMILY));
 }
 
@@ -103,6 +111,8 @@ enum Scheme {
     Stripe(Keys<Secret>),
     Shopify(Keys<Secret>),
     Slack(Keys<Secret>),
+    Dingtalk(Keys<Secret>),
+    Feishu(Keys<Secret>),
     Hmac(Keys<Secret>, vendor::Own),
 }
 
@@ -190,6 +200,24 @@ impl Signer {
         Some(Self { schemes })
     }
 
+    /// The body of one attempt, where a signature is a part of it. The others sign what it gives.
+    pub fn body(&self, message: &Message<'_>) -> Result<Option<Vec<u8>>, String> {
+        let keys = self.schemes.iter().find_map(|scheme| match scheme {
+            Scheme::Feishu(keys) => Some(keys),
+            _ => None,
+        });
+        keys.map(|keys| vendor::feishu(keys.first(message.at), message)).transpose()
+    }
+
+    /// The parameters of one attempt, where a signature is in the query.
+    pub fn query(&self, message: &Message<'_>) -> impl Iterator<Item = (&'static str, String)> {
+        let of = |scheme: &Scheme| match scheme {
+            Scheme::Dingtalk(keys) => Some(vendor::dingtalk(keys.first(message.at), message)),
+            _ => None,
+        };
+        self.schemes.iter().filter_map(of).flatten()
+    }
+
     /// The headers of one attempt, beside `webhook-id` and `webhook-timestamp`.
     pub fn sign(&self, message: &Message<'_>) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -220,7 +248,9 @@ impl Signer {
                     set(HeaderName::from_static("x-slack-signature"), vendor::slack(keys.first(at), message));
                     set(HeaderName::from_static("x-slack-request-timestamp"), at.seconds().to_string());
                 }
-                Scheme::Hmac(keys, own) => set(own.header().clone(), own.sign(keys.first(at), message)),
+                // Those are in the query and in the body.
+                Scheme::Dingtalk(_) | Scheme::Feishu(_) => {}
+                Scheme::Hmac(keys, own) => own.sign(keys.first(at), message).for_each(|(name, value)| set(name, value)),
             }
         }
         if !standard.is_empty() {
@@ -254,7 +284,7 @@ mod tests {
         let found = context.into_diagnostics();
         let errors = found.into_iter().filter(|d| d.severity == crate::settings::diagnostic::Severity::Error);
         let errors: Vec<String> = errors.map(|d| d.message).collect();
-        signer.ok_or(errors)
+        signer.filter(|_| errors.is_empty()).ok_or(errors)
     }
 
     fn header<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
@@ -320,6 +350,55 @@ mod tests {
             header(&signer.expect("it is right").sign(&message), "x-sig"),
             "ZwHtiROeSCCU+hshBti8hpqQvcbVbLTiD1DmFV082vU="
         );
+    }
+
+    /// Grafana's form had a time in its header that another reading of the clock made, and `prefix` sent its braces.
+    #[test]
+    fn forms_that_receivers_already_check() {
+        let message = Message { id: "evt_1", at: Timestamp(1_614_265_330_000), kind: "", body: b"{}" };
+        let signed = |lines: &str| {
+            let text =
+                format!("sign.hmac = {{ secrets = [{{ value = \"topsecret\" }}], header = \"X-Sig\", {lines} }}");
+            read(&text).map(|signer| signer.sign(&message))
+        };
+        let grafana = signed("timestamp-header = \"X-Ts\", over = \"{timestamp}:{body}\"").expect("it is right");
+        assert_eq!(header(&grafana, "x-ts"), "1614265330");
+        let stripe = signed("prefix = \"t={timestamp},id={id},v1=\"").expect("it is right");
+        assert!(header(&stripe, "x-sig").starts_with("t=1614265330,id=evt_1,v1="));
+        for (algorithm, length) in [("sha1", 40), ("sha256", 64), ("sha512", 128)] {
+            let headers = signed(&format!("algorithm = {algorithm:?}")).expect("it is right");
+            assert_eq!(header(&headers, "x-sig").len(), length, "{algorithm}");
+        }
+        for wrong in [
+            "prefix = \"{body}\"",
+            "prefix = \"t={time}\"",
+            "algorithm = \"md5\"",
+            "timestamp-header = \"webhook-timestamp\"",
+        ] {
+            assert!(signed(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    /// The expected values are of Python's `hmac`, after the vendors' formulas.
+    #[test]
+    fn robots_that_sign_their_time() {
+        let body = br#"{"msg_type":"text","n":1.10}"#;
+        let message = Message { id: "evt_1", at: Timestamp(1_614_265_330_123), kind: "", body };
+        let ding = read("sign.dingtalk.secrets = [{ value = \"SECtopsecret\" }]").expect("it is right");
+        let query: Vec<(&str, String)> = ding.query(&message).collect();
+        assert_eq!(
+            query,
+            [
+                ("timestamp", "1614265330123".to_owned()),
+                ("sign", "SA7H/Idfb7uf7ZlqCm8Dd5PVhLOY4yGiuIdfquBD538=".to_owned())
+            ]
+        );
+        assert_eq!((ding.sign(&message).len(), ding.body(&message)), (0, Ok(None)));
+        let feishu = read("sign.feishu.secrets = [{ value = \"topsecret\" }]").expect("it is right");
+        let sent = feishu.body(&message).expect("an object").map(|body| String::from_utf8_lossy(&body).into_owned());
+        let expected = r#"{"msg_type":"text","n":1.10,"sign":"Uk3t9jhEi12CfVTMpE/SMV68BOgixX5w94fLMOOFGyg=","timestamp":"1614265330"}"#;
+        assert_eq!(sent.as_deref(), Some(expected));
+        assert!(feishu.body(&Message { body: b"[1]", ..message }).is_err());
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub mod sled;
 mod writer;
 mod writing;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -395,6 +395,9 @@ pub struct EndpointState {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub held: bool,
     pub last_error: Option<String>,
+    /// Where jq makes the URL: the origins that are waited for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub origins: BTreeMap<String, OriginState>,
     /// Since when the file has no endpoint of this name; its queue is kept for a while.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removed: Option<Timestamp>,
@@ -402,6 +405,28 @@ pub struct EndpointState {
 
 impl EndpointState {
     /// Whether only probes are sent, since it failed.
+    pub fn is_down(&self) -> bool {
+        self.next_attempt.is_some() && !self.held
+    }
+}
+
+/// One origin of an endpoint whose URL jq makes, while its events wait for it; as [`EndpointState`] has it of an
+/// endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct OriginState {
+    pub failing_since: Option<Timestamp>,
+    pub step: u16,
+    pub next_attempt: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_ms: Option<u32>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asked: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
+    pub last_error: Option<String>,
+}
+
+impl OriginState {
     pub fn is_down(&self) -> bool {
         self.next_attempt.is_some() && !self.held
     }
@@ -446,13 +471,33 @@ pub struct StoredDelivery {
 #[derive(Debug, Clone, Default)]
 pub struct EventFilter {
     pub bridge: Option<Name>,
+    /// The type.
+    pub kind: Option<String>,
+    pub key: Option<String>,
     pub since: Option<Timestamp>,
+    /// Before that.
+    pub until: Option<Timestamp>,
+    /// A text in the body.
+    pub matching: Option<String>,
     pub endpoint: Option<Name>,
     /// Only events with a delivery (to `endpoint`, when named) in this state.
     pub state: Option<DeliveryState>,
     /// With bodies; without, those of events and of deliveries are empty.
     pub bodies: bool,
     pub limit: usize,
+}
+
+impl EventFilter {
+    /// Whether an event is one of these, whatever became of its deliveries.
+    pub fn takes(&self, event: &Event) -> bool {
+        let has = |text: &String| event.body.windows(text.len().max(1)).any(|part| part == text.as_bytes());
+        self.bridge.as_ref().is_none_or(|bridge| *bridge == event.bridge)
+            && self.kind.as_ref().is_none_or(|kind| **kind == *event.kind)
+            && self.key.as_ref().is_none_or(|key| *key == event.key)
+            && self.since.is_none_or(|since| event.at >= since)
+            && self.until.is_none_or(|until| event.at < until)
+            && self.matching.as_ref().is_none_or(|text| text.is_empty() || has(text))
+    }
 }
 
 /// All that is loaded of a bridge at the start.

@@ -212,8 +212,16 @@ pub struct Enabled {
 /// What is sent again.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Replayed {
+    /// Events that were found.
     pub events: usize,
+    /// Of these, deliveries that were queued again.
     pub deliveries: usize,
+    /// Why others of their deliveries were not, and how many.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left_out: BTreeMap<String, usize>,
+    /// There are more events than one replay takes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
 }
 
 /// Why a request was refused, or failed.

@@ -7,7 +7,7 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Path as At, Query, Request, State},
     http::{StatusCode, header::CONTENT_TYPE, request::Parts},
     response::{
-        IntoResponse, Response,
+        AppendHeaders, IntoResponse, Response,
         sse::{Event, KeepAlive, Sse},
     },
     routing::{get, post},
@@ -117,7 +117,10 @@ pub fn api() -> Router<Web> {
         .route("/api/bridges", get(|Running(a): Running| async move { answer(a.bridges().await) }))
         .route("/api/endpoints", get(|Running(a): Running| async move { answer(a.endpoints().await) }))
         .route("/api/strip.svg", get(|Running(a): Running| async move { svg(a.strip(None)) }))
-        .route("/api/bridges/{name}/strip.svg", get(|Running(a): Running, At(name): At<String>| async move { svg(a.strip(Some(&name))) }))
+        .route(
+            "/api/bridges/{name}/strip.svg",
+            get(|Running(a): Running, At(name): At<String>| async move { svg(a.strip(Some(&name))) }),
+        )
         .route("/api/stream", get(|Running(a): Running, State(web): State<Web>| async move { stream(&a, &web) }))
         .route("/api/export", get(|Running(a): Running| async move { export(a.export().await) }))
         .route("/api/openapi.json", get(|| async { Body(api::openapi()) }))
@@ -185,7 +188,12 @@ pub fn api() -> Router<Web> {
         .route(
             "/api/deliveries",
             get(|Running(a): Running, Query(query): Query<DeliveryQuery>| async move {
-                answer(a.deliveries(query).await)
+                let (rows, total) = match a.deliveries(query).await {
+                    Ok(listed) => (Ok(listed.rows), listed.total),
+                    Err(error) => (Err(error), None),
+                };
+                let total = total.map(|total| [(TOTAL, total.to_string())]);
+                (total.map(AppendHeaders), answer(rows)).into_response()
             }),
         )
         .route(
@@ -193,6 +201,9 @@ pub fn api() -> Router<Web> {
             post(|Running(a): Running, Sent(request): Sent<Replay>| async move { answer(a.replay(request).await) }),
         )
 }
+
+/// Of a listing that was cut: how many rows there are, with a `+` where there are even more.
+pub const TOTAL: &str = "x-total-count";
 
 /// A saved answer for a dry run may be as large as a polled one.
 const RESPONSE_BYTES_MAX: usize = 64 << 20;

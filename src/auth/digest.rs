@@ -4,7 +4,7 @@
 use http_auth::{PasswordClient, PasswordParams};
 use reqwest::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 
-use super::{Error, With, basic, header, vault};
+use super::{Error, With, header, login, password, vault};
 use crate::{
     http::{Answer, Request},
     model::Hash,
@@ -20,7 +20,7 @@ pub struct Digest {
 
 impl Digest {
     pub fn read(table: &mut Table<'_>) -> Option<Self> {
-        let (username, password) = (table.need(&basic::USERNAME), table.need(&basic::PASSWORD));
+        let (username, password) = (table.need(&login::USERNAME), table.need(&password::PASSWORD));
         let (username, password) = (username?, password?);
         let id = vault::id("digest", &[&username, password.expose()]);
         Some(Self { username, password, id })

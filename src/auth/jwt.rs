@@ -60,7 +60,7 @@ keys! {
     get CLAIMS: Map<String, Json> = "claims", Form::new(Shape::Named(&Shape::Any), read_claims);
     /// How long a token is valid.
     or TTL: Duration = "ttl", SOME_DURATION, || super::TTL;
-    /// Where it is exchanged for an access token.
+    /// Where it is exchanged for an access token, or for an ID token, if the answer has `id_token` and no `access_token`.
     get TOKEN_URL: Url = "token-url", super::TOKEN_URL;
 }
 
@@ -122,9 +122,7 @@ impl Jwt {
         };
         with.vault.note(&Secret::new(made.clone()));
         let form = [("grant_type", GRANT), ("assertion", made.as_str())];
-        let granted = request::grant(with, url, &form, None).await?;
-        let life = granted.life();
-        Ok(Token::new(Secret::new(granted.access_token), life, now))
+        request::grant(with, url, &form, None).await.map(|(token, _)| token)
     }
 
     /// Header, claims and signature (RFC 7515, section 3.1). `iat` and `exp` are there unless the file has them.

@@ -1,5 +1,5 @@
-//! `auth.oauth2` (RFC 6749): a token of client credentials or of a refresh token, kept to its end. A server that replaces the
-//! refresh token has taken the old one back: the new one is kept.
+//! `auth.oauth2` (RFC 6749): a token of client credentials, of a refresh token or of a password, kept to its end. A
+//! server that replaces the refresh token has taken the old one back: the new one is kept.
 
 use std::sync::Arc;
 
@@ -9,12 +9,27 @@ use super::{Error, NAME, TOKEN_URL, With, request, vault};
 use crate::{
     model::Hash,
     settings::{
-        Table,
+        Item, Table,
         key::keys,
         secret::{SECRET, Secret},
+        value::Value,
     },
 };
 use vault::Token;
+
+/// The word for a [`Grant`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asks {
+    ClientCredentials,
+    RefreshToken,
+    Password,
+}
+
+const GRANTS: [(&str, Asks); 3] = [
+    ("client-credentials", Asks::ClientCredentials),
+    ("refresh-token", Asks::RefreshToken),
+    ("password", Asks::Password),
+];
 
 keys! {
     /// A token of OAuth 2.0 (RFC 6749).
@@ -23,16 +38,24 @@ keys! {
     need TOKEN_URL: Url = "token-url", super::TOKEN_URL, "token-url = \"https://api.example.com/oauth/token\"";
     /// The client's id, a string or a secret.
     need CLIENT_ID: String = "client-id", super::NAME, "client-id = \"bellpull\"";
-    /// The client's secret. A public client with a refresh token has none.
-    maybe CLIENT_SECRET: Secret = "client-secret", SECRET, "required without `refresh-token`";
+    /// The client's secret. A public client has none.
+    maybe CLIENT_SECRET: Secret = "client-secret", SECRET, "required for `\"client-credentials\"`";
     /// The scopes that are asked for.
     or SCOPES: Vec<String> = "scopes", TEXTS, Vec::new;
     /// The `audience` parameter that some servers want.
     get AUDIENCE: String = "audience", TEXT;
-    /// How a token is asked for; `"refresh-token"` needs `refresh-token`.
-    or GRANT: bool = "grant", Form::words(&[("client-credentials", false), ("refresh-token", true)]), || false;
-    /// The refresh token, a secret.
-    get REFRESH_TOKEN: () = "refresh-token", Form::raw(Shape::Secret);
+    /// How a token is asked for; `"refresh-token"` needs `refresh-token`, `"password"` (section 4.3) `username` and `password`. An
+    /// answer with `id_token` and no `access_token` brings the ID token, which lives until its `exp`.
+    or GRANT: Asks = "grant", Form::words(&GRANTS), || Asks::ClientCredentials;
+    /// The refresh token, a secret; only with `grant = "refresh-token"`.
+    maybe REFRESH_TOKEN: Secret = "refresh-token", SECRET, "required for `\"refresh-token\"`";
+    /// The user name, a string or a secret; only with `grant = "password"`.
+    maybe USERNAME: String = "username", super::NAME, "required for `\"password\"`";
+    /// The password, a secret; only with `grant = "password"`.
+    maybe PASSWORD: Secret = "password", SECRET, "required for `\"password\"`";
+    /// Further parameters of the token request, strings and secrets: `{ resource = "https://example.com" }`.
+    get PARAMS: Vec<(String, Secret)> = "params",
+        Form::new(Shape::Named(&Shape::OneOf(&[Shape::Scalar, Shape::Secret])), read_params);
     /// Where id and secret go: `"basic"` is a header, `"body"` the form.
     or CLIENT_AUTH: bool = "client-auth", Form::words(&[("basic", false), ("body", true)]), || false;
 }
@@ -44,6 +67,8 @@ pub struct Oauth2 {
     client_secret: Option<Secret>,
     scopes: Vec<String>,
     audience: Option<String>,
+    /// Further parameters, which no RFC knows.
+    params: Vec<(String, Secret)>,
     grant: Grant,
     /// The client's name and secret in the form instead of the header.
     in_body: bool,
@@ -55,37 +80,65 @@ pub struct Oauth2 {
 enum Grant {
     ClientCredentials,
     RefreshToken(Secret),
+    /// Section 4.3: where a server knows users and no clients.
+    Password {
+        username: String,
+        password: Secret,
+    },
 }
+
+/// What bellpull itself puts into the form.
+const OWN_PARAMS: [&str; 9] = [
+    "grant_type",
+    "scope",
+    "audience",
+    "client_id",
+    "client_secret",
+    "refresh_token",
+    "username",
+    "password",
+    "assertion",
+];
 
 impl Oauth2 {
     pub fn read(table: &mut Table<'_>) -> Option<Self> {
         let (token_url, client_id) = (table.need(&oauth2::TOKEN_URL), table.need(&oauth2::CLIENT_ID));
         let (has_secret, client_secret) = (table.has(&oauth2::CLIENT_SECRET), table.get(&oauth2::CLIENT_SECRET));
         let (scopes, audience) = (table.or(&oauth2::SCOPES), table.get(&oauth2::AUDIENCE));
-        let (refreshes, in_body) = (table.or(&oauth2::GRANT), table.or(&oauth2::CLIENT_AUTH));
-        let refresh = match (refreshes, table.item(&oauth2::REFRESH_TOKEN)) {
-            (true, Some(item)) => item.secret().map(Grant::RefreshToken),
-            (false, None) => Some(Grant::ClientCredentials),
-            (true, None) => {
-                table
-                    .error(format!("`refresh-token` is missing in {}", table.title()))
-                    .missing()
-                    .help("refresh-token = { file = \"/etc/bellpull/refresh-token\" }".into())
-                    .report();
-                None
+        let in_body = table.or(&oauth2::CLIENT_AUTH);
+        let params = table.get(&oauth2::PARAMS).unwrap_or_default();
+        let grant = match table.or(&oauth2::GRANT) {
+            Asks::RefreshToken => {
+                let example = "refresh-token = { file = \"/etc/bellpull/refresh-token\" }";
+                table.need_now(&oauth2::REFRESH_TOKEN, example).map(Grant::RefreshToken)
             }
-            (false, Some(item)) => {
-                item.error(format!("`{}` needs grant = \"refresh-token\"", item.path)).report();
-                None
+            Asks::Password => {
+                let username = table.need_now(&oauth2::USERNAME, "username = \"reader\"");
+                let password = table.need_now(&oauth2::PASSWORD, "password = { env = \"PASSWORD\" }");
+                username.zip(password).map(|(username, password)| Grant::Password { username, password })
             }
+            Asks::ClientCredentials => Some(Grant::ClientCredentials),
         };
+        // What is left of these belongs to another grant.
+        let others = [
+            (table.item(&oauth2::REFRESH_TOKEN), "refresh-token"),
+            (table.item(&oauth2::USERNAME), "password"),
+            (table.item(&oauth2::PASSWORD), "password"),
+        ];
+        for (item, needs) in others {
+            if let Some(item) = item {
+                item.error(format!("`{}` needs grant = \"{needs}\"", item.path)).report();
+                return None;
+            }
+        }
         let mut oauth2 = Self {
             token_url: token_url?,
             client_id: client_id?,
             client_secret,
             scopes,
             audience,
-            grant: refresh?,
+            params,
+            grant: grant?,
             in_body,
             id: Hash::default(),
         };
@@ -105,20 +158,23 @@ impl Oauth2 {
 
     fn identity(&self) -> Hash {
         let secret = self.client_secret.as_ref().map_or("", Secret::expose);
-        let refresh = match &self.grant {
-            Grant::ClientCredentials => "",
-            Grant::RefreshToken(refresh) => refresh.expose(),
+        let (user, own) = match &self.grant {
+            Grant::ClientCredentials => ("", ""),
+            Grant::RefreshToken(refresh) => ("", refresh.expose()),
+            Grant::Password { username, password } => (username.as_str(), password.expose()),
         };
         let (scopes, audience) = (self.scopes.join(" "), self.audience.as_deref().unwrap_or_default());
-        vault::id("oauth2", &[self.token_url.as_str(), &self.client_id, secret, refresh, &scopes, audience])
+        let mut parts = vec![self.token_url.as_str(), &self.client_id, secret, user, own, &scopes, audience];
+        parts.extend(self.params.iter().flat_map(|(name, value)| [name.as_str(), value.expose()]));
+        vault::id("oauth2", &parts)
     }
 
     pub fn secrets(&self) -> Vec<&Secret> {
-        let refresh = match &self.grant {
+        let own = match &self.grant {
             Grant::ClientCredentials => None,
-            Grant::RefreshToken(refresh) => Some(refresh),
+            Grant::RefreshToken(secret) | Grant::Password { password: secret, .. } => Some(secret),
         };
-        self.client_secret.iter().chain(refresh).collect()
+        self.client_secret.iter().chain(own).chain(self.params.iter().map(|(_, value)| value)).collect()
     }
 
     /// The access token.
@@ -130,9 +186,11 @@ impl Oauth2 {
     async fn fetch(self: &Arc<Self>, with: &With<'_>) -> Result<Token, Error> {
         match &self.grant {
             Grant::ClientCredentials => {
-                let granted = self.ask(with, &[("grant_type", "client_credentials")]).await?;
-                let life = granted.life();
-                Ok(Token::new(Secret::new(granted.access_token), life, with.clock.now()))
+                self.ask(with, &[("grant_type", "client_credentials")]).await.map(|(token, _)| token)
+            }
+            Grant::Password { username, password } => {
+                let form = [("grant_type", "password"), ("username", username), ("password", password.expose())];
+                self.ask(with, &form).await.map(|(token, _)| token)
             }
             Grant::RefreshToken(configured) => {
                 let (oauth2, configured) = (self.clone(), configured.clone());
@@ -159,9 +217,8 @@ impl Oauth2 {
         }
         let refresh = login.refresh.clone().unwrap_or_else(|| configured.clone());
         let form = [("grant_type", "refresh_token"), ("refresh_token", refresh.expose())];
-        let granted = self.ask(with, &form).await?;
-        let life = granted.life();
-        if let Some(new) = granted.refresh_token.map(Secret::new)
+        let (token, new) = self.ask(with, &form).await?;
+        if let Some(new) = new
             && new != refresh
         {
             with.vault.note(&new);
@@ -171,16 +228,17 @@ impl Oauth2 {
             with.vault.keep(id, &new).await?;
             login.unkept = false;
         }
-        Ok(Token::new(Secret::new(granted.access_token), life, with.clock.now()))
+        Ok(token)
     }
 
-    async fn ask(&self, with: &With<'_>, form: &[(&str, &str)]) -> Result<request::Granted, Error> {
+    async fn ask(&self, with: &With<'_>, form: &[(&str, &str)]) -> Result<(Token, Option<Secret>), Error> {
         let scopes = self.scopes.join(" ");
         let mut form = form.to_vec();
         if !scopes.is_empty() {
             form.push(("scope", &scopes));
         }
         form.extend(self.audience.as_deref().map(|audience| ("audience", audience)));
+        form.extend(self.params.iter().map(|(name, value)| (name.as_str(), value.expose())));
         let basic = match &self.client_secret {
             Some(secret) if !self.in_body => Some((self.client_id.as_str(), secret)),
             secret => {
@@ -192,4 +250,25 @@ impl Oauth2 {
         };
         request::grant(with, &self.token_url, &form, basic).await
     }
+}
+
+/// Further parameters of the form: texts, or secrets.
+fn read_params(item: &Item<'_>) -> Option<Vec<(String, Secret)>> {
+    let read = |(name, place, item): (&str, _, Item<'_>)| {
+        if OWN_PARAMS.contains(&name) {
+            let message = format!("`{}` is what bellpull sends itself", item.path);
+            item.error_at(place, message).help("a key of `auth.oauth2` has it: leave it out here".into()).report();
+            return None;
+        }
+        match item.value()? {
+            Value::Literal(text) => Some((name.to_owned(), Secret::new(text))),
+            Value::Secret(secret) => Some((name.to_owned(), secret)),
+            _ => {
+                item.error(format!("`{}` must be a string or a secret", item.path)).report();
+                None
+            }
+        }
+    };
+    let all: Vec<_> = item.table()?.take_all().into_iter().map(read).collect();
+    all.into_iter().collect()
 }

@@ -1,8 +1,11 @@
 //! A request for a token: to a URL that the file names, without redirects, small and with a deadline.
 
-use std::{ops::Range, time::Duration};
+use std::time::Duration;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use bytes::Bytes;
 use reqwest::{
     Method,
@@ -11,9 +14,10 @@ use reqwest::{
 use serde::Deserialize;
 use url::{Url, form_urlencoded};
 
-use super::{Error, With, header};
+use super::{Error, With, header, vault::Token};
 use crate::{
     http::{self, BodyLimit, Request, hint, origin},
+    model::Timestamp,
     settings::secret::Secret,
 };
 
@@ -22,15 +26,18 @@ const BYTES_MAX: u64 = 1 << 20;
 /// Of what a server says that it did not like.
 const EXCERPT_CHARS: usize = 200;
 
-/// RFC 6749, section 5.1.
+/// RFC 6749, section 5.1; of Google's token endpoint, which grants an ID token alone where one is asked for.
 #[derive(Deserialize)]
 pub struct Granted {
-    pub access_token: String,
+    #[serde(default)]
+    access_token: Option<String>,
+    #[serde(default)]
+    id_token: Option<String>,
     /// Seconds; some servers send a string.
     #[serde(default)]
     expires_in: Option<serde_json::Value>,
     #[serde(default)]
-    pub refresh_token: Option<String>,
+    refresh_token: Option<String>,
 }
 
 /// RFC 6749, section 5.2.
@@ -42,19 +49,37 @@ struct Denied {
 }
 
 impl Granted {
-    pub fn life(&self) -> Option<Duration> {
-        let seconds = self.expires_in.as_ref()?;
-        let text = seconds.as_str().map_or_else(|| seconds.to_string(), str::to_owned);
-        Duration::try_from_secs_f64(text.parse().ok()?).ok()
+    /// The token, and for how long it lives; `None` where there is none.
+    fn token(&self, now: Timestamp) -> Option<(&str, Option<Duration>)> {
+        let said = self.expires_in.as_ref().and_then(|seconds| {
+            let text = seconds.as_str().map_or_else(|| seconds.to_string(), str::to_owned);
+            Duration::try_from_secs_f64(text.parse().ok()?).ok()
+        });
+        match (&self.access_token, &self.id_token) {
+            (Some(token), _) => Some((token, said)),
+            (None, Some(token)) => Some((token, said.or_else(|| life_of(token, now)))),
+            (None, None) => None,
+        }
     }
 }
 
-/// Sends a request; an answer with one of these statuses is one.
-pub async fn send(with: &With<'_>, request: Request, statuses: Range<u16>) -> Result<http::Answer, Error> {
+/// How long a JWT lives that says so itself (RFC 7519, section 4.1.4).
+fn life_of(token: &str, now: Timestamp) -> Option<Duration> {
+    #[derive(Deserialize)]
+    struct Claims {
+        exp: i64,
+    }
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let Claims { exp } = serde_json::from_slice(&claims).ok()?;
+    u64::try_from(exp.saturating_sub(now.seconds())).ok().map(Duration::from_secs)
+}
+
+/// Sends a request; an answer with such a status is one.
+pub async fn send(with: &With<'_>, request: Request, is_one: impl Fn(u16) -> bool) -> Result<http::Answer, Error> {
     let from = origin(&request.url);
     let turn = with.client.turn(&request.url, None).await;
     let answer = with.client.send(&turn, request, TIMEOUT, BodyLimit::Whole(BYTES_MAX), None).await?;
-    if statuses.contains(&answer.status) {
+    if is_one(answer.status) {
         return Ok(answer);
     }
     let told = match serde_json::from_slice::<Denied>(&answer.body) {
@@ -66,13 +91,14 @@ pub async fn send(with: &With<'_>, request: Request, statuses: Range<u16>) -> Re
     Err(Error::Refused { origin: from, status: answer.status, message, wait })
 }
 
-/// A token request of OAuth 2.0: a form, and the client's name in its header where `basic` is given.
+/// A token request of OAuth 2.0: a form, and the client's name in its header where `basic` is given. Gives the token,
+/// and the refresh token that came with it.
 pub async fn grant(
     with: &With<'_>,
     url: &Url,
     form: &[(&str, &str)],
     basic: Option<(&str, &Secret)>,
-) -> Result<Granted, Error> {
+) -> Result<(Token, Option<Secret>), Error> {
     let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
@@ -85,8 +111,39 @@ pub async fn grant(
         with.vault.note(&Secret::new(pair));
     }
     let request = Request { method: Method::POST, url: url.clone(), headers, body: Some(Bytes::from(body)) };
-    let answer = send(with, request, 200..300).await?;
+    let answer = send(with, request, |status| (200..300).contains(&status)).await?;
+    let now = with.clock.now();
     // Not with the parser's words: they may quote the token.
+    let granted: Option<Granted> = serde_json::from_slice(&answer.body).ok();
+    let token = granted.as_ref().and_then(|granted| granted.token(now));
+    let token = token.map(|(token, life)| Token::new(Secret::new(token.to_owned()), life, now));
+    let refresh = granted.as_ref().and_then(|granted| granted.refresh_token.clone()).map(Secret::new);
     let why = || "it is not a token response (RFC 6749, section 5.1)".to_owned();
-    serde_json::from_slice(&answer.body).map_err(|_| Error::Answer { origin: origin(url), why: why() })
+    token.map(|token| (token, refresh)).ok_or_else(|| Error::Answer { origin: origin(url), why: why() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Google grants an ID token alone, for Cloud Run and IAP: "it is no token response".
+    #[test]
+    fn tokens_of_every_kind_of_answer() {
+        let claims = URL_SAFE_NO_PAD.encode(r#"{"exp":3700,"aud":"https://example.com"}"#);
+        let id_token = format!("e30.{claims}.c2ln");
+        let cases = [
+            (r#"{"access_token":"a","expires_in":60}"#.to_owned(), Some(("a", Some(60)))),
+            (r#"{"access_token":"a","expires_in":"60","id_token":"b"}"#.to_owned(), Some(("a", Some(60)))),
+            (r#"{"access_token":"a"}"#.to_owned(), Some(("a", None))),
+            (format!(r#"{{"id_token":"{id_token}"}}"#), Some((id_token.as_str(), Some(3600)))),
+            (format!(r#"{{"id_token":"{id_token}","expires_in":5}}"#), Some((id_token.as_str(), Some(5)))),
+            (r#"{"id_token":"no.jwt"}"#.to_owned(), Some(("no.jwt", None))),
+            (r#"{"token_type":"bearer"}"#.to_owned(), None),
+        ];
+        for (answer, expected) in cases {
+            let granted: Granted = serde_json::from_str(&answer).expect("JSON");
+            let expected = expected.map(|(token, life)| (token, life.map(Duration::from_secs)));
+            assert_eq!(granted.token(Timestamp(100_000)), expected, "{answer}");
+        }
+    }
 }

@@ -44,9 +44,13 @@ keys! {
     /// The login.
     need REQUEST: Asked = "request", Form::table(&login::FAMILY, read_request),
         "request = { url = \"https://api.example.com/login\", method = \"POST\" }";
-    /// jq over the answer (JSON or XML): a string or a number. Not needed with `inject.cookie`: then the token is the cookie of
+    /// jq over the answer: a string or a number. An answer that is neither JSON nor XML is one string: `token = "."` takes a bare
+    /// token. Not needed with `token-header`, or with `inject.cookie`: then the token is the cookie of
     /// that name which the answer sets, and the login may answer with a redirect.
-    maybe TOKEN: Expr = "token", EXPR, "required without `inject.cookie`";
+    maybe TOKEN: Expr = "token", EXPR, "required without `token-header` and `inject.cookie`";
+    /// Instead of `token`: a header of the login's answer, which may be 2xx, 3xx or 409. A later 409 then means, as a 401 does, that
+    /// the token is over. Such as `"X-Transmission-Session-Id"`.
+    get TOKEN_HEADER: HeaderName = "token-header", target::HEADER_NAME;
     /// Where the token goes.
     need INJECT: Inject = "inject", Form::table(&inject::FAMILY, read_inject), "inject.header = \"X-Session\"";
     /// How long a token is used.
@@ -98,12 +102,20 @@ pub struct Session {
     method: Method,
     headers: Vec<(HeaderName, Value)>,
     body: Option<Body>,
-    /// `None`: the cookie of `inject` itself.
-    token: Option<Expr>,
+    token: Found,
     inject: Inject,
     expires: Duration,
     /// Tells it from other logins.
     pub id: Hash,
+}
+
+/// Where the token is in the login's answer.
+#[derive(Debug, Clone, PartialEq)]
+enum Found {
+    /// It is the cookie of `inject`.
+    Cookie,
+    Body(Expr),
+    Header(HeaderName),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -131,11 +143,11 @@ enum Inject {
 impl Session {
     pub fn read(table: &mut Table<'_>) -> Option<Self> {
         let request = table.need(&session::REQUEST);
-        let (has_token, token) = (table.has(&session::TOKEN), table.get(&session::TOKEN));
+        let token = read_found(table);
         let place = table.need_item(&session::INJECT);
         let inject = place.as_ref().and_then(|item| session::INJECT.read(item));
         let expires = table.or(&session::EXPIRES);
-        if let (false, Some(inject), Some(place)) = (has_token, &inject, &place)
+        if let (Some(Found::Cookie), Some(inject), Some(place)) = (&token, &inject, &place)
             && !matches!(inject, Inject::Cookie(_))
         {
             place
@@ -145,7 +157,8 @@ impl Session {
             return None;
         }
         let (url, method, headers, body) = request?;
-        let mut session = Self { url, method, headers, body, token, inject: inject?, expires, id: Hash::default() };
+        let mut session =
+            Self { url, method, headers, body, token: token?, inject: inject?, expires, id: Hash::default() };
         let secrets: Vec<&str> = session.secrets().into_iter().map(Secret::expose).collect();
         session.id = vault::id(&format!("{session:?}"), &secrets);
         Some(session)
@@ -217,18 +230,38 @@ impl Session {
         }
         let request =
             Request { method: self.method.clone(), url: self.url.clone(), headers, body: body.map(Bytes::from) };
-        // A form's login answers with a redirect and a cookie.
-        let statuses = if self.token.is_none() { 200..400 } else { 200..300 };
-        let answer = request::send(with, request, statuses).await?;
+        let answer = request::send(with, request, |status| self.is_login(status)).await?;
         let (session, now) = (self.clone(), with.clock.now());
         let found = compute(move || session.find(&answer)).await.map_err(|e| Error::Value(e.to_string()))?;
         let why = |why| Error::Answer { origin: origin(&self.url), why };
         Ok(Token::new(Secret::new(found.map_err(why)?), Some(self.expires), now))
     }
 
+    /// Whether a login's answer may bring the token.
+    fn is_login(&self, status: u16) -> bool {
+        match (&self.token, status) {
+            (_, 200..300) => true,
+            // A form's login answers with a redirect and a cookie.
+            (Found::Cookie | Found::Header(_), 300..400) => true,
+            (Found::Header(_), 409) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether a status says that the token is not good any more. A server whose logins come with 409, such as
+    /// Transmission, says so by it.
+    pub fn is_refused(&self, status: u16) -> bool {
+        status == 401 || status == 409 && matches!(self.token, Found::Header(_))
+    }
+
     /// The token in a login's answer.
     fn find(&self, answer: &http::Answer) -> Result<String, String> {
-        let Some(token) = &self.token else {
+        if let Found::Header(name) = &self.token {
+            let token = answer.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+            let token = token.filter(|token| !token.is_empty()).map(str::to_owned);
+            return token.ok_or_else(|| format!("it has no header `{name}`"));
+        }
+        let Found::Body(token) = &self.token else {
             let Inject::Cookie(name) = &self.inject else { return Err("it has no token".into()) };
             let cookies = answer.headers.get_all(SET_COOKIE).iter().filter_map(|cookie| cookie.to_str().ok());
             let pairs = cookies.filter_map(|cookie| cookie.split(';').next()?.split_once('='));
@@ -236,16 +269,37 @@ impl Session {
             let found = pairs.rev().find(|(known, _)| known.trim() == name).map(|(_, value)| value.trim().to_owned());
             return found.ok_or_else(|| format!("it sets no cookie {name:?}"));
         };
+        let text = String::from_utf8_lossy(&answer.body);
+        if let Some(text) = Some(text.trim()).filter(|text| !text.starts_with(['{', '[', '"', '<'])) {
+            // A bare token, whatever its content type says: Google's metadata server calls its own HTML.
+            return token_in(token, Json::from(text).to_string().as_bytes());
+        }
         let content_type = answer.header(CONTENT_TYPE.as_str()).map(str::to_owned);
         let page = Page { url: origin(&answer.url), content_type, hash: Hash::default(), body: answer.body.clone() };
         // Without the words of who read it: they may quote what is secret.
         let document =
             decode::decode(None, &page, DEPTH_MAX).map_err(|_| "it can be read neither as JSON nor as XML")?;
-        match token.all_of_text(&document).map_err(|_| "`token` fails on it")?.into_iter().next() {
-            Some(Json::String(token)) if !token.is_empty() => Ok(token),
-            Some(Json::Number(token)) => Ok(token.to_string()),
-            _ => Err("`token` finds no string in it".into()),
+        token_in(token, &document)
+    }
+}
+
+fn token_in(token: &Expr, document: &[u8]) -> Result<String, String> {
+    match token.all_of_text(document).map_err(|_| "`token` fails on it")?.into_iter().next() {
+        Some(Json::String(token)) if !token.is_empty() => Ok(token),
+        Some(Json::Number(token)) => Ok(token.to_string()),
+        _ => Err("`token` finds no string in it".into()),
+    }
+}
+
+fn read_found(table: &mut Table<'_>) -> Option<Found> {
+    match (table.item(&session::TOKEN), table.item(&session::TOKEN_HEADER)) {
+        (Some(_), Some(item)) => {
+            item.error(format!("`{}` stands beside `token`", item.path)).help("keep one of them".into()).report();
+            None
         }
+        (Some(item), None) => session::TOKEN.read(&item).map(Found::Body),
+        (None, Some(item)) => session::TOKEN_HEADER.read(&item).map(Found::Header),
+        (None, None) => Some(Found::Cookie),
     }
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use quick_xml::{Reader, escape::escape, events::Event};
 use sha1::{Digest as _, Sha1};
 
-use super::{Error, basic};
+use super::{Error, login, password};
 use crate::{
     http::Request,
     model::Timestamp,
@@ -24,7 +24,8 @@ keys! {
     mod wsse;
     /// Sends a digest of the password, with nonce and time, instead of its text.
     or DIGEST: bool = "digest", BOOLEAN, || false;
-    + basic::FAMILY;
+    + password::FAMILY;
+    + login::FAMILY;
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -36,7 +37,7 @@ pub struct Wsse {
 
 impl Wsse {
     pub fn read(table: &mut Table<'_>) -> Option<Self> {
-        let (username, password) = (table.need(&basic::USERNAME), table.need(&basic::PASSWORD));
+        let (username, password) = (table.need(&login::USERNAME), table.need(&password::PASSWORD));
         let digest = table.or(&wsse::DIGEST);
         Some(Self { username: username?, password: password?, digest })
     }

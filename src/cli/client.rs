@@ -109,10 +109,20 @@ impl Client {
         }
     }
 
-    pub(super) async fn deliveries(&self, query: DeliveryQuery) -> Answer {
+    /// The rows, and how many there are where they were cut.
+    pub(super) async fn deliveries(&self, query: DeliveryQuery) -> Result<(Json, Option<String>), Failure> {
         match self {
-            Self::Socket { .. } => self.get("deliveries", &query).await,
-            Self::Alone { config, .. } => done(stored(config).await?.deliveries(query).await),
+            Self::Socket { .. } => {
+                let query = serde_urlencoded(&query);
+                let response = self.send(|http, base| http.get(format!("{base}deliveries{query}"))).await?;
+                let total = response.headers().get(admin::TOTAL).and_then(|total| total.to_str().ok());
+                let total = total.map(str::to_owned);
+                Ok((answered(response).await?, total))
+            }
+            Self::Alone { config, .. } => match stored(config).await?.deliveries(query).await {
+                Ok(listed) => Ok((done(Ok(listed.rows))?, listed.total.map(|total| total.to_string()))),
+                Err(error) => done::<()>(Err(error)).map(|none| (none, None)),
+            },
         }
     }
 
@@ -261,16 +271,19 @@ impl Client {
     }
 
     async fn ask(&self, request: impl FnOnce(&reqwest::Client, &str) -> reqwest::RequestBuilder) -> Answer {
-        let response = self.send(request).await?;
-        let lost = |e: reqwest::Error| Failure::new(UNAVAILABLE, format!("the daemon did not answer: {e}"));
-        let ok = response.status().is_success();
-        let body: Json = decode(&response.bytes().await.map_err(lost)?)?;
-        if ok {
-            return Ok(body);
-        }
-        let message = body.get("error").and_then(Json::as_str).unwrap_or("the daemon refused it").to_owned();
-        Err(Failure::new(FAILED, message))
+        answered(self.send(request).await?).await
     }
+}
+
+async fn answered(response: reqwest::Response) -> Answer {
+    let lost = |e: reqwest::Error| Failure::new(UNAVAILABLE, format!("the daemon did not answer: {e}"));
+    let ok = response.status().is_success();
+    let body: Json = decode(&response.bytes().await.map_err(lost)?)?;
+    if ok {
+        return Ok(body);
+    }
+    let message = body.get("error").and_then(Json::as_str).unwrap_or("the daemon refused it").to_owned();
+    Err(Failure::new(FAILED, message))
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {

@@ -14,6 +14,7 @@ pub(super) enum Kind {
     Next,
     Events,
     Attempts,
+    Replayed,
     Value,
 }
 
@@ -32,6 +33,7 @@ pub(super) fn human(value: &Json, kind: Kind, colour: bool) -> String {
         Kind::Next => next(value, colour),
         Kind::Events => events(value, colour),
         Kind::Attempts => attempts(value),
+        Kind::Replayed => replayed(value),
         Kind::Value => format!("{value:#}\n"),
     }
 }
@@ -171,6 +173,11 @@ fn status(value: &Json, colour: bool) -> String {
                         notes.push_str(&format!("\n{name}: {}\n", terminal::line(error)));
                     }
                 }
+                for (origin, state) in e.get("origins").and_then(Json::as_object).into_iter().flatten() {
+                    let stands = if state["down"] == Json::Bool(true) { "down" } else { "waited for" };
+                    let (at, error) = (time(state, "next_attempt"), text(state, "last_error"));
+                    notes.push_str(&format!("\n{name}: {} is {stands} until {at}: {error}\n", terminal::line(origin)));
+                }
                 vec![
                     name.clone(),
                     paint(&text(e, "state"), colour),
@@ -205,11 +212,48 @@ fn events(value: &Json, colour: bool) -> String {
                 text(event, "key"),
                 text(event, "sequence"),
                 states,
+                why(event),
             ]
         })
         .collect();
     let _ = colour;
-    table(&["TIME", "ID", "TYPE", "KEY", "SEQUENCE", "DELIVERIES"], &rows)
+    let head = ["TIME", "ID", "TYPE", "KEY", "SEQUENCE", "DELIVERIES", "LAST ATTEMPT"];
+    // Only a listing of a state has the last one.
+    let columns = if rows.iter().any(|row| row.last().is_some_and(|why| why != "-")) { 7 } else { 6 };
+    let rows: Vec<Vec<String>> = rows.into_iter().map(|row| row.into_iter().take(columns).collect()).collect();
+    table(head.get(..columns).unwrap_or(&head), &rows)
+}
+
+/// How much of an answer stands beside its event.
+const ANSWER_CHARS: usize = 80;
+
+/// What the last attempt at an event led to, with the beginning of its answer; or why there was none.
+fn why(event: &Json) -> String {
+    let last = &event["last_attempt"];
+    if last.is_null() {
+        let mut deliveries = event.get("deliveries").and_then(Json::as_array).into_iter().flatten();
+        return deliveries.find(|d| d["error"].is_string()).map_or_else(|| "-".into(), |d| text(d, "error"));
+    }
+    let answer: String = last["answer"].as_str().unwrap_or_default().trim().chars().take(ANSWER_CHARS).collect();
+    let said = if last["error"].is_null() { text(last, "status") } else { text(last, "error") };
+    if answer.is_empty() { said } else { format!("{said}: {}", terminal::line(&answer)) }
+}
+
+/// What `replay` did, and why deliveries were left out.
+fn replayed(value: &Json) -> String {
+    let count = |key: &str| value[key].as_u64().unwrap_or_default();
+    let mut out = match (count("events"), count("deliveries")) {
+        (0, _) => "nothing is sent again: no event is meant by that\n".to_owned(),
+        (events, 0) => format!("nothing is sent again of {events} events\n"),
+        (events, deliveries) => format!("sends again: {deliveries} deliveries of {events} events\n"),
+    };
+    for (why, times) in value.get("left_out").and_then(Json::as_object).into_iter().flatten() {
+        out.push_str(&format!("  left out: {times}, since {}\n", terminal::line(why)));
+    }
+    if value["more"] == Json::Bool(true) {
+        out.push_str("  there are more: say it again once these are sent\n");
+    }
+    out
 }
 
 /// When bridges are polled next, the soonest first. One that is not polled has no such time.
@@ -270,6 +314,36 @@ mod tests {
         assert!(shown.contains("\na: 2 records of the last answer were left out: record 3 has no key\n"), "{shown}");
         assert!(shown.contains("\na: 1 characters of the last answer became U+FFFD\n"), "{shown}");
         assert!(!shown.contains("\nb: "), "{shown}");
+    }
+
+    /// `{"deliveries": 0, "events": 2}` did not say why.
+    #[test]
+    fn what_a_replay_did() {
+        let nothing = json!({ "events": 2, "deliveries": 0, "left_out": { "it waits for me already": 2 } });
+        assert_eq!(
+            human(&nothing, Kind::Replayed, false),
+            "nothing is sent again of 2 events\n  left out: 2, since it waits for me already\n"
+        );
+        let some = json!({ "events": 2, "deliveries": 3 });
+        assert_eq!(human(&some, Kind::Replayed, false), "sends again: 3 deliveries of 2 events\n");
+    }
+
+    #[test]
+    fn an_answer_stands_beside_its_dead_letter() {
+        let last = json!({ "status": 422, "error": "the receiver answered 422", "answer": format!("no such field{}", "x".repeat(200)) });
+        let event =
+            json!({ "id": "evt_1", "deliveries": [{ "endpoint": "me", "state": "dead" }], "last_attempt": last });
+        let shown = human(&json!([event]), Kind::Events, false);
+        assert!(
+            shown.contains("LAST ATTEMPT") && shown.contains("the receiver answered 422: no such fieldxx"),
+            "{shown}"
+        );
+        assert!(shown.lines().all(|line| line.len() < 200), "{shown}");
+        let unsent =
+            json!({ "id": "evt_1", "deliveries": [{ "endpoint": "me", "state": "dead", "error": "`payload` fails" }] });
+        assert!(human(&json!([unsent]), Kind::Events, false).contains("`payload` fails"));
+        let plain = json!({ "id": "evt_1", "deliveries": [{ "endpoint": "me", "state": "delivered" }] });
+        assert!(!human(&json!([plain]), Kind::Events, false).contains("LAST ATTEMPT"));
     }
 
     /// A key of an escape character made the width of a cell underflow: every listing that had it ended in a panic.

@@ -10,7 +10,7 @@ use std::{
 use ipnet::IpNet;
 use url::Url;
 
-use super::{Daemon, Endpoint, Heartbeat, Log, Store};
+use super::{Daemon, Endpoint, Heartbeat, Log, Store, endpoint::warn_if_none_hears};
 use crate::{
     http::{
         client,
@@ -179,8 +179,9 @@ fn read_heartbeat(item: &Item<'_>, endpoints: &BTreeMap<Name, Option<Endpoint>>)
         }
         Some(Name::from(name))
     };
-    let to: Option<Vec<Name>> = names.iter().map(known).collect();
-    Some(Heartbeat { to: to?, every: every? })
+    let to: Vec<Name> = names.iter().map(known).collect::<Option<_>>()?;
+    warn_if_none_hears(item, &format!("`to` of `{}`", item.path), &to.iter().collect::<Vec<_>>(), endpoints);
+    Some(Heartbeat { to, every: every? })
 }
 
 /// Reads `[log]`.

@@ -1,13 +1,11 @@
 //! `[endpoint.NAME]`: where webhooks go, how they are signed, and how long they are tried.
 
+mod body;
 pub mod keys;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use reqwest::{
-    Method,
-    header::{CONTENT_TYPE, HeaderName},
-};
+use reqwest::{Method, header::HeaderName};
 use url::Url;
 
 use super::bridge::Filters;
@@ -20,10 +18,12 @@ use crate::{
         target::{self, HTTP},
     },
     model::Name,
-    settings::{Item, Table, units::Rate, value::Value},
+    settings::{Item, Table, secret::Secret, units::Rate, value::Value},
     sign::Signer,
 };
-use keys::{batch, endpoint, operational, retry};
+pub use body::{Batch, Format, Operational};
+use body::{Body, bodies, is_plain, read_inject};
+use keys::{endpoint, retry};
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 const DISABLE_AFTER: Duration = Duration::from_secs(5 * 24 * 60 * 60);
@@ -54,15 +54,9 @@ pub const RETRY_SCHEDULE: [Duration; 15] = {
     ]
 };
 
-const BODY_MAX: u64 = 1 << 20;
 const IN_FLIGHT: usize = 8;
 const KEEP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const QUEUE_MAX: usize = 1_000_000;
-/// Events of one batch, at the most: each leaves an attempt in the store.
-const BATCH_MAX: u64 = 1000;
-const BATCH_WAIT_MAX: Duration = Duration::from_secs(60 * 60);
-const BATCH_WAIT: Duration = Duration::from_secs(1);
-
 /// An endpoint that cannot be wrong.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Endpoint {
@@ -77,8 +71,7 @@ pub struct Endpoint {
     /// `headers` says that a body is not JSON: a string goes as it is.
     pub is_plain: bool,
     pub payload: Option<Expr>,
-    /// What operational events look like here.
-    pub operational: Option<Expr>,
+    pub operational: Operational,
     /// `body = "thin"`.
     pub thin: bool,
     /// Bytes; a larger body goes thin.
@@ -87,7 +80,9 @@ pub struct Endpoint {
     /// jq over the array that a batch is.
     pub batch_payload: Option<Expr>,
     pub coalesce: bool,
-    pub method: Method,
+    pub method: Verb,
+    /// Words of the body, and the secrets that take their place at the attempt.
+    pub inject: Vec<(String, Secret)>,
     pub headers: Vec<(HeaderName, Value)>,
     pub auth: Vec<Auth>,
     pub identity: Identity,
@@ -105,6 +100,23 @@ pub struct Endpoint {
     pub queue_max: usize,
     pub queue_full: QueueFull,
 }
+
+/// The method of a request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verb {
+    Fixed(Method),
+    /// jq over the event gives its name.
+    Jq(Expr),
+}
+
+/// GET and DELETE have no body.
+pub const METHODS: [(&str, Method); 5] = [
+    ("POST", Method::POST),
+    ("PUT", Method::PUT),
+    ("PATCH", Method::PATCH),
+    ("GET", Method::GET),
+    ("DELETE", Method::DELETE),
+];
 
 /// What the file says of a receiver's answers.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -142,29 +154,6 @@ impl Default for Retry {
     }
 }
 
-/// How a body is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    Standard,
-    /// CloudEvents 1.0, structured.
-    CloudEvents,
-    /// CloudEvents 1.0, attributes as headers.
-    CloudEventsBinary,
-    Form,
-    /// The string that a payload makes, as it is.
-    Text,
-    /// A line of JSON for each event; a string is its line as it is.
-    NdJson,
-}
-
-/// Several events in one request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Batch {
-    pub max: usize,
-    /// How long the first one waits for more.
-    pub wait: Duration,
-}
-
 /// What arrives in the order in which it happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveryOrder {
@@ -185,12 +174,27 @@ pub enum QueueFull {
 }
 
 impl Endpoint {
+    /// Whether events about bellpull itself come here.
+    pub fn takes_alarms(&self) -> bool {
+        self.operational != Operational::Never
+    }
+
+    /// Whether its receiver can make something of them: none can that needs what `payload` makes.
+    pub fn hears_alarms(&self) -> bool {
+        match self.operational {
+            Operational::Standard => self.payload.is_none(),
+            Operational::Payload(_) => true,
+            Operational::Never => false,
+        }
+    }
+
     pub fn read(name: &str, mut table: Table<'_>) -> Option<Self> {
         let (was, url, enabled) = (table.get(&endpoint::WAS), table.need(&endpoint::URL), table.or(&endpoint::ENABLED));
         let (query, headers) =
             (table.get(&endpoint::QUERY).unwrap_or_default(), table.get(&endpoint::HEADERS).unwrap_or_default());
         let (has_sign, sign) = (table.has(&endpoint::SIGN), table.get(&endpoint::SIGN));
         let (body, method) = (Body::read(&mut table), table.or(&endpoint::METHOD));
+        let inject = table.item(&bodies::INJECT).and_then(|item| read_inject(&item, &body)).unwrap_or_default();
         let (has_auth, auth) = (table.has(&endpoint::AUTH), table.get(&endpoint::AUTH).unwrap_or_default());
         let identity = Identity::read(&mut table, false);
         let (filters, order) = (Filters::read(&mut table), table.or(&endpoint::ORDER));
@@ -241,6 +245,7 @@ impl Endpoint {
             batch_payload,
             coalesce,
             method,
+            inject,
             headers,
             auth,
             identity,
@@ -260,45 +265,18 @@ impl Endpoint {
     }
 }
 
-/// What a request holds, as `Endpoint` has it.
-struct Body {
-    format: Format,
-    payload: Option<Expr>,
-    operational: Option<Expr>,
-    thin: bool,
-    body_max: u64,
-    batch: Option<Batch>,
-    batch_payload: Option<Expr>,
-    coalesce: bool,
-}
-
-impl Body {
-    fn read(table: &mut Table<'_>) -> Self {
-        let format = table.or(&endpoint::FORMAT);
-        let (payload, operational) = (table.get(&endpoint::PAYLOAD), table.get(&endpoint::OPERATIONAL));
-        let (thin, body_max) = (table.or(&endpoint::BODY), table.or(&endpoint::BODY_MAX));
-        let (batch, batch_payload) = table.item(&endpoint::BATCH).and_then(|item| read_batch(&item, format)).unzip();
-        let (coalesce, batch_payload) = (table.or(&endpoint::COALESCE), batch_payload.flatten());
-        Self { format, payload, operational, thin, body_max, batch, batch_payload, coalesce }
+/// A method's name, or jq that gives one.
+fn read_method(item: &Item<'_>) -> Option<Verb> {
+    if !item.is_table() {
+        return item.word(&METHODS).map(Verb::Fixed);
     }
-
-    fn warn_unsigned(&self, table: &Table<'_>) {
-        if self.format == Format::CloudEventsBinary && self.payload.is_some() {
-            let message = format!(
-                "[{}]: of `cloudevents-binary` the `ce-` headers are not signed, and this `payload` has nothing of them",
-                table.path
-            );
-            let help = "take format = \"cloudevents\", or put kind and key into `payload`";
-            table.warn_at(table.place.clone(), message, help);
+    match item.value()? {
+        Value::Jq(expr) => Some(Verb::Jq(expr)),
+        _ => {
+            item.error(format!("`{}` must be a method or jq", item.path)).report();
+            None
         }
     }
-}
-
-fn read_operational(item: &Item<'_>) -> Option<Expr> {
-    let mut table = item.table()?;
-    let payload = table.need(&operational::PAYLOAD);
-    table.finish();
-    payload
 }
 
 fn warn_of_credentials(table: &Table<'_>, url: Option<&Value>, headers: &[(HeaderName, Value)], has_auth: bool) {
@@ -307,12 +285,6 @@ fn warn_of_credentials(table: &Table<'_>, url: Option<&Value>, headers: &[(Heade
         let message = format!("[{}] sends credentials in clear, over `http`", table.path);
         table.warn_at(table.place.clone(), message, "use https");
     }
-}
-
-/// Whether `headers` names a content type that is not JSON.
-fn is_plain(headers: &[(HeaderName, Value)]) -> bool {
-    let mut types = headers.iter().filter(|(name, value)| *name == CONTENT_TYPE && value.is_constant());
-    types.any(|(_, value)| value.fixed().iter().any(|text| !text.to_ascii_lowercase().contains("json")))
 }
 
 /// A URL, a secret one, or jq that makes one.
@@ -339,37 +311,6 @@ fn read_url(item: &Item<'_>) -> Option<Value> {
         _ => {}
     }
     Some(value)
-}
-
-fn read_batch(item: &Item<'_>, format: Format) -> Option<(Batch, Option<Expr>)> {
-    let mut table = item.table()?;
-    let (max, wait) = (table.need(&batch::MAX), table.or(&batch::WAIT));
-    let (has_payload, payload) = (table.has(&batch::PAYLOAD), table.get(&batch::PAYLOAD));
-    table.finish();
-    let help = match format {
-        Format::Form | Format::CloudEventsBinary => "batches are for \"standard\", \"cloudevents\" and \"ndjson\"",
-        Format::Text if !has_payload => "payload in `batch`, jq over the array of events, makes one text of them",
-        Format::CloudEvents | Format::NdJson if has_payload => {
-            "payload in `batch` is for \"standard\" and \"text\": there it makes the whole body"
-        }
-        _ => return Some((Batch { max: max?, wait }, payload)),
-    };
-    let why = if has_payload && matches!(format, Format::CloudEvents | Format::NdJson) {
-        "the body of this `format` is not jq's to make"
-    } else {
-        "a request of this `format` holds one event"
-    };
-    item.error(format!("`{}`: {why}", item.path)).help(help.into()).report();
-    None
-}
-
-fn read_wait(item: &Item<'_>) -> Option<Duration> {
-    let wait = item.duration()?;
-    if wait > BATCH_WAIT_MAX {
-        item.error(format!("`{}` is over an hour", item.path)).report();
-        return None;
-    }
-    Some(wait)
 }
 
 fn read_schedule(item: &Item<'_>) -> Option<Vec<Duration>> {
@@ -408,4 +349,25 @@ impl Retry {
         let answers = Answers { fail: None, wait, down, taken, refused };
         Some(Self { schedule, probe_max, disable_after, answers })
     }
+}
+
+/// Warns where none of the endpoints that alarms go to can make something of them.
+pub fn warn_if_none_hears(item: &Item<'_>, key: &str, to: &[&Name], endpoints: &BTreeMap<Name, Option<Endpoint>>) {
+    let known: Vec<&Endpoint> = to.iter().filter_map(|name| endpoints.get(*name)?.as_ref()).collect();
+    let Some(first) = to.first().filter(|_| known.len() == to.len()) else { return };
+    if known.iter().any(|endpoint| endpoint.hears_alarms()) {
+        return;
+    }
+    let message = if known.iter().any(|endpoint| endpoint.takes_alarms()) {
+        format!(
+            "{key} names only endpoints that have a `payload`: its alarms do not pass it, and a receiver that needs it \
+             refuses them"
+        )
+    } else {
+        format!("{key} names only endpoints with `operational = false`: nobody hears of its alarms")
+    };
+    let help = format!(
+        "endpoint.{first}.operational.payload = '{{ text: .type }}', or an endpoint in `alert.to` that takes standard events"
+    );
+    item.warn(message, &help);
 }

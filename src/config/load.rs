@@ -13,7 +13,7 @@ use super::{
     Bridge, Config, Daemon, Each, Endpoint,
     bridge::{keys::bridge, type_name},
     daemon::{daemon, log, network, read_daemon, read_log, read_network, read_store, store},
-    endpoint::keys::endpoint,
+    endpoint::{keys::endpoint, warn_if_none_hears},
 };
 use crate::{
     http::client,
@@ -416,20 +416,7 @@ fn warn_of_deaf(bridge: &Bridge, item: &Item<'_>, endpoints: &BTreeMap<Name, Opt
     } else {
         (bridge.alert.to.iter().collect(), "alert.to")
     };
-    let is_deaf = |name: &Name| {
-        let endpoint = endpoints.get(name).and_then(Option::as_ref);
-        endpoint.is_some_and(|endpoint| endpoint.operational.is_none() && endpoint.payload.is_some())
-    };
-    let Some(first) = to.first().filter(|_| to.iter().all(|name| is_deaf(name))) else { return };
-    let message = format!(
-        "`{key}` of [{}] names only endpoints that have a `payload`: its alarms do not pass it, and a receiver that needs it \
-         refuses them",
-        item.path
-    );
-    let help = format!(
-        "endpoint.{first}.operational.payload = '{{ text: .type }}', or an endpoint in `alert.to` that takes standard events"
-    );
-    item.warn(message, &help);
+    warn_if_none_hears(item, &format!("`{key}` of [{}]", item.path), &to, endpoints);
 }
 
 /// `[defaults]`.

@@ -25,7 +25,7 @@ pub(super) fn every(heartbeat: Option<&config::Heartbeat>) -> Interval {
 pub(super) async fn send(config: &Config, parts: &Parts, now: Timestamp) {
     let Some(heartbeat) = &config.daemon.heartbeat else { return };
     let data = serde_json::json!({ "bridges": config.bridges.len(), "endpoints": config.endpoints.len() });
-    let event = event::operational("heartbeat", "daemon", data, &heartbeat.to, now);
+    let event = event::operational("heartbeat", "daemon", data, &config.alarmed(&heartbeat.to), now);
     let commit = Commit { events: vec![event], ..Commit::default() };
     match parts.store.write(Op::Commit(Box::new(commit))).await {
         Ok(Written::Queued(queued)) => parts.deliveries.queued(queued).await,

@@ -1,23 +1,26 @@
 //! One attempt: events from the store in the shape of their endpoint, signed for this moment, sent, and the answer read
 //! and classed.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use reqwest::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{
+    Method,
+    header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
+};
 use serde_json::Value as Json;
 use tokio::{sync::OnceCell, time::Instant};
 use url::Url;
 
 use super::{
     Shared, handshake,
-    queue::{Answered, Job, Room},
+    queue::{Answered, Gate, Job, Pass, Room},
     verdict,
 };
 use crate::{
     auth::{self, Learned, With},
     compute::compute,
-    config::{Endpoint, Format},
+    config::{Endpoint, Format, METHODS, Verb},
     event,
     http::{self, BodyLimit, Client, Request, target::made_url},
     model::{Content, Event, Timestamp, bridge_of},
@@ -56,8 +59,12 @@ pub(super) struct Sender {
 pub(super) struct Attempted {
     pub result: Answered,
     pub room: Room,
+    /// The origin that it went to, where jq made the URL.
+    pub pass: Option<Arc<Pass>>,
     /// One for each event that was part of it: the first ones of the job.
     pub records: Vec<Attempt>,
+    /// Those of them that tell about bellpull itself.
+    pub operational: BTreeSet<String>,
     /// For the jitter of what follows.
     pub random: f64,
 }
@@ -75,6 +82,19 @@ struct Told {
     answer: String,
     id: String,
     room: Room,
+    pass: Option<Arc<Pass>>,
+    operational: BTreeSet<String>,
+}
+
+/// Which attempt a request is of.
+#[derive(Default)]
+struct Turn<'a> {
+    number: u32,
+    replay: bool,
+    /// Nothing more is due: the connection need not stay.
+    last: bool,
+    /// The job, and the origins that its endpoint waits for, where jq makes the URL.
+    gate: Option<(&'a Job, &'a Gate)>,
 }
 
 impl Sender {
@@ -99,6 +119,8 @@ impl Sender {
             Ok(mut stored) => {
                 let unsaid = self.word(&mut stored).await.err();
                 let ids: Vec<String> = stored.iter().map(|outgoing| outgoing.event.id.to_string()).collect();
+                let is_one = |(_, outgoing): &(&String, &Outgoing)| event::is_operational(&outgoing.event);
+                told.operational = ids.iter().zip(&stored).filter(is_one).map(|(id, _)| id.clone()).collect();
                 let made = if let Some(error) = unsaid {
                     let error = self.redacted(error);
                     Made::Nothing { result: Answered::Refused { error, retry_after: None }, events: 1 }
@@ -112,7 +134,11 @@ impl Sender {
                 let (result, events) = match made {
                     Made::Nothing { result, events } => (result, events),
                     Made::Ready { pieces, events } => {
-                        (self.send(&pieces, number, replay, job.last, &mut told).await, events)
+                        let gate = job.gate.as_ref().map(|gate| (job, gate));
+                        let turn = Turn { number, replay, last: job.last, gate };
+                        let result = self.send(&pieces, &turn, &mut told).await;
+                        let events = if matches!(result, Answered::Parked { .. }) { 0 } else { events };
+                        (result, events)
                     }
                 };
                 (result, ids.into_iter().take(events).collect())
@@ -143,9 +169,11 @@ impl Sender {
             }
             Answered::Lost => Some("the event is not stored any more".into()),
             Answered::Idle => Some("not sent: together, the updates that waited change nothing".into()),
+            Answered::Parked { .. } => None,
         };
         // What could not even be read still was an attempt.
-        let ids = if ids.is_empty() { vec![String::new()] } else { ids };
+        let was_unread = ids.is_empty() && !matches!(result, Answered::Parked { .. });
+        let ids = if was_unread { vec![String::new()] } else { ids };
         let records = ids.into_iter().zip(&job.events).enumerate().map(|(index, (event, waiting))| Attempt {
             event,
             endpoint: self.endpoint.name.to_string(),
@@ -157,7 +185,9 @@ impl Sender {
             answer: if index == 0 { told.answer.clone() } else { String::new() },
             error: error.clone(),
         });
-        Attempted { result, room: told.room, records: records.collect(), random: random() }
+        let records = records.collect();
+        let Told { room, pass, operational, .. } = told;
+        Attempted { result, room, pass, records, operational, random: random() }
     }
 
     /// An event that is not stored, at once and whatever the endpoint's state: for `endpoint test`.
@@ -166,14 +196,17 @@ impl Sender {
         let at = self.shared.clock.now();
         let mut told = Told::default();
         let result = match self.sample().await {
-            Ok(piece) => self.send(&[piece], 1, false, true, &mut told).await,
+            Ok(piece) => {
+                let turn = Turn { number: 1, last: true, ..Turn::default() };
+                self.send(&[piece], &turn, &mut told).await
+            }
             Err(error) => Answered::Refused { error: self.redacted(error), retry_after: None },
         };
         let error = match result {
             Answered::Down { error, .. } | Answered::Refused { error, .. } | Answered::Gone { error, .. } => {
                 Some(error)
             }
-            Answered::Taken | Answered::Lost | Answered::Idle => None,
+            Answered::Taken | Answered::Lost | Answered::Idle | Answered::Parked { .. } => None,
         };
         Attempt {
             event: told.id,
@@ -278,7 +311,7 @@ impl Sender {
         }
     }
 
-    async fn send(&self, pieces: &[Piece], number: u32, replay: bool, last: bool, told: &mut Told) -> Answered {
+    async fn send(&self, pieces: &[Piece], turn: &Turn<'_>, told: &mut Told) -> Answered {
         let down = |error: String| Answered::Down { error: self.redacted(error), retry_after: None };
         let refused = |error: String| Answered::Refused { error: self.redacted(error), retry_after: None };
         let Some(first) = pieces.first() else { return Answered::Lost };
@@ -294,20 +327,28 @@ impl Sender {
             Err(error) => return refused(error),
         };
         told.id = carried.id.to_string();
-        let Endpoint { url, headers, query, .. } = &*self.endpoint;
+        let Endpoint { url, headers, query, method, .. } = &*self.endpoint;
         let mut values =
             headers.iter().map(|(_, value)| value).chain(query.iter().map(|(_, value)| value)).chain([url]);
-        let request = if values.all(Value::is_constant) {
-            self.request(&first.event, carried, number, replay, last)
+        let request = if values.all(Value::is_constant) && matches!(method, Verb::Fixed(_)) {
+            self.request(&first.event, carried, turn)
         } else {
             let (sender, event) = (self.clone(), first.event.clone());
-            let request = move || sender.request(&event, carried, number, replay, last);
+            let turn = Turn { gate: None, ..*turn };
+            let request = move || sender.request(&event, carried, &turn);
             compute(request).await.expect("an attempt that panics is one that failed")
         };
         let mut request = match request {
             Ok(request) => request,
             Err(error) => return refused(error),
         };
+        if let Some((job, gate)) = turn.gate {
+            let origin = http::origin(&request.url);
+            told.pass = job.enter(gate, &origin, self.shared.clock.now());
+            if told.pass.is_none() {
+                return Answered::Parked { origin };
+            }
+        }
         let client = match self.shared.client.identified(&self.endpoint.identity) {
             Ok(client) => client,
             Err(error) => return down(error),
@@ -325,8 +366,9 @@ impl Sender {
         loop {
             let used = match auth::apply(&self.endpoint.auth, &mut request, &mut with).await {
                 Ok(used) => used,
-                // A login that fails says nothing of the event.
+                // A login that fails says nothing of the event, and nothing of its origin.
                 Err(error) => {
+                    told.pass = None;
                     return Answered::Down { retry_after: error.wait(), error: self.redacted(error.to_string()) };
                 }
             };
@@ -370,15 +412,8 @@ impl Sender {
     }
 
     /// The request as it goes out, without its credentials.
-    fn request(
-        &self,
-        event: &Event,
-        carried: Carried,
-        number: u32,
-        replay: bool,
-        last: bool,
-    ) -> Result<Request, String> {
-        let Carried { id, mut headers, body } = carried;
+    fn request(&self, event: &Event, carried: Carried, turn: &Turn<'_>) -> Result<Request, String> {
+        let Carried { id, mut headers, mut body } = carried;
         let (id, now) = (id.to_string(), self.shared.clock.now());
         let mut set = |name: &'static str, value: &str| {
             if let Ok(value) = HeaderValue::from_str(value) {
@@ -387,22 +422,48 @@ impl Sender {
         };
         set("webhook-id", &id);
         set("webhook-timestamp", &now.seconds().to_string());
-        set("bellpull-attempt", &number.to_string());
-        if replay {
+        set("bellpull-attempt", &turn.number.to_string());
+        if turn.replay {
             set("bellpull-replay", "true");
         }
-        if last {
+        if turn.last {
             // Thousands of endpoints that are idle, or down, would each hold a connection.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         // Parsed only where the file has jq for it.
         let parsed = std::cell::OnceCell::new();
-        let input = || parsed.get_or_init(|| serde_json::from_slice::<Json>(&event.body).unwrap_or_default());
+        let input = || parsed.get_or_init(|| event::with_id(event));
+        let method = self.method(&input)?;
+        let has_body = !matches!(method, Method::GET | Method::DELETE);
+        if !has_body {
+            headers.remove(CONTENT_TYPE);
+            body.clear();
+        }
+        for (word, secret) in self.endpoint.inject.iter().filter(|_| has_body) {
+            body = shape::inject(self.endpoint.format, &body, word, secret.expose())?;
+        }
         self.own_headers(&input, &mut headers)?;
-        let message = Message { id: &id, at: now, kind: &event.kind, body: &body };
-        headers.extend(self.endpoint.sign.iter().flat_map(|signer| signer.sign(&message)));
-        let url = self.url(&input)?;
-        Ok(Request { method: self.endpoint.method.clone(), url, headers, body: Some(Bytes::from(body)) })
+        let unsigned = Message { id: &id, at: now, kind: &event.kind, body: &body };
+        let signer = self.endpoint.sign.as_ref();
+        let signed = signer.filter(|_| has_body).map(|signer| signer.body(&unsigned)).transpose()?.flatten();
+        let message = Message { body: signed.as_ref().unwrap_or(&body), ..unsigned };
+        headers.extend(signer.iter().flat_map(|signer| signer.sign(&message)));
+        let mut url = self.url(&input)?;
+        for (name, value) in signer.iter().flat_map(|signer| signer.query(&message)) {
+            url.query_pairs_mut().append_pair(name, &value);
+        }
+        let body = has_body.then(|| Bytes::from(signed.unwrap_or(body)));
+        Ok(Request { method, url, headers, body })
+    }
+
+    fn method<'j>(&self, input: &dyn Fn() -> &'j Json) -> Result<Method, String> {
+        let expr = match &self.endpoint.method {
+            Verb::Fixed(method) => return Ok(method.clone()),
+            Verb::Jq(expr) => expr,
+        };
+        let given = expr.first(input()).map_err(|e| format!("`method`: {e}"))?.unwrap_or_default();
+        let known = METHODS.into_iter().find(|(name, _)| given.as_str() == Some(name)).map(|(_, method)| method);
+        known.ok_or_else(|| format!("`method` gives {given}, not one of {}", METHODS.map(|(name, _)| name).join(", ")))
     }
 
     /// The file's headers, which replace ours but never the signature.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
+use serde_json::{Value as Json, json};
 use tokio::{
     sync::{AcquireError, OnceCell, OwnedSemaphorePermit, mpsc, oneshot},
     task::{JoinError, JoinSet},
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Shared, Status,
     attempt::{Attempted, Sender},
+    dead::{Dead, Untold},
     inbox::Inbox,
     pace::Pace,
     queue::{Answered, BY_HAND, Job, Queue, Rules},
@@ -28,7 +30,7 @@ use crate::{
     event, failpoint,
     model::{Name, Timestamp},
     pulse,
-    store::{self, Commit, EndpointState, Op, Position, Settlement, Waiting, Written},
+    store::{self, Commit, EndpointState, Op, OriginState, Position, Settlement, Waiting, Written},
     telemetry::{LeftOut, Seldom, kind},
 };
 
@@ -38,6 +40,7 @@ const MESSAGES_MAX: usize = 256;
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 pub(super) enum Message {
+    Died(Dead),
     Enable(bool, oneshot::Sender<Result<(), store::Error>>),
     Status(oneshot::Sender<Status>),
 }
@@ -67,6 +70,8 @@ pub(super) struct Dispatcher {
     full: bool,
     refused: Seldom,
     dead: Seldom,
+    origins: Seldom,
+    untold: Untold,
 }
 
 impl Dispatcher {
@@ -87,6 +92,7 @@ impl Dispatcher {
             order: endpoint.order,
             batch: endpoint.batch,
             coalesce: endpoint.coalesce,
+            by_origin: !endpoint.url.is_constant(),
         };
         let now = shared.clock.now();
         let queue = match left {
@@ -112,6 +118,8 @@ impl Dispatcher {
             full: false,
             refused: Seldom::default(),
             dead: Seldom::default(),
+            origins: Seldom::default(),
+            untold: Untold::default(),
         };
         Ok((dispatcher, sender))
     }
@@ -124,10 +132,11 @@ impl Dispatcher {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             self.tell_full().await?;
+            let tells_in = self.tell_dead(false).await?;
             if let Some(left_out) = self.dead.overdue() {
                 tracing::warn!(message_id = kind::DEAD_LETTER, endpoint = %self.endpoint.name, left_out, "more dead letters");
             }
-            let wait = self.send_due();
+            let wait = self.send_due().min(tells_in);
             let woken = tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(done) = self.flights.join_next() => Woken::Done(Box::new(done)),
@@ -171,6 +180,7 @@ impl Dispatcher {
                 Some(message) = self.messages.recv() => self.message(message).await?,
             }
         }
+        self.tell_dead(true).await?;
         Ok(self.queue)
     }
 
@@ -230,7 +240,7 @@ impl Dispatcher {
         let mut next = Some(first);
         let before = self.queue.state().clone();
         while let Some(done) = next {
-            let (job, attempted) = match done {
+            let (mut job, attempted) = match done {
                 Ok(done) => done,
                 // A panicked attempt leaves its lane in flight until the next start reads the queue again.
                 Err(error) => {
@@ -239,16 +249,25 @@ impl Dispatcher {
             };
             let (now, sent) = (self.shared.clock.now(), attempted.records.len());
             self.tell(&job, &attempted, now);
+            if matches!(attempted.result, Answered::Parked { .. }) {
+                self.pace.give_back();
+            }
+            job.pass = attempted.pass;
             let outcomes = self.queue.settle(&job, sent, &attempted.result, now, attempted.random);
             self.queue.heed(&job, &attempted.room, now, attempted.random);
             for ((attempt, outcome), waiting) in attempted.records.into_iter().zip(outcomes).zip(&job.events) {
                 self.log(&attempt, outcome, &attempted.result);
+                if outcome == store::Outcome::Dead && !attempted.operational.contains(&attempt.event) {
+                    self.untold.add(&attempt.event, attempt.error.as_deref().unwrap_or_default());
+                }
                 settlements.push(Settlement { position: waiting.position, outcome, attempt });
             }
             jobs.push(job);
             next = self.flights.try_join_next();
         }
-        self.shared.store.write(Op::Settle(self.endpoint.name.clone(), settlements)).await?;
+        if !settlements.is_empty() {
+            self.shared.store.write(Op::Settle(self.endpoint.name.clone(), settlements)).await?;
+        }
         jobs.iter().for_each(|job| self.queue.recorded(job));
         if let Some(Some(rate)) = self.sender.allowed.get() {
             self.pace.slow_down(*rate);
@@ -325,6 +344,7 @@ impl Dispatcher {
             }
             _ => {}
         }
+        self.log_origins(before, &state);
         // One who did it by hand needs no event.
         match (&before.disabled, &state.disabled) {
             (None, Some(why)) if why == BY_HAND => {
@@ -358,6 +378,27 @@ impl Dispatcher {
         Ok(())
     }
 
+    /// Which origins of a URL that jq makes went down or answer again. There may be many: lines about them are few.
+    fn log_origins(&mut self, before: &EndpointState, state: &EndpointState) {
+        let endpoint = self.endpoint.name.clone();
+        let is_down = |of: &EndpointState, origin: &str| of.origins.get(origin).is_some_and(OriginState::is_down);
+        for (origin, OriginState { last_error: error, .. }) in &state.origins {
+            if !is_down(state, origin) || is_down(before, origin) {
+                continue;
+            }
+            match self.origins.turn() {
+                Some(LeftOut(left_out)) => tracing::warn!(
+                    message_id = kind::ENDPOINT_DOWN, %endpoint, origin, error, left_out,
+                    "an origin is down: its events wait"
+                ),
+                None => tracing::debug!(%endpoint, origin, error, "an origin is down, one of many"),
+            }
+        }
+        for origin in before.origins.keys().filter(|origin| is_down(before, origin) && !is_down(state, origin)) {
+            tracing::debug!(%endpoint, origin, "the origin answers again");
+        }
+    }
+
     /// The other endpoints of `alert.to`.
     fn told(&self) -> Vec<Name> {
         let told = self.shared.others.borrow().alerts.clone();
@@ -366,8 +407,12 @@ impl Dispatcher {
 
     /// Tells the other endpoints of `alert.to`.
     async fn alert(&mut self, kind: &str, why: &str) -> Result<(), store::Error> {
+        self.tell_others(kind, json!({ "endpoint": &*self.endpoint.name, "reason": why, "waiting": self.queue.len() }))
+            .await
+    }
+
+    async fn tell_others(&mut self, kind: &str, data: Json) -> Result<(), store::Error> {
         let (endpoint, to) = (&self.endpoint.name, self.told());
-        let data = serde_json::json!({ "endpoint": &**endpoint, "reason": why, "waiting": self.queue.len() });
         let event = event::operational(kind, endpoint, data, &to, self.shared.clock.now());
         let commit = Commit { events: vec![event], ..Commit::default() };
         if let Written::Queued(queued) = self.shared.store.write(Op::Commit(Box::new(commit))).await? {
@@ -376,6 +421,21 @@ impl Dispatcher {
             tokio::spawn(async move { deliveries.queued(queued).await });
         }
         Ok(())
+    }
+
+    /// Tells the other endpoints of `alert.to` of dead letters, at most once a minute until the end; how long to wait
+    /// for the next time.
+    async fn tell_dead(&mut self, at_the_end: bool) -> Result<Duration, store::Error> {
+        let now = Instant::now();
+        let Some(wait) = self.untold.due_in(now) else { return Ok(LOOK_AGAIN) };
+        if !wait.is_zero() && !at_the_end {
+            return Ok(wait);
+        }
+        let data = self.untold.take(&self.endpoint.name, now);
+        if !self.told().is_empty() {
+            self.tell_others("event.dead", data).await?;
+        }
+        Ok(LOOK_AGAIN)
     }
 
     /// Whether the bridges that feed it have to stop, as it is now; the others are told once, until there is room again.
@@ -420,6 +480,7 @@ impl Dispatcher {
 
     async fn message(&mut self, message: Message) -> Result<(), store::Error> {
         match message {
+            Message::Died(dead) => self.untold.join(dead),
             Message::Enable(enable, answer) => {
                 let before = self.queue.state().clone();
                 self.queue.enable(enable, self.shared.clock.now());
@@ -444,16 +505,22 @@ impl Dispatcher {
         let ids = self.shared.store.read({
             let endpoint = endpoint.clone();
             move |engine| {
-                let id =
-                    |position: &Position| Ok(engine.outgoing(&endpoint, *position)?.map(|o| o.event.id.to_string()));
+                let id = |position: &Position| {
+                    let outgoing = engine.outgoing(&endpoint, *position)?;
+                    Ok(outgoing.map(|o| (o.event.id.to_string(), event::is_operational(&o.event))))
+                };
                 positions.iter().map(id).collect::<Result<Vec<_>, store::Error>>()
             }
         });
-        let dead = |(waiting, id): (Waiting, Option<String>)| Settlement {
+        let ids: Vec<Option<(String, bool)>> = ids.await?;
+        for (id, _) in ids.iter().flatten().filter(|(_, is_operational)| !is_operational) {
+            self.untold.add(id, &error);
+        }
+        let dead = |(waiting, id): (Waiting, Option<(String, bool)>)| Settlement {
             position: waiting.position,
             outcome: store::Outcome::Dead,
             attempt: store::Attempt {
-                event: id.unwrap_or_default(),
+                event: id.map(|(id, _)| id).unwrap_or_default(),
                 endpoint: endpoint.to_string(),
                 number: 0,
                 at,
@@ -463,7 +530,7 @@ impl Dispatcher {
                 error: Some(error.clone()),
             },
         };
-        let settlements: Vec<Settlement> = over.into_iter().zip(ids.await?).map(dead).collect();
+        let settlements: Vec<Settlement> = over.into_iter().zip(ids).map(dead).collect();
         self.shared.store.write(Op::Settle(endpoint.clone(), settlements)).await?;
         self.became_full("further events become dead letters").await
     }

@@ -36,6 +36,11 @@ impl Pace {
         let from = now.checked_sub(CATCH_UP).unwrap_or(now);
         self.free = self.free.max(from) + self.spacing;
     }
+
+    /// An attempt that began sent nothing.
+    pub(super) fn give_back(&mut self) {
+        self.free = self.free.checked_sub(self.spacing).unwrap_or(self.free);
+    }
 }
 
 #[cfg(test)]

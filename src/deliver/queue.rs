@@ -3,9 +3,14 @@
 //! Events of one record are a lane: the next is not sent before the last is delivered or dead. An endpoint that is down
 //! (no answer, 429, 502, 503, 504) backs off as a whole, with one probe at a time that rotates over the lanes, and no
 //! event dies of it. A new event may be a probe before its time. Any other refusal counts against the event alone.
+//! Where jq makes the URL, all this holds for each of its origins.
+
+mod origins;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Bound::{Excluded, Unbounded},
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,6 +20,9 @@ use crate::{
     schedule::HINT_MAX,
     store::{EndpointState, LANE_OF_BRIDGE, Outcome, Position, WAIT_UNKNOWN, Waiting},
 };
+
+use origins::Opens;
+pub use origins::{Gate, Pass};
 
 /// Why an endpoint is disabled that an admin disabled.
 pub const BY_HAND: &str = "by hand";
@@ -65,6 +73,8 @@ pub enum Answered {
     Lost,
     /// Coalesced, the updates change nothing: nothing was sent, and nothing need be.
     Idle,
+    /// Its origin is waited for: nothing was sent.
+    Parked { origin: String },
 }
 
 impl Answered {
@@ -76,6 +86,7 @@ impl Answered {
             Self::Gone { .. } => "gone",
             Self::Lost => "lost",
             Self::Idle => "idle",
+            Self::Parked { .. } => "parked",
         }
     }
 
@@ -85,7 +96,7 @@ impl Answered {
             Self::Down { error, .. } | Self::Refused { error, .. } | Self::Gone { error, .. } => {
                 *error = change(std::mem::take(error));
             }
-            Self::Taken | Self::Lost | Self::Idle => {}
+            Self::Taken | Self::Lost | Self::Idle | Self::Parked { .. } => {}
         }
         self
     }
@@ -107,9 +118,20 @@ pub struct Job {
     pub last: bool,
     /// Events up to here were there at the start: an attempt before it may not have been recorded.
     found: Option<Position>,
+    /// Where jq makes the URL.
+    pub gate: Option<Gate>,
+    /// What it entered, once its URL was made.
+    pub pass: Option<Arc<Pass>>,
+    /// The origin for whose parked events it goes.
+    parked: Option<String>,
 }
 
 impl Job {
+    /// Lets it go to an origin, or turns it away.
+    pub fn enter(&self, gate: &Gate, origin: &str, now: Timestamp) -> Option<Arc<Pass>> {
+        gate.enter(origin, self.events.first().is_some_and(is_fresh), now)
+    }
+
     /// Whether an event has surely never been sent.
     pub fn is_unsent(&self, waiting: &Waiting) -> bool {
         waiting.attempts == 0 && !waiting.replay && self.found.is_none_or(|found| waiting.position > found)
@@ -133,6 +155,21 @@ pub struct Rules {
     pub order: DeliveryOrder,
     pub batch: Option<Batch>,
     pub coalesce: bool,
+    /// jq makes the URL: what an answer says of its receiver, it says of its origin.
+    pub by_origin: bool,
+}
+
+/// The first of a lane that has nothing in flight: the time from which it may go alone, its place, its lane.
+type Head = (Timestamp, Position, u64);
+
+/// The first ones of lanes that go to one origin, which is waited for.
+#[derive(Debug, Default)]
+struct Parked {
+    heads: BTreeSet<Head>,
+    /// The last that was sent to see whether the origin is back.
+    last: Option<Head>,
+    /// One is under way.
+    is_asked: bool,
 }
 
 #[derive(Debug)]
@@ -140,8 +177,12 @@ pub struct Queue {
     rules: Rules,
     state: EndpointState,
     lanes: BTreeMap<(u64, Position), Waiting>,
-    /// The first of each lane that has nothing in flight, by the time from which it may go alone.
-    heads: BTreeSet<(Timestamp, Position, u64)>,
+    /// The first of each lane that has nothing in flight, and is not parked.
+    heads: BTreeSet<Head>,
+    gate: Gate,
+    /// Where events go whose origin was waited for when they were tried.
+    aims: HashMap<Position, String>,
+    parked: BTreeMap<String, Parked>,
     /// Lanes in flight.
     flying: BTreeSet<u64>,
     /// Attempts in flight.
@@ -177,13 +218,20 @@ struct Downs {
     times: u16,
     /// How many attempts had been taken the last time.
     taken: u64,
+    /// Its origin took others since.
+    outlived: bool,
 }
 
 impl Queue {
-    pub fn new(rules: Rules, state: EndpointState) -> Self {
+    pub fn new(rules: Rules, mut state: EndpointState) -> Self {
+        let gate = Gate::default();
+        state.origins = BTreeMap::new();
         Self {
             rules,
             state,
+            gate,
+            aims: HashMap::new(),
+            parked: BTreeMap::new(),
             lanes: BTreeMap::new(),
             heads: BTreeSet::new(),
             flying: BTreeSet::new(),
@@ -205,7 +253,12 @@ impl Queue {
     /// A queue as it was found in the store. A start is a reason to probe an endpoint that is down, unless its receiver named
     /// the time.
     pub fn found(rules: Rules, state: EndpointState, waiting: Vec<Waiting>, now: Timestamp) -> Self {
+        let origins = state.origins.clone();
         let mut queue = Self::new(rules, state);
+        if queue.rules.by_origin {
+            queue.gate = Gate::found(&origins, now);
+            queue.note_origins(now);
+        }
         queue.clamp(now);
         queue.found = waiting.iter().map(|waiting| waiting.position).max();
         waiting.into_iter().for_each(|waiting| queue.push(waiting, now));
@@ -223,8 +276,18 @@ impl Queue {
 
     /// Goes on under the rules of a new file, or for an endpoint of another name.
     pub fn go_on(&mut self, rules: Rules, state: EndpointState) {
-        let ready_changes = self.rules.batch != rules.batch;
+        let by_origin = self.rules.by_origin || rules.by_origin;
+        let ready_changes = self.rules.batch != rules.batch || by_origin;
         (self.rules, self.state) = (rules, state);
+        if by_origin {
+            // The URL may be another; of an origin that is waited for, an event learns that at its next turn.
+            self.aims.clear();
+            self.parked.clear();
+        }
+        if !self.rules.by_origin {
+            self.gate = Gate::default();
+            self.state.origins = BTreeMap::new();
+        }
         if ready_changes {
             self.heads.clear();
             let lanes: BTreeSet<u64> = self.lanes.keys().map(|(lane, _)| *lane).collect();
@@ -242,8 +305,10 @@ impl Queue {
 
     /// When the oldest event that may go next was committed; replays have no such time.
     pub fn oldest(&self) -> Option<Timestamp> {
-        let dues = self.heads.iter().filter_map(|(_, position, lane)| self.lanes.get(&(*lane, *position)));
-        dues.map(|waiting| waiting.due).find(|due| *due > Timestamp(0))
+        let parked = self.parked.values().flat_map(|parked| &parked.heads);
+        let dues =
+            self.heads.iter().chain(parked).filter_map(|(_, position, lane)| self.lanes.get(&(*lane, *position)));
+        dues.map(|waiting| waiting.due).filter(|due| *due > Timestamp(0)).min()
     }
 
     pub fn state(&self) -> &EndpointState {
@@ -293,7 +358,9 @@ impl Queue {
         move_it(&mut self.failed_at);
         move_it(&mut self.tried_at);
         self.left = self.left.map(|(left, until)| (left, until.plus_ms(ms)));
+        self.gate.shift(ms);
         self.heads.clear();
+        self.parked.values_mut().for_each(|parked| parked.heads.clear());
         let mut lanes = BTreeSet::new();
         for ((lane, _), waiting) in &mut self.lanes {
             waiting.due = waiting.due.plus_ms(ms);
@@ -307,24 +374,33 @@ impl Queue {
         if self.wake(now)? > now {
             return None;
         }
+        self.unpark(now);
         let probe = self.state.next_attempt.is_some();
         let early = self.state.next_attempt.is_some_and(|at| at > now);
+        let has_probe = probe && self.heads.first().is_some_and(|(due, ..)| *due <= now);
+        let parked = if has_probe { None } else { self.ask_parked(now) };
         // One that is held, and not down, takes what it took before.
         let events = match self.rules.batch {
-            Some(batch) if !probe || self.state.held => self.gather(now, batch.max),
+            Some(batch) if parked.is_none() && (!probe || self.state.held) => self.gather(now, batch.max),
             _ => {
-                let lane = if probe { self.probe(now, early)? } else { self.heads.first().map(|(.., lane)| *lane)? };
+                let lane = match &parked {
+                    Some((_, lane)) => *lane,
+                    None if probe => self.probe(now, early)?,
+                    None => self.heads.first().map(|(.., lane)| *lane)?,
+                };
                 self.lane_events(lane).take(if self.rules.coalesce { COALESCE_MAX } else { 1 }).collect()
             }
         };
-        let mut job = Job { events, era: self.era, probe, early, last: false, found: self.found };
+        let (era, found, parked) = (self.era, self.found, parked.map(|(origin, _)| origin));
+        let gate = self.rules.by_origin.then(|| self.gate.clone());
+        let mut job = Job { events, era, probe, early, last: false, found, gate, pass: None, parked };
         for lane in job.lanes() {
             self.unhead(lane);
             self.flying.insert(lane);
         }
         self.flights += 1;
         self.left = self.left.filter(|(_, until)| *until > now).map(|(left, until)| (left.saturating_sub(1), until));
-        job.last = probe || self.heads.first().is_none_or(|(ready, ..)| *ready > now);
+        job.last = probe || job.parked.is_some() || self.heads.first().is_none_or(|(ready, ..)| *ready > now);
         Some(job)
     }
 
@@ -394,18 +470,63 @@ impl Queue {
         if self.state.disabled.is_some() || self.flights >= self.rules.in_flight_max {
             return None;
         }
-        let (first, ..) = self.heads.first()?;
+        let first = self.heads.first().map(|(ready, ..)| *ready).into_iter().chain(self.parked_at(now)).min()?;
         if let Some((0, until)) = self.left.filter(|(_, until)| *until > now) {
-            return Some(until.max(*first).max(self.state.next_attempt.unwrap_or(until)));
+            return Some(until.max(first).max(self.state.next_attempt.unwrap_or(until)));
         }
         match (self.state.next_attempt, self.rules.batch) {
             (Some(_), _) if self.flights > 0 => None,
-            (Some(at), _) => Some(self.probe_at(at).max(*first).max(now)),
+            (Some(at), _) => Some(self.probe_at(at).max(first).max(now)),
             (None, Some(batch)) if self.lanes.len() >= batch.max && self.gather(now, batch.max).len() >= batch.max => {
                 Some(now)
             }
-            (None, _) => Some((*first).max(now)),
+            (None, _) => Some(first.max(now)),
         }
+    }
+
+    /// When a parked event may go.
+    fn parked_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let at = |(origin, parked): (&String, &Parked)| {
+            let (ready, ..) = parked.heads.first().filter(|_| !parked.is_asked)?;
+            match self.gate.opens(origin, now) {
+                Opens::Now => Some((*ready).max(now)),
+                Opens::At(at) => Some(at.max(*ready)),
+                Opens::Later => None,
+            }
+        };
+        self.parked.iter().filter_map(at).min()
+    }
+
+    /// What was parked for an origin that is not waited for any more goes as all else does.
+    fn unpark(&mut self, now: Timestamp) {
+        let open = |origin: &&String| self.gate.opens(origin, now) == Opens::Now;
+        let open: Vec<String> = self.parked.keys().filter(open).cloned().collect();
+        for origin in open {
+            let Some(parked) = self.parked.get_mut(&origin) else { continue };
+            let heads = std::mem::take(&mut parked.heads);
+            if !parked.is_asked {
+                self.parked.remove(&origin);
+            }
+            for (_, position, _) in &heads {
+                self.aims.remove(position);
+            }
+            self.heads.extend(heads);
+        }
+    }
+
+    /// The origin that may be asked whether it is back, and the lane after the last that asked it.
+    fn ask_parked(&mut self, now: Timestamp) -> Option<(String, u64)> {
+        for (origin, parked) in &mut self.parked {
+            if parked.is_asked || !matches!(self.gate.opens(origin, now), Opens::At(at) if at <= now) {
+                continue;
+            }
+            let is_due = |head: &&Head| head.0 <= now;
+            let after = parked.last.and_then(|last| parked.heads.range((Excluded(last), Unbounded)).next());
+            let Some(head) = after.filter(is_due).or(parked.heads.first().filter(is_due)).copied() else { continue };
+            (parked.last, parked.is_asked) = (Some(head), true);
+            return Some((origin.clone(), head.2));
+        }
+        None
     }
 
     /// When the next probe may go that is due at a time: earlier where there is a new event, unless the receiver named the time.
@@ -420,13 +541,15 @@ impl Queue {
     /// [`Queue::recorded`]. `random` is from 0 to 1.
     pub fn settle(&mut self, job: &Job, sent: usize, answered: &Answered, now: Timestamp, random: f64) -> Vec<Outcome> {
         self.settling += 1;
-        self.judge(job, answered, now, random);
-        let outcomes: Vec<Outcome> = job
-            .events
-            .iter()
-            .take(sent)
-            .map(|waiting| self.decide(waiting, job.probe, answered, now, random))
-            .collect();
+        let of_origin = job.pass.as_deref().map(|pass| self.judge_origin(job, pass, answered, now, random));
+        let answered = of_origin.as_ref().unwrap_or(answered);
+        match answered {
+            Answered::Down { .. } if job.pass.is_some() => {}
+            answered => self.judge(job, answered, now, random),
+        }
+        let outcomes: Vec<Outcome> =
+            job.events.iter().take(sent).map(|waiting| self.decide(waiting, job, answered, now, random)).collect();
+        self.note_origins(now);
         if self.lanes.is_empty() && outcomes.last() == Some(&Outcome::Dead) {
             // Nothing is left that it could fail with: the time until there is does not count.
             self.failed_at = None;
@@ -437,6 +560,10 @@ impl Queue {
     /// What an answer says of the requests that follow; after [`Queue::settle`] of its job. A receiver whose budget is used up
     /// is left alone until there is a new one, and then asked by one request first, whose answer says how many more it takes.
     pub fn heed(&mut self, job: &Job, room: &Room, now: Timestamp, random: f64) {
+        if let Some(pass) = &job.pass {
+            self.gate.heed(pass, room, now, self.wait(0, room.wait.or(Some(Duration::ZERO)), random));
+            return self.note_origins(now);
+        }
         if let Some(asked) = room.wait {
             let wait = self.wait(0, Some(asked), random);
             let is_down = self.state.is_down();
@@ -449,6 +576,47 @@ impl Queue {
         } else if let Some((left, reset)) = room.left.filter(|_| job.era == self.era) {
             let under_way = u64::try_from(self.flights.saturating_sub(self.settling)).unwrap_or(u64::MAX);
             self.left = Some((left.saturating_sub(under_way), now.plus(reset)));
+        }
+    }
+
+    /// What an answer says of the origin that an attempt entered, and what is left of it for its event and the
+    /// endpoint.
+    fn judge_origin(&mut self, job: &Job, pass: &Pass, answered: &Answered, now: Timestamp, random: f64) -> Answered {
+        let mut left = answered.clone();
+        match answered {
+            Answered::Down { error, retry_after } => {
+                self.failed(error, now);
+                let is_own = !pass.probe && self.is_poison(job);
+                let wait = |step| self.probe_wait(step, *retry_after, random);
+                let is_kept = self.gate.failed(pass, (error, retry_after.is_some()), is_own, now, wait);
+                if let Some(first) = job.events.first().filter(|_| is_kept) {
+                    self.aims.insert(first.position, pass.origin.clone());
+                }
+                if job.era == self.era {
+                    // Whatever kept all of them back is over: a request went out.
+                    self.wait_no_more();
+                }
+                self.disable_when_long();
+            }
+            Answered::Gone { taken: true, .. } => left = Answered::Taken,
+            _ => {}
+        }
+        if !matches!(answered, Answered::Down { .. } | Answered::Lost | Answered::Idle) && self.gate.answered(pass) {
+            // Whoever took it down before, and waits, waits for itself the next time.
+            for (_, position, _) in self.parked.get(&pass.origin).into_iter().flat_map(|parked| &parked.heads) {
+                if let Some(downs) = self.downs.get_mut(position) {
+                    downs.outlived = true;
+                }
+            }
+        }
+        pass.leave();
+        left
+    }
+
+    fn note_origins(&mut self, now: Timestamp) {
+        if self.rules.by_origin {
+            let is_gone_to = |origin: &str| self.parked.get(origin).is_some_and(|parked| !parked.heads.is_empty());
+            self.state.origins = self.gate.states(is_gone_to, now);
         }
     }
 
@@ -468,6 +636,16 @@ impl Queue {
                 self.failed_at = None;
             }
             Answered::Lost | Answered::Idle => {}
+            Answered::Parked { origin } => {
+                if let Some(first) = job.events.first() {
+                    self.aims.insert(first.position, origin.clone());
+                }
+            }
+            Answered::Gone { error, .. } if job.pass.is_some() => {
+                self.failed(error, now);
+                self.refused = self.refused.saturating_add(1);
+                self.disable_when_long();
+            }
             Answered::Gone { error, .. } => {
                 self.failed(error, now);
                 self.state.disabled.get_or_insert_with(|| format!("the receiver asked for it: {error}"));
@@ -504,21 +682,36 @@ impl Queue {
                 self.state.refusing |= self.refused >= REFUSING_AFTER && long || job.events.iter().any(to_the_end);
                 if !is_older {
                     // It answers: what waits need not wait for this event.
-                    (self.state.step, self.state.next_attempt, self.state.wait_ms) = (0, None, None);
-                    (self.state.asked, self.state.held) = (false, false);
+                    self.wait_no_more();
                 }
                 self.disable_when_long();
             }
         }
     }
 
+    fn wait_no_more(&mut self) {
+        (self.state.step, self.state.next_attempt, self.state.wait_ms) = (0, None, None);
+        (self.state.asked, self.state.held) = (false, false);
+    }
+
     /// What it means for one event.
-    fn decide(&mut self, waiting: &Waiting, probe: bool, answered: &Answered, now: Timestamp, random: f64) -> Outcome {
+    fn decide(&mut self, waiting: &Waiting, job: &Job, answered: &Answered, now: Timestamp, random: f64) -> Outcome {
         let refusals = waiting.refusals;
+        // The origin is not kept: there are too many of them.
+        let is_left_alone = job.pass.is_some() && !self.aims.contains_key(&waiting.position);
+        let probe = job.pass.as_ref().map_or(job.probe, |pass| pass.probe);
         let outcome = match answered {
             Answered::Taken | Answered::Idle | Answered::Gone { taken: true, .. } => Outcome::Delivered,
             Answered::Lost => Outcome::Dead,
-            Answered::Gone { .. } => retry(waiting.due, now, refusals),
+            // Of an address that jq made, it speaks of the event.
+            Answered::Gone { .. } if job.pass.is_some() => Outcome::Dead,
+            Answered::Gone { .. } | Answered::Parked { .. } => retry(waiting.due, now, refusals),
+            Answered::Down { retry_after, .. } if is_left_alone => {
+                let downs = self.downs.entry(waiting.position).or_default();
+                downs.times = downs.times.saturating_add(1);
+                let step = downs.times - 1;
+                retry(now.plus(self.probe_wait(step, *retry_after, random)), now, refusals)
+            }
             // It said when, which does not speak against the event.
             Answered::Down { retry_after: Some(_), .. } => retry(waiting.due, now, refusals),
             Answered::Down { .. } => retry(self.due_after_down(waiting, probe, now, random), now, refusals),
@@ -533,6 +726,7 @@ impl Queue {
             Outcome::Delivered | Outcome::Dead => {
                 self.lanes.remove(&key);
                 self.downs.remove(&waiting.position);
+                self.aims.remove(&waiting.position);
             }
             Outcome::Retry { due, wait_ms, refusals } => {
                 if let Some(waiting) = self.lanes.get_mut(&key) {
@@ -550,7 +744,7 @@ impl Queue {
             return waiting.due;
         }
         let downs = self.downs.entry(waiting.position).or_default();
-        *downs = Downs { times: downs.times.saturating_add(1), taken: self.taken };
+        *downs = Downs { times: downs.times.saturating_add(1), taken: self.taken, ..*downs };
         match downs.times {
             1 => waiting.due,
             again => now.plus(self.probe_wait(again - 1, None, random)),
@@ -559,7 +753,8 @@ impl Queue {
 
     /// Whether an event of an attempt took the endpoint down before, and others were taken since.
     fn is_poison(&self, job: &Job) -> bool {
-        let is_known = |waiting: &Waiting| self.downs.get(&waiting.position).is_some_and(|d| d.taken < self.taken);
+        let outlived = |d: &Downs| d.outlived || !self.rules.by_origin && d.taken < self.taken;
+        let is_known = |waiting: &Waiting| self.downs.get(&waiting.position).is_some_and(outlived);
         !job.probe && job.events.iter().any(is_known)
     }
 
@@ -616,10 +811,14 @@ impl Queue {
             // None of those that it was kept for said that it is used up.
             self.left = self.left.map(|(_, until)| (1, until));
         }
+        if let Some(parked) = job.parked.as_ref().and_then(|origin| self.parked.get_mut(origin)) {
+            parked.is_asked = false;
+        }
         for lane in job.lanes() {
             self.flying.remove(&lane);
             self.head(lane);
         }
+        self.parked.retain(|_, parked| parked.is_asked || !parked.heads.is_empty());
     }
 
     /// By hand. Enabling starts anew, at once.
@@ -630,6 +829,11 @@ impl Queue {
             self.failed_at = None;
             (self.left, self.fresh) = (None, None);
             self.era += 1;
+            self.gate.open_all();
+            self.aims.clear();
+            for parked in self.parked.values_mut() {
+                self.heads.append(&mut parked.heads);
+            }
             let lanes: BTreeSet<u64> = self.lanes.keys().map(|(lane, _)| *lane).collect();
             for lane in lanes {
                 self.unhead(lane);
@@ -664,7 +868,11 @@ impl Queue {
 
     fn unhead(&mut self, lane: u64) {
         if let Some((_, first)) = self.lanes.range((lane, START)..=(lane, END)).next() {
-            self.heads.remove(&(self.ready(first), first.position, lane));
+            let head = (self.ready(first), first.position, lane);
+            self.heads.remove(&head);
+            if let Some(parked) = self.aims.get(&first.position).and_then(|origin| self.parked.get_mut(origin)) {
+                parked.heads.remove(&head);
+            }
         }
     }
 
@@ -673,7 +881,10 @@ impl Queue {
             return;
         }
         if let Some((_, first)) = self.lanes.range((lane, START)..=(lane, END)).next() {
-            self.heads.insert((self.ready(first), first.position, lane));
+            let head = (self.ready(first), first.position, lane);
+            let aim = self.aims.get(&first.position).filter(|origin| self.gate.is_kept(origin));
+            let heads = aim.map(|origin| &mut self.parked.entry(origin.clone()).or_default().heads);
+            heads.unwrap_or(&mut self.heads).insert(head);
         }
     }
 }

@@ -6,7 +6,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use super::attempt::Sender;
 use crate::{
     compute::compute,
-    config::Format,
+    config::{Format, Operational},
     event,
     expr::Expr,
     model::{Content, Name},
@@ -17,7 +17,7 @@ use crate::{
 impl Sender {
     /// Puts operational events into the words of the endpoint. An error is that of the first event; others wait for their turn.
     pub(super) async fn word(&self, stored: &mut Vec<Outgoing>) -> Result<(), String> {
-        let Some(payload) = &self.endpoint.operational else { return Ok(()) };
+        let Operational::Payload(payload) = &self.endpoint.operational else { return Ok(()) };
         let is_one =
             |outgoing: &Outgoing| event::is_operational(&outgoing.event) && outgoing.content == Content::Shared;
         let all: Vec<usize> = (0..stored.len()).filter(|index| stored.get(*index).is_some_and(is_one)).collect();
@@ -45,13 +45,17 @@ impl Sender {
     pub(super) async fn sample(&self) -> Result<Piece, String> {
         let (name, now) = (&self.endpoint.name, self.shared.clock.now());
         let test = event::operational("test", name, serde_json::json!({ "endpoint": &**name }), &[], now);
-        if let Some(payload) = &self.endpoint.operational {
+        if let Operational::Payload(payload) = &self.endpoint.operational {
             let body = self.own("operational.payload", payload, &test.body).await?;
             return Ok(Piece::new(test, Content::Own(body)));
         }
         let (bridge, payload) = self.of_a_change();
-        let Some(payload) = payload else { return Ok(Piece::new(test, Content::Shared)) };
         let sample = event::sample(&bridge, self.shared.store.stream(), now);
+        let Some(payload) = payload else {
+            // Where no alarm ever comes, the test is none.
+            let sent = if self.endpoint.takes_alarms() { test } else { sample };
+            return Ok(Piece::new(sent, Content::Shared));
+        };
         match self.own("payload", &payload, &sample.body).await {
             Ok(body) => Ok(Piece::new(sample, Content::Own(body))),
             Err(error) => Err(format!(

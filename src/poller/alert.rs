@@ -24,6 +24,8 @@ impl Poller {
         } else {
             bridge.alert.to.clone()
         };
+        let takes = |name: &Name| self.endpoints.get(name).is_none_or(|endpoint| endpoint.takes_alarms());
+        let to: Vec<Name> = to.into_iter().filter(takes).collect();
         event::operational(kind, &bridge.name, data, &to, self.clock.now())
     }
 

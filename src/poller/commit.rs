@@ -8,11 +8,12 @@ use super::{Failure, Polled, Poller, Polling, Verdict, detect::Detected, known::
 use crate::{
     compute::compute,
     config::{Bridge, DefinitionChanged, FirstPoll},
+    deliver::Dead,
     diff::Diff,
     event::{Change, Maker},
     extract::{Definition, Seen},
     guard::Counts,
-    model::{ChangeKind, Entry, Event, Hash, Record, Timestamp, u64_of},
+    model::{ChangeKind, Entry, Event, Hash, Name, Record, Timestamp, u64_of},
     source::Answer,
     store::{self, BridgeState, HoldChange, Progress, Queued},
     telemetry::{kind, trace},
@@ -134,14 +135,16 @@ impl Poller {
             None => None,
         };
         let mut writing = self.store.commit(name, last.version);
+        let mut dead = BTreeMap::new();
         for step in steps {
             let made = self.make(polled, step, state.sequence, now, silence).await?;
             state.sequence += u64_of(made.events.len());
             trace::originates(made.events.iter().map(|event| event.id.to_string()));
+            Dead::of(&made.events, &mut dead);
             writing.part(made.put, made.delete, made.events).await?;
         }
         let written = writing.finish(state.clone(), list, hold).await;
-        self.stands(polled, state, written).await?;
+        self.stands(polled, state, written, dead).await?;
         let bridge = &polled.bridge.name;
         if polled.is_on_hold() {
             tracing::info!(message_id = kind::BRIDGE_RELEASED, %bridge, "nothing is held any more");
@@ -196,10 +199,12 @@ impl Poller {
         let version = state.version;
         let mut writing = self.store.commit(polled.bridge.name.clone(), polled.state.version);
         trace::originates(events.iter().map(|event| event.id.to_string()));
+        let mut dead = BTreeMap::new();
+        Dead::of(&events, &mut dead);
         let hold = writing.hold(hold).await?;
         writing.part(Vec::new(), Vec::new(), events).await?;
         let written = writing.finish(state.clone(), None, hold).await;
-        self.stands(polled, state, written).await?;
+        self.stands(polled, state, written, dead).await?;
         polled.progress = Progress { version, ..known };
         Ok(())
     }
@@ -227,6 +232,7 @@ impl Poller {
         polled: &mut Polled,
         state: BridgeState,
         written: Result<Vec<Queued>, store::Error>,
+        dead: BTreeMap<Name, Dead>,
     ) -> Result<(), Failure> {
         // Another owner, or an unknown end: what is stored decides, read anew when the store is opened again.
         let queued = written?;
@@ -236,6 +242,7 @@ impl Poller {
         for queued in queued {
             self.deliveries.queued(queued).await;
         }
+        self.deliveries.died(dead).await;
         Ok(())
     }
 }

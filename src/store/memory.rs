@@ -412,8 +412,7 @@ impl Kept {
     fn matches(&self, filter: &EventFilter) -> bool {
         let asked = |name: &Name| filter.endpoint.as_ref().is_none_or(|endpoint| endpoint == name);
         let needs_delivery = filter.endpoint.is_some() || filter.state.is_some();
-        filter.bridge.as_ref().is_none_or(|bridge| *bridge == self.event.bridge)
-            && filter.since.is_none_or(|since| self.event.at >= since)
+        filter.takes(&self.event)
             && (!needs_delivery
                 || self.each().any(|(name, standing)| asked(name) && filter.state.is_none_or(|s| s == standing.state)))
     }

@@ -345,6 +345,80 @@ async fn a_session_may_be_a_cookie_or_stand_in_the_query_or_the_body() {
     }
 }
 
+/// A bare token was "neither JSON nor XML", and one in a header could not be named. Google's metadata server sends
+/// the one, and Transmission the other, with 409 and as the word that the old one is over.
+#[tokio::test]
+async fn a_session_may_come_as_text_or_in_a_header() {
+    let api = Api::start(|request, _| match request.path.as_str() {
+        "/login" => Answer::new(200, "eyJ.bare.token\n").header("content-type", "text/html"),
+        _ if bearer(request) == "eyJ.bare.token" => items(),
+        _ => Answer::new(401, ""),
+    })
+    .await;
+    let lines = r#"source.http.auth.session = { request = { url = "API/login", method = "GET" }, token = ".", inject.header = { name = "Authorization", prefix = "Bearer " } }"#;
+    let mut world = api.world(lines).await;
+    assert_eq!(world.poll().await, Polling::Baseline { records: 1 });
+    let api = Api::start(|request, before| match request.path.as_str() {
+        "/rpc" => Answer::new(409, "").header("x-session-id", format!("id-{before}")),
+        _ if before < 2 && request.header("x-session-id") == Some("id-0") => items(),
+        _ if request.header("x-session-id") == Some("id-1") => items(),
+        _ => Answer::new(409, ""),
+    })
+    .await;
+    let lines = r#"source.http.auth.session = { request.url = "API/rpc", token-header = "X-Session-Id", inject.header = "X-Session-Id" }"#;
+    let mut world = api.world(lines).await;
+    for _ in 0..4 {
+        world.poll().await;
+    }
+    assert_eq!(api.asked("/rpc").len(), 2);
+}
+
+/// Google grants an ID token and no access token where one is asked for.
+#[tokio::test]
+async fn an_id_token_is_taken_where_there_is_no_other() {
+    let api = Api::start(|request, _| match request.path.as_str() {
+        "/token" => Answer::json(r#"{"id_token":"id-token"}"#),
+        _ if bearer(request) == "id-token" => items(),
+        _ => Answer::new(401, ""),
+    })
+    .await;
+    let mut world = api.world(CLIENT).await;
+    assert_eq!(world.poll().await, Polling::Baseline { records: 1 });
+}
+
+#[tokio::test]
+async fn a_password_and_further_parameters_bring_a_token() {
+    let api = oauth(3600).await;
+    let lines = r#"source.http.auth.oauth2 = { token-url = "API/token", client-id = "b", client-auth = "body", grant = "password", username = "me", password = { value = "hunter2-secret" }, params = { resource = "https://example.com", api_key = { value = "more-secret" } } }"#;
+    let mut world = api.world(lines).await;
+    assert_eq!(world.poll().await, Polling::Baseline { records: 1 });
+    let expected = [
+        ("api_key", "more-secret"),
+        ("client_id", "b"),
+        ("grant_type", "password"),
+        ("password", "hunter2-secret"),
+        ("resource", "https://example.com"),
+        ("username", "me"),
+    ];
+    assert_eq!(form(&api.asked("/token")[0]), expected.map(|(n, v)| (n.to_owned(), v.to_owned())).into());
+    for wrong in [r#"params = { client_id = "x" }"#, r#"username = "me""#, r#"grant = "password", username = "me""#] {
+        let lines = format!(
+            r#"source.http.auth.oauth2 = {{ token-url = "API/token", client-id = "b", client-secret = {{ env = "S" }}, {wrong} }}"#
+        );
+        crate::support::rig::refused(&(api.text(&lines) + "\n[endpoint.me]\nurl = \"https://example.com\"\n"));
+    }
+}
+
+/// Where a key is the name of a user, there is no password.
+#[tokio::test]
+async fn a_name_alone_is_sent_with_an_empty_password() {
+    let api = Api::start(|_, _| items()).await;
+    let mut world = api.world("source.http.auth.basic.username = { value = \"sk_live_key\" }").await;
+    world.poll().await;
+    let sent = api.asked("/items")[0].header("authorization").map(str::to_owned);
+    assert_eq!(sent, Some(format!("Basic {}", STANDARD.encode("sk_live_key:"))));
+}
+
 /// A server of RFC 7616 with SHA-256: each nonce is good for three requests, whose counts must rise.
 #[tokio::test]
 async fn digest_answers_the_challenge_and_counts() {

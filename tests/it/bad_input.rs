@@ -317,5 +317,5 @@ async fn an_endpoint_at_an_address_that_is_refused() {
         error.contains("169.254.0.0/16 (link-local and cloud metadata)") && error.contains("`network.allow`"),
         "{error}"
     );
-    assert_eq!((status.state.word(), status.waiting), ("down", 2), "kept: the file may be wrong, not the events");
+    assert_eq!((status.state.word(), status.waiting), ("failing", 2), "kept: the file may be wrong, not the events");
 }

@@ -423,6 +423,24 @@ async fn a_day_with_the_daemon() {
     assert_eq!(one["body"]["data"]["sequence"], 1);
     assert_eq!(ask(&["deliveries", "--endpoint", "app"]).await.as_array().expect("a list").len(), 2);
     assert_eq!(ask(&["deliveries", "--state", "dead"]).await, json!([]));
+    // Filters are the server's, and a cut is told beside the rows.
+    let found: [(&'static [&'static str], usize); 7] = [
+        (&["deliveries", "--key", "3"], 1),
+        (&["deliveries", "--bridge", "shop-orders", "--status", "200"], 2),
+        (&["deliveries", "--status", "500"], 0),
+        (&["deliveries", "--type", "shop_orders.created", "--state", "delivered"], 1),
+        (&["deliveries", "--matching", "\"id\":13", "--since", "1h"], 1),
+        (&["deliveries", "--until", "1h"], 0),
+        (&["deliveries", "--state", "delivered", "--status", "200", "--limit", "1"], 1),
+    ];
+    for (arguments, count) in found {
+        assert_eq!(ask(arguments).await.as_array().map(Vec::len), Some(count), "{arguments:?}");
+    }
+    let p = place.clone();
+    let cut = beside(move || p.run(&["--json", "deliveries", "--limit", "1"])).await;
+    assert!(cut.err.contains("1 of 2; --limit N shows more"), "{}", cut.err);
+    let nothing = ask(&["replay", "--key", "13", "--status", "500"]).await;
+    assert_eq!((&nothing["events"], &nothing["deliveries"]), (&json!(0), &json!(0)));
 
     // A second daemon on the same directory says who holds it.
     let p = place.clone();
@@ -448,9 +466,14 @@ async fn a_day_with_the_daemon() {
     assert_eq!(taken[3].request.header("bellpull-replay"), Some("true"));
     assert_eq!(taken[3].bytes, taken.iter().find(|t| t.id == id).expect("the first").bytes, "byte-identical");
 
+    // One that a filter finds, and not the others.
+    let replayed = ask(&["replay", "--matching", "\"id\":13", "--bridge", "shop-orders"]).await;
+    assert_eq!((&replayed["events"], &replayed["deliveries"]), (&json!(1), &json!(1)));
+    assert_eq!(receiver.wait_taken("/app", 5).await[4].key(), "13");
+
     // Every record, for a receiver that lost its data.
     assert_eq!(ask(&["resend", "shop-orders", "--endpoint", "app"]).await["events"], 13);
-    let taken = receiver.wait_taken("/app", 17).await;
+    let taken = receiver.wait_taken("/app", 18).await;
     assert_eq!(taken.iter().filter(|t| t.kind() == "shop_orders.present").count(), 13);
 
     // A dry run writes nothing and needs no network.
@@ -467,7 +490,7 @@ async fn a_day_with_the_daemon() {
     // Too many deletions are held until a person says so.
     upstream.set(&[("1", r#"{"id":1,"v":0}"#), ("2", r#"{"id":2,"v":0}"#)]);
     eventually("a hold", async || ask(&["status"]).await["bridges"]["shop-orders"]["state"] == "held").await;
-    receiver.wait_taken("/app", 18).await;
+    receiver.wait_taken("/app", 19).await;
     let hold = ask(&["status", "shop-orders"]).await["bridges"]["shop-orders"]["hold"].clone();
     assert_eq!(hold["deleted"], 11);
     let (p, hash) = (place.clone(), hold["hash"].as_str().expect("a hash").to_owned());
@@ -476,7 +499,7 @@ async fn a_day_with_the_daemon() {
     let p = place.clone();
     let accepted = beside(move || p.json(&["accept", "shop-orders", "--hash", &hash])).await;
     assert_eq!(accepted["deleted"], 11);
-    let taken = receiver.wait_taken("/app", 29).await;
+    let taken = receiver.wait_taken("/app", 30).await;
     assert_eq!(taken.iter().filter(|t| t.kind() == "shop_orders.deleted").count(), 11);
 
     let human = {

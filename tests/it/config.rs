@@ -56,12 +56,20 @@ fn alarms_that_nobody_takes_are_warned_of() {
         (r#"["chat"]"#, r#"alert.to = ["plain"]"#, payload, ""),
         (r#"["chat"]"#, "", "", ""),
         (r#"["chat"]"#, "", &both, ""),
+        (
+            r#"["chat", "plain"]"#,
+            r#"alert.to = ["chat"]"#,
+            "operational = false",
+            "`alert.to` of [bridge.a] names only endpoints with `operational = false`",
+        ),
+        (r#"["chat", "plain"]"#, "", "operational = false", ""),
     ] {
         let warned = warned(to, alert, chat);
         if expected.is_empty() {
             assert_eq!(warned, "", "{to} {alert} {chat}");
         } else {
-            assert!(warned.starts_with(&format!("{expected}{only}")), "{to} {alert} {chat}: {warned}");
+            let expected = if expected.ends_with(' ') { format!("{expected}{only}") } else { expected.to_owned() };
+            assert!(warned.starts_with(&expected), "{to} {alert} {chat}: {warned}");
         }
     }
 }

@@ -60,6 +60,7 @@ mod bad_input;
 mod decode;
 mod canary;
 mod deliver;
+mod receivers;
 mod expressions;
 mod jq_suite;
 mod shapes;

@@ -166,13 +166,17 @@ async fn an_endpoint_that_refuses_fits() {
     world.receiver.status("/me", 401);
     world.upstream.fill(1);
     world.poll().await;
-    world.receiver.wait_taken("/other", 1).await;
+    world.receiver.wait_taken("/other", 2).await;
     world.receiver.status("/me", 200);
     world.upstream.fill(2);
     world.poll().await;
     assert_eq!(
-        shapes(&world.receiver.wait_taken("/other", 2).await),
-        ["bellpull.endpoint.recovered endpoint reason waiting", "bellpull.endpoint.refusing endpoint reason waiting",]
+        shapes(&world.receiver.wait_taken("/other", 3).await),
+        [
+            "bellpull.endpoint.recovered endpoint reason waiting",
+            "bellpull.endpoint.refusing endpoint reason waiting",
+            "bellpull.event.dead count endpoint events reason",
+        ]
     );
 }
 

@@ -622,6 +622,7 @@ async fn tests_and_alarms_are_taken() {
             ("bridge.stale", json!({ "bridge": "releases", "since": now.to_string() })),
             ("endpoint.disabled", json!({ "endpoint": "me", "reason": "410", "waiting": 3 })),
             ("endpoint.refusing", json!({ "endpoint": "me", "reason": "401", "waiting": 3 })),
+            ("event.dead", json!({ "endpoint": "me", "count": 2, "events": ["evt_1", "evt_2"], "reason": "401" })),
             ("store.reset", json!({ "stream": "s", "reason": "a backup was imported" })),
             ("heartbeat", json!({ "bridges": 1, "endpoints": 2 })),
         ];

@@ -1,12 +1,12 @@
 //! The keys of `[endpoint.NAME]`, and of the tables within it that no other part reads.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use reqwest::{Method, header::HeaderName};
 
 use super::{
-    BATCH_MAX, BATCH_WAIT, BODY_MAX, DISABLE_AFTER, DeliveryOrder, Format, IN_FLIGHT, KEEP, PROBE_MAX, QUEUE_MAX,
-    QueueFull, RETRY_SCHEDULE, Retry, TIMEOUT, read_operational, read_schedule, read_url, read_wait,
+    DISABLE_AFTER, DeliveryOrder, IN_FLIGHT, KEEP, PROBE_MAX, QUEUE_MAX, QueueFull, RETRY_SCHEDULE, Retry, TIMEOUT,
+    Verb, body::bodies, read_method, read_schedule, read_url,
 };
 use crate::{
     auth::{self, Auth},
@@ -23,15 +23,7 @@ use crate::{
     source::http::STATUSES,
 };
 
-const FORMATS: [(&str, Format); 6] = [
-    ("standard", Format::Standard),
-    ("cloudevents", Format::CloudEvents),
-    ("cloudevents-binary", Format::CloudEventsBinary),
-    ("form", Format::Form),
-    ("text", Format::Text),
-    ("ndjson", Format::NdJson),
-];
-const METHODS: [(&str, Method); 3] = [("POST", Method::POST), ("PUT", Method::PUT), ("PATCH", Method::PATCH)];
+const METHOD_NAMES: [&str; 5] = ["POST", "PUT", "PATCH", "GET", "DELETE"];
 const ORDERS: [(&str, DeliveryOrder); 3] =
     [("key", DeliveryOrder::Key), ("bridge", DeliveryOrder::Bridge), ("none", DeliveryOrder::None)];
 const QUEUE_FULLS: [(&str, QueueFull); 2] = [("dead", QueueFull::Dead), ("pause", QueueFull::Pause)];
@@ -39,7 +31,10 @@ const QUEUE_FULLS: [(&str, QueueFull); 2] = [("dead", QueueFull::Dead), ("pause"
 keys! {
     /// Where webhooks go, how they are signed, and how long they are tried.
     mod endpoint;
-    /// A string, a secret (if knowing the URL is what gives access), or `{ jq = "..." }` over the event.
+    /// A string, a secret (if knowing the URL is what gives access), or `{ jq = "..." }` over the event. If jq makes it, outages,
+    /// waits and budgets are those of the URL's origin, and 410 makes that event a dead letter at once and disables nothing. At most
+    /// 100 origins are waited for; events of further ones wait for themselves. A login that fails still holds all. `status` shows
+    /// the origins that are down. jq of `url`, `query`, `headers` and `method` sees the event with its id as `.id`.
     need URL: Value = "url", Form::new(Shape::OneOf(&[Shape::Text, Shape::Secret, Shape::Jq]), read_url),
         "url = \"https://example.com/hooks\"";
     /// `false`: events queue up and wait.
@@ -49,30 +44,15 @@ keys! {
     /// See [Signatures](receiving.md#signatures); an endpoint may have several kinds.
     maybe SIGN: Signer = "sign", Form::table(&sign::FAMILY, Signer::read),
         "none; `check` warns if the endpoint has no credential either";
-    /// `"standard"`, `"cloudevents"` (1.0, structured), `"cloudevents-binary"`, `"form"` (`application/x-www-form-urlencoded`),
-    /// `"text"` (`text/plain`: the string that `payload` makes, as it is), `"ndjson"` (`application/x-ndjson`: a line of JSON for
-    /// each event; a string that `payload` makes is its line, or its lines, as it is). With a `content-type` in `headers` that is
-    /// not JSON, `"standard"` sends a string as it is, too. A signature covers id, time and body: with `"cloudevents-binary"` the
-    /// `ce-` headers (`ce-type`, `ce-subject`) are not signed, so whatever the receiver relies on belongs in the body.
-    or FORMAT: Format = "format", Form::words(&FORMATS), || Format::Standard;
-    /// jq over the event with one output: what to send instead, as JSON; with CloudEvents the output is the `data`, with `"form"`
-    /// an object whose fields are sent. A `payload` in a bridge's `to` overrules this one.
-    maybe PAYLOAD: Expr = "payload", EXPR, "the event";
-    /// What operational events look like here.
-    get OPERATIONAL: Expr = "operational", Form::table(&operational::FAMILY, read_operational);
-    /// `"thin"`: the changed paths instead of `before`, `after` and `patch`.
-    or BODY: bool = "body", Form::words(&[("full", false), ("thin", true)]), || false;
-    /// A larger body is sent thin too, and `payload` then sees the thin event; if the payload is still too large, the event is a
-    /// dead letter.
-    or BODY_MAX: u64 = "body-max", SIZE, || super::BODY_MAX;
-    /// Several events in one request: an array of them, in order. It stays under `body-max`. A refused event is sent alone, so
-    /// that one bad event does not take others with it.
-    get BATCH: () = "batch", Form::raw(Shape::Table(&batch::FAMILY));
-    /// `true`: updates of one record that wait together become one: the first `before`, the last `after`, and the range of their
-    /// numbers. If no change that counts remains, and none of them was ever sent, nothing is sent. A replayed event is sent alone.
-    or COALESCE: bool = "coalesce", BOOLEAN, || false;
-    /// The method of the request.
-    or METHOD: Method = "method", Form::words(&METHODS), || Method::POST;
+    /// `"POST"`, `"PUT"`, `"PATCH"`, `"GET"`, `"DELETE"`, or `{ jq = "..." }` over the event that gives one of these. GET and DELETE
+    /// have no body and no `content-type`; what is signed then is an empty body. Another result of jq refuses the event.
+    or METHOD: Verb = "method",
+        Form::shown_by(
+            Shape::OneOf(&[Shape::Words(Cow::Borrowed(&METHOD_NAMES)), Shape::Jq]),
+            read_method,
+            |_| "POST".into(),
+        ),
+        || Verb::Fixed(Method::POST);
     /// Strings, numbers, booleans, lists, secrets, `{ jq = "..." }` over the event; `webhook-...` headers cannot be replaced.
     get HEADERS: Vec<(HeaderName, Value)> = "headers", target::HEADERS;
     /// As `headers`, in the query.
@@ -102,31 +82,9 @@ keys! {
     /// `"pause"`: beyond `queue-max` the bridges that feed this endpoint are not polled, and so send nothing to any endpoint,
     /// until there is room: a tenth of the queue. A disabled endpoint makes no room.
     or QUEUE_FULL: QueueFull = "queue-full", Form::words(&QUEUE_FULLS), || QueueFull::Dead;
+    + bodies::FAMILY;
     + identity::FAMILY;
     + filters::FAMILY;
-}
-
-keys! {
-    /// What operational events look like here.
-    mod operational;
-    /// jq over an [operational event](receiving.md#operational-events) (`bellpull.*`) or a test, with one output: what to send
-    /// instead. It is made at each attempt. Without it an operational event is sent as it is, also where there is a `payload`;
-    /// `check` warns if a bridge's alarms go nowhere else.
-    need PAYLOAD: Expr = "payload", EXPR,
-        "operational.payload = '{ text: \"bellpull: \\(.type) \\(.data.error // .data.reason // \"\")\" }'";
-}
-
-keys! {
-    /// Several events in one request.
-    mod batch;
-    /// The events of one request at the most: it is sent as soon as it is full.
-    need MAX: usize = "max", count(1, BATCH_MAX), "batch = { max = 100, wait = \"1s\" }";
-    /// How long its first event waits for more, at the most 1h.
-    or WAIT: Duration = "wait",
-        Form::shown_by(Shape::Duration, read_wait, |wait| units::spell(*wait).into()), || BATCH_WAIT;
-    /// jq over the array, with what the endpoint's `payload` made of each event: it makes the whole body, a digest; with
-    /// `format = "text"` a string. It is made at each attempt, and an error refuses the batch.
-    get PAYLOAD: Expr = "payload", EXPR;
 }
 
 keys! {

@@ -13,6 +13,7 @@ fn rules() -> Rules {
         order: DeliveryOrder::Key,
         batch: None,
         coalesce: false,
+        by_origin: false,
     }
 }
 
@@ -736,4 +737,252 @@ fn states_of_earlier_versions_are_read() {
     let new = EndpointState { asked: true, held: true, refusing: true, ..state };
     let text = serde_json::to_string(&new).expect("JSON");
     assert_eq!(serde_json::from_str::<EndpointState>(&text).expect("a state"), new);
+}
+
+/// jq made `url` of each record, one tenant's receiver answered 410 or 503, and the events of all others were held.
+mod of_origins {
+    use super::*;
+    use crate::deliver::queue::origins::ORIGINS_MAX;
+
+    fn tenants() -> Rules {
+        Rules { by_origin: true, probe_max: S(300), schedule: crate::config::RETRY_SCHEDULE.to_vec(), ..rules() }
+    }
+
+    fn of(tenant: u64) -> String {
+        format!("https://t{tenant}.example")
+    }
+
+    /// As an attempt does it once its URL is made.
+    fn enter(job: &mut Job, tenant: u64, now: i64) -> bool {
+        let gate = job.gate.clone().expect("jq makes the URL");
+        job.pass = job.enter(&gate, &of(tenant), Timestamp(now));
+        job.pass.is_some()
+    }
+
+    fn turned_away(queue: &mut Queue, job: &Job, tenant: u64, now: i64) {
+        let outcomes = queue.settle(job, 0, &Answered::Parked { origin: of(tenant) }, Timestamp(now), 0.0);
+        assert!(outcomes.is_empty(), "nothing is recorded of it");
+        queue.recorded(job);
+    }
+
+    /// Sends what is due now: who answers what is for `answer` to say. Returns where requests went.
+    fn send(queue: &mut Queue, now: i64, tenants: u64, answer: impl Fn(u64) -> Answered) -> Vec<u64> {
+        let mut sent = Vec::new();
+        while let Some(mut job) = queue.next(Timestamp(now)) {
+            let tenant = job.events[0].lane % tenants;
+            if enter(&mut job, tenant, now) {
+                sent.push(job.events[0].lane);
+                end(queue, &job, answer(tenant), now);
+            } else {
+                turned_away(queue, &job, tenant, now);
+            }
+        }
+        sent
+    }
+
+    fn filled(lanes: std::ops::Range<u64>) -> Queue {
+        let mut queue = Queue::new(tenants(), EndpointState::default());
+        lanes.for_each(|lane| queue.push(waiting(lane, lane + 1), Timestamp(0)));
+        queue
+    }
+
+    #[test]
+    fn one_that_is_down_stops_no_other() {
+        let mut queue = filled(0..30);
+        let mut sent = send(&mut queue, 0, 3, |tenant| if tenant == 1 { down() } else { Answered::Taken });
+        sent.sort_unstable();
+        let expected: Vec<u64> = (0..30).filter(|lane| lane % 3 != 1 || *lane == 1).collect();
+        assert_eq!(sent, expected, "its other events are parked");
+        assert_eq!((queue.len(), queue.state().next_attempt), (10, None));
+        let state = &queue.state().origins[&of(1)];
+        assert!(state.is_down() && state.step == 1);
+        assert_eq!(queue.wake(Timestamp(0)), Some(Timestamp(5_000)));
+        // One probe at a time, which rotates over its lanes.
+        assert_eq!(send(&mut queue, 5_000, 3, |_| down()), [1]);
+        assert_eq!(send(&mut queue, 15_000, 3, |_| down()), [4]);
+        let back = send(&mut queue, 25_000, 3, |_| Answered::Taken);
+        assert_eq!((back.len(), queue.len()), (10, 0), "all that waits goes at once");
+        assert_eq!(*queue.state(), EndpointState::default());
+        assert_eq!((queue.gate.kept(), queue.parked.len(), queue.aims.len()), (0, 0, 0), "nothing is kept of it");
+    }
+
+    #[test]
+    fn a_gone_address_is_that_events_own() {
+        let mut queue = filled(0..4);
+        let gone = |taken| Answered::Gone { error: "410".into(), taken };
+        let mut job = queue.next(Timestamp(0)).expect("due");
+        assert!(enter(&mut job, 0, 0));
+        assert_eq!(end(&mut queue, &job, gone(false), 0), Outcome::Dead);
+        let mut job = queue.next(Timestamp(0)).expect("due");
+        assert!(enter(&mut job, 0, 0));
+        assert_eq!(end(&mut queue, &job, gone(true), 0), Outcome::Delivered, "and `webhook-delivery: disable` with it");
+        assert_eq!((queue.state().disabled.as_deref(), queue.len()), (None, 2));
+        assert_eq!(send(&mut queue, 0, 1, |_| Answered::Taken).len(), 2);
+    }
+
+    #[test]
+    fn waits_and_budgets_are_those_of_an_origin() {
+        let mut queue = filled(0..20);
+        let mut job = queue.next(Timestamp(0)).expect("due");
+        assert!(enter(&mut job, 0, 0));
+        queue.settle(&job, 1, &Answered::Taken, Timestamp(0), 0.0);
+        queue.heed(&job, &Room { wait: Some(S(60)), left: None }, Timestamp(0), 0.0);
+        queue.recorded(&job);
+        let sent = send(&mut queue, 0, 2, |_| Answered::Taken);
+        assert!(sent.len() == 10 && sent.iter().all(|lane| lane % 2 == 1), "{sent:?}");
+        let state = &queue.state().origins[&of(0)];
+        assert!(!state.is_down() && state.asked && state.held, "it answers");
+        assert_eq!(queue.wake(Timestamp(0)), Some(Timestamp(60_000)));
+        // Over a restart as well.
+        let kept: Vec<Waiting> = queue.lanes.values().copied().collect();
+        let mut restarted = Queue::found(tenants(), queue.state().clone(), kept, Timestamp(1_000));
+        assert!(send(&mut restarted, 1_000, 2, |_| Answered::Taken).is_empty());
+        assert_eq!(restarted.wake(Timestamp(1_000)), Some(Timestamp(60_000)));
+        // Three more, says the one that asks first.
+        let mut job = queue.next(Timestamp(60_000)).expect("due");
+        assert!(enter(&mut job, 0, 60_000));
+        queue.settle(&job, 1, &Answered::Taken, Timestamp(60_000), 0.0);
+        queue.heed(&job, &Room { wait: None, left: Some((3, S(10))) }, Timestamp(60_000), 0.0);
+        queue.recorded(&job);
+        assert_eq!(send(&mut queue, 60_000, 2, |_| Answered::Taken).len(), 3);
+        assert_eq!(queue.wake(Timestamp(60_000)), Some(Timestamp(70_000)));
+        assert_eq!(send(&mut queue, 70_000, 2, |_| Answered::Taken).len(), 5);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_login_that_fails_holds_all_and_by_hand_all_go() {
+        let mut queue = filled(0..4);
+        let job = queue.next(Timestamp(0)).expect("due");
+        end(&mut queue, &job, down(), 0);
+        assert_eq!((queue.wake(Timestamp(0)), queue.state().origins.len()), (Some(Timestamp(5_000)), 0));
+        // A probe gets out, and finds that its origin is down.
+        let mut job = queue.next(Timestamp(5_000)).expect("a probe");
+        assert!(enter(&mut job, 0, 5_000));
+        end(&mut queue, &job, down(), 5_000);
+        assert_eq!((queue.state().next_attempt, queue.state().origins.len()), (None, 1));
+        send(&mut queue, 5_000, 1, |_| Answered::Taken);
+        assert_eq!(queue.len(), 4, "they are parked");
+        // A login that fails while all of them are: whatever is due is a probe.
+        let mut job = queue.next(Timestamp(15_000)).expect("one asks whether its origin is back");
+        assert!(enter(&mut job, 0, 15_000));
+        job.pass = None;
+        end(&mut queue, &job, down(), 15_000);
+        let at = queue.wake(Timestamp(15_000)).expect("a probe is due");
+        assert!(at > Timestamp(15_000));
+        let job = queue.next(at).expect("what is due can be taken");
+        end(&mut queue, &job, down(), at.0);
+        queue.enable(true, Timestamp(6_000));
+        assert_eq!((send(&mut queue, 6_000, 1, |_| Answered::Taken).len(), queue.state().origins.len()), (4, 0));
+    }
+
+    /// More of them than are kept: events of the rest wait for themselves, and none is lost.
+    #[test]
+    fn so_many_are_kept_and_no_more() {
+        let tenants = u64::try_from(3 * ORIGINS_MAX).expect("small");
+        let mut queue = filled(0..tenants);
+        assert_eq!(send(&mut queue, 0, tenants, |_| down()).len(), 3 * ORIGINS_MAX);
+        assert_eq!(queue.state().origins.len(), ORIGINS_MAX);
+        assert!(queue.gate.kept() <= ORIGINS_MAX);
+        let again = send(&mut queue, 1_000, tenants, |_| down());
+        assert!(again.is_empty(), "{again:?}");
+        assert_eq!(send(&mut queue, 5_000, tenants, |_| Answered::Taken).len(), 3 * ORIGINS_MAX);
+        assert!(queue.is_empty() && queue.state().origins.is_empty());
+    }
+
+    /// An attempt that panics or is dropped leaves its origin, too.
+    #[test]
+    fn whoever_is_dropped_has_left() {
+        let mut queue = filled(0..2);
+        assert_eq!(send(&mut queue, 0, 1, |_| down()).len(), 1);
+        let mut job = queue.next(Timestamp(5_000)).expect("a probe");
+        assert!(enter(&mut job, 0, 5_000));
+        assert_eq!(queue.gate.opens(&of(0), Timestamp(5_000)), Opens::Later);
+        job.pass = None;
+        end(&mut queue, &job, Answered::Refused { error: "it panicked".into(), retry_after: None }, 5_000);
+        assert_eq!(send(&mut queue, 5_000, 1, |_| Answered::Taken).len(), 1);
+    }
+
+    /// Tenants of every kind at once: nobody is asked before the time that they named, one probe at a time goes to
+    /// one that is down, nothing dies, and whoever answers has all of its events as soon as if it were alone.
+    #[test]
+    fn tenants_of_every_kind_do_not_feel_each_other() {
+        for seed in 0..300_u64 {
+            let mut state: u64 = 0x9e37_79b9_7f4a_7c15 ^ (seed << 7);
+            let mut any = |max: u64| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state % max
+            };
+            let count = 2 + any(6);
+            let latency = 1 + i64::try_from(any(50)).expect("small");
+            // Until when each is away, and what it answers meanwhile: a 503, or a 429 that says when. The first never
+            // is.
+            let kinds: Vec<(i64, bool)> = (0..count)
+                .map(|n| (if n == 0 { 0 } else { i64::try_from(any(3) * 40_000).expect("small") }, any(2) == 0))
+                .collect();
+            let events = 20 + any(60);
+            let mut queue = Queue::new(Rules { in_flight_max: 8, ..tenants() }, EndpointState::default());
+            let mut known = vec![0; kinds.len()];
+            let mut done = vec![0; kinds.len()];
+            let mut flying: Vec<(i64, u64, Job, Answered)> = Vec::new();
+            (0..events).for_each(|lane| queue.push(waiting(lane, lane + 1), Timestamp(0)));
+            let mut now = 0;
+            while !queue.is_empty() {
+                let ended: Vec<_> = flying.extract_if(.., |(at, ..)| *at <= now).collect();
+                for (_, tenant, job, answered) in ended {
+                    let at = usize::try_from(tenant).expect("small");
+                    if let Answered::Down { retry_after: Some(asked), .. } = &answered {
+                        known[at] = Timestamp(now).plus(*asked).0.max(known[at]);
+                    }
+                    let outcome = end(&mut queue, &job, answered, now);
+                    assert_ne!(outcome, Outcome::Dead, "seed {seed}");
+                    done[at] = if outcome == Outcome::Delivered { now } else { done[at] };
+                }
+                while let Some(mut job) = queue.next(Timestamp(now)) {
+                    let tenant = job.events[0].lane % count;
+                    let at = usize::try_from(tenant).expect("small");
+                    if !enter(&mut job, tenant, now) {
+                        turned_away(&mut queue, &job, tenant, now);
+                        continue;
+                    }
+                    let (until, names) = kinds[at];
+                    assert!(now >= known[at], "seed {seed}: {tenant} was asked at {now} and named {}", known[at]);
+                    if job.pass.as_ref().is_some_and(|pass| pass.probe) {
+                        assert!(flying.iter().all(|(_, other, ..)| *other != tenant), "seed {seed}: one at a time");
+                    }
+                    let wait = Duration::from_millis(u64::try_from(until - now).unwrap_or(0));
+                    let answered = match now < until {
+                        true if names => Answered::Down { error: "429".into(), retry_after: Some(wait) },
+                        true => down(),
+                        false => Answered::Taken,
+                    };
+                    flying.push((now + latency, tenant, job, answered));
+                }
+                let next = flying.iter().map(|(at, ..)| *at).chain(queue.wake(Timestamp(now)).map(|at| at.0)).min();
+                let Some(next) = next else { break };
+                now = next.max(now + 1);
+            }
+            assert!(queue.is_empty(), "seed {seed}: nothing goes on at {now}");
+            assert!(
+                queue.state().origins.is_empty() && queue.parked.is_empty() && queue.aims.is_empty(),
+                "seed {seed}"
+            );
+            for (tenant, (until, names)) in kinds.iter().enumerate() {
+                let pace = i64::try_from(events).expect("few") * latency;
+                // Of one that is back all goes, at the latest after its probe.
+                let latest = until
+                    + pace
+                    + if *until == 0 {
+                        0
+                    } else if *names {
+                        1_000 + pace
+                    } else {
+                        125_000
+                    };
+                assert!(done[tenant] <= latest, "seed {seed}: {tenant} at {} in place of {latest}", done[tenant]);
+            }
+        }
+    }
 }

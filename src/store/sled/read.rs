@@ -450,7 +450,7 @@ impl SledEngine {
                 (None, Some(_)) => deliveries.next().is_some(),
                 (Some(state), _) => deliveries.any(|d| d.state == state),
             };
-            delivered && filter.since.is_none_or(|since| stored.event.at >= since)
+            delivered && filter.takes(&stored.event)
         });
         found.extend(matching.map(|stored| if filter.bodies { stored } else { stored.without_bodies() }));
         Ok(false)

@@ -276,7 +276,7 @@ fn view(engine: &dyn Engine) -> String {
         for state in [None, Some(DeliveryState::Waiting), Some(DeliveryState::Delivered), Some(DeliveryState::Dead)] {
             for (since, limit) in [(None, usize::MAX), (Some(Timestamp(10_012)), 7)] {
                 let filter =
-                    EventFilter { endpoint: endpoint.clone(), state, since, bodies: true, limit, bridge: None };
+                    EventFilter { endpoint: endpoint.clone(), state, since, bodies: true, limit, ..Default::default() };
                 for stored in engine.events(&filter).expect("read") {
                     show(&(stored.event, stored.deliveries));
                 }
