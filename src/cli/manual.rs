@@ -15,6 +15,7 @@ use clap_mangen::{
 };
 
 use super::{Cli, Done, Failure, IO, print};
+use crate::schema::reference::{Row, SECTIONS, plain};
 
 const NAME: &str = "bellpull";
 
@@ -39,9 +40,19 @@ const STATUSES: [(&str, &str); 6] = [
     ("78", "The configuration is wrong; of run also: an admin has to look at the store."),
 ];
 
+/// What one does in the first hour.
+const EXAMPLES: [(&str, &str); 6] = [
+    ("bellpull check", "Every error of the configuration at once, each with its line."),
+    ("bellpull poll orders --dry-run", "What a bridge finds now, and what would be sent; nothing is written."),
+    ("bellpull listen", "A receiver for a try, which shows and verifies what it gets."),
+    ("bellpull status", "How bridges and endpoints stand."),
+    ("bellpull deliveries --state dead", "Events that no receiver took, with its words."),
+    ("bellpull replay --dead", "Sends them again."),
+];
+
 #[derive(Debug, Args)]
 pub struct ManArgs {
-    /// Write bellpull.1 and a page for each command into this directory
+    /// Write bellpull.1, a page for each command and bridges.toml.5 into this directory
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }
@@ -69,21 +80,51 @@ fn page() -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
     Man::new(command).render(&mut page)?;
     let mut more = Roff::default();
-    for (title, rows) in [("FILES", FILES.as_slice()), ("EXIT STATUS", STATUSES.as_slice())] {
+    let parts = [("EXAMPLES", EXAMPLES.as_slice()), ("FILES", FILES.as_slice()), ("EXIT STATUS", STATUSES.as_slice())];
+    for (title, rows) in parts {
         more.control("SH", [title]);
-        for (name, about) in rows {
-            more.control("TP", []);
-            more.text([bold(*name)]);
-            more.text([roman(*about)]);
-        }
+        rows.iter().for_each(|(name, about)| entry(&mut more, name, about));
     }
+    more.control("SH", ["SEE ALSO"]);
+    more.text([bold("bridges.toml"), roman("(5)")]);
     more.to_writer(&mut page)?;
     Ok(page)
+}
+
+fn entry(page: &mut Roff, name: &str, about: &str) {
+    page.control("TP", []);
+    page.text([bold(name)]);
+    page.text([roman(about)]);
+}
+
+/// bridges.toml(5): every key, of the declarations that its reader takes.
+fn file_page() -> io::Result<Vec<u8>> {
+    let mut page = Roff::default();
+    page.control("TH", ["bridges.toml", "5", "", concat!("bellpull ", env!("CARGO_PKG_VERSION")), "File Formats Manual"]);
+    page.control("SH", ["NAME"]);
+    page.text([roman("bridges.toml - what bellpull polls, and where it sends what changed")]);
+    page.control("SH", ["DESCRIPTION"]);
+    let about = "TOML 1.0. bellpull check shows every error of it. Below is each key, what counts where it is absent, and what it \
+                 means; a key of a table within another is written with dots.";
+    page.text([roman(about)]);
+    for section in &SECTIONS {
+        page.control("SH", [section.title]);
+        for Row { key, absent, text } in section.rows() {
+            let absent = if absent.is_empty() { String::new() } else { format!("[{}] ", plain(&absent)) };
+            entry(&mut page, &key, &format!("{absent}{}", plain(&text)));
+        }
+    }
+    page.control("SH", ["SEE ALSO"]);
+    page.text([bold(NAME), roman("(1)")]);
+    let mut out = Vec::new();
+    page.to_writer(&mut out)?;
+    Ok(out)
 }
 
 fn write(dir: &Path, page: &[u8]) -> io::Result<()> {
     std::fs::create_dir_all(dir)?;
     clap_mangen::generate_to(Cli::command(), dir)?;
     // The one that has more than its definitions say.
-    std::fs::write(dir.join(format!("{NAME}.1")), page)
+    std::fs::write(dir.join(format!("{NAME}.1")), page)?;
+    std::fs::write(dir.join("bridges.toml.5"), file_page()?)
 }

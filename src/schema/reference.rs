@@ -17,6 +17,58 @@ pub struct Row {
     pub text: String,
 }
 
+/// A part of the reference: some tables, each with what stands before its keys.
+#[derive(Debug)]
+pub struct Section {
+    pub title: &'static str,
+    tables: &'static [(&'static str, &'static str)],
+    /// A source that this one is like: what they share is named only.
+    like: Option<&'static str>,
+}
+
+const fn section(title: &'static str, tables: &'static [(&'static str, &'static str)]) -> Section {
+    Section { title, tables, like: None }
+}
+
+const fn like_http(title: &'static str, tables: &'static [(&'static str, &'static str)]) -> Section {
+    Section { title, tables, like: Some("http") }
+}
+
+/// All keys, in the order of the reference.
+pub static SECTIONS: [Section; 14] = [
+    section(
+        "[daemon], [store.sled], [network], [log]",
+        &[("daemon.", "daemon"), ("store.", "store"), ("network.", "network"), ("log.", "log")],
+    ),
+    section("[bridge.NAME]", &[("", "bridge")]),
+    section("source.http", &[("", "http")]),
+    like_http("source.graphql", &[("", "graphql")]),
+    like_http("source.soap", &[("", "soap")]),
+    like_http("source.grpc", &[("", "grpc")]),
+    like_http("source.websocket", &[("", "websocket")]),
+    section("source.command", &[("", "command")]),
+    section("each", &[("", "each")]),
+    section("auth", &[("auth.", "auth")]),
+    section("auth.session", &[("", "session")]),
+    section("decode", &[("decode.", "decode_kinds")]),
+    section("since", &[("", "since")]),
+    section("[endpoint.NAME]", &[("", "endpoint")]),
+];
+
+impl Section {
+    /// Its keys. Tables that have a section of their own are not repeated.
+    pub fn rows(&self) -> Vec<Row> {
+        let known = families();
+        let apart: Vec<&str> = SECTIONS.iter().flat_map(|section| section.tables).map(|(_, name)| *name).collect();
+        let like = self.like.and_then(|name| known.get(name).copied());
+        let table = |(prefix, name): &(&str, &str)| {
+            let family = known.get(name).unwrap_or_else(|| panic!("no table is called {name}"));
+            rows(family, prefix, &apart, like)
+        };
+        self.tables.iter().flat_map(table).collect()
+    }
+}
+
 /// Every table of the file, by its name.
 pub fn families() -> BTreeMap<&'static str, &'static Family> {
     let mut found = BTreeMap::new();
@@ -40,9 +92,9 @@ fn tables(shape: &Shape) -> Vec<&'static Family> {
     }
 }
 
-/// The rows of a table's keys, and of the tables within it, except for those that have a section of their own. What it shares with
-/// `like`, another source, is named in one row.
-pub fn rows(family: &'static Family, prefix: &str, sections: &[&str], like: Option<&'static Family>) -> Vec<Row> {
+/// The rows of a table's keys, and of the tables within it, except those of other sections. What it shares with `like` is named in
+/// one row.
+fn rows(family: &'static Family, prefix: &str, sections: &[&str], like: Option<&'static Family>) -> Vec<Row> {
     let is_shared = |with: &&'static Family| like.is_some_and(|like| has(like, with));
     let (shared, own): (Vec<&'static Family>, Vec<&'static Family>) = family.with.iter().copied().partition(is_shared);
     let keys = family.keys.iter().chain(own.iter().flat_map(|family| family.keys));

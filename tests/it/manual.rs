@@ -91,7 +91,7 @@ fn each_command_has_a_page() {
     assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, "", ""));
     let main = text(&pages.join("bellpull.1"));
     assert_eq!(main, run(&["man"]).out, "the page that is printed is the one that is written");
-    for section in ["NAME", "SYNOPSIS", "OPTIONS", "SUBCOMMANDS", "FILES", "EXIT STATUS"] {
+    for section in ["NAME", "SYNOPSIS", "OPTIONS", "SUBCOMMANDS", "EXAMPLES", "FILES", "EXIT STATUS", "SEE ALSO"] {
         assert!(main.lines().any(|l| l == format!(".SH {section}") || l == format!(".SH \"{section}\"")), "{section}");
     }
     for command in commands() {
@@ -99,13 +99,18 @@ fn each_command_has_a_page() {
         assert!(main.contains(&format!("bellpull\\-{}(1)", command.replace('-', "\\-"))), "{command}");
     }
     assert!(text(&pages.join("bellpull-endpoint-test.1")).contains("bellpull.test"));
+    let keys = text(&pages.join("bridges.toml.5"));
+    for key in ["daemon.listen", "retry.schedule", "pages.KIND.end", "auth.oauth2.token\\-url", "decode.csv.skip"] {
+        assert!(keys.contains(&format!("\\fB{key}\\fR")), "{key}");
+    }
     for entry in std::fs::read_dir(&pages).expect("the directory") {
         let file = entry.expect("a page").path();
         let path = file.to_str().expect("a path");
         // -ww: every warning. The head of a page is plain, whatever the terminal does with bold text.
         if let Some(ran) = feed("groff", &["-man", "-Tutf8", "-ww", path], "") {
             silent("groff", &ran);
-            assert!(String::from_utf8_lossy(&ran.stdout).contains("General Commands Manual"), "{path}");
+            let head = if path.ends_with(".5") { "File Formats Manual" } else { "General Commands Manual" };
+            assert!(String::from_utf8_lossy(&ran.stdout).contains(head), "{path}");
         }
     }
 }

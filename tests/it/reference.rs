@@ -5,48 +5,31 @@
 use std::collections::BTreeSet;
 
 use bellpull::{
-    schema::reference::{Row, families, rows},
-    settings::key::{Absent, Family},
+    schema::reference::{Row, SECTIONS, families},
+    settings::key::Absent,
 };
 
-/// Opens a table: `<!-- keys daemon.=daemon log.=log -->`, or of a source that is like another `<!-- keys =soap like http -->`.
-const OPENS: &str = "<!-- keys ";
+/// Opens a table: `<!-- keys of source.http -->`.
+const OPENS: &str = "<!-- keys of ";
 const CLOSES: &str = "<!-- end of keys -->";
 
-/// What a marker asks for: the prefixes and tables, and the source that they are like.
-fn asked(marker: &str) -> (Vec<(&str, &'static Family)>, Option<&'static Family>) {
-    let known = families();
-    let table = |name: &str| *known.get(name).unwrap_or_else(|| panic!("no table is called {name}"));
-    let (tables, like) =
-        marker.split_once(" like ").map_or((marker, None), |(tables, like)| (tables, Some(table(like))));
-    let tables = tables.split(' ').map(|one| {
-        let (prefix, name) = one.split_once('=').unwrap_or_else(|| panic!("{one:?} is not PREFIX=TABLE"));
-        (prefix, table(name))
-    });
-    (tables.collect(), like)
-}
-
+/// The title of a section whose keys follow.
 fn marker(line: &str) -> Option<&str> {
     line.strip_prefix(OPENS)?.strip_suffix(" -->")
 }
 
-/// Tables that have a section, and are not repeated in others.
-fn sections(text: &str) -> Vec<&'static str> {
-    text.lines().filter_map(marker).flat_map(|marker| asked(marker).0).map(|(_, family)| family.name).collect()
-}
-
-fn table(marker: &str, sections: &[&str]) -> String {
-    let (tables, like) = asked(marker);
+fn table(title: &str) -> String {
+    let section = SECTIONS.iter().find(|section| section.title == title);
     let row = |Row { key, absent, text }: Row| {
         let key = if key == "others" { key } else { format!("`{key}`") };
         format!("| {key} | {} | {} |\n", absent.replace('|', "\\|"), text.replace('|', "\\|"))
     };
-    let rows = tables.into_iter().flat_map(|(prefix, family)| rows(family, prefix, sections, like));
-    format!("| key | default | meaning |\n|---|---|---|\n{}", rows.map(row).collect::<String>())
+    let rows = section.unwrap_or_else(|| panic!("no section is called {title}")).rows();
+    format!("| key | default | meaning |\n|---|---|---|\n{}", rows.into_iter().map(row).collect::<String>())
 }
 
 fn regenerated(text: &str) -> String {
-    let (sections, mut out, mut inside) = (sections(text), String::new(), false);
+    let (mut out, mut inside) = (String::new(), false);
     for line in text.lines() {
         inside &= line != CLOSES;
         if !inside {
@@ -56,7 +39,7 @@ fn regenerated(text: &str) -> String {
         if let Some(marker) = marker(line) {
             inside = true;
             out.push('\n');
-            out.push_str(&table(marker, &sections));
+            out.push_str(&table(marker));
             out.push('\n');
         }
     }
@@ -71,6 +54,8 @@ fn the_reference_is_that_of_the_declared_keys() {
     if std::env::var_os("BELLPULL_REGENERATE").is_some() {
         std::fs::write(file, &made).expect("it is ours to write");
     }
+    let titles: Vec<&str> = text.lines().filter_map(marker).collect();
+    assert_eq!(titles, SECTIONS.iter().map(|section| section.title).collect::<Vec<_>>(), "all of them, in their order");
     let differs = text.lines().zip(made.lines()).find(|(old, new)| old != new);
     assert!(
         text == made || std::env::var_os("BELLPULL_REGENERATE").is_some(),
