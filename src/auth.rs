@@ -1,7 +1,7 @@
 //! Credentials of a request. A kind is one file here, or a few lines, and one line in [`Auth`] and each of its methods;
 //! several may stand side by side.
 //!
-//! They are put on each request anew: some depend on its body, its time, or a token that was fetched before.
+//! They are put on each request again: some depend on its body, its time, or a token that was fetched before.
 
 mod digest;
 mod jwt;

@@ -146,7 +146,7 @@ enum Command {
     Export(backup::ExportArgs),
     /// Restore a backup into an empty state directory, as a new stream
     Import(backup::ImportArgs),
-    /// Write the store anew, which gives its free space back to the disk; no daemon may run
+    /// Write the store again, which gives its free space back to the disk; no daemon may run
     Compact,
     /// Stop the polls of a bridge
     Pause { name: String },
@@ -209,7 +209,7 @@ struct ReplayArgs {
     /// To this endpoint only
     #[arg(long)]
     endpoint: Option<String>,
-    /// Make the body anew with today's `payload`
+    /// Make the body again with today's `payload`
     #[arg(long)]
     remake: bool,
 }
@@ -396,7 +396,7 @@ fn recipe(name: Option<&str>, json: bool) -> Done {
     }
 }
 
-/// Prints to standard output; a reader that has gone is no error.
+/// Prints to standard output; a reader that has gone is not an error.
 fn print(text: &str) -> Done {
     let mut out = std::io::stdout().lock();
     match out.write_all(terminal::lines(text).as_bytes()).and_then(|()| out.flush()) {

@@ -45,7 +45,7 @@ pub const TOKENS: &str = "tokens";
 const SERVED_WITHIN: Duration = Duration::from_secs(2);
 /// How often a port is tried that somebody else has.
 const LISTEN_AGAIN: Duration = Duration::from_secs(10);
-/// How often `STATUS=` is told anew.
+/// How often `STATUS=` is told again.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 
 /// Why the daemon ended.

@@ -69,7 +69,7 @@ struct Shared {
 /// What a dispatcher needs of the rest of the file, as it is now.
 #[derive(Debug, Default)]
 struct Others {
-    /// What was coalesced is made anew by their routes.
+    /// What was coalesced is made again by their routes.
     bridges: BTreeMap<Name, Arc<Bridge>>,
     /// Who is told of an endpoint that is disabled or full.
     alerts: Vec<Name>,
@@ -519,7 +519,7 @@ impl Deliveries {
     }
 
     /// Events were committed for a name that does not run: by a poll that began before a reload, under an endpoint's old name. Who
-    /// has its queue now reads it anew, since these may be in it and in no dispatcher's memory.
+    /// has its queue now reads it again, since these may be in it and in no dispatcher's memory.
     async fn inherit(&mut self, was: &Name) -> Result<(), store::Error> {
         let heir = self.endpoints.values().find(|endpoint| endpoint.was.as_ref() == Some(was)).map(|heir| &heir.name);
         let stopping = self.changing.iter_mut().flat_map(|changing| &mut changing.stopped);

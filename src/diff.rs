@@ -69,7 +69,7 @@ pub fn complete(definition: &Definition, known: &[Entry], pages: Vec<(String, Ve
                     updated.push((short(at), seen));
                     Now::Updated(short(updated.len() - 1))
                 } else if old.is_some_and(|old| old.raw == Hash::default()) {
-                    // Without bytes (a list made anew) these are as good.
+                    // Without bytes (a list made again) these are as good.
                     anew.push(entry);
                     Now::Anew(short(anew.len() - 1))
                 } else {

@@ -1,4 +1,4 @@
-//! From a change to an event: its id, its body, its patch, and what each endpoint is sent. Pure but for the random id.
+//! From a change to an event: its id, its body, its patch, and what each endpoint is sent. Pure except for the random id.
 
 use std::{cell::OnceCell, collections::BTreeMap, sync::Arc};
 

@@ -164,7 +164,7 @@ struct Inner {
     walk: watch::Sender<Walked>,
 }
 
-/// What is read anew for each scrape.
+/// What is read again for each scrape.
 #[derive(Debug, Default)]
 pub struct Gauges {
     pub bridges: Family<StateLabel, Gauge>,

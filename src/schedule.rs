@@ -246,7 +246,7 @@ impl Schedule {
     }
 }
 
-/// An interval that is no busy loop.
+/// An interval that is not a busy loop.
 fn read_interval(item: &Item<'_>) -> Option<Duration> {
     let interval = item.duration()?;
     if interval < EVERY_MIN {

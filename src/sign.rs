@@ -22,7 +22,7 @@ pub use standard::{Key, Refusal, TOLERANCE_SECONDS, make_secret};
 
 type Read = fn(&mut Table<'_>) -> Option<Scheme>;
 
-/// Of a secret that is no key of a length of its own.
+/// Characters of a secret whose kind prescribes no length.
 const SECRET_CHARS_MIN: usize = 16;
 /// In the order of the headers.
 static KINDS: [(&Get<()>, Read); 9] = [

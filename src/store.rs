@@ -152,7 +152,7 @@ impl Flaws {
 pub struct Hold {
     /// Of the answer; what `accept` names.
     pub hash: Hash,
-    /// Of the definition and the guard that it was judged under: others judge anew.
+    /// Of the definition and the guard that it was judged under: others judge again.
     #[serde(default)]
     pub judged_under: Hash,
     pub at: Timestamp,
@@ -272,7 +272,7 @@ pub enum Op {
     /// Gives a bridge's snapshot and state another name. Its events keep the name that they were committed under, and the last
     /// sequence number stays there.
     RenameBridge { from: Name, to: Name },
-    /// Drops a bridge's snapshot and state but for its sequence number; of a name that has nothing else, that number.
+    /// Drops a bridge's snapshot and state except for its sequence number; of a name that has nothing else, that number.
     ForgetBridge(Name),
 }
 
@@ -309,7 +309,7 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Requeued {
     pub position: Position,
-    /// The body made anew (`--remake`); else the stored one.
+    /// The body made again (`--remake`); else the stored one.
     pub content: Option<Content>,
 }
 
@@ -525,7 +525,7 @@ pub type Queued = Vec<(Name, Waiting)>;
 /// How a write ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Written {
-    /// Of a commit: the waiting deliveries it made, by endpoint; and of a `Requeue` likewise.
+    /// Of a commit: the waiting deliveries it made, by endpoint; and of a `Requeue` too.
     Queued(Queued),
     /// Of a sweep: how many events went.
     Swept(usize),

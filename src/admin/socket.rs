@@ -15,7 +15,7 @@ pub fn inherited() -> Option<io::Result<UnixListener>> {
 }
 
 /// Binds the socket, mode 0660: for its user and the members of its group. A socket that nobody answers on is left from a crash
-/// and replaced; what is no socket is not touched.
+/// and replaced; what is not a socket is not touched.
 pub fn bind(path: &Path) -> io::Result<UnixListener> {
     if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;

@@ -347,7 +347,7 @@ pub fn token(state_dir: &Path) -> std::io::Result<Secret> {
         return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, why));
     }
     match std::fs::read_to_string(&path) {
-        // What a power cut left of it, of zeros or short, is no token.
+        // What a power cut left of it, of zeros or short, is not a token.
         Ok(text) if text.trim().len() >= TOKEN_CHARS_MIN && text.trim().bytes().all(|byte| byte.is_ascii_graphic()) => {
             return Ok(Secret::new(text.trim().to_owned()));
         }

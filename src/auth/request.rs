@@ -126,7 +126,7 @@ pub async fn grant(
 mod tests {
     use super::*;
 
-    /// Google grants an ID token alone, for Cloud Run and IAP: "it is no token response".
+    /// Google grants an ID token alone, for Cloud Run and IAP: "it is not a token response".
     #[test]
     fn tokens_of_every_kind_of_answer() {
         let claims = URL_SAFE_NO_PAD.encode(r#"{"exp":3700,"aud":"https://example.com"}"#);

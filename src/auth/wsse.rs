@@ -76,7 +76,7 @@ impl Wsse {
     }
 }
 
-/// An envelope with a block in its Header, which is made where there is none; `None` when it is no envelope.
+/// An envelope with a block in its Header, which is made where there is none; `None` when it is not an envelope.
 fn with_header(envelope: &str, block: &str) -> Option<String> {
     let mut reader = Reader::from_str(envelope);
     let mut prefix = None;

@@ -81,7 +81,7 @@ pub(super) async fn import(client: Client, args: &ImportArgs) -> Done {
     ))
 }
 
-/// Writes the store anew, which gives its free space back to the disk.
+/// Writes the store again, which gives its free space back to the disk.
 pub(super) async fn compact(client: Client) -> Done {
     let Client::Alone { config, .. } = client else {
         return Err(Failure::new(FAILED, "a daemon runs on this state directory: stop it first"));

@@ -21,7 +21,7 @@ use crate::receiver::{
 pub(super) struct ListenArgs {
     #[arg(long, default_value_t = 9000, conflicts_with = "replay")]
     port: u16,
-    /// Verify with it; with --replay, sign anew
+    /// Verify with it; with --replay, sign again
     #[command(flatten)]
     secret: SecretArgs,
     /// The status to answer with; of several, one after the other, and from the start again

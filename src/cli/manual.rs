@@ -100,7 +100,10 @@ fn entry(page: &mut Roff, name: &str, about: &str) {
 /// bridges.toml(5): every key, of the declarations that its reader takes.
 fn file_page() -> io::Result<Vec<u8>> {
     let mut page = Roff::default();
-    page.control("TH", ["bridges.toml", "5", "", concat!("bellpull ", env!("CARGO_PKG_VERSION")), "File Formats Manual"]);
+    page.control(
+        "TH",
+        ["bridges.toml", "5", "", concat!("bellpull ", env!("CARGO_PKG_VERSION")), "File Formats Manual"],
+    );
     page.control("SH", ["NAME"]);
     page.text([roman("bridges.toml - what bellpull polls, and where it sends what changed")]);
     page.control("SH", ["DESCRIPTION"]);

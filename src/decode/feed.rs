@@ -353,7 +353,7 @@ fn names(one: Option<JsonAuthor>, list: Option<Vec<JsonAuthor>>) -> Vec<String> 
     all.into_iter().filter_map(|author| author.name.or(author.url)).collect()
 }
 
-/// A date in the one spelling of feeds here; what is no date stays as it is.
+/// A date in the one spelling of feeds here; what is not a date stays as it is.
 fn rfc_3339(text: String) -> String {
     DateTime::parse_from_rfc3339(text.trim()).map_or(text, |date| time(date.to_utc()))
 }

@@ -125,7 +125,7 @@ impl Sender {
                     let error = self.redacted(error);
                     Made::Nothing { result: Answered::Refused { error, retry_after: None }, events: 1 }
                 } else if self.endpoint.coalesce && stored.len() > 1 {
-                    // What becomes one is made anew, by jq maybe.
+                    // What becomes one is made again, by jq maybe.
                     let (sender, job) = (self.clone(), job.clone());
                     compute(move || sender.make(&job, stored)).await.expect("an attempt that panics is one that failed")
                 } else {
@@ -397,7 +397,7 @@ impl Sender {
     }
 
     /// Asks the target of CloudEvents whether it wants them, as the file's credentials and headers let one in. No answer
-    /// is no refusal.
+    /// is not a refusal.
     async fn ask_leave(&self, request: &Request, with: &mut With<'_>) -> Result<(), String> {
         let mut question = handshake::question(request)?;
         auth::apply(&self.endpoint.auth, &mut question, with).await.map_err(|error| error.to_string())?;

@@ -738,7 +738,7 @@ impl Queue {
         outcome
     }
 
-    /// The endpoint's backoff is wait enough, but for an event that takes it down again and again.
+    /// The endpoint's backoff is wait enough, except for an event that takes it down again and again.
     fn due_after_down(&mut self, waiting: &Waiting, probe: bool, now: Timestamp, random: f64) -> Timestamp {
         if probe {
             return waiting.due;
@@ -821,7 +821,7 @@ impl Queue {
         self.parked.retain(|_, parked| parked.is_asked || !parked.heads.is_empty());
     }
 
-    /// By hand. Enabling starts anew, at once.
+    /// By hand. Enabling starts again, at once.
     pub fn enable(&mut self, enable: bool, now: Timestamp) {
         if enable {
             // Nothing is delivered by that.

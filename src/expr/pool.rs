@@ -1,7 +1,7 @@
 //! Who runs programs for the daemon: a few processes that are asked one thing at a time.
 //!
 //! There are two lanes. In the quick one a run holds a turn of [`compute`](crate::compute) as all work on documents does, and has a
-//! tenth of a second and little memory. What needs more is ended there and begun anew in the slow one: programs have no effects. Its
+//! tenth of a second and little memory. What needs more is ended there and begun again in the slow one: programs have no effects. Its
 //! expression goes there at once the next time, so that one bridge that hangs costs the others nothing but that tenth.
 
 use std::{

@@ -158,7 +158,7 @@ impl Client {
     }
 
     /// Waits for a place among the requests in flight to a URL's origin, and for its pace: that of the file, or `rate`
-    /// where the file could not know the origin. The caller's deadline bounds it; it is no part of a request's own time.
+    /// where the file could not know the origin. The caller's deadline bounds it; it is not a part of a request's own time.
     pub async fn turn(&self, url: &Url, rate: Option<Rate>) -> Turn {
         let name = origin(url);
         let rate = self.shared.config.rates.get(&name).copied().or(rate);
@@ -546,7 +546,7 @@ mod tests {
         .await;
         assert!(matches!(closed, Error::Lost { unread: false, .. }), "{closed:?}");
         let damaged = said(Version::One, async |mut stream: TcpStream| {
-            // What comes before the request is no answer to it.
+            // What comes before the request is not an answer to it.
             stream.read_exact(&mut [0; 4]).await.expect("a request");
             stream.write_all(b"HTTP/1.1 200 OK\r\nno header\r\n\r\n").await.expect("written");
         })

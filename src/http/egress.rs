@@ -140,7 +140,7 @@ impl Egress {
     }
 }
 
-/// What is no list of today may be one of tomorrow, and some machines route what nobody gave out.
+/// What is not a list of today may be one of tomorrow, and some machines route what nobody gave out.
 fn not_given_out(address: IpAddr) -> Option<(IpNet, &'static str)> {
     let IpAddr::V6(v6) = address else { return None };
     let is_global = UNICAST.iter().any(|range| range.contains(&address)) || v6.to_ipv4_mapped().is_some();

@@ -234,7 +234,7 @@ impl Poller {
         written: Result<Vec<Queued>, store::Error>,
         dead: BTreeMap<Name, Dead>,
     ) -> Result<(), Failure> {
-        // Another owner, or an unknown end: what is stored decides, read anew when the store is opened again.
+        // Another owner, or an unknown end: what is stored decides, read again when the store is opened again.
         let queued = written?;
         let progress = &mut polled.progress;
         (progress.version, progress.answer, progress.validators, progress.pages) = (state.version, None, None, None);
@@ -274,7 +274,7 @@ pub(super) fn counts(polled: &Polled, found: &Detected, deleted: usize, definiti
         updated: u64_of(found.diff.updated.len()),
         deleted: u64_of(deleted),
         definition_changed,
-        // A document that is gone is no empty list.
+        // A document that is gone is not an empty list.
         complete: found.complete && polled.bridge.definition.items.is_some(),
     }
 }
@@ -338,7 +338,7 @@ fn slices<T>(list: Vec<T>, bytes: impl Fn(&T) -> usize) -> impl Iterator<Item = 
     })
 }
 
-/// What a step's records are to those who are told, with the entries that are stored anew.
+/// What a step's records are to those who are told, with the entries that are stored again.
 pub(super) fn changes(
     definition: &Definition,
     step: Step,

@@ -72,7 +72,7 @@ impl Fan {
 #[derive(Default)]
 pub(super) struct Fans {
     all: BTreeMap<Name, Fan>,
-    /// Lists that are read anew.
+    /// Lists that are read again.
     reading: JoinSet<Result<Unfolded, store::Error>>,
 }
 

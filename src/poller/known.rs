@@ -79,7 +79,7 @@ impl Poller {
     }
 
     /// What is known under a definition that was edited, from the records themselves: a list may be absent (`window`) or
-    /// of an older definition. Canonical forms are made anew, and every record of the answer is parsed. Costs a read of
+    /// of an older definition. Canonical forms are made again, and every record of the answer is parsed. Costs a read of
     /// the whole snapshot, once for an edit.
     pub(super) async fn known_anew(&self, polled: &Polled) -> Result<Vec<Entry>, Failure> {
         let (mut after, mut known) = (None, Vec::new());

@@ -14,7 +14,7 @@ use super::secret::{PART_BYTES, Secret};
 
 /// A part that is a plain word of small letters may be just that, unless it is the whole secret or as long as this.
 const WORD_BYTES: usize = 10;
-/// Escapes in escapes, in base64: so often what was read is read anew.
+/// Escapes in escapes, in base64: so often what was read is read again.
 const READINGS: usize = 3;
 
 /// Secrets as they are looked for.

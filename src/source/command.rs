@@ -185,7 +185,7 @@ impl Source {
 /// The first bytes of a stream that is read to its end.
 async fn beginning(mut err: impl AsyncRead + Unpin) -> String {
     let (mut kept, mut chunk) = (Vec::new(), vec![0; STDERR_BYTES]);
-    // What cannot be read of an excuse is no error of its own.
+    // An excuse that cannot be read is not an error of its own.
     while let Ok(read @ 1..) = err.read(&mut chunk).await {
         let room = STDERR_BYTES.saturating_sub(kept.len()).min(read);
         kept.extend(chunk.iter().take(room));

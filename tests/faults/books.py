@@ -88,7 +88,7 @@ class Books:
     def __init__(self, *books):
         self.books = {book.name: book for book in books}
         self.arrivals = []
-        self.foreign = []  # What did not verify, or is no event of these books.
+        self.foreign = []  # What did not verify, or is not an event of these books.
         self.rev = 0
         self.streams = 1  # How many there may be: an import makes one more.
 

@@ -58,7 +58,7 @@ async fn a_backup_is_restored_with_its_queues_under_a_new_stream() {
         let again = old.run(&["import", path]);
         assert!(again.code == 1 && again.err.contains("move the whole directory away"), "{again:?}");
 
-        // Written anew it is the same store, with the same stream.
+        // Written again it is the same store, with the same stream.
         let ran = old.run(&["compact"]);
         assert!(ran.code == 0 && ran.out.contains("bytes became"), "{ran:?}");
         let compacted = old.path().join("compacted.jsonl");
@@ -93,7 +93,7 @@ async fn a_backup_is_restored_with_its_queues_under_a_new_stream() {
         assert!(ran.code == 74 && ran.err.contains("lines are before it"), "{ran:?}");
         assert_eq!(names(&new.path().join("state")), ["owner"]);
         // The store that a compaction was about to replace, and a mark that was left behind, are not overwritten.
-        // What a killed one left is no store, and goes with the next opening.
+        // What a killed one left is not a store, and goes with the next opening.
         std::fs::create_dir_all(new.path().join("state/import/sled")).expect("made");
         for name in ["sled-before-compact", "mark"] {
             let there = new.path().join("state").join(name);
@@ -105,7 +105,7 @@ async fn a_backup_is_restored_with_its_queues_under_a_new_stream() {
         let ran = new.run(&["import", path]);
         assert_eq!(ran.code, 0, "{ran:?}");
         assert!(ran.out.contains("300 records") || ran.out.contains("299 records"), "{ran:?}");
-        // What comes out of it again is what went in, but for the stream.
+        // What comes out of it again is what went in, except for the stream.
         let back = new.path().join("back.jsonl");
         assert_eq!(new.run(&["export", back.to_str().expect("a path")]).code, 0);
         let lines = |text: &str| {

@@ -119,7 +119,7 @@ async fn a_truncated_body() {
     let whole = gzip(br#"[{"id":1,"text":"some more bytes so that there is something to cut"}]"#);
     let cut = Answer::json(&whole[..whole.len() - 12]).header("content-encoding", "gzip");
     bad("", vec![cut.into()], &words).await;
-    // Shorter than it is: what is left over is no answer to anything.
+    // Shorter than it is: what is left over is not an answer to anything.
     bad("", raw(&format!("{head}content-length: 5\r\n\r\n[{{\"id\":1}}]")), &["the answer is not JSON"]).await;
 }
 
@@ -172,7 +172,7 @@ async fn a_compression_bomb() {
     }
 }
 
-/// A byte a second: each of them would do for a timeout that begins anew with every byte.
+/// A byte a second: each of them would do for a timeout that begins again with every byte.
 #[tokio::test]
 async fn a_body_that_trickles() {
     let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000000\r\n\r\n".to_vec();

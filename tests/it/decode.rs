@@ -261,7 +261,7 @@ async fn a_file_of_gzip_is_unpacked() {
     assert_eq!(world.poll().await, Polling::Unchanged);
     world.upstream.next(Answer::new(200, gzip(&gzip(&list("2,B")))).header("content-encoding", "gzip"));
     assert_eq!(world.poll().await, Polling::Changed { created: 0, updated: 1, deleted: 0 });
-    // Cut off it is no file.
+    // Cut off it is not a file.
     let whole = gzip(&list("2,x"));
     world.upstream.next(answer("application/gzip", &whole[..whole.len() - 9]));
     assert!(world.fail().await.contains("ended early or is damaged"));
@@ -451,7 +451,7 @@ async fn bytes_of_another_charset() {
     hostile(XML, "text/xml", XML_GOOD, xml, &["\"klingon\" is not a known charset", "set `charset`"]).await;
 }
 
-/// What was cut off without a word, or does not fit, is no shorter list.
+/// What was cut off without a word, or does not fit, is not a shorter list.
 #[tokio::test]
 async fn documents_that_are_damaged() {
     hostile(XML, "text/xml", XML_GOOD, "<l><i id='1'>a</i>\n", &["line 2: it ends within <l>"]).await;

@@ -336,9 +336,17 @@ fn the_english_is_plain() {
     let mut pages = shown();
     pages.extend(["ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"].map(str::to_owned));
     pages.extend(below("systemd"));
+    let mut texts: Vec<(String, String)> = pages.into_iter().map(|page| (page.clone(), prose(&read(&page)))).collect();
+    // The help of each command and the text of each key stand in the manual.
+    let manual = tempfile::tempdir().expect("a directory");
+    assert_eq!(run(&["man", "--dir", manual.path().to_str().expect("a path")]).code, 0);
+    for entry in std::fs::read_dir(manual.path()).expect("the directory") {
+        let file = entry.expect("a page").path();
+        texts.push((file.display().to_string(), std::fs::read_to_string(&file).expect("a page").replace(".TP", "\n\n")));
+    }
     let mut found = Vec::new();
-    for page in pages {
-        for paragraph in prose(&read(&page)).split("\n\n") {
+    for (page, text) in texts {
+        for paragraph in text.split("\n\n") {
             for words in STIFF.iter().filter(|words| has_words(paragraph, words)) {
                 found.push(format!("{page}: {words:?} in {paragraph}"));
             }

@@ -91,7 +91,7 @@ async fn errors_in_a_200_are_no_answer() {
     let before = world.rig.export().await;
     let cases = [
         (Answer::json(r#"{"data":null,"errors":[{"message":"no such field hunter2-secret"}]}"#), "no such field ***"),
-        // Half an answer beside an error is no snapshot.
+        // Half an answer beside an error is not a snapshot.
         (
             Answer::json(r#"{"data":{"orders":{"edges":[]}},"errors":[{"message":"timeout"}]}"#),
             "with an error: timeout",

@@ -220,7 +220,7 @@ async fn what_is_rejected_is_not_asked_about_again() {
     let hold = held(&world).await.expect("still known");
     assert!(hold.rejected && hold.answer.is_empty());
     assert!(accept(&mut world, Some(hash)).await.is_err_and(|e| e.contains("rejected")));
-    // Another suspicious one is held anew.
+    // Another suspicious one is held again.
     world.upstream.fill(4);
     assert_eq!(world.poll().await, Polling::Held);
     assert!(!held(&world).await.expect("held").rejected);

@@ -340,7 +340,7 @@ fn a_target_that_is_not_there_is_told_for_each() {
         .collect();
     assert_eq!(starts, [true, true], "{}", ran.out);
     assert_eq!(ran.err, "2 of 2 requests were not answered with 2xx\n");
-    // Nothing to send is no failure.
+    // Nothing to send is not a failure.
     std::fs::write(&path, "").expect("written");
     assert_eq!(replay(&path, "http://127.0.0.1:1/", &[]).code, 0);
 }

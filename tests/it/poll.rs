@@ -557,7 +557,7 @@ async fn a_record_is_deleted_after_as_many_complete_polls_as_the_file_says() {
     world.fail().await;
     assert_eq!(world.poll().await, Polling::Same, "the same bytes are a complete poll");
     assert_eq!(world.poll().await, changed(0, 0, 1));
-    // One that comes back starts anew.
+    // One that comes back starts again.
     world.upstream.remove("2");
     world.poll().await;
     world.poll().await;
@@ -1161,7 +1161,7 @@ async fn a_page_behind_the_last_one_is_asked_for_once() {
     // A server that allows one request a while is asked for no second one.
     world.upstream.next(Answer::json(page).header("ratelimit-remaining", "0").header("ratelimit-reset", "60"));
     assert_eq!(world.poll().await, Polling::Baseline { records: 7 });
-    // Of a server that gives ten at the most this is no end: it refuses a number that is too large.
+    // Of a server that gives ten at the most this is not an end: it refuses a number that is too large.
     let mut world = World::start(&list("source.http.pages.offset = { limit = 50 }")).await;
     let ten = |from: u32| {
         let records: Vec<String> = (from..from + 10).map(|id| format!("{{\"id\":{id}}}")).collect();
@@ -1327,7 +1327,7 @@ async fn only_a_record_without_a_key_hides_deletions() {
     world.upstream.next(Answer::json(r#"[{"id":1,"meta":{}},{"id":2,"meta":"x"}]"#));
     assert_eq!(world.poll().await, changed(0, 0, 1));
     assert_eq!(world.rig.lines().await, ["orders.deleted 3 #1"]);
-    // Where nothing at all can be read the answer is no list.
+    // Where nothing at all can be read the answer is not a list.
     world.upstream.next(Answer::json(r#"{"error":"down","code":7}"#));
     assert!(world.fail().await.contains("`key` on record 1 of page 1"));
     // Without the setting one bad record fails the poll, as ever.

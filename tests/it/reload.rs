@@ -234,7 +234,7 @@ async fn a_store_that_fails_while_a_reload_waits_is_opened_with_the_new_file() {
     .expect("it does not panic");
 }
 
-/// `was` of a bridge over a list moved nothing: its members began anew, and what had changed meanwhile was lost.
+/// `was` of a bridge over a list moved nothing: its members began again, and what had changed meanwhile was lost.
 #[tokio::test]
 async fn members_move_with_their_bridge() {
     let members = list("each.list = [\"x\", \"y\"]");

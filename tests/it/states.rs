@@ -12,7 +12,7 @@ use crate::support::{
     server::{Answer, Request},
 };
 
-/// Bridges whose names say how they stand, and endpoints likewise.
+/// Bridges whose names say how they stand, and endpoints too.
 const FILE: &str = r#"
 [defaults.bridge]
 every = "300ms"

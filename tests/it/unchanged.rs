@@ -66,7 +66,7 @@ async fn counted_pages() {
     ] {
         counted(false, paging, lines, 50).await;
     }
-    // As many records as a server may have for its most: no validator is sent, and whether one may be is not read from the page anew.
+    // As many records as a server may have for its most: no validator is sent, and whether one may be is not read from the page again.
     let world = counted(true, Paging::Link(50), "source.http.pages.link = {}", 50).await;
     assert!(world.upstream.requests().iter().all(|request| request.header("if-none-match").is_none()));
 }

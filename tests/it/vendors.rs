@@ -285,7 +285,7 @@ async fn needs_its_credentials(row: Row) {
     assert!(watched.rig.snapshot().await.is_empty());
 }
 
-/// A list that fits one page is asked for with the ETag of the last answer, and 304 is no change.
+/// A list that fits one page is asked for with the ETag of the last answer, and 304 is not a change.
 #[tokio::test]
 async fn github_is_asked_with_the_etag_of_the_only_page() {
     let mut watched = rows::github_releases::row().start().await;
@@ -307,7 +307,7 @@ async fn github_says_when_its_events_may_be_asked_for_again() {
     assert!(outcome.hint >= Some(Duration::from_secs(60)), "{:?}", outcome.hint);
 }
 
-/// A page's token is not valid at once: that is asked again, and is no failure.
+/// A page's token is not valid at once: that is asked again, and is not a failure.
 #[tokio::test]
 async fn google_is_asked_again_for_a_page_that_is_not_ready() {
     let mut watched = rows::google_nearby::row().start().await;

@@ -10,7 +10,7 @@ use super::value::{Error, Made, Value, bounds};
 const INDEX_MAX: usize = 536_870_911;
 
 impl Value {
-    /// `.[key]` with the child made anew; `None` removes it. Where there is nothing yet, it becomes what the key asks for.
+    /// `.[key]` with the child made again; `None` removes it. Where there is nothing yet, it becomes what the key asks for.
     pub fn with_child<E: From<Error>>(
         self,
         key: &Self,

@@ -91,7 +91,7 @@ fn found(value: &Value, pattern: &Value, flags: &Value) -> Result<Vec<(Value, Ra
                         ("string", Value::null()),
                     ];
                 };
-                // A group is never before its match but for look-behind, which these patterns have not.
+                // A group is never before its match except for look-behind, which these patterns have not.
                 let before = text.get(counted_bytes..part.start()).map_or(0, |text| text.chars().count());
                 [
                     ("offset", Value::from(counted_chars + before)),

@@ -1,7 +1,7 @@
 //! A value of a program: what jq makes of an index, an assignment or an operator, and its words where that is an error.
 //!
 //! jaq's own value differs from jq's where people notice: nothing can be assigned into null or behind the end of an array, a
-//! fraction is no index, 3 / 1 is `3.0`, and what is no number in JSON is written all the same.
+//! fraction is not an index, 3 / 1 is `3.0`, and what is not a number in JSON is written all the same.
 
 use std::{
     borrow::Cow,

@@ -1,5 +1,5 @@
 //! `source.graphql`: a query over HTTP, as POST with a JSON body (graphql.org, "Serving over HTTP"). Pages are cursors in a
-//! variable, and `errors` in a 200 say that it failed, also beside `data`: half an answer is no snapshot.
+//! variable, and `errors` in a 200 say that it failed, also beside `data`: half an answer is not a snapshot.
 
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};

@@ -415,7 +415,7 @@ impl Walk {
         blocking(move || read_page(&source, &count, &page, &said, number + 1, origin)).await
     }
 
-    /// Why an answer with a status that is no data is none: a fault that it carries, or its beginning.
+    /// The error of an answer whose status is not accepted: a fault that it carries, or its beginning.
     async fn refused(&self, answer: &http::Answer, page: Page) -> Error {
         if self.source.body.speaks() {
             let (source, origin) = (self.source.clone(), origin(&answer.url));

@@ -46,7 +46,7 @@ pub fn parse_endpoint(key: &[u8]) -> Result<Name, Error> {
     Ok(name(key)?.0)
 }
 
-/// A row of the tree of queues: the endpoint, the pack, and the index of a body that was made anew.
+/// A row of the tree of queues: the endpoint, the pack, and the index of a body that was made again.
 pub fn parse_queue(key: &[u8]) -> Result<(Name, Position, bool), Error> {
     let (endpoint, rest) = name(key)?;
     let mut rest = Bytes::of(rest);

@@ -159,7 +159,7 @@ pub fn queue(endpoint: u64, state: u8, pack: u64) -> Vec<u8> {
     key
 }
 
-/// A body or a reason that a requeue made anew.
+/// A body or a reason that a requeue made again.
 pub fn remade(endpoint: u64, position: Position) -> Vec<u8> {
     let mut key = queue(endpoint, REMADE, position.pack);
     key.extend_from_slice(&position.index.to_be_bytes());

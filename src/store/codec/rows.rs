@@ -333,7 +333,7 @@ fn queue(value: &[u8], wait_ms: impl Fn(&mut Bytes<'_>) -> Result<u32, Error>) -
     Ok(entries)
 }
 
-/// What a requeue made anew.
+/// What a requeue made again.
 pub fn encode_content(content: &Content) -> Vec<u8> {
     let (tag, bytes) = match content {
         Content::Shared => (0, &[][..]),
@@ -366,7 +366,7 @@ pub fn encode_attempt(attempt: &Attempt) -> Vec<u8> {
     put_varint(&mut out, attempt.number.into());
     out.extend_from_slice(&attempt.at.0.to_be_bytes());
     put_varint(&mut out, attempt.duration_ms.into());
-    // 0 is no status that a server can send.
+    // 0 is not a status that a server can send.
     put_varint(&mut out, attempt.status.map_or(0, |status| u64::from(status) + 1));
     match &attempt.error {
         None => out.push(0),

@@ -1,4 +1,4 @@
-//! The store written anew: sled gives no space back to the disk by itself.
+//! The store written again: sled gives no space back to the disk by itself.
 //!
 //! It is an export and an import beside the old one, under the same `stream`, and renames. Whatever ends in between, one of
 //! the two is found whole at the next opening.

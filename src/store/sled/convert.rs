@@ -1,5 +1,5 @@
 //! A store of format 1 becomes one of this format: exported as JSON lines first, which stay as a backup, and read back beside
-//! it; then it takes its place. Whatever ends in between, the old one is found whole and the conversion begins anew.
+//! it; then it takes its place. Whatever ends in between, the old one is found whole and the conversion begins again.
 
 use std::{
     fs::{self, File, OpenOptions},

@@ -170,7 +170,7 @@ impl Frozen<'_> {
     }
 }
 
-/// An export in the making. Its last line says how many were written, so that a backup that was cut off is no backup.
+/// An export in the making. Its last line says how many were written, so that a backup that was cut off is not a backup.
 pub(super) struct Lines<'a> {
     out: io::BufWriter<&'a mut dyn Write>,
     written: u64,

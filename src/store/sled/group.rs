@@ -30,7 +30,7 @@ impl Cursors {
     }
 }
 
-/// How far a piece has come that looks at rows which stay. In memory only: the next life begins it anew.
+/// How far a piece has come that looks at rows which stay. In memory only: the next life begins it again.
 pub(super) struct Looked {
     pub(super) piece: Vec<u8>,
     pub(super) row: Vec<u8>,

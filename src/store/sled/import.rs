@@ -176,7 +176,7 @@ impl SledEngine {
             Ok(imported)
         });
         if moved.is_err() {
-            // It is no store, and the next import begins with its removal too.
+            // It is not a store, and the next import begins with its removal too.
             let _ = clear(&work);
         }
         moved

@@ -36,7 +36,7 @@ use crate::{
 
 /// A larger database is opened without a copy: it would take seconds, and as much space again.
 const COPY_BYTES_MAX: u64 = 1 << 30;
-/// Left free beside what is written anew.
+/// Left free beside what is written again.
 const SPARE_BYTES: u64 = 4 << 20;
 
 fn failed(what: &'static str) -> impl Fn(io::Error) -> Error {

@@ -22,7 +22,7 @@ pub(super) const STORE: [&str; 3] = [DATABASE, MARK, OLD];
 /// The copy that is made before opening, and what it is put back over.
 pub(super) const COPY: &str = "sled-before-open";
 pub(super) const CUT: &str = "sled-cut";
-/// Where the database is written anew whose sync has failed.
+/// Where the database is written again whose sync has failed.
 pub(super) const RENEWED: &str = "sled-renewed";
 /// Where a new store is made, by whom.
 pub(super) const COMPACT: &str = "compact";

@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// After so many packs in a row that are too old none behind them is looked at: they are in the order of time, but for clocks
+/// After so many packs in a row that are too old none behind them is looked at: they are in the order of time, except for clocks
 /// that jump.
 const OLDER_MAX: usize = 1_000;
 /// Rows that are read before writes get their turn.

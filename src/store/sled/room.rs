@@ -60,7 +60,7 @@ impl Room {
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
-    /// Makes the ballast anew where there is room for it and for what is written beside it; whether it is there.
+    /// Makes the ballast again where there is room for it and for what is written beside it; whether it is there.
     pub fn is_ample(&self) -> bool {
         self.has_ballast.load(Ordering::Relaxed) || {
             // Where none can be made there is none to wait for.

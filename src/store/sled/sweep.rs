@@ -1,6 +1,6 @@
 //! Delivered events that are old enough go, from the old end.
 //!
-//! Packs are in the order of time, but for clocks that jump. So for each time that some endpoint keeps its events there is a
+//! Packs are in the order of time, except for clocks that jump. So for each time that some endpoint keeps its events there is a
 //! cursor, which moves over the packs that are kept for just so long and stops at the first that is too young: with nothing to
 //! drop a sweep reads one header for each such time. What stays behind a cursor waits or is dead; when it is delivered after all,
 //! the cursors go back to it.
@@ -104,7 +104,7 @@ impl Group<'_> {
         Ok(())
     }
 
-    /// Removes a queue row with what was made anew for it.
+    /// Removes a queue row with what was made again for it.
     pub(super) fn forget_deliveries(&mut self, endpoint: u64, pack: u64, states: &[u8]) -> Result<(), Error> {
         let Some((state, entries)) = self.queue_row(endpoint, pack, states)? else { return Ok(()) };
         for entry in entries.iter().filter(|e| matches!(e.remade, Remade::Yes | Remade::YesDead)) {

@@ -75,7 +75,7 @@ impl Group<'_> {
         Ok(Slice::Done)
     }
 
-    /// Those that no list names. Each slice looks at the manifest as it is then, and what a commit needs anew it writes anew.
+    /// Those that no list names. Each slice looks at the manifest as it is then, and a commit writes again what it needs again.
     fn drop_chunks(&mut self, piece: &[u8], bridge: u64) -> Result<Slice, Error> {
         if self.stages.iter().any(|stage| stage.bridge == bridge) {
             return Ok(Slice::Waits);

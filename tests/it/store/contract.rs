@@ -454,7 +454,7 @@ fn an_endpoint_under_another_name_keeps_its_deliveries(engine: &dyn Engine) {
     let to = [("old", Content::Shared), ("other", Content::Own(b"1".to_vec()))];
     let queued = writer.queued(events((0..40).map(|n| event("shop", n, &to)).collect()));
     let old: Vec<_> = queued.iter().filter(|(name, _)| &**name == "old").map(|(_, waiting)| *waiting).collect();
-    // One delivered, one dead, one dead and made anew, one that the new name has too.
+    // One delivered, one dead, one dead and made again, one that the new name has too.
     writer.settle("old", old[0].position, Outcome::Delivered);
     writer.settle("old", old[1].position, Outcome::Dead);
     writer.settle("old", old[2].position, Outcome::Dead);
@@ -689,7 +689,7 @@ fn what_is_written_ahead_is_seen_with_its_commit(engine: &dyn Engine) {
     writer.one(Op::Abandon(late));
     work(&writer);
     seen(engine);
-    // All of it anew: the layer below goes.
+    // All of it again: the layer below goes.
     let whole = stage("shop");
     let put: Vec<_> = (0..20).filter(|n| *n != 11 && *n != 15).map(|n| record(n, "{}")).collect();
     ahead(Ahead { stage: whole, put, ..Ahead::default() }).expect("written");

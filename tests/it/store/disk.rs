@@ -322,7 +322,7 @@ fn a_store_of_format_1_is_exported_and_converted_as_it_is() {
     assert_eq!(engine.dead("refuse"), Ok(10));
     assert_eq!(engine.hold("stock").expect("read").map(|hold| hold.deleted), Some(30));
     assert_eq!(engine.bridge("gone").expect("read").map(|left| left.state.sequence), Some(1));
-    // It goes on where it was, and is no older format any more.
+    // It goes on where it was, and is not an older format any more.
     let state = engine.bridge("orders").expect("read").expect("there").state;
     let version = state.version;
     let next = BridgeState { version: version + 1, ..state };

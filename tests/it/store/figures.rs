@@ -121,7 +121,7 @@ fn sweep(writer: &Writer<'_>, now: i64, keep: Duration) -> usize {
 }
 
 /// `periods` of `period` at `rate` events in each, of which the last `kept` periods stay; a sweep after each. What the store takes at
-/// its largest, beside what the same events take in a store that is written anew; and then all of it falls behind.
+/// its largest, beside what the same events take in a store that is written again; and then all of it falls behind.
 fn keep_up(periods: i64, period: Duration, rate: u64, kept: u32) {
     let dir = tempfile::tempdir().expect("a directory");
     let engine = open(dir.path());

@@ -96,7 +96,7 @@ struct Caller {
 }
 
 impl Caller {
-    /// The same write for both engines, but for the positions, which are each engine's own.
+    /// The same write for both engines, except for the positions, which are each engine's own.
     fn op(&mut self, step: &Step, engine: &dyn Engine) -> Op {
         match step {
             Step::Commit { bridge, stale, edits, events } => self.commit(*bridge, *stale, edits, events),

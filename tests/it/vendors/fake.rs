@@ -132,7 +132,7 @@ struct State {
     issued: BTreeSet<String>,
     /// Tokens so far.
     tokens: usize,
-    /// Requests that kept the contract, but for those for tokens.
+    /// Requests that kept the contract, except for those for tokens.
     calls: Vec<Request>,
     refused: Vec<Refusal>,
 }

@@ -96,7 +96,7 @@ fn weather(call: &Call<'_>) -> Answer {
     if call.operation == "current" {
         let item = call.items.first().expect("there is always weather");
         let mut now = step(item);
-        // Computed anew for each answer.
+        // Computed again for each answer.
         now["dt"] = json!(item.touched);
         return body(now);
     }
