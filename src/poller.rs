@@ -155,8 +155,24 @@ pub enum Failure {
     Source(#[from] source::Error),
     #[error(transparent)]
     Extract(#[from] extract::Error),
+    /// The answer cannot be read, and what it says may hold a secret.
+    #[error("the answer cannot be read; {}", source::UNQUOTED)]
+    Unquoted,
+    /// The file says that such an answer is an error (`empty`).
     #[error("{0}")]
-    Answer(String),
+    Guard(String),
+    /// The file's `since` does not fit a record.
+    #[error("{0}")]
+    Mark(String),
+    /// The admin gives more, or the integrator asks for less.
+    #[error("the answer takes more memory than is left for answers (`daemon.memory`): {mib} MiB {what}")]
+    Memory { mib: usize, what: String },
+    /// What is stored of the bridge cannot be used.
+    #[error("{0}")]
+    Snapshot(String),
+    /// A fault of bellpull's own.
+    #[error("a panic in {0}")]
+    Panicked(String),
     #[error("the store: {0}")]
     Store(#[from] store::Error),
 }
@@ -171,9 +187,7 @@ impl Failure {
     fn unquoted(&self) -> Self {
         match self {
             Self::Source(error) => Self::Source(error.unquoted()),
-            Self::Extract(error) if error.quotes() => {
-                Self::Answer(format!("the answer cannot be read; {}", source::UNQUOTED))
-            }
+            Self::Extract(error) if error.quotes() => Self::Unquoted,
             other => other.clone(),
         }
     }

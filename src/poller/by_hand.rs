@@ -67,7 +67,7 @@ impl Poller {
             let old = self.stored(&polled.bridge.name, step.replaced()).await?;
             let definition = polled.bridge.clone();
             let read = move || commit::changes(&definition.definition, step, &old);
-            let read = compute(read).await.map_err(|e| Failure::Answer(format!("reading it panicked: {e}")))??;
+            let read = compute(read).await.map_err(|e| Failure::Panicked(format!("reading it: {e}")))??;
             changes.extend(read.into_iter().map(|(change, _)| change));
         }
         changes.truncate(shown_max);

@@ -54,7 +54,7 @@ impl Poller {
         if !is_stream && !silent || counts.complete && counts.present == 0 && counts.known > 0 {
             match polled.bridge.guard.judge(counts) {
                 Verdict::Commit => {}
-                Verdict::Error(message) => return Err(Failure::Answer(message)),
+                Verdict::Error(message) => return Err(Failure::Guard(message)),
                 Verdict::Hold(reason) => return self.hold_answer(polled, counts, reason, answer).await,
             }
         }
@@ -223,7 +223,7 @@ impl Poller {
         let bridge = polled.bridge.clone();
         // Patches and expressions take time: on a blocking thread.
         let make = move || make(&maker, &bridge, sequence, now, step, &old, silence);
-        compute(make).await.map_err(|e| Failure::Answer(format!("making events panicked: {e}")))?
+        compute(make).await.map_err(|e| Failure::Panicked(format!("making events: {e}")))?
     }
 
     /// The bridge stands where a commit leads when it is durable, and its events are handed over.
@@ -345,7 +345,7 @@ pub(super) fn changes(
     old: &BTreeMap<Hash, Record>,
 ) -> Result<Vec<(Change, Option<Entry>)>, Failure> {
     let body = |key: &Hash| -> Result<(String, Json), Failure> {
-        let record = old.get(key).ok_or_else(|| Failure::Answer("a known record is not in the store".into()))?;
+        let record = old.get(key).ok_or_else(|| Failure::Snapshot("a known record is not in the store".into()))?;
         Ok((record.key.clone(), value_of(record)?))
     };
     let created = |seen: Seen| -> Result<_, Failure> {

@@ -84,7 +84,7 @@ impl Poller {
                         false => tombstones.remove(&parsed.entry.key),
                     };
                     match &bridge.since {
-                        Some(since) => mark::advance(since, &mut mark, parsed, date).map_err(Failure::Answer),
+                        Some(since) => mark::advance(since, &mut mark, parsed, date).map_err(Failure::Mark),
                         None => Ok(()),
                     }
                 })?;
@@ -94,7 +94,7 @@ impl Poller {
             };
             (compare(), lent)
         };
-        let compared = compute(compare).await.map_err(|e| Failure::Answer(format!("reading it panicked: {e}")))?;
+        let compared = compute(compare).await.map_err(|e| Failure::Panicked(format!("reading it: {e}")))?;
         *share = compared.1;
         let mut found = compared.0?;
         if !polled.bridge.is_complete() {
@@ -167,10 +167,7 @@ fn read(bridge: &Bridge, pages: &[Page], known: usize, share: &mut Share) -> Res
     let mut largest = 0;
     let mut take = |bytes: usize, what: &str| match share.take(u64_of(bytes)) {
         true => Ok(()),
-        false => Err(Failure::Answer(format!(
-            "the answer takes more memory than is left for answers (`daemon.memory`): {} MiB {what}",
-            bytes.div_ceil(1 << 20)
-        ))),
+        false => Err(Failure::Memory { mib: bytes.div_ceil(1 << 20), what: what.to_owned() }),
     };
     take(known * KNOWN_BYTES, "for the records that are known")?;
     for (number, page) in pages.iter().enumerate() {

@@ -133,12 +133,12 @@ impl Poller {
 
 /// A stored record's body.
 pub(super) fn value_of(record: &Record) -> Result<Json, Failure> {
-    serde_json::from_slice(&record.body).map_err(|e| Failure::Answer(format!("a stored record is damaged: {e}")))
+    serde_json::from_slice(&record.body).map_err(|e| Failure::Snapshot(format!("a stored record is damaged: {e}")))
 }
 
 pub(super) fn canonical_of(bridge: &Bridge, record: &Record) -> Result<Hash, Failure> {
     bridge
         .definition
         .canonical(&value_of(record)?)
-        .map_err(|(what, e)| Failure::Answer(format!("`{what}` on the stored record {:?}: {e}", record.key)))
+        .map_err(|(what, e)| Failure::Snapshot(format!("`{what}` on the stored record {:?}: {e}", record.key)))
 }

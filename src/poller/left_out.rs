@@ -80,7 +80,7 @@ fn try_to_read(bridge: &Bridge, raw: &Raw, record: usize, page: &str, date: Opti
     let parsed = bridge.definition.parse(raw, record, page)?;
     bridge.deletes.is_tombstone(&parsed.value)?;
     match &bridge.since {
-        Some(since) => mark::advance(since, &mut None, &parsed, date).map_err(Failure::Answer),
+        Some(since) => mark::advance(since, &mut None, &parsed, date).map_err(Failure::Mark),
         None => Ok(()),
     }
 }

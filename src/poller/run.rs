@@ -257,7 +257,7 @@ impl Runner {
                 // What is stored of it may be older than the failure before.
                 polled.progress.failures = polled.progress.failures.max(slot.last.failures).saturating_add(1);
                 polled.progress.last_error = Some("the poll panicked: please report it with the log".into());
-                let failure = Failure::Answer("the poll panicked".into());
+                let failure = Failure::Panicked("the poll".into());
                 (polled, Some(Outcome { result: Err(failure), hint: None }))
             }
         };

@@ -342,7 +342,8 @@ fn the_english_is_plain() {
     assert_eq!(run(&["man", "--dir", manual.path().to_str().expect("a path")]).code, 0);
     for entry in std::fs::read_dir(manual.path()).expect("the directory") {
         let file = entry.expect("a page").path();
-        texts.push((file.display().to_string(), std::fs::read_to_string(&file).expect("a page").replace(".TP", "\n\n")));
+        texts
+            .push((file.display().to_string(), std::fs::read_to_string(&file).expect("a page").replace(".TP", "\n\n")));
     }
     let mut found = Vec::new();
     for (page, text) in texts {
