@@ -121,7 +121,7 @@ fn below(
     let (mut rows, mut shared): (Vec<Row>, Vec<&'static Family>) = (Vec::new(), Vec::new());
     for key in keys {
         let name = format!("{prefix}{}", key.name());
-        rows.push(Row { key: name.clone(), absent: absent(key), text: line(key.doc()) });
+        rows.push(Row { key: name.clone(), absent: absent(key), text: line(key.doc()) + &values(&key.shape()) });
         let within =
             tables(&key.shape()).into_iter().filter(|table| !sections.contains(&table.name) && !is_value(table));
         for table in within {
@@ -143,6 +143,19 @@ fn below(
         rows.extend(below(family.keys.iter().copied(), &format!("{prefix}KIND."), sections, false));
     }
     rows
+}
+
+/// Which values there are, where that is not plain from a key's text.
+fn values(shape: &Shape) -> String {
+    match shape {
+        Shape::Whole(from, to) => format!(" From {from} to {to}."),
+        Shape::Share => " From 0 to 1.".into(),
+        Shape::Words(words) if words.len() > 1 => {
+            let words: Vec<String> = words.iter().map(|word| format!("`\"{word}\"`")).collect();
+            format!(" One of {}.", words.join(", "))
+        }
+        _ => String::new(),
+    }
 }
 
 /// Tables that are one value: the reference explains them once.
