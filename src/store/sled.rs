@@ -24,6 +24,7 @@ mod place;
 mod read;
 mod redo;
 mod room;
+mod rouse;
 mod sweep;
 mod tables;
 mod work;
@@ -48,6 +49,7 @@ use self::{
     mark::Mark,
     redo::Redo,
     room::Room,
+    rouse::Rouse,
     tables::{Rows, Table, Tables, io_error},
 };
 use super::{
@@ -75,7 +77,9 @@ const META_STAGES: &[u8] = b"stages";
 
 /// An open store.
 pub struct SledEngine {
-    // First, so that the database is closed before the lock is given back.
+    // First, since its thread has the database too.
+    rouse: Rouse,
+    // Before the lock, so that the database is closed when that is given back.
     db: Db,
     tables: Tables,
     dir: PathBuf,
@@ -165,6 +169,8 @@ impl SledEngine {
 
     /// Makes a group durable, or ends the process.
     fn apply(&self, mut group: Group<'_>) -> Result<(), Error> {
+        // From before the gate: a reader may wait within sled with it in his hand.
+        let _under_way = self.rouse.begin();
         let mut gate = self.gate.write().map_err(|_| read::poisoned())?;
         if self.readers.any() {
             group.changed().try_for_each(|(table, row)| self.readers.keep(&self.tables, table, row))?;

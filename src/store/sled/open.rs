@@ -24,6 +24,7 @@ use super::{
     place::{COPY, CUT, RENEWED, clear, lock_in, mend, replace},
     redo::{self, Redo},
     room::{self, Room},
+    rouse::Rouse,
     tables::{self, Rows, Table, Tables, io_error},
 };
 use crate::{
@@ -96,6 +97,7 @@ pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<SledEngine, Error> {
     check_whole(&tables)?;
     let file = File::open(database.join(FILE)).map_err(failed("opening the database's file"))?;
     let mut engine = SledEngine {
+        rouse: Rouse::new(&db).map_err(failed("starting a thread"))?,
         db,
         tables,
         dir: dir.to_owned(),
