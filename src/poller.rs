@@ -267,6 +267,18 @@ impl Polled {
         self.state.mark().filter(|_| self.definition_is_same())
     }
 
+    /// The same, unless the file has a `max` by now that it is beyond.
+    fn obeyed_mark(&self, now: Timestamp) -> Option<Mark> {
+        self.bridge.since.as_ref().and_then(|since| mark::obeyed(since, self.mark(), now))
+    }
+
+    /// The source does not know the mark any more. Until another one is committed it is asked from the start, and whatever it says is
+    /// compared: also the bytes of the accepted answer name a mark.
+    fn forget_mark(&mut self) {
+        (self.state.mark, self.state.mark_is_number) = (None, None);
+        (self.state.answer, self.progress.answer) = (None, None);
+    }
+
     /// From how many complete polls in a row a missing record is deleted. A list in pages is looked at twice, also where it came in one:
     /// that may be a walk that broke off.
     fn deletes_after(&self, pages: u32) -> u32 {
@@ -341,7 +353,28 @@ impl Poller {
     }
 
     async fn fetch(&self, polled: &mut Polled, share: &mut Share) -> Result<Fetched, source::Error> {
-        let (same, mark) = (polled.definition_is_same(), polled.mark());
+        let mark = polled.obeyed_mark(self.clock.now());
+        let fetched = self.fetch_after(polled, share, mark.as_ref()).await;
+        let resets = polled.bridge.since.as_ref().map(|since| since.reset.as_slice()).unwrap_or_default();
+        match (fetched, &mark) {
+            (Err(error), Some(_)) if error.status().is_some_and(|status| resets.contains(&status)) => {
+                let bridge = &polled.bridge.name;
+                tracing::info!(message_id = kind::BRIDGE_MARK_RESET, %bridge, %error, "the mark is dropped (`since.reset`)");
+                polled.forget_mark();
+                self.fetch_after(polled, share, None).await
+            }
+            (fetched, _) => fetched,
+        }
+    }
+
+    /// Asks for what came after a mark.
+    async fn fetch_after(
+        &self,
+        polled: &mut Polled,
+        share: &mut Share,
+        mark: Option<&Mark>,
+    ) -> Result<Fetched, source::Error> {
+        let same = polled.definition_is_same();
         let Polled { bridge, state, progress, memo, expected_bytes, .. } = polled;
         let validators = progress.validators.as_ref().unwrap_or(&state.validators);
         let pages = progress.pages.unwrap_or(state.pages);
@@ -351,7 +384,7 @@ impl Poller {
         let usable = same && pages == 1 && !is_part && validators.are_some();
         // Of a list that is complete the accepted answer is what a 304 speaks of, and that has to be one page.
         let accepted = same && (pages == 1 || !bridge.is_complete());
-        let mark = bridge.since.as_ref().and_then(|since| mark::to_send(since, mark.as_ref()));
+        let mark = bridge.since.as_ref().and_then(|since| mark::to_send(since, mark));
         let definition = bridge.clone();
         let count = Arc::new(move |page: &Page| {
             let failed = |e: extract::Error| source::ErrorKind::Request(e.to_string());
@@ -374,6 +407,7 @@ impl Poller {
                 validators: usable.then_some(validators),
                 previous: state.previous.as_ref(),
                 mark: mark.as_ref(),
+                start: bridge.since.as_ref().and_then(|since| since.start.as_ref()),
                 since: bridge.since.as_ref().and_then(|since| since.at.as_ref()),
                 absent: &bridge.absent,
                 item: bridge.item.as_ref(),

@@ -257,6 +257,8 @@ pub struct Ask<'a> {
     pub validators: Option<&'a Validators>,
     pub previous: Option<&'a Json>,
     pub mark: Option<&'a Mark>,
+    /// What is sent before there is a mark.
+    pub start: Option<&'a Mark>,
     /// Where and how the mark is sent.
     pub since: Option<&'a At>,
     /// Statuses that mean "no such document".
@@ -274,10 +276,15 @@ pub struct Ask<'a> {
 impl Ask<'_> {
     /// What jq sees in a source.
     pub fn input(&self) -> Json {
+        self.input_with(self.mark)
+    }
+
+    /// The same at another mark.
+    pub fn input_with(&self, mark: Option<&Mark>) -> Json {
         json!({
             "now": self.clock.now().to_string(),
             "previous": self.previous,
-            "mark": self.mark.map(|mark| &mark.text),
+            "mark": mark.map(Mark::seen),
             "item": self.item,
         })
     }
@@ -451,6 +458,14 @@ pub enum ErrorKind {
 }
 
 impl Error {
+    /// The status that an answer was refused for.
+    pub fn status(&self) -> Option<u16> {
+        match self.kind {
+            ErrorKind::Status { status, .. } | ErrorKind::Fault { status, .. } => Some(status),
+            _ => None,
+        }
+    }
+
     /// Whether the same request may have another end in a moment: the connection failed, and nobody refused.
     pub fn passes(&self) -> bool {
         use crate::http::Error::{Body, Connect, Lost, Request, Timeout};

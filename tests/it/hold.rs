@@ -308,8 +308,7 @@ async fn an_edit_that_shows_more_of_a_list_is_held() {
     assert_eq!(world.poll().await, Polling::Baseline { records: 20 });
     world.restart(&paged(".next_cursor")).await;
     assert_eq!(world.poll().await, Polling::Held);
-    let name = world.rig.polled().bridge.name.clone();
-    let hold = world.rig.poller.hold(&name).await.expect("read").expect("a hold");
+    let hold = held(&world).await.expect("held");
     assert_eq!((hold.created, hold.updated, hold.deleted), (62, 0, 0));
     assert!(hold.reason.contains("`guard.definition`"), "{}", hold.reason);
     assert!(world.rig.lines().await.is_empty());

@@ -83,16 +83,15 @@ impl Walk {
             let texts = value.resolve(&input).await.map_err(ErrorKind::Expr)?;
             texts.into_iter().next().ok_or_else(|| ErrorKind::Request(format!("`{what}` gives nothing")).into())
         };
-        let text = one(&source.url, "url").await?;
-        let mut url: Url = if source.url.is_constant() {
-            text.parse().map_err(|_| ErrorKind::Request("`url` gives no URL".into()))?
-        } else {
-            made_url(&text).map_err(|e| ErrorKind::Request(format!("`url`: {e}")))?
-        };
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(ErrorKind::Request("`url` is neither http nor https".into()).into());
+        let mut url = url_of(source, &input).await?;
+        if ask.mark.is_some() && source.url.uses("mark") {
+            // A mark is what a server said: it must not lead credentials to another one.
+            let first = url_of(source, &ask.input_with(ask.start)).await?;
+            if first.origin() != url.origin() {
+                let (origin, target, setting) = (origin(&first), origin(&url), "`url`");
+                return Err(ErrorKind::ForeignOrigin { origin, what: "mark", target, setting }.into());
+            }
         }
-        url.set_fragment(None);
         for (name, value) in &source.query {
             let texts = value.resolve(&input).await.map_err(ErrorKind::Expr)?;
             texts.iter().for_each(|text| add_parameter(&mut url, name, text));
@@ -437,6 +436,22 @@ impl Walk {
         let (count, page) = (ask.count.clone(), page.clone());
         blocking(move || count(&page)).await
     }
+}
+
+/// Where the first request goes, without its query of the file.
+async fn url_of(source: &Source, input: &Json) -> Result<Url, Error> {
+    let texts = source.url.resolve(input).await.map_err(ErrorKind::Expr)?;
+    let text = texts.into_iter().next().ok_or_else(|| ErrorKind::Request("`url` gives nothing".into()))?;
+    let mut url: Url = if source.url.is_constant() {
+        text.parse().map_err(|_| ErrorKind::Request("`url` gives no URL".into()))?
+    } else {
+        made_url(&text).map_err(|e| ErrorKind::Request(format!("`url`: {e}")))?
+    };
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(ErrorKind::Request("`url` is neither http nor https".into()).into());
+    }
+    url.set_fragment(None);
+    Ok(url)
 }
 
 pub(super) async fn blocking<T: Send + 'static>(
