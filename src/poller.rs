@@ -9,6 +9,7 @@ mod commit;
 mod detect;
 mod fan;
 mod handle;
+mod hints;
 mod hold;
 mod job;
 mod known;
@@ -23,11 +24,13 @@ mod told;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
+use serde_json::Value as Json;
 use tokio::time::Instant;
 
 use crate::{
     auth::vault::Vault,
     clock::{self, Clock},
+    compute::compute,
     config::{Bridge, Endpoint},
     decode::Page,
     deliver, extract,
@@ -455,8 +458,28 @@ impl Poller {
         }
         let found = self.detect(polled, answer.pages.clone(), answer.date, share).await?;
         self.tell_flaws(polled, &found.left_out.flaws);
+        let hints = self.hints(polled, &found, answer.pages.clone(), &answer.meta).await;
+        self.tell_hints(polled, hints);
         let pages = u32::try_from(answer.pages.len()).unwrap_or(u32::MAX);
         self.judge_and_commit(polled, found, pages, Some((hash, answer))).await
+    }
+
+    /// What is odd about an answer, for a person.
+    async fn hints(&self, polled: &Polled, found: &Detected, pages: Vec<Page>, meta: &Json) -> Vec<String> {
+        let (bridge, meta, records) = (polled.bridge.clone(), meta.clone(), found.diff.present);
+        let unread = compute(move || hints::of_answer(&bridge, &pages, &meta, records)).await;
+        // A hint that cannot be had is none.
+        let all = found.hints.iter().cloned().chain(unread.ok().flatten());
+        all.map(|hint| self.shown(&hint)).collect()
+    }
+
+    /// Keeps hints for `status`, and logs each that the last answer did not give.
+    fn tell_hints(&self, polled: &mut Polled, hints: Vec<String>) {
+        let bridge = &polled.bridge.name;
+        for hint in hints.iter().filter(|hint| !polled.progress.hints.contains(hint)) {
+            tracing::warn!(message_id = kind::BRIDGE_HINT, %bridge, "{hint}");
+        }
+        polled.progress.hints = hints;
     }
 
     /// Where a poll went well.

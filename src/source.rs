@@ -218,6 +218,11 @@ impl Source {
         matches!(self, Self::Http(source) if source.pages.is_some())
     }
 
+    /// Whether it reads one page, and could read more.
+    pub fn could_have_pages(&self) -> bool {
+        matches!(self, Self::Http(source) if source.could_have_pages())
+    }
+
     /// Whether it is asked with something secret.
     pub fn has_credentials(&self) -> bool {
         match self {

@@ -128,6 +128,9 @@ pub struct Progress {
     /// Of the last answer.
     #[serde(default, skip_serializing_if = "Flaws::is_none")]
     pub flaws: Flaws,
+    /// What it shows that the file most likely should say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hints: Vec<String>,
 }
 
 /// What an answer held that was not taken as it came.

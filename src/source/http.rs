@@ -282,6 +282,11 @@ impl Source {
         !self.pages.as_ref().is_some_and(|pages| pages.stop_known)
     }
 
+    /// Whether `pages` could stand in it, and does not.
+    pub fn could_have_pages(&self) -> bool {
+        self.pages.is_none() && matches!(self.body, Body::None | Body::Text(_) | Body::Json(_))
+    }
+
     /// A URL without its query and user; without its path too where the file does not show it.
     fn shown(&self, url: &Url) -> String {
         match self.url {

@@ -65,6 +65,9 @@ keys! {
     mod pages_link;
     /// The relation of the link that is followed.
     or REL: String = "rel", TEXT, || "next".to_owned();
+    /// `"keep"`: of a link only path and query count, on the origin of `url`, for servers behind a proxy that name themselves
+    /// otherwise (`http://`, an inner name). Without it a link to another origin is an error.
+    get ORIGIN: bool = "origin", Form::words(&[("keep", true)]);
     + walk::FAMILY;
 }
 
@@ -144,7 +147,7 @@ pub struct Pages {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Kind {
     /// RFC 8288.
-    Link { rel: String },
+    Link { rel: String, keeps_origin: bool },
     /// A number that counts pages.
     Page { at: At, start: u64, size: Option<(String, u64)> },
     /// A number that counts records.
@@ -189,7 +192,8 @@ impl Pages {
             }
         };
         match &self.kind {
-            Kind::Link { rel } => text.put("pages.link", rel.as_str()),
+            // `origin` says how the same pages are reached.
+            Kind::Link { rel, .. } => text.put("pages.link", rel.as_str()),
             Kind::Page { at, start, size } => {
                 text.put("pages.page", *start);
                 at.define(text);
@@ -215,14 +219,21 @@ impl Pages {
     /// As 0.1.0 wrote it.
     pub fn definition_0_1(&self) -> String {
         let Self { kind, max, delay, end, total: _, stop_known } = self;
-        format!("Pages {{ kind: {kind:?}, max: {max:?}, delay: {delay:?}, end: {end:?}, stop_known: {stop_known:?} }}")
+        let kind = match kind {
+            Kind::Link { rel, .. } => format!("Link {{ rel: {rel:?} }}"),
+            other => format!("{other:?}"),
+        };
+        format!("Pages {{ kind: {kind}, max: {max:?}, delay: {delay:?}, end: {end:?}, stop_known: {stop_known:?} }}")
     }
 
     /// Reads `pages.KIND`.
     pub fn read(item: &Item<'_>) -> Option<Self> {
         type Read = fn(&mut Table<'_>) -> Option<Kind>;
         let kinds: [(&Get<()>, Read); 5] = [
-            (&pages::LINK, |table| Some(Kind::Link { rel: table.or(&pages_link::REL) })),
+            (&pages::LINK, |table| {
+                let (rel, keeps_origin) = (table.or(&pages_link::REL), table.get(&pages_link::ORIGIN));
+                Some(Kind::Link { rel, keeps_origin: keeps_origin.unwrap_or_default() })
+            }),
             (&pages::PAGE, |table| {
                 let (at, start) = (At::read(table, Some("page")), table.or(&pages_page::START));
                 let size = read_size(table, &pages_page::SIZE_PARAM, &pages_page::SIZE);
@@ -313,6 +324,11 @@ impl Pages {
             Kind::Cursor { .. } => "cursor",
             Kind::NextUrl { .. } => "next-url",
         }
+    }
+
+    /// Whether of a link only path and query count.
+    pub fn keeps_origin(&self) -> bool {
+        matches!(self.kind, Kind::Link { keeps_origin: true, .. })
     }
 
     /// Whether a header says what follows, and the page itself does not.
@@ -418,7 +434,7 @@ impl Pages {
             return Err(ErrorKind::Repeats { origin, page: here.number + 1, what }.into());
         }
         Ok(match (&self.kind, &known.next) {
-            (Kind::Link { rel }, _) => match link(here.headers, rel) {
+            (Kind::Link { rel, .. }, _) => match link(here.headers, rel) {
                 Ok(target) => target.map_or(Ok(Step::End), |target| to_url(&target))?,
                 Err(why) => {
                     let message = format!("the `Link` header cannot be read: {why}");

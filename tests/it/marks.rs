@@ -1,4 +1,4 @@
-//! Marks of `since` over a whole poll: what is sent, what is committed, and what a source may say of a mark.
+//! Marks of `since` and next pages over a whole poll: what is sent, what is committed, and what an answer says of them.
 
 use bellpull::poller::Polling;
 
@@ -182,6 +182,8 @@ async fn an_absurd_mark_is_not_obeyed() {
     world.restart(&number(", max = 1000")).await;
     world.upstream.next(Answer::json(r#"[{"id":1,"seq":6},{"id":2,"seq":99999}]"#));
     assert_eq!(world.poll().await, changed(0, 1, 0));
+    let hints = world.rig.polled().progress.hints.clone();
+    assert!(hints.len() == 1 && hints[0].contains("the mark 99999, beyond `since.max`"), "{hints:?}");
     world.upstream.next(Answer::json("[]"));
     world.poll().await;
     let targets: Vec<_> = world.upstream.requests().into_iter().map(|r| r.target).collect();
@@ -193,4 +195,35 @@ async fn an_absurd_mark_is_not_obeyed() {
     world.upstream.next(Answer::json("[]"));
     world.poll().await;
     assert_eq!(world.upstream.last().query["after"], "2026-01-01T00:00:00Z", "from a second before the other record");
+}
+
+/// python-gitlab#1254, baserow#2286: a server behind a proxy names itself `http://` in its links.
+#[tokio::test]
+async fn a_link_of_another_origin_is_followed_on_the_own_one_where_the_file_says_so() {
+    let foreign = |page| format!("<http://inner.example:81/items?page={page}&q=a%20b>; rel=\"next\"");
+    let mut world = World::start(&list("source.http.pages.link = { origin = \"keep\" }")).await;
+    world.upstream.next(Answer::json(r#"[{"id":1}]"#).header("link", foreign(2)));
+    world.upstream.next(Answer::json(r#"[{"id":2}]"#));
+    assert_eq!(world.poll().await, Polling::Baseline { records: 2 });
+    assert_eq!(world.upstream.last().target, "/items?page=2&q=a%20b");
+    let mut world = World::start(&list("source.http.pages.link = {}")).await;
+    world.upstream.next(Answer::json(r#"[{"id":1}]"#).header("link", foreign(2)));
+    assert!(world.fail().await.contains("another origin"));
+}
+
+/// `meta.total` was 26, 10 records came, and nobody said a word.
+#[tokio::test]
+async fn pages_that_nobody_reads_are_told_until_they_are_read() {
+    let mut world = World::start(&synced("")).await;
+    world.upstream.next(Answer::json(r#"{"data":[{"id":1}],"meta":{"total":26}}"#));
+    world.poll().await;
+    let hints = world.rig.polled().progress.hints.clone();
+    assert!(hints.len() == 1 && hints[0].contains("`total`: 26, and 1 records came"), "{hints:?}");
+    world.upstream.next(Answer::json(r#"{"data":[{"id":1}],"meta":{"total":1}}"#));
+    world.poll().await;
+    assert!(world.rig.polled().progress.hints.is_empty());
+    world.upstream.next(Answer::json(r#"{"data":[{"id":2}]}"#).header("link", "</items?page=2>; rel=\"next\""));
+    world.poll().await;
+    let hints = world.rig.polled().progress.hints.clone();
+    assert!(hints.len() == 1 && hints[0].contains("pages.link = {}"), "{hints:?}");
 }

@@ -380,7 +380,10 @@ impl Walk {
     fn turn(&mut self, step: Step, at: &Url) -> Result<(), Error> {
         match step {
             Step::End => {}
-            Step::Url(next) => {
+            Step::Url(mut next) => {
+                if self.source.pages.as_ref().is_some_and(Pages::keeps_origin) {
+                    next = on_origin_of(&self.home, &next);
+                }
                 if next.origin() != self.home.origin() {
                     let (origin, target) = (origin(at), origin(&next));
                     return Err(ErrorKind::ForeignOrigin { origin, what: "next page", target, setting: "`url`" }.into());
@@ -436,6 +439,14 @@ impl Walk {
         let (count, page) = (ask.count.clone(), page.clone());
         blocking(move || count(&page)).await
     }
+}
+
+/// Path and query of a URL, on the origin of another one.
+fn on_origin_of(home: &Url, next: &Url) -> Url {
+    let mut url = home.clone();
+    url.set_path(next.path());
+    url.set_query(next.query());
+    url
 }
 
 /// Where the first request goes, without its query of the file.
@@ -551,4 +562,26 @@ fn meta(vault: &Vault, answer: &http::Answer, now: crate::model::Timestamp) -> J
     let headers: serde_json::Map<String, Json> =
         KEPT.iter().filter_map(|name| Some(((*name).to_owned(), vault.redact(answer.header(name)?).into()))).collect();
     json!({ "status": answer.status, "headers": headers, "at": now.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn path_and_query_move_to_the_origin_of_the_file_byte_for_byte() {
+        let home: Url = "https://api.example.com:8443/v1/items?key=1".parse().expect("a URL");
+        for next in [
+            "http://inner:80/v1/items?page=2",
+            "http://api.example.com/x/%7Ea%2Fb?q=a%20b&flag&$filter=x+y#part",
+            "https://user:secret@evil.example//evil.example/x",
+            "http://[::1]:9/",
+            "https://evil.example:8443/?",
+        ] {
+            let next: Url = next.parse().expect("a URL");
+            let url = on_origin_of(&home, &next);
+            assert_eq!((url.origin(), url.username(), url.fragment()), (home.origin(), "", None), "{next}");
+            assert_eq!((url.path(), url.query()), (next.path(), next.query()));
+        }
+    }
 }
