@@ -168,6 +168,11 @@ fn read_size(table: &mut Table<'_>, param: &Get<String>, size: &Get<u64>) -> Opt
     count.map(|count| (name.unwrap_or_default(), count))
 }
 
+/// Where a page's number or cursor goes. What jq of the request sees needs no other place.
+fn read_place(table: &mut Table<'_>, default: Option<&str>, made: bool) -> Option<At> {
+    if made && !At::is_in(table) { Some(At::Made) } else { At::read(table, default) }
+}
+
 /// The page that a step is asked for.
 pub struct Here<'a> {
     /// From 0.
@@ -228,34 +233,39 @@ impl Pages {
 
     /// Reads `pages.KIND`.
     pub fn read(item: &Item<'_>) -> Option<Self> {
-        type Read = fn(&mut Table<'_>) -> Option<Kind>;
+        Self::read_beside(item, false)
+    }
+
+    /// The same; `made` says that jq of the request sees `$page`, so that no other place is needed.
+    pub fn read_beside(item: &Item<'_>, made: bool) -> Option<Self> {
+        type Read = fn(&mut Table<'_>, bool) -> Option<Kind>;
         let kinds: [(&Get<()>, Read); 5] = [
-            (&pages::LINK, |table| {
+            (&pages::LINK, |table, _| {
                 let (rel, keeps_origin) = (table.or(&pages_link::REL), table.get(&pages_link::ORIGIN));
                 Some(Kind::Link { rel, keeps_origin: keeps_origin.unwrap_or_default() })
             }),
-            (&pages::PAGE, |table| {
-                let (at, start) = (At::read(table, Some("page")), table.or(&pages_page::START));
+            (&pages::PAGE, |table, made| {
+                let (at, start) = (read_place(table, Some("page"), made), table.or(&pages_page::START));
                 let size = read_size(table, &pages_page::SIZE_PARAM, &pages_page::SIZE);
                 at.map(|at| Kind::Page { at, start, size })
             }),
-            (&pages::OFFSET, |table| {
-                let at = At::read(table, Some("offset"));
+            (&pages::OFFSET, |table, made| {
+                let at = read_place(table, Some("offset"), made);
                 let limit = read_size(table, &pages_offset::LIMIT_PARAM, &pages_offset::LIMIT);
                 at.map(|at| Kind::Offset { at, limit })
             }),
-            (&pages::CURSOR, |table| {
-                let (at, next) = (At::read(table, None), table.need(&pages_cursor::NEXT));
+            (&pages::CURSOR, |table, made| {
+                let (at, next) = (read_place(table, None, made), table.need(&pages_cursor::NEXT));
                 at.zip(next).map(|(at, next)| Kind::Cursor { at, next })
             }),
-            (&pages::NEXT_URL, |table| table.need(&pages_next_url::NEXT).map(|next| Kind::NextUrl { next })),
+            (&pages::NEXT_URL, |table, _| table.need(&pages_next_url::NEXT).map(|next| Kind::NextUrl { next })),
         ];
         let mut table = item.table()?;
         let found = table.kind(&kinds);
         table.finish();
         let (read, item) = found?;
         let mut table = item.table()?;
-        let kind = read(&mut table);
+        let kind = read(&mut table, made);
         Self::finish(table, kind)
     }
 
@@ -307,6 +317,15 @@ impl Pages {
         }
     }
 
+    /// The number of the first page, or its offset; null before there is a cursor.
+    pub fn first_page(&self) -> Json {
+        match &self.kind {
+            Kind::Page { start, .. } => Json::from(*start),
+            Kind::Offset { .. } => Json::from(0),
+            Kind::Cursor { .. } | Kind::Link { .. } | Kind::NextUrl { .. } => Json::Null,
+        }
+    }
+
     /// Where the parameter of a [`Step::Parameter`] goes.
     pub fn at(&self) -> Option<&At> {
         match &self.kind {
@@ -324,6 +343,11 @@ impl Pages {
             Kind::Cursor { .. } => "cursor",
             Kind::NextUrl { .. } => "next-url",
         }
+    }
+
+    /// Whether its pages have a number, an offset or a cursor.
+    pub fn counts(&self) -> bool {
+        self.at().is_some()
     }
 
     /// Whether of a link only path and query count.

@@ -227,3 +227,71 @@ async fn pages_that_nobody_reads_are_told_until_they_are_read() {
     let hints = world.rig.polled().progress.hints.clone();
     assert!(hints.len() == 1 && hints[0].contains("pages.link = {}"), "{hints:?}");
 }
+
+/// An API whose pages are `/page/2` was impossible, and `url = ".../page/{page}"` was sent as it stood.
+#[tokio::test]
+async fn a_number_an_offset_or_a_cursor_stands_in_the_path() {
+    let url = |made: &str| format!("source.http.url = {{ jq = '\"UPSTREAM{made}\"' }}");
+    let fixed = "source.http.url = \"UPSTREAM/items\"";
+    let ids = |ids: &[u8], next: &str| {
+        let data: Vec<String> = ids.iter().map(|id| format!(r#"{{"id":{id}}}"#)).collect();
+        Answer::json(format!(r#"{{"data":[{}],"next":{next}}}"#, data.join(",")))
+    };
+    for (pages, made, targets) in [
+        ("page = {}", "/page/\\($page)", ["/page/1?k=1", "/page/2?k=1", "/page/3?k=1"]),
+        ("offset = {}", "/from/\\($page)/x", ["/from/0/x?k=1", "/from/2/x?k=1", "/from/3/x?k=1"]),
+        (
+            "cursor = { next = \".next\" }",
+            "/after/\\($page // \"first\" | @uri)",
+            ["/after/first?k=1", "/after/a%2Fb?k=1", "/after/7?k=1"],
+        ),
+    ] {
+        let lines = format!("source.http.query = {{ k = 1 }}\nsource.http.pages.{pages}");
+        let mut world = World::start(&synced(&lines).replace(fixed, &url(made))).await;
+        for (given, next) in [(&[1, 2][..], "\"a/b\""), (&[3][..], "7"), (&[][..], "null")] {
+            world.upstream.next(ids(given, next));
+        }
+        assert_eq!(world.poll().await, Polling::Baseline { records: 3 }, "{pages}");
+        let asked: Vec<_> = world.upstream.requests().into_iter().map(|r| r.target).collect();
+        assert_eq!(asked, targets, "{pages}");
+    }
+}
+
+/// Elasticsearch's scroll: the next request has another body than the first one.
+#[tokio::test]
+async fn the_next_body_of_a_scroll_is_made_of_the_cursor() {
+    let lines = "source.http.method = \"POST\"\n\
+                 source.http.json = { jq = 'if $page then {scroll_id: $page} else {query: \"all\", size: 2} end' }\n\
+                 source.http.pages.cursor = { next = \".id\", end = \".data == []\" }";
+    let mut world = World::start(&synced(lines)).await;
+    world.upstream.next(Answer::json(r#"{"data":[{"id":1},{"id":2}],"id":"s1"}"#));
+    world.upstream.next(Answer::json(r#"{"data":[{"id":3}],"id":["s",2]}"#));
+    world.upstream.next(Answer::json(r#"{"data":[],"id":"s3"}"#));
+    assert_eq!(world.poll().await, Polling::Baseline { records: 3 });
+    let bodies: Vec<String> = world.upstream.requests().iter().map(|r| r.json().to_string()).collect();
+    assert_eq!(bodies, [r#"{"query":"all","size":2}"#, r#"{"scroll_id":"s1"}"#, r#"{"scroll_id":["s",2]}"#]);
+}
+
+/// A cursor is what a server said: it leads to no other origin.
+#[tokio::test]
+async fn a_cursor_in_the_url_stays_on_its_origin() {
+    let text = synced("source.http.pages.cursor = { next = \".next\" }")
+        .replace("source.http.url = \"UPSTREAM/items\"", "source.http.url = { jq = '$page // \"UPSTREAM/items\"' }");
+    let mut world = World::start(&text).await;
+    world.upstream.next(Answer::json(r#"{"data":[{"id":1}],"next":"https://elsewhere.example/x"}"#));
+    assert!(world.fail().await.contains("the next page https://elsewhere.example, which is on another origin"));
+    assert_eq!(world.upstream.count(), 1);
+}
+
+#[test]
+fn a_page_that_nothing_counts_is_refused() {
+    for pages in ["", "source.http.pages.link = {}", "source.http.pages.next-url = { next = \".next\" }"] {
+        let text = list(pages)
+            .replace("source.http.url = \"UPSTREAM/items\"", "source.http.url = { jq = '\"UPSTREAM/\\($page)\"' }");
+        let text = format!(
+            "{text}\n[endpoint.me]\nurl = \"https://example.com\"\nsign.standard.secrets = [{{ env = \"SECRET\" }}]\n"
+        );
+        let error = refused(&text.replace("UPSTREAM", "https://api.example.com"));
+        assert!(error.contains("uses `$page`") && error.contains("write `pages.page`"), "{error}");
+    }
+}
