@@ -102,7 +102,7 @@ pub fn token(token: &Expr, at: Option<&At>, document: &[u8], known: Option<Mark>
     let wrong = |what: &str| Err(format!("`since.token` gives {what} for the last page"));
     let found = token.all_of_text(document).map_err(|e: expr::Error| format!("`since.token`: {e}"))?;
     let value = match meant(found.into_iter().next()) {
-        Some(Json::Bool(_)) => return wrong("true, which is no token,"),
+        Some(Json::Bool(_)) => return wrong("true instead of a token"),
         Some(Json::String(text)) if text.is_empty() => None,
         other => other,
     };
@@ -114,11 +114,11 @@ pub fn token(token: &Expr, at: Option<&At>, document: &[u8], known: Option<Mark>
     };
     // What cannot be sent must not be committed: every poll would fail from then on.
     if let (Some(At::Param(_) | At::Header(_)), Json::Array(_) | Json::Object(_)) = (at, &value) {
-        return wrong("no string or number, which only a place in `json` takes,");
+        return wrong("an array or an object (only a place in `json` takes one)");
     }
     let mark = Mark::of(&value);
     if mark.text.len() > TOKEN_BYTES_MAX {
-        return wrong(&format!("{} bytes, of which {TOKEN_BYTES_MAX} are allowed,", mark.text.len()));
+        return wrong(&format!("{} bytes (at most {TOKEN_BYTES_MAX} are kept)", mark.text.len()));
     }
     Ok(Some(mark))
 }

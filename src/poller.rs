@@ -361,8 +361,8 @@ impl Poller {
         let resets = polled.bridge.since.as_ref().map(|since| since.reset.as_slice()).unwrap_or_default();
         match (fetched, &mark) {
             (Err(error), Some(_)) if error.status().is_some_and(|status| resets.contains(&status)) => {
-                let bridge = &polled.bridge.name;
-                tracing::info!(message_id = kind::BRIDGE_MARK_RESET, %bridge, %error, "the mark is dropped (`since.reset`)");
+                let (bridge, error) = (&polled.bridge.name, self.shown(&error.to_string()));
+                tracing::info!(message_id = kind::BRIDGE_MARK_RESET, %bridge, error, "the mark is dropped (`since.reset`)");
                 polled.forget_mark();
                 self.fetch_after(polled, share, None).await
             }

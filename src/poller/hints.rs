@@ -43,14 +43,36 @@ const TOTALS: [&str; 5] = ["total", "total_count", "totalCount", "total_results"
 /// Of an answer that was compared, so that it costs nothing where nothing is new.
 pub(super) fn of_answer(bridge: &Bridge, pages: &[Page], meta: &Json, records: u64) -> Option<String> {
     let ([page], Some(items)) = (pages, &bridge.definition.items) else { return None };
-    if bridge.window || !bridge.source.could_have_pages() {
+    let decoder = bridge.source.decoder();
+    let select = decoder.as_ref().and_then(decode::Decoder::select);
+    let is_read = bridge.window || !bridge.source.could_have_pages();
+    if is_read && select.is_none() {
         return None;
     }
     let link = meta.pointer("/headers/link").and_then(Json::as_str);
-    let decoded = decode::decode(bridge.source.decoder().as_ref(), page, bridge.source.depth_max());
+    let decoded = decode::decode(decoder.as_ref(), page, bridge.source.depth_max());
     // What cannot be decoded was an error of the poll.
     let document = decoded.unwrap_or(Cow::Borrowed(b""));
-    unread(link, &document, records, items.as_path().is_some())
+    let empty = select.and_then(|select| finds_nothing(select, &document));
+    let unread = || (!is_read).then(|| unread(link, &document, records, items.as_path().is_some())).flatten();
+    empty.or_else(unread)
+}
+
+/// Of the elements of an HTML page: a selector that finds none, or nothing within any of them.
+fn finds_nothing(select: &str, document: &[u8]) -> Option<String> {
+    let rows: Vec<Map<String, Json>> = serde_json::from_slice(document).ok()?;
+    let Some(first) = rows.first() else {
+        return Some(format!(
+            "`decode.html.select` = {select:?} finds nothing in the page: write a selector that finds one element for each \
+             record, such as select = \"article\""
+        ));
+    };
+    let name = first.keys().find(|name| rows.iter().all(|row| row.get(*name).is_none_or(Json::is_null)))?;
+    Some(format!(
+        "`decode.html.fields` has `{name}`, which finds nothing in any of the {} elements that `select` finds: write a \
+         selector of something within them, or leave it out",
+        rows.len()
+    ))
 }
 
 /// Of a list that is read as one page: what says that more follows, with the line to write. `whole` holds where `items` takes
@@ -162,6 +184,20 @@ mod tests {
         assert_eq!(unread(None, br#"{"total":26}"#, 10, false), None, "`items` leaves some out");
         for link in ["</x>; rel=\"prev\"", "</next>; rel=last", "</x>; title=\"rel=next\""] {
             assert_eq!(unread(Some(link), b"[]", 1, true), None, "{link}");
+        }
+    }
+
+    /// A page got other classes, and a selector that found nothing any more said nothing.
+    #[test]
+    fn a_selector_that_finds_nothing_is_told() {
+        for (document, expected) in [
+            ("[]", "`decode.html.select` = \"div.x\" finds nothing"),
+            (r#"[{"a":null,"b":"1"},{"a":null,"b":null}]"#, "has `a`, which finds nothing in any of the 2 elements"),
+            (r#"[{"a":null,"b":"1"},{"a":"","b":null}]"#, ""),
+            (r#"{"a":null}"#, ""),
+        ] {
+            let hint = finds_nothing("div.x", document.as_bytes()).unwrap_or_default();
+            assert!(hint.contains(expected) && hint.is_empty() == expected.is_empty(), "{document}: {hint}");
         }
     }
 
