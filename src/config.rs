@@ -21,7 +21,8 @@ use std::{
 use serde_json::Value as Json;
 
 pub use bridge::{
-    Alert, BadRecords, Bridge, DefinitionChanged, Deletes, Filters, FirstPoll, Order, Route, Since, type_name,
+    Alert, BadRecords, Bridge, DefinitionChanged, Deletes, Filters, FirstPoll, MarkMax, Marks, Order, Route, Since,
+    type_name,
 };
 pub use each::{Each, MEMBERS_MAX};
 pub use endpoint::{

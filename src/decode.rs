@@ -71,6 +71,14 @@ enum Kind {
 }
 
 impl Decoder {
+    /// The selector of the elements of an HTML page.
+    pub fn select(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Html(options) => Some(options.select()),
+            _ => None,
+        }
+    }
+
     /// Writes how a body is read.
     pub fn define(&self, text: &mut Fingerprint) {
         match &self.kind {

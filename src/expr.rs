@@ -91,6 +91,20 @@ impl Expr {
         Ok(Self { text: text.into(), kind })
     }
 
+    /// As [`parse`](Self::parse), of one that makes the request of each page: it may name `$page`.
+    pub fn parse_over_pages(text: &str) -> Result<Self, CompileError> {
+        match text.match_indices("$page").any(|(at, word)| !goes_on(text, at + word.len())) {
+            // A comment of the program ends with its line.
+            true => Self::parse(&format!("{OVER_PAGES}{text}\n)")),
+            false => Self::parse(text),
+        }
+    }
+
+    /// Whether it is another text for each page.
+    pub fn sees_page(&self) -> bool {
+        self.text.starts_with(OVER_PAGES)
+    }
+
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -204,6 +218,14 @@ impl Expr {
     fn failed(&self, message: String) -> Error {
         Error::Failed { program: self.text.to_string(), message }
     }
+}
+
+/// Before a program that names `$page`.
+const OVER_PAGES: &str = ".page as $page | (";
+
+/// Whether a name goes on at this place.
+fn goes_on(text: &str, at: usize) -> bool {
+    text.get(at..).and_then(|rest| rest.chars().next()).is_some_and(|c| c.is_alphanumeric() || c == '_')
 }
 
 /// What a first output says: none, `null` and `false` say nothing.
@@ -375,6 +397,26 @@ mod tests {
             assert!(error.help.is_some_and(|help| help.contains("`next`")), "{program}");
         }
         assert!(run("$header").is_err() && run("$headers | $x").is_err());
+    }
+
+    #[test]
+    fn a_request_of_a_page_sees_its_number() {
+        let run = |program: &str| {
+            let expr = Expr::parse_over_pages(program).map_err(|e| e.message)?;
+            let out = expr.first(&json!({ "page": 7, "item": "a" })).map_err(|e| e.to_string())?;
+            Ok::<_, String>((expr.sees_page(), out.unwrap_or_default().to_string()))
+        };
+        for (program, sees, out) in [
+            ("\"/\\(.item)/page/\\($page)\"", true, "\"/a/page/7\""),
+            ("$page # a comment", true, "7"),
+            ("def f: $page; f + 1", true, "8"),
+            ("5 as $pages | $pages", false, "5"),
+            (".item", false, "\"a\""),
+        ] {
+            assert_eq!(run(program), Ok((sees, out.to_owned())), "{program}");
+        }
+        assert!(run("$page |").is_err() && run("$pages").is_err());
+        assert!(Expr::parse("$page").is_err(), "elsewhere there is none");
     }
 
     #[test]

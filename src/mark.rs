@@ -1,64 +1,161 @@
 //! Marks of `since`: how far a source has been read. Pure.
 
-use chrono::DateTime;
+use std::time::Duration;
+
+use chrono::{DateTime, FixedOffset, SecondsFormat, TimeDelta};
 use serde_json::Value as Json;
 
 use crate::{
-    config::{Order, Since},
+    config::{MarkMax, Marks, Order, Since},
+    expr::{self, Expr, meant},
     extract::Parsed,
+    http::place::At,
     model::{Mark, Timestamp},
 };
 
+/// A time further ahead than this is a mistake of the source, such as a birthday in the wrong field, and no difference of clocks.
+const AHEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// How far before a time is asked, where the file says nothing. A source that gives only what is later than the mark would never give
+/// a record that got the mark's own time, in whole seconds, after it was read.
+const OVERLAP: Duration = Duration::from_secs(1);
+/// A token is committed with the snapshot, and sent with each request.
+const TOKEN_BYTES_MAX: usize = 16 << 10;
+
+/// The clocks that a time is compared with.
+#[derive(Debug, Clone, Copy)]
+pub struct Clocks {
+    /// The answer's `Date`.
+    pub date: Option<Timestamp>,
+    pub now: Timestamp,
+}
+
 /// The mark after another record of an accepted answer: the higher of the known one and the record's. A time later than the
-/// answer's `Date` is clamped to it: a record from the future must not hide those that come before it.
+/// answer's `Date` is clamped to it: a record from the future must not hide those that come before it. One that is absurd moves
+/// nothing, and is told.
 pub fn advance(
     since: &Since,
     highest: &mut Option<Mark>,
     record: &Parsed,
-    date: Option<Timestamp>,
-) -> Result<(), String> {
-    let found = since.from.first(&record.value).map_err(|e| format!("`since.from`: {e}"))?;
-    let (mark, is_number) = match found {
-        None | Some(Json::Null) => return Ok(()),
-        Some(Json::String(text)) => (text, false),
-        Some(Json::Number(number)) => (number.to_string(), true),
+    clocks: Clocks,
+) -> Result<Option<String>, String> {
+    let Marks::Records { from, order, max } = &since.marks else { return Ok(None) };
+    let found = from.first(&record.value).map_err(|e| format!("`since.from`: {e}"))?;
+    let mark = match found {
+        None | Some(Json::Null) => return Ok(None),
+        Some(value @ (Json::String(_) | Json::Number(_))) => Mark::of(&value),
         Some(_) => {
             return Err(format!("`since.from` gives no string or number for the record {:?}", record.key));
         }
     };
-    let mark = match (since.order, date, time(&mark)) {
-        (Order::Time { .. }, _, None) => {
-            return Err(format!("`since.from` gives {mark:?}, which is not an RFC 3339 time"));
+    let Mark { text, is_json } = mark;
+    let at = time(&text);
+    match order {
+        Order::Time { .. } if at.is_none() => {
+            return Err(format!("`since.from` gives {text:?}, which is not an RFC 3339 time"));
         }
+        Order::Number { .. } if digits(&text).is_none() => {
+            return Err(format!("`since.from` gives {text:?}, which is not a whole number"));
+        }
+        _ => {}
+    }
+    if let Some(why) = absurd(*order, max.as_ref(), &text, clocks) {
+        return Ok(Some(format!(
+            "the record {:?} has the mark {text}, {why}: it does not count as a mark",
+            record.key
+        )));
+    }
+    let text = match (order, clocks.date, at) {
         (Order::Time { .. }, Some(date), Some(at)) if at > date => date.to_string(),
-        (Order::Number { .. }, ..) if digits(&mark).is_none() => {
-            return Err(format!("`since.from` gives {mark:?}, which is not a whole number"));
-        }
-        _ => mark,
+        _ => text,
     };
     // An earlier version kept no type.
-    let is_told_more = |known: &Mark| known.is_number.is_none() && known.text == mark;
-    if highest.as_ref().is_none_or(|known| higher(since.order, &mark, &known.text) || is_told_more(known)) {
-        *highest = Some(Mark { text: mark, is_number: Some(is_number) });
+    let is_told_more = |known: &Mark| known.is_json.is_none() && known.text == text;
+    if highest.as_ref().is_none_or(|known| higher(*order, &text, &known.text) || is_told_more(known)) {
+        *highest = Some(Mark { text, is_json });
     }
-    Ok(())
+    Ok(None)
+}
+
+/// Why a mark is not obeyed.
+fn absurd(order: Order, max: Option<&MarkMax>, mark: &str, clocks: Clocks) -> Option<&'static str> {
+    const BEYOND: &str = "beyond `since.max`";
+    match (order, max) {
+        (Order::Number { .. }, Some(MarkMax::Number(max))) => higher(order, mark, max).then_some(BEYOND),
+        (Order::Time { .. }, Some(MarkMax::At(max))) => (time(mark)? > *max).then_some(BEYOND),
+        (Order::Time { .. }, Some(MarkMax::Ahead(ahead))) => (time(mark)? > clocks.now.plus(*ahead)).then_some(BEYOND),
+        (Order::Time { .. }, None) => {
+            let today = clocks.date.unwrap_or(clocks.now);
+            (time(mark)? > today.plus(AHEAD_MAX)).then_some("more than a day ahead (`since.max`)")
+        }
+        _ => None,
+    }
+}
+
+/// A committed mark, unless a `max` that was written since says that it never should have counted.
+pub fn obeyed(since: &Since, mark: Option<Mark>, now: Timestamp) -> Option<Mark> {
+    let Marks::Records { order, max: Some(max), .. } = &since.marks else { return mark };
+    mark.filter(|mark| absurd(*order, Some(max), &mark.text, Clocks { date: None, now }).is_none())
+}
+
+/// The mark after a walk whose last page is this document; the known one where it names none.
+pub fn token(token: &Expr, at: Option<&At>, document: &[u8], known: Option<Mark>) -> Result<Option<Mark>, String> {
+    let wrong = |what: &str| Err(format!("`since.token` gives {what} for the last page"));
+    let found = token.all_of_text(document).map_err(|e: expr::Error| format!("`since.token`: {e}"))?;
+    let value = match meant(found.into_iter().next()) {
+        Some(Json::Bool(_)) => return wrong("true instead of a token"),
+        Some(Json::String(text)) if text.is_empty() => None,
+        other => other,
+    };
+    let Some(value) = value else {
+        return match known {
+            None => wrong("nothing"),
+            known => Ok(known),
+        };
+    };
+    // What cannot be sent must not be committed: every poll would fail from then on.
+    if let (Some(At::Param(_) | At::Header(_)), Json::Array(_) | Json::Object(_)) = (at, &value) {
+        return wrong("an array or an object (only a place in `json` takes one)");
+    }
+    let mark = Mark::of(&value);
+    if mark.text.len() > TOKEN_BYTES_MAX {
+        return wrong(&format!("{} bytes (at most {TOKEN_BYTES_MAX} are kept)", mark.text.len()));
+    }
+    Ok(Some(mark))
 }
 
 /// What is sent: the mark less the overlap; `start` before there is a mark.
 pub fn to_send(since: &Since, mark: Option<&Mark>) -> Option<Mark> {
-    let Some(Mark { text: mark, is_number }) = mark else { return since.start.clone() };
-    let text = match since.order {
-        Order::Time { overlap } if !overlap.is_zero() => {
-            let back = i64::try_from(overlap.as_millis()).unwrap_or(i64::MAX);
-            time(mark).map_or_else(|| mark.clone(), |at| at.plus_ms(-back).to_string())
-        }
-        Order::Number { overlap } if overlap > 0 => {
+    let Some(known) = mark else { return since.start.clone() };
+    let Marks::Records { order, .. } = &since.marks else { return Some(known.clone()) };
+    let Mark { text: mark, is_json } = known;
+    let text = match order {
+        Order::Time { overlap } => earlier(mark, overlap.unwrap_or(OVERLAP)).unwrap_or_else(|| mark.clone()),
+        Order::Number { overlap } if *overlap > 0 => {
             // Beyond 128 bits a mark is sent as it is: then the source's own order counts.
-            mark.parse::<i128>().map_or_else(|_| mark.clone(), |n| n.saturating_sub(overlap.into()).to_string())
+            mark.parse::<i128>().map_or_else(|_| mark.clone(), |n| n.saturating_sub((*overlap).into()).to_string())
         }
         _ => mark.clone(),
     };
-    Some(Mark { text, is_number: *is_number })
+    Some(Mark { text, is_json: *is_json })
+}
+
+/// A time before another, in the form that the source has for it: some read no other one.
+fn earlier(mark: &str, overlap: Duration) -> Option<String> {
+    let at: DateTime<FixedOffset> = DateTime::parse_from_rfc3339(mark).ok()?;
+    if overlap.is_zero() {
+        return None;
+    }
+    let at = at.checked_sub_signed(TimeDelta::from_std(overlap).ok()?)?;
+    let digits = mark.split_once('.').map_or(0, |(_, rest)| rest.bytes().take_while(u8::is_ascii_digit).count());
+    // An overlap of parts of a second needs digits for them.
+    let digits = if overlap.subsec_nanos() > 0 { digits.max(3) } else { digits };
+    let form = match digits {
+        0 => SecondsFormat::Secs,
+        1..=3 => SecondsFormat::Millis,
+        4..=6 => SecondsFormat::Micros,
+        _ => SecondsFormat::Nanos,
+    };
+    Some(at.to_rfc3339_opts(form, mark.ends_with(['Z', 'z'])))
 }
 
 fn higher(order: Order, a: &str, b: &str) -> bool {
@@ -90,26 +187,42 @@ fn time(text: &str) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::{
-        expr::Expr,
-        http::place::At,
-        model::{Entry, Hash},
-    };
+    use crate::model::{Entry, Hash};
 
     fn since(order: Order) -> Since {
+        limited(order, None)
+    }
+
+    fn limited(order: Order, max: Option<MarkMax>) -> Since {
         Since {
             at: Some(At::Param("since".into())),
-            from: Expr::parse(".m").expect("valid"),
-            order,
+            marks: Marks::Records { from: Expr::parse(".m").expect("valid"), order, max },
             start: Some(mark("0")),
+            reset: Vec::new(),
         }
     }
 
     fn mark(text: &str) -> Mark {
-        Mark { text: text.into(), is_number: Some(true) }
+        Mark { text: text.into(), is_json: Some(true) }
+    }
+
+    fn record(m: &str) -> Parsed {
+        Parsed {
+            key: "k".into(),
+            entry: Entry { key: Hash::default(), raw: Hash::default(), canonical: Hash::default() },
+            value: serde_json::from_str(&format!("{{\"m\":{m}}}")).expect("JSON"),
+        }
+    }
+
+    fn at(text: &str) -> Timestamp {
+        Timestamp::parse(text).expect("a time")
+    }
+
+    const NOON: &str = "2026-11-22T12:00:00Z";
+
+    fn clocks(date: Option<Timestamp>) -> Clocks {
+        Clocks { date, now: at(NOON) }
     }
 
     fn advance_over(
@@ -118,14 +231,10 @@ mod tests {
         marks: &[&str],
         date: Option<Timestamp>,
     ) -> Result<Option<String>, String> {
-        let hash = Hash::default();
         let mut highest = Some(mark(known));
-        let record = |m: &&str| Parsed {
-            key: "k".into(),
-            entry: Entry { key: hash, raw: hash, canonical: hash },
-            value: serde_json::from_str(&format!("{{\"m\":{m}}}")).expect("JSON"),
-        };
-        marks.iter().map(record).try_for_each(|record| advance(&since(order), &mut highest, &record, date))?;
+        for m in marks {
+            advance(&since(order), &mut highest, &record(m), clocks(date))?;
+        }
         Ok(highest.map(|mark| mark.text))
     }
 
@@ -138,9 +247,9 @@ mod tests {
         );
         assert_eq!(advance_over(number, "-5", &["-7", "-3"], None), Ok(Some("-3".into())));
         assert!(advance_over(number, "1", &["1.5"], None).is_err());
-        let time = Order::Time { overlap: Duration::ZERO };
-        let date = Timestamp::from_utc("2026-11-22T12:00:00Z".parse().expect("a time"));
-        let marks = ["\"2026-11-22T11:00:00+02:00\"", "\"2099-01-01T00:00:00Z\"", "null"];
+        let time = Order::Time { overlap: None };
+        let date = at(NOON);
+        let marks = ["\"2026-11-22T11:00:00+02:00\"", "\"2026-11-22T20:00:00Z\"", "\"2099-01-01T00:00:00Z\"", "null"];
         assert_eq!(
             advance_over(time, "2026-11-22T10:00:00Z", &marks, Some(date)),
             Ok(Some("2026-11-22T12:00:00.000Z".into()))
@@ -153,14 +262,121 @@ mod tests {
         let number = since(Order::Number { overlap: 10 });
         assert_eq!(to_send(&number, Some(&mark("100"))), Some(mark("90")));
         assert_eq!(to_send(&number, None), Some(mark("0")));
-        let time = since(Order::Time { overlap: Duration::from_secs(60) });
-        assert_eq!(to_send(&time, Some(&mark("2026-11-22T12:00:00Z"))), Some(mark("2026-11-22T11:59:00.000Z")));
+    }
+
+    /// Of two records of one second the one that came after the poll was never asked for: the mark itself was sent, and many sources
+    /// give only what is later. And the time came in another form than the source's own, with an overlap.
+    #[test]
+    fn a_time_is_asked_for_from_before_it_in_its_own_form() {
+        let minute = Some(Duration::from_secs(60));
+        for (overlap, mark, sent) in [
+            (None, NOON, "2026-11-22T11:59:59Z"),
+            (None, "2026-11-22T12:00:00.250+02:00", "2026-11-22T11:59:59.250+02:00"),
+            (None, "2026-11-22T12:00:00.000001Z", "2026-11-22T11:59:59.000001Z"),
+            (Some(Duration::ZERO), "2026-11-22T12:00:00+00:00", "2026-11-22T12:00:00+00:00"),
+            (minute, NOON, "2026-11-22T11:59:00Z"),
+            (minute, "2026-01-01T00:00:30-05:00", "2025-12-31T23:59:30-05:00"),
+            (Some(Duration::from_millis(1)), NOON, "2026-11-22T11:59:59.999Z"),
+            (None, "not a time", "not a time"),
+        ] {
+            let mark = Mark { text: mark.into(), is_json: Some(false) };
+            let found = to_send(&since(Order::Time { overlap }), Some(&mark)).map(|mark| mark.text);
+            assert_eq!(found.as_deref(), Some(sent), "{mark:?} {overlap:?}");
+        }
+    }
+
+    /// What is sent is earlier than the mark by the overlap, whatever the form of the mark.
+    #[test]
+    fn any_form_of_a_time_is_kept() {
+        let mut seed = 7_u64;
+        let mut draw = |below: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % below
+        };
+        let mut n = |from: u64, to: u64| from + draw(to - from);
+        for _ in 0..500 {
+            let digits = n(0, 10);
+            let part: String = (0..digits).map(|_| n(0, 10).to_string()).collect();
+            let zone = match n(0, 3) {
+                0 => "Z".to_owned(),
+                1 => format!("+{:02}:{:02}", n(0, 14), n(0, 60)),
+                _ => format!("-{:02}:00", n(1, 12)),
+            };
+            let (y, mo, d) = (n(1970, 2100), n(1, 13), n(1, 29));
+            let (h, mi, s) = (n(0, 24), n(0, 60), n(0, 60));
+            let dot = if part.is_empty() { "" } else { "." };
+            let text = format!("{y:04}-{mo:02}-{d:02}T{h:02}:{mi:02}:{s:02}{dot}{part}{zone}");
+            let overlap = Duration::from_secs(n(1, 100_000));
+            let sent = earlier(&text, overlap).unwrap_or_else(|| panic!("{text} is a time"));
+            let back = i64::try_from(overlap.as_millis()).expect("small");
+            assert_eq!(time(&sent), time(&text).map(|at| at.plus_ms(-back)), "{text} {sent}");
+            assert_eq!(sent.ends_with('Z'), text.ends_with('Z'), "{text} {sent}");
+            assert_eq!(sent.contains('.'), text.contains('.'), "{text} {sent}");
+        }
+    }
+
+    /// One record from the year 9999 moved the mark to it, and nothing was ever new again.
+    #[test]
+    fn an_absurd_mark_moves_nothing_and_is_told() {
+        let (number, time) = (Order::Number { overlap: 0 }, Order::Time { overlap: None });
+        let ahead = |hours: u64| Some(MarkMax::Ahead(Duration::from_secs(hours * 3600)));
+        let max = |n: &str| Some(MarkMax::Number(n.into()));
+        for (order, max, m, moved) in [
+            (number, None, "999999999999", true),
+            (number, max("1000"), "1000", true),
+            (number, max("1000"), "1001", false),
+            (number, max("1000"), "123456789012345678901234567890", false),
+            (number, max("-5"), "-4", false),
+            (time, None, "\"2026-11-23T11:59:00Z\"", true),
+            (time, None, "\"2026-11-23T12:01:00Z\"", false),
+            (time, None, "\"9999-12-31T23:59:59Z\"", false),
+            (time, ahead(1), "\"2026-11-22T13:00:01Z\"", false),
+            (time, ahead(1), "\"2026-11-22T12:59:59Z\"", true),
+            (time, Some(MarkMax::At(at("2030-01-01T00:00:00Z"))), "\"2029-12-31T00:00:00Z\"", true),
+            (time, Some(MarkMax::At(at("2030-01-01T00:00:00Z"))), "\"2030-01-02T00:00:00Z\"", false),
+            (Order::Text, None, "\"zzz\"", true),
+        ] {
+            let (since, mut highest) = (limited(order, max), None);
+            let told = advance(&since, &mut highest, &record(m), clocks(None)).expect("a mark");
+            assert_eq!((told.is_none(), highest.is_some()), (moved, moved), "{m}: {told:?}");
+            assert!(told.is_none_or(|told| told.contains("`since.max`")), "{m}");
+        }
+        // One that was committed before `max` was written.
+        let since = limited(number, max("1000"));
+        assert_eq!(obeyed(&since, Some(mark("1001")), at(NOON)), None);
+        assert_eq!(obeyed(&since, Some(mark("7")), at(NOON)), Some(mark("7")));
+    }
+
+    #[test]
+    fn a_token_is_what_the_last_page_gives() {
+        let expr = Expr::parse(".t").expect("jq");
+        let given = |at: &At, t: &str, known: Option<Mark>| {
+            let found = token(&expr, Some(at), format!("{{\"t\":{t}}}").as_bytes(), known)?;
+            Ok::<_, String>(found.map(|mark| mark.json().to_string()))
+        };
+        let (param, json) = (At::Param("t".into()), At::Json("t".into()));
+        for text in ["\"007\"", "7", "\"9-g1AAAA\"", "18446744073709551616"] {
+            for at in [&param, &json] {
+                assert_eq!(given(at, text, Some(mark("1"))), Ok(Some(text.to_owned())));
+            }
+        }
+        for text in ["[1,\"a\"]", "{\"a\":{\"b\":null}}"] {
+            assert_eq!(given(&json, text, None), Ok(Some(text.to_owned())));
+            assert!(given(&param, text, None).is_err_and(|error| error.contains("`json`")), "{text}");
+        }
+        for nothing in ["null", "false", "\"\""] {
+            assert_eq!(given(&param, nothing, Some(mark("5"))), Ok(Some("5".to_owned())), "the known one stays");
+            assert!(given(&param, nothing, None).is_err_and(|error| error.contains("nothing")), "{nothing}");
+        }
+        assert!(given(&json, "true", None).is_err());
+        assert!(given(&json, &format!("\"{}\"", "x".repeat(TOKEN_BYTES_MAX + 1)), None).is_err());
     }
 
     /// "0012" was sent as 12, and -5 as "-5".
     #[test]
     fn a_mark_keeps_its_type() {
-        for (is_number, text, json) in [
+        for (is_json, text, json) in [
+            (Some(true), "[1,{\"a\":null}]", "[1,{\"a\":null}]"),
             (Some(false), "0012", "\"0012\""),
             (Some(false), "12", "\"12\""),
             (Some(true), "-5", "-5"),
@@ -168,19 +384,14 @@ mod tests {
             (None, "12", "12"),
             (None, "-5", "\"-5\""),
         ] {
-            let mark = Mark { text: text.into(), is_number };
+            let mark = Mark { text: text.into(), is_json };
             assert_eq!(mark.json().to_string(), json);
         }
         let by_number = since(Order::Number { overlap: 0 });
-        let record = |m: &str| Parsed {
-            key: "k".into(),
-            entry: Entry { key: Hash::default(), raw: Hash::default(), canonical: Hash::default() },
-            value: serde_json::from_str(&format!("{{\"m\":{m}}}")).expect("JSON"),
-        };
-        let mut highest = Some(Mark { text: "12".into(), is_number: None });
-        for (m, is_number) in [("\"12\"", Some(false)), ("12", Some(false)), ("13", Some(true))] {
-            advance(&by_number, &mut highest, &record(m), None).expect("a mark");
-            assert_eq!(highest.as_ref().and_then(|mark| mark.is_number), is_number, "{m}");
+        let mut highest = Some(Mark { text: "12".into(), is_json: None });
+        for (m, is_json) in [("\"12\"", Some(false)), ("12", Some(false)), ("13", Some(true))] {
+            advance(&by_number, &mut highest, &record(m), clocks(None)).expect("a mark");
+            assert_eq!(highest.as_ref().and_then(|mark| mark.is_json), is_json, "{m}");
         }
     }
 }

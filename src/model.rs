@@ -268,20 +268,35 @@ impl Validators {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
     pub text: String,
-    /// Whether the source gave a number. A store of an earlier version does not say it.
-    pub is_number: Option<bool>,
+    /// Whether the text is JSON, because the source gave no string. A store of an earlier version does not say it.
+    pub is_json: Option<bool>,
 }
 
 impl Mark {
+    /// Of what a source gave.
+    pub fn of(value: &Json) -> Self {
+        match value {
+            Json::String(text) => Self { text: text.clone(), is_json: Some(false) },
+            other => Self { text: other.to_string(), is_json: Some(true) },
+        }
+    }
+
     /// As it goes into a JSON body: "007" stays a string and 7 a number.
     pub fn json(&self) -> Json {
-        let number = match self.is_number {
+        let value = match self.is_json {
             Some(false) => None,
-            Some(true) => self.text.parse().ok(),
+            Some(true) => serde_json::from_str(&self.text).ok(),
             // As an earlier version sent it.
-            None => self.text.parse::<u64>().ok().map(serde_json::Number::from),
+            None => self.text.parse::<u64>().ok().map(Json::from),
         };
-        number.map_or_else(|| self.text.as_str().into(), Json::Number)
+        value.unwrap_or_else(|| self.text.as_str().into())
+    }
+
+    /// As jq of a source sees it: a text, also of a number; an array or an object as it is.
+    pub fn seen(&self) -> Json {
+        Some(self.json())
+            .filter(|value| value.is_array() || value.is_object())
+            .unwrap_or_else(|| self.text.as_str().into())
     }
 }
 

@@ -9,6 +9,7 @@ mod commit;
 mod detect;
 mod fan;
 mod handle;
+mod hints;
 mod hold;
 mod job;
 mod known;
@@ -23,11 +24,13 @@ mod told;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
+use serde_json::Value as Json;
 use tokio::time::Instant;
 
 use crate::{
     auth::vault::Vault,
     clock::{self, Clock},
+    compute::compute,
     config::{Bridge, Endpoint},
     decode::Page,
     deliver, extract,
@@ -281,6 +284,18 @@ impl Polled {
         self.state.mark().filter(|_| self.definition_is_same())
     }
 
+    /// The same, unless the file has a `max` by now that it is beyond.
+    fn obeyed_mark(&self, now: Timestamp) -> Option<Mark> {
+        self.bridge.since.as_ref().and_then(|since| mark::obeyed(since, self.mark(), now))
+    }
+
+    /// The source does not know the mark any more. Until another one is committed it is asked from the start, and whatever it says is
+    /// compared: also the bytes of the accepted answer name a mark.
+    fn forget_mark(&mut self) {
+        (self.state.mark, self.state.mark_is_number) = (None, None);
+        (self.state.answer, self.progress.answer) = (None, None);
+    }
+
     /// From how many complete polls in a row a missing record is deleted. A list in pages is looked at twice, also where it came in one:
     /// that may be a walk that broke off.
     fn deletes_after(&self, pages: u32) -> u32 {
@@ -355,7 +370,28 @@ impl Poller {
     }
 
     async fn fetch(&self, polled: &mut Polled, share: &mut Share) -> Result<Fetched, source::Error> {
-        let (same, mark) = (polled.definition_is_same(), polled.mark());
+        let mark = polled.obeyed_mark(self.clock.now());
+        let fetched = self.fetch_after(polled, share, mark.as_ref()).await;
+        let resets = polled.bridge.since.as_ref().map(|since| since.reset.as_slice()).unwrap_or_default();
+        match (fetched, &mark) {
+            (Err(error), Some(_)) if error.status().is_some_and(|status| resets.contains(&status)) => {
+                let (bridge, error) = (&polled.bridge.name, self.shown(&error.to_string()));
+                tracing::info!(message_id = kind::BRIDGE_MARK_RESET, %bridge, error, "the mark is dropped (`since.reset`)");
+                polled.forget_mark();
+                self.fetch_after(polled, share, None).await
+            }
+            (fetched, _) => fetched,
+        }
+    }
+
+    /// Asks for what came after a mark.
+    async fn fetch_after(
+        &self,
+        polled: &mut Polled,
+        share: &mut Share,
+        mark: Option<&Mark>,
+    ) -> Result<Fetched, source::Error> {
+        let same = polled.definition_is_same();
         let Polled { bridge, state, progress, memo, expected_bytes, .. } = polled;
         let validators = progress.validators.as_ref().unwrap_or(&state.validators);
         let pages = progress.pages.unwrap_or(state.pages);
@@ -365,7 +401,7 @@ impl Poller {
         let usable = same && pages == 1 && !is_part && validators.are_some();
         // Of a list that is complete the accepted answer is what a 304 speaks of, and that has to be one page.
         let accepted = same && (pages == 1 || !bridge.is_complete());
-        let mark = bridge.since.as_ref().and_then(|since| mark::to_send(since, mark.as_ref()));
+        let mark = bridge.since.as_ref().and_then(|since| mark::to_send(since, mark));
         let definition = bridge.clone();
         let count = Arc::new(move |page: &Page| {
             let failed = |e: extract::Error| source::ErrorKind::Request(e.to_string());
@@ -388,6 +424,7 @@ impl Poller {
                 validators: usable.then_some(validators),
                 previous: state.previous.as_ref(),
                 mark: mark.as_ref(),
+                start: bridge.since.as_ref().and_then(|since| since.start.as_ref()),
                 since: bridge.since.as_ref().and_then(|since| since.at.as_ref()),
                 absent: &bridge.absent,
                 item: bridge.item.as_ref(),
@@ -435,8 +472,28 @@ impl Poller {
         }
         let found = self.detect(polled, answer.pages.clone(), answer.date, share).await?;
         self.tell_flaws(polled, &found.left_out.flaws);
+        let hints = self.hints(polled, &found, answer.pages.clone(), &answer.meta).await;
+        self.tell_hints(polled, hints);
         let pages = u32::try_from(answer.pages.len()).unwrap_or(u32::MAX);
         self.judge_and_commit(polled, found, pages, Some((hash, answer))).await
+    }
+
+    /// What is odd about an answer, for a person.
+    async fn hints(&self, polled: &Polled, found: &Detected, pages: Vec<Page>, meta: &Json) -> Vec<String> {
+        let (bridge, meta, records) = (polled.bridge.clone(), meta.clone(), found.diff.present);
+        let unread = compute(move || hints::of_answer(&bridge, &pages, &meta, records)).await;
+        // A hint that cannot be had is none.
+        let all = found.hints.iter().cloned().chain(unread.ok().flatten());
+        all.map(|hint| self.shown(&hint)).collect()
+    }
+
+    /// Keeps hints for `status`, and logs each that the last answer did not give.
+    fn tell_hints(&self, polled: &mut Polled, hints: Vec<String>) {
+        let bridge = &polled.bridge.name;
+        for hint in hints.iter().filter(|hint| !polled.progress.hints.contains(hint)) {
+            tracing::warn!(message_id = kind::BRIDGE_HINT, %bridge, "{hint}");
+        }
+        polled.progress.hints = hints;
     }
 
     /// Where a poll went well.

@@ -586,6 +586,11 @@ impl<'a> Item<'a> {
         self.compiled(Expr::parse_over_answer)
     }
 
+    /// As [`expr`](Self::expr), of one that makes the request of each page: it sees `$page`.
+    pub fn expr_over_pages(&self) -> Option<Expr> {
+        self.compiled(Expr::parse_over_pages)
+    }
+
     fn compiled(&self, parse: fn(&str) -> Result<Expr, CompileError>) -> Option<Expr> {
         let text = self.string()?;
         match parse(text) {

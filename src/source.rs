@@ -218,6 +218,11 @@ impl Source {
         matches!(self, Self::Http(source) if source.pages.is_some())
     }
 
+    /// Whether it reads one page, and could read more.
+    pub fn could_have_pages(&self) -> bool {
+        matches!(self, Self::Http(source) if source.could_have_pages())
+    }
+
     /// Whether it is asked with something secret.
     pub fn has_credentials(&self) -> bool {
         match self {
@@ -257,6 +262,8 @@ pub struct Ask<'a> {
     pub validators: Option<&'a Validators>,
     pub previous: Option<&'a Json>,
     pub mark: Option<&'a Mark>,
+    /// What is sent before there is a mark.
+    pub start: Option<&'a Mark>,
     /// Where and how the mark is sent.
     pub since: Option<&'a At>,
     /// Statuses that mean "no such document".
@@ -274,10 +281,15 @@ pub struct Ask<'a> {
 impl Ask<'_> {
     /// What jq sees in a source.
     pub fn input(&self) -> Json {
+        self.input_with(self.mark)
+    }
+
+    /// The same at another mark.
+    pub fn input_with(&self, mark: Option<&Mark>) -> Json {
         json!({
             "now": self.clock.now().to_string(),
             "previous": self.previous,
-            "mark": self.mark.map(|mark| &mark.text),
+            "mark": mark.map(Mark::seen),
             "item": self.item,
         })
     }
@@ -451,6 +463,14 @@ pub enum ErrorKind {
 }
 
 impl Error {
+    /// The status that an answer was refused for.
+    pub fn status(&self) -> Option<u16> {
+        match self.kind {
+            ErrorKind::Status { status, .. } | ErrorKind::Fault { status, .. } => Some(status),
+            _ => None,
+        }
+    }
+
     /// Whether the same request may have another end in a moment: the connection failed, and nobody refused.
     pub fn passes(&self) -> bool {
         use crate::http::Error::{Body, Connect, Lost, Request, Timeout};

@@ -57,10 +57,10 @@ pub struct BridgeState {
     /// Records that are known.
     pub records: u64,
     pub validators: Validators,
-    /// The highest mark of `since`.
+    /// The mark of `since`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mark: Option<String>,
-    /// Whether the source gave it as a number.
+    /// Whether it is JSON: a number, or with `since.token` anything but a string.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mark_is_number: Option<bool>,
     /// What `previous` is in a source's jq: status, headers and time of the last accepted answer, as JSON.
@@ -71,7 +71,7 @@ pub struct BridgeState {
 
 impl BridgeState {
     pub fn mark(&self) -> Option<Mark> {
-        self.mark.clone().map(|text| Mark { text, is_number: self.mark_is_number })
+        self.mark.clone().map(|text| Mark { text, is_json: self.mark_is_number })
     }
 
     /// What stays of a bridge under a name that it left: its events' numbers go on from there, should the name come back. Of that
@@ -128,6 +128,9 @@ pub struct Progress {
     /// Of the last answer.
     #[serde(default, skip_serializing_if = "Flaws::is_none")]
     pub flaws: Flaws,
+    /// What it shows that the file most likely should say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hints: Vec<String>,
 }
 
 /// What an answer held that was not taken as it came.

@@ -149,6 +149,9 @@ fn status(value: &Json, colour: bool) -> String {
                 if let Some(count) = b.get("replaced").and_then(Json::as_u64).filter(|count| *count > 0) {
                     notes.push_str(&format!("\n{name}: {count} characters of the last answer became U+FFFD\n"));
                 }
+                for hint in b.get("hints").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str) {
+                    notes.push_str(&format!("\n{name}: {}\n", terminal::line(hint)));
+                }
                 if let Some(hold) = b.get("hold").filter(|h| h.get("rejected") == Some(&Json::Bool(false))) {
                     notes.push_str(&format!(
                         "\n{name} is held: {}\n  {} created, {} updated, {} deleted; hash {}\n  bellpull accept {name} --hash {}   or   bellpull reject {name}\n",

@@ -12,9 +12,9 @@ use crate::{
     extract::{self, Definition},
     guard::{Guard, guards},
     http::{is_clear, place::At},
-    model::{ChangeKind, Hash, Mark, Name},
+    model::{ChangeKind, Hash, Mark, Name, Timestamp},
     schedule::Schedule,
-    settings::{Item, Table, fingerprint::Fingerprint, value::Value},
+    settings::{Item, Table, fingerprint::Fingerprint, key::Get, value::Value},
     source::Source,
 };
 use keys::{alert, bridge, deletes, filters, route, since};
@@ -25,6 +25,9 @@ const FORGET_AFTER: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 const ALERT_AFTER: u64 = 5;
 /// How often a failure that lasts is told again.
 const ALERT_REPEAT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What a mark may be at the most that the file names: what TOML has as a number.
+const MARK_MAX: u64 = i64::MAX.cast_unsigned();
 
 /// A bridge that cannot be wrong.
 #[derive(Debug, Clone, PartialEq)]
@@ -149,17 +152,36 @@ enum Unit {
 pub struct Since {
     /// `None`: jq of the source puts it where it belongs.
     pub at: Option<At>,
-    pub from: Expr,
-    pub order: Order,
+    pub marks: Marks,
     /// Before there is a mark.
     pub start: Option<Mark>,
+    /// Statuses that say that the mark is of no use any more.
+    pub reset: Vec<u16>,
+}
+
+/// Where a mark comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Marks {
+    /// The highest of the records.
+    Records { from: Expr, order: Order, max: Option<MarkMax> },
+    /// What the last page names.
+    Token(Expr),
+}
+
+/// The highest mark that is obeyed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum MarkMax {
+    Number(String),
+    At(Timestamp),
+    /// So far ahead of now.
+    Ahead(Duration),
 }
 
 /// How marks compare, and how far the next question reaches back.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Order {
     Number { overlap: u64 },
-    Time { overlap: Duration },
+    Time { overlap: Option<Duration> },
     Text,
 }
 
@@ -349,23 +371,35 @@ impl Alert {
 }
 
 impl Since {
+    /// Writes what the snapshot depends on: `max` and `reset` only say which marks count.
     fn define(&self, text: &mut Fingerprint) {
-        text.put("since", &self.from);
+        match &self.marks {
+            Marks::Records { from, .. } => text.put("since", from),
+            Marks::Token(token) => text.put("since.token", token),
+        }
         self.at.iter().for_each(|at| at.define(text));
-        match self.order {
-            Order::Number { overlap } => text.put("order.number", overlap),
-            Order::Time { overlap } => text.put("order.time", overlap.as_secs_f64()),
-            Order::Text => text.put("order", "text"),
+        match &self.marks {
+            Marks::Records { order: Order::Number { overlap }, .. } => text.put("order.number", *overlap),
+            Marks::Records { order: Order::Time { overlap }, .. } => {
+                text.put("order.time", overlap.unwrap_or_default().as_secs_f64());
+            }
+            Marks::Records { order: Order::Text, .. } => text.put("order", "text"),
+            Marks::Token(_) => {}
         }
         text.put_some("start", self.start.as_ref().map(|start| start.text.as_str()));
     }
 
     /// As 0.1.0 wrote it.
     fn definition_0_1(&self) -> String {
-        let Self { at, from, order, start } = self;
+        let Self { at, marks, start, reset: _ } = self;
         let at = at.as_ref().map_or("None".into(), |at| format!("{at:?}"));
         let start = start.as_ref().map(|start| &start.text);
-        format!("Since {{ at: {at}, from: {from:?}, order: {order:?}, start: {start:?} }}")
+        let Marks::Records { from, order, max: _ } = marks else { return format!("{marks:?}") };
+        let order = match order {
+            Order::Time { overlap } => format!("Time {{ overlap: {:?} }}", overlap.unwrap_or_default()),
+            other => format!("{other:?}"),
+        };
+        format!("Since {{ at: {at}, from: {from:?}, order: {order}, start: {start:?} }}")
     }
 
     fn read(item: &Item<'_>) -> Option<Self> {
@@ -375,35 +409,87 @@ impl Since {
             None if At::is_in(&table) => At::read(&mut table, None).map(Some),
             None => Some(None),
         };
-        let (from, order) = (table.need(&since::FROM), table.need(&since::ORDER));
+        let reset = table.get(&since::RESET).unwrap_or_default();
         let start = table.item(&since::START).map(|i| (!i.is_string(), i.value()));
-        let overlap = table.item(&since::OVERLAP);
-        table.finish();
-        let order = match (order?, overlap) {
-            (Unit::Number, None) => Order::Number { overlap: 0 },
-            (Unit::Number, Some(i)) => Order::Number { overlap: i.integer(0..=u64::from(u32::MAX))? },
-            (Unit::Time, None) => Order::Time { overlap: Duration::ZERO },
-            (Unit::Time, Some(i)) => Order::Time { overlap: i.duration()? },
-            (_, None) => Order::Text,
-            (_, Some(i)) => {
-                i.error(format!("`{}` needs an order of \"number\" or \"time\"", i.path)).report();
-                return None;
-            }
+        let marks = match table.has(&since::TOKEN) {
+            true => read_token(&mut table),
+            false => read_marks(&mut table),
         };
+        table.finish();
         let start = match start {
             None => None,
-            Some((is_number, Some(Value::Literal(text)))) => Some(Mark { text, is_number: Some(is_number) }),
+            Some((is_json, Some(Value::Literal(text)))) => Some(Mark { text, is_json: Some(is_json) }),
             Some(_) => {
                 item.error(format!("`{}.start` must be a string or a number", item.path)).report();
                 return None;
             }
         };
+        let marks = marks?;
         let at = match at? {
             Some(At::Variable { name, .. }) => {
-                Some(At::Variable { name, number: matches!(order, Order::Number { .. }) })
+                let number = matches!(marks, Marks::Records { order: Order::Number { .. }, .. });
+                Some(At::Variable { name, number })
             }
             at => at,
         };
-        Some(Self { at, from: from?, order, start })
+        Some(Self { at, marks, start, reset })
     }
+}
+
+/// `token`, beside which nothing of a record's mark means anything.
+fn read_token(table: &mut Table<'_>) -> Option<Marks> {
+    let token = table.get(&since::TOKEN);
+    let beside: [(&str, Option<Item<'_>>); 4] = [
+        (since::FROM.name, table.item(&since::FROM)),
+        (since::ORDER.name, table.item(&since::ORDER)),
+        (since::OVERLAP.name, table.item(&since::OVERLAP)),
+        (since::MAX.name, table.item(&since::MAX)),
+    ];
+    for (name, item) in beside {
+        if let Some(item) = item {
+            let message = format!("`{}` stands beside `{}` in {}", item.path, since::TOKEN.name, table.title());
+            let help = format!("leave `{name}` out: a token is of the whole answer, and does not compare");
+            item.error(message).help(help).report();
+        }
+    }
+    token.map(Marks::Token)
+}
+
+/// `from`, `order`, `overlap` and `max`.
+fn read_marks(table: &mut Table<'_>) -> Option<Marks> {
+    let from = needed(table, &since::FROM, "from = \".updated_at\"");
+    let order = needed(table, &since::ORDER, "order = \"time\"");
+    let (overlap, max) = (table.item(&since::OVERLAP), table.item(&since::MAX));
+    let order = match (order?, overlap) {
+        (Unit::Number, None) => Order::Number { overlap: 0 },
+        (Unit::Number, Some(i)) => Order::Number { overlap: i.integer(0..=u64::from(u32::MAX))? },
+        (Unit::Time, None) => Order::Time { overlap: None },
+        (Unit::Time, Some(i)) => Order::Time { overlap: Some(i.duration()?) },
+        (Unit::Text, None) => Order::Text,
+        (Unit::Text, Some(i)) => return unordered(&i),
+    };
+    let max = match (order, max) {
+        (_, None) => None,
+        (Order::Number { .. }, Some(i)) => Some(MarkMax::Number(i.integer(0..=MARK_MAX)?.to_string())),
+        (Order::Time { .. }, Some(i)) => match i.string().map(Timestamp::parse)? {
+            Ok(at) => Some(MarkMax::At(at)),
+            Err(_) => Some(MarkMax::Ahead(i.duration()?)),
+        },
+        (Order::Text, Some(i)) => return unordered(&i),
+    };
+    Some(Marks::Records { from: from?, order, max })
+}
+
+/// A key that is needed where there is no `token`.
+fn needed<T: Clone>(table: &mut Table<'_>, key: &Get<T>, example: &str) -> Option<T> {
+    if !table.has(key) {
+        let message = format!("`{}` is missing in {}", key.name, table.title());
+        table.error(message).help(format!("for example {example}")).report();
+    }
+    table.get(key)
+}
+
+fn unordered(item: &Item<'_>) -> Option<Marks> {
+    item.error(format!("`{}` needs an order of \"number\" or \"time\"", item.path)).report();
+    None
 }

@@ -129,6 +129,11 @@ impl Options {
         Some(Self { select: select?, fields: fields? })
     }
 
+    /// The selector of its elements.
+    pub(super) fn select(&self) -> &str {
+        &self.select.text
+    }
+
     fn nodes_max(&self) -> usize {
         let mut all = self.fields.iter().filter_map(|(_, field)| field.within.as_ref()).chain([&self.select]);
         if all.any(Css::looks_beside) { NODES_MAX_BESIDE } else { NODES_MAX }

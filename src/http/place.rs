@@ -32,6 +32,8 @@ pub enum At {
         name: String,
         number: bool,
     },
+    /// Where jq of the request puts it, which sees it as `$page`.
+    Made,
 }
 
 impl At {
@@ -42,6 +44,7 @@ impl At {
             Self::Header(name) => text.put("header", name.as_str()),
             Self::Json(path) => text.put("json", path.as_str()),
             Self::Variable { name, .. } => text.put("variable", name.as_str()),
+            Self::Made => text.put("made", true),
         }
     }
 
@@ -87,14 +90,14 @@ impl At {
 
     /// Whether any JSON value may go there: elsewhere it has to be a text.
     pub fn takes_json(&self) -> bool {
-        matches!(self, Self::Json(_))
+        matches!(self, Self::Json(_) | Self::Made)
     }
 
     /// Why a body lacks such a place, if it does.
     pub fn misfit(&self, body: &Json) -> Option<String> {
         match self {
             Self::Json(path) => place_in(path, &mut body.clone()).err(),
-            Self::Param(_) | Self::Header(_) | Self::Variable { .. } => None,
+            Self::Param(_) | Self::Header(_) | Self::Variable { .. } | Self::Made => None,
         }
     }
 
@@ -116,6 +119,7 @@ impl At {
                     .map_err(|_| format!("the value for `{name}` holds a character that no header can"))?;
                 headers.insert(name.clone(), value);
             }
+            Self::Made => {}
             Self::Json(path) => *place_in(path, body.get_or_insert_with(empty))? = value.clone(),
             Self::Variable { name, number } => {
                 let value = match value {

@@ -12,6 +12,11 @@ use crate::settings::{
 
 /// A `url` over HTTP.
 pub const URL: Form<Value> = Form::new(Shape::Value, |item| read_url(item, HTTP));
+/// The same, which may be another one for each page.
+pub const URL_OVER_PAGES: Form<Value> = Form::new(Shape::Value, |item| match item.is_made() {
+    true => item.made_over_pages().map(Value::Jq),
+    false => read_url(item, HTTP),
+});
 /// A table of headers.
 pub const HEADERS: Form<Vec<(HeaderName, Value)>> = Form::new(Shape::Named(&Shape::Value), read_headers);
 /// A header's name.

@@ -1,5 +1,7 @@
 //! What an admin asks of a bridge: what a poll would do, and every record once more.
 
+use serde_json::Value as Json;
+
 use super::{
     Failure, Polled, Poller, Verdict,
     commit::{self, count_missing, counts, steps},
@@ -21,6 +23,8 @@ pub struct Found {
     pub verdict: Verdict,
     /// The first of them.
     pub changes: Vec<Change>,
+    /// What is odd about the answer.
+    pub hints: Vec<String>,
 }
 
 /// Records of one commit of a resend.
@@ -51,11 +55,13 @@ impl Poller {
         polled: &Polled,
         pages: Vec<Page>,
         date: Option<Timestamp>,
+        meta: &Json,
         shown_max: usize,
     ) -> Result<Found, Failure> {
         let count = u32::try_from(pages.len()).unwrap_or(u32::MAX);
         let mut share = self.budget.share(pages.iter().map(|page| u64_of(page.body.len())).sum()).await;
-        let found = self.detect(polled, pages, date, &mut share).await?;
+        let found = self.detect(polled, pages.clone(), date, &mut share).await?;
+        let hints = self.hints(polled, &found, pages, meta).await;
         let (deleted, _) = count_missing(polled, &found, count);
         let definition_changed = polled.state.version > 0 && !polled.definition_is_same();
         let counts = counts(polled, &found, deleted.len(), definition_changed);
@@ -71,6 +77,6 @@ impl Poller {
             changes.extend(read.into_iter().map(|(change, _)| change));
         }
         changes.truncate(shown_max);
-        Ok(Found { counts, verdict: polled.bridge.guard.judge(counts), changes })
+        Ok(Found { counts, verdict: polled.bridge.guard.judge(counts), changes, hints })
     }
 }

@@ -123,7 +123,7 @@ impl Poller {
             pages,
             records,
             validators,
-            mark_is_number: mark.as_ref().and_then(|mark| mark.is_number),
+            mark_is_number: mark.as_ref().and_then(|mark| mark.is_json),
             mark: mark.map(|mark| mark.text),
             previous,
             accepted_at: now,

@@ -9,12 +9,13 @@ use super::{
 };
 use crate::{
     compute::compute,
-    config::{BadRecords, Bridge},
-    decode::Page,
+    config::{BadRecords, Bridge, Marks, Since},
+    decode::{self, Page},
     diff::{self, Diff},
+    expr::Expr,
     extract::{self, Seen},
-    http::budget::Share,
-    mark,
+    http::{budget::Share, place::At},
+    mark::{self, Clocks},
     model::{Entry, Hash, Mark, Timestamp, u64_of},
 };
 
@@ -25,6 +26,8 @@ pub struct Detected {
     /// Every record of a window's answer, until it is compared.
     pub(super) window: Vec<Seen>,
     pub(super) mark: Option<Mark>,
+    /// What is odd about the answer, for a person.
+    pub(super) hints: Vec<String>,
     /// Keys of a window's records that say that they are gone; once it is compared, of those that are known.
     pub(super) gone: Vec<Hash>,
     /// Keys of a window's records that must be written again so that they are not forgotten.
@@ -62,13 +65,14 @@ impl Poller {
         let anew = polled.state.version > 0 && !polled.definition_is_same();
         let known = if anew { self.known_anew(polled).await? } else { self.known(polled).await? };
         let bridge = polled.bridge.clone();
-        let mut mark = polled.mark();
+        let clocks = Clocks { date, now: self.clock.now() };
+        let mut mark = polled.obeyed_mark(clocks.now);
         let mut lent = share.lend();
         let compare = move || {
             let mut compare = || -> Result<Detected, Failure> {
                 let (mut records, mut left_out) = read(&bridge, &pages, known.len(), &mut lent)?;
                 if bridge.bad_records == BadRecords::Keep {
-                    left_out.take_from(&mut records, &bridge, &known, date)?;
+                    left_out.take_from(&mut records, &bridge, &known, clocks)?;
                 }
                 if bridge.is_complete() {
                     let records = present(&bridge, &known, records)?;
@@ -76,21 +80,28 @@ impl Poller {
                     left_out.keep_in(&mut diff);
                     return Ok(Detected { left_out, ..Detected::complete(diff) });
                 }
-                let mut tombstones = BTreeSet::new();
+                let (mut tombstones, mut absurd) = (BTreeSet::new(), None);
                 let seen = diff::parse_all(&bridge.definition, records, |parsed| -> Result<(), Failure> {
                     // Of several copies the last one counts.
                     match bridge.deletes.is_tombstone(&parsed.value)? {
                         true => tombstones.insert(parsed.entry.key),
                         false => tombstones.remove(&parsed.entry.key),
                     };
-                    match &bridge.since {
-                        Some(since) => mark::advance(since, &mut mark, parsed, date).map_err(Failure::Mark),
-                        None => Ok(()),
+                    if let Some(since) = &bridge.since {
+                        let told = mark::advance(since, &mut mark, parsed, clocks).map_err(Failure::Mark)?;
+                        absurd = absurd.take().or(told);
                     }
+                    Ok(())
                 })?;
-                let mark = bridge.since.as_ref().and(mark.take());
+                let mark = match &bridge.since {
+                    Some(Since { marks: Marks::Token(token), at, .. }) => {
+                        token_of(&bridge, token, at.as_ref(), pages.last(), mark.take())?
+                    }
+                    since => since.as_ref().and(mark.take()),
+                };
                 let seen = seen.into_iter().filter(|seen| !tombstones.contains(&seen.entry.key)).collect();
-                Ok(Detected { left_out, gone: tombstones.into_iter().collect(), ..Detected::window(seen, mark) })
+                let (gone, hints) = (tombstones.into_iter().collect(), absurd.into_iter().collect());
+                Ok(Detected { left_out, gone, hints, ..Detected::window(seen, mark) })
             };
             (compare(), lent)
         };
@@ -205,6 +216,21 @@ fn read(bridge: &Bridge, pages: &[Page], known: usize, share: &mut Share) -> Res
     let values = largest.saturating_mul(VALUES);
     take(usize::try_from(values).unwrap_or(usize::MAX), "for the values of its largest record")?;
     Ok((all, left_out))
+}
+
+/// The mark that the last page of a walk names. A page without a body names none.
+fn token_of(
+    bridge: &Bridge,
+    token: &Expr,
+    at: Option<&At>,
+    last: Option<&Page>,
+    known: Option<Mark>,
+) -> Result<Option<Mark>, Failure> {
+    let has_body = |page: &&Page| page.content_type.as_deref() != Some(decode::NO_CONTENT);
+    let Some(page) = last.filter(has_body) else { return Ok(known) };
+    let document = decode::decode(bridge.source.decoder().as_ref(), page, bridge.source.depth_max())
+        .map_err(extract::Error::from)?;
+    mark::token(token, at, &document, known).map_err(Failure::Mark)
 }
 
 /// Without the records that say that they are gone (`deletes.when`). One whose bytes are known was there.

@@ -13,6 +13,7 @@ use crate::{
     config::{BadRecords, Bridge},
     decode::Page,
     diff, extract,
+    mark::Clocks,
     model::{Entry, Hash, Name, Record, Timestamp},
     source::{self, ErrorKind},
     store,
@@ -34,13 +35,13 @@ impl Poller {
     /// Whether every record of a page is known and unchanged, for a walk that stops there. Costs a read of each.
     pub(super) async fn all_known(&self, bridge: &Arc<Bridge>, page: Page) -> Result<bool, source::Error> {
         let failed = |e: &dyn std::fmt::Display| source::Error::from(ErrorKind::Request(e.to_string()));
-        let definition = bridge.clone();
+        let (definition, clocks) = (bridge.clone(), Clocks { date: None, now: self.clock.now() });
         let read = move || {
             let records = definition.definition.records(&page)?.all;
             let (mut pages, mut gone) = (vec![("the page".into(), records)], BTreeSet::new());
             if definition.bad_records == BadRecords::Keep {
                 // What cannot be read is told by the poll itself.
-                let _ = LeftOut::default().take_from(&mut pages, &definition, &[], None);
+                let _ = LeftOut::default().take_from(&mut pages, &definition, &[], clocks);
             }
             let parsed = diff::parse_all(&definition.definition, pages, |parsed| -> Result<(), extract::Error> {
                 if definition.deletes.is_tombstone(&parsed.value)? {

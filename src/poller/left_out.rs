@@ -7,8 +7,8 @@ use crate::{
     config::Bridge,
     diff::Diff,
     extract::Raw,
-    mark,
-    model::{Entry, Hash, Timestamp},
+    mark::{self, Clocks},
+    model::{Entry, Hash},
     store::Flaws,
     telemetry::kind,
 };
@@ -46,7 +46,7 @@ impl LeftOut {
         pages: &mut PagesRead,
         bridge: &Bridge,
         known: &[Entry],
-        date: Option<Timestamp>,
+        clocks: Clocks,
     ) -> Result<(), Failure> {
         let known: BTreeSet<Hash> = known.iter().map(|entry| entry.raw).collect();
         let mut first = None;
@@ -54,7 +54,7 @@ impl LeftOut {
             let mut good = Vec::with_capacity(records.len());
             for (at, raw) in std::mem::take(records).into_iter().enumerate() {
                 let is_known = known.contains(&raw.hash);
-                match if is_known { Ok(()) } else { try_to_read(bridge, &raw, at + 1, page, date) } {
+                match if is_known { Ok(()) } else { try_to_read(bridge, &raw, at + 1, page, clocks) } {
                     Ok(()) => good.push(raw),
                     Err(error) => {
                         let key = bridge.definition.read_again(&raw.text).ok();
@@ -76,11 +76,11 @@ impl LeftOut {
 }
 
 /// Whether all that a poll needs of a record can be had.
-fn try_to_read(bridge: &Bridge, raw: &Raw, record: usize, page: &str, date: Option<Timestamp>) -> Result<(), Failure> {
+fn try_to_read(bridge: &Bridge, raw: &Raw, record: usize, page: &str, clocks: Clocks) -> Result<(), Failure> {
     let parsed = bridge.definition.parse(raw, record, page)?;
     bridge.deletes.is_tombstone(&parsed.value)?;
     match &bridge.since {
-        Some(since) => mark::advance(since, &mut None, &parsed, date).map_err(Failure::Mark),
+        Some(since) => mark::advance(since, &mut None, &parsed, clocks).map(|_| ()).map_err(Failure::Mark),
         None => Ok(()),
     }
 }

@@ -91,6 +91,9 @@ pub struct Status {
     pub left_out_error: Option<String>,
     /// Characters of the last answer that became U+FFFD.
     pub replaced: u64,
+    /// What the last answer shows that the file most likely should say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hints: Vec<String>,
     /// A poll is under way.
     pub polling: bool,
     /// The request, without secrets.
@@ -113,6 +116,7 @@ impl Status {
             left_out: progress.flaws.left_out,
             left_out_error: progress.flaws.first.clone(),
             replaced: progress.flaws.replaced,
+            hints: progress.hints.clone(),
             polling: false,
             source: bridge.source.describe(),
         }
@@ -196,6 +200,9 @@ pub struct Tried {
     pub verdict: Option<TriedVerdict>,
     /// The first of them.
     pub changes: Vec<TriedChange>,
+    /// What the answer shows that the file most likely should say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hints: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]

@@ -59,6 +59,11 @@ impl Value {
         matches!(self, Self::Jq(expr) if names(expr.text(), name))
     }
 
+    /// Whether it is another one for each page.
+    pub fn sees_page(&self) -> bool {
+        matches!(self, Self::Jq(expr) if expr.sees_page())
+    }
+
     pub fn is_secret(&self) -> bool {
         self.as_secret().is_some()
     }
@@ -120,6 +125,11 @@ pub enum JsonBody {
 }
 
 impl JsonBody {
+    /// As [`Value::sees_page`].
+    pub fn sees_page(&self) -> bool {
+        matches!(self, Self::Jq(expr) if expr.sees_page())
+    }
+
     /// As [`Value::uses`].
     pub fn uses(&self, name: &str) -> bool {
         matches!(self, Self::Jq(expr) if names(expr.text(), name))
@@ -161,6 +171,14 @@ impl Item<'_> {
             return self.jq_table(|_| ()).map(JsonBody::Jq);
         }
         self.json().map(JsonBody::Fixed)
+    }
+
+    /// `{ jq = "..." }` of a request that may be another one for each page.
+    pub fn made_over_pages(&self) -> Option<Expr> {
+        let mut table = self.table()?;
+        let expr = table.item(&made::JQ).and_then(|item| item.expr_over_pages());
+        table.finish();
+        expr
     }
 
     /// Whether this is `{ jq = "..." }`.

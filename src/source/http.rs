@@ -54,8 +54,10 @@ pub const STATUSES: Form<Vec<u16>> =
 keys! {
     /// A request over HTTP.
     mod http: Rule::Schema(r#"{ "dependencies": { "body": { "not": { "required": ["json"] } } } }"#);
-    /// Where it is sent: a value; `http` or `https`, without user and password.
-    need URL: Value = "url", target::URL, "url = \"https://api.example.com/orders\"";
+    /// Where it is sent: a value; `http` or `https`, without user and password. jq sees the number, the offset or the cursor of the
+    /// page that is asked for as `$page` (null for the first page of a cursor); then `pages` needs no other place:
+    /// `{ jq = '"https://api.example.com/orders/page/\($page)"' }` beside `pages.page = {}`.
+    need URL: Value = "url", target::URL_OVER_PAGES, "url = \"https://api.example.com/orders\"";
     /// Any method, in capitals.
     or METHOD: Method = "method",
         Form::shown_by(
@@ -68,7 +70,7 @@ keys! {
     get QUERY: Vec<(String, Value)> = "query", VALUES;
     /// The body, a value.
     get BODY: () = "body", Form::raw(Shape::Value);
-    /// Instead of `body`: a table, or `{ jq = "..." }`.
+    /// Instead of `body`: a table, or `{ jq = "..." }`, which sees `$page` as that of `url` does: the next request of a scroll.
     get JSON: () = "json", Form::raw(Shape::Any);
     /// How a list goes on.
     maybe PAGES: Pages = "pages", Form::table(&page::pages::FAMILY, Pages::read), "one page";
@@ -159,7 +161,10 @@ impl Source {
         let (url, method) = (table.need(&http::URL), table.or(&http::METHOD));
         let query = table.get(&http::QUERY).unwrap_or_default();
         let body = read_body(&mut table);
-        let pages = table.get(&http::PAGES);
+        let made =
+            url.as_ref().is_some_and(Value::sees_page) || matches!(&body, Some(Body::Json(json)) if json.sees_page());
+        let pages = table.item(&http::PAGES).and_then(|item| Pages::read_beside(&item, made));
+        check_page(&table, url.as_ref(), pages.as_ref(), made);
         let in_json = pages.as_ref().is_some_and(|pages| matches!(pages.at(), Some(At::Json(_))));
         if in_json && matches!(body, Some(Body::Text(_))) {
             let message = format!("`pages` of {} go into a JSON body, but `body` is a text", table.title());
@@ -282,6 +287,11 @@ impl Source {
         !self.pages.as_ref().is_some_and(|pages| pages.stop_known)
     }
 
+    /// Whether `pages` could stand in it, and does not.
+    pub fn could_have_pages(&self) -> bool {
+        self.pages.is_none() && matches!(self.body, Body::None | Body::Text(_) | Body::Json(_))
+    }
+
     /// A URL without its query and user; without its path too where the file does not show it.
     fn shown(&self, url: &Url) -> String {
         match self.url {
@@ -356,9 +366,39 @@ fn read_body(table: &mut Table<'_>) -> Option<Body> {
             None
         }
         (Some(text), None) => text.value().map(Body::Text),
-        (None, Some(json)) => json.json_body().map(Body::Json),
+        (None, Some(json)) => read_json_body(&json).map(Body::Json),
         (None, None) => Some(Body::None),
     }
+}
+
+/// A body that may be another one for each page.
+fn read_json_body(item: &Item<'_>) -> Option<JsonBody> {
+    if item.is_made() { item.made_over_pages().map(JsonBody::Jq) } else { item.json_body() }
+}
+
+/// Refuses a `$page` that nothing counts, and tells of braces that would be sent as they stand.
+fn check_page(table: &Table<'_>, url: Option<&Value>, pages: Option<&Pages>, made: bool) {
+    let (title, counts) = (table.title(), pages.is_some_and(Pages::counts));
+    if made && !counts {
+        let message = format!("jq of {title} uses `$page`, and no kind of pages there has a number or a cursor");
+        table.error(message).help("write `pages.page`, `pages.offset` or `pages.cursor` beside it".into()).report();
+    }
+    if let Some(Value::Literal(url)) = url
+        && let Some(braces) = braces_of(url)
+    {
+        let message = format!("`url` of {title} has {braces}, which is sent as it stands");
+        let help = "for a page's number write url = { jq = '\"https://api.example.com/page/\\($page)\"' } beside pages.page = {}";
+        table.warn_at(table.place.clone(), message, help);
+    }
+}
+
+/// A word in braces, as templates have them.
+fn braces_of(url: &str) -> Option<&str> {
+    let (from, rest) = (url.find('{')?, url.get(url.find('{')?..)?);
+    let to = rest.find('}')?;
+    let word = rest.get(1..to)?;
+    let is_word = !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+    url.get(from..=from + to).filter(|_| is_word)
 }
 
 /// A list of statuses.

@@ -65,6 +65,9 @@ keys! {
     mod pages_link;
     /// The relation of the link that is followed.
     or REL: String = "rel", TEXT, || "next".to_owned();
+    /// `"keep"`: of a link only path and query count, on the origin of `url`, for servers behind a proxy that name themselves
+    /// otherwise (`http://`, an inner name). Without it a link to another origin is an error.
+    get ORIGIN: bool = "origin", Form::words(&[("keep", true)]);
     + walk::FAMILY;
 }
 
@@ -144,7 +147,7 @@ pub struct Pages {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Kind {
     /// RFC 8288.
-    Link { rel: String },
+    Link { rel: String, keeps_origin: bool },
     /// A number that counts pages.
     Page { at: At, start: u64, size: Option<(String, u64)> },
     /// A number that counts records.
@@ -163,6 +166,11 @@ fn read_size(table: &mut Table<'_>, param: &Get<String>, size: &Get<u64>) -> Opt
         table.error(format!("`{param}` = {name:?} needs `{size}` in {}", table.title())).report();
     }
     count.map(|count| (name.unwrap_or_default(), count))
+}
+
+/// Where a page's number or cursor goes. What jq of the request sees needs no other place.
+fn read_place(table: &mut Table<'_>, default: Option<&str>, made: bool) -> Option<At> {
+    if made && !At::is_in(table) { Some(At::Made) } else { At::read(table, default) }
 }
 
 /// The page that a step is asked for.
@@ -189,7 +197,8 @@ impl Pages {
             }
         };
         match &self.kind {
-            Kind::Link { rel } => text.put("pages.link", rel.as_str()),
+            // `origin` says how the same pages are reached.
+            Kind::Link { rel, .. } => text.put("pages.link", rel.as_str()),
             Kind::Page { at, start, size } => {
                 text.put("pages.page", *start);
                 at.define(text);
@@ -215,36 +224,48 @@ impl Pages {
     /// As 0.1.0 wrote it.
     pub fn definition_0_1(&self) -> String {
         let Self { kind, max, delay, end, total: _, stop_known } = self;
-        format!("Pages {{ kind: {kind:?}, max: {max:?}, delay: {delay:?}, end: {end:?}, stop_known: {stop_known:?} }}")
+        let kind = match kind {
+            Kind::Link { rel, .. } => format!("Link {{ rel: {rel:?} }}"),
+            other => format!("{other:?}"),
+        };
+        format!("Pages {{ kind: {kind}, max: {max:?}, delay: {delay:?}, end: {end:?}, stop_known: {stop_known:?} }}")
     }
 
     /// Reads `pages.KIND`.
     pub fn read(item: &Item<'_>) -> Option<Self> {
-        type Read = fn(&mut Table<'_>) -> Option<Kind>;
+        Self::read_beside(item, false)
+    }
+
+    /// The same; `made` says that jq of the request sees `$page`, so that no other place is needed.
+    pub fn read_beside(item: &Item<'_>, made: bool) -> Option<Self> {
+        type Read = fn(&mut Table<'_>, bool) -> Option<Kind>;
         let kinds: [(&Get<()>, Read); 5] = [
-            (&pages::LINK, |table| Some(Kind::Link { rel: table.or(&pages_link::REL) })),
-            (&pages::PAGE, |table| {
-                let (at, start) = (At::read(table, Some("page")), table.or(&pages_page::START));
+            (&pages::LINK, |table, _| {
+                let (rel, keeps_origin) = (table.or(&pages_link::REL), table.get(&pages_link::ORIGIN));
+                Some(Kind::Link { rel, keeps_origin: keeps_origin.unwrap_or_default() })
+            }),
+            (&pages::PAGE, |table, made| {
+                let (at, start) = (read_place(table, Some("page"), made), table.or(&pages_page::START));
                 let size = read_size(table, &pages_page::SIZE_PARAM, &pages_page::SIZE);
                 at.map(|at| Kind::Page { at, start, size })
             }),
-            (&pages::OFFSET, |table| {
-                let at = At::read(table, Some("offset"));
+            (&pages::OFFSET, |table, made| {
+                let at = read_place(table, Some("offset"), made);
                 let limit = read_size(table, &pages_offset::LIMIT_PARAM, &pages_offset::LIMIT);
                 at.map(|at| Kind::Offset { at, limit })
             }),
-            (&pages::CURSOR, |table| {
-                let (at, next) = (At::read(table, None), table.need(&pages_cursor::NEXT));
+            (&pages::CURSOR, |table, made| {
+                let (at, next) = (read_place(table, None, made), table.need(&pages_cursor::NEXT));
                 at.zip(next).map(|(at, next)| Kind::Cursor { at, next })
             }),
-            (&pages::NEXT_URL, |table| table.need(&pages_next_url::NEXT).map(|next| Kind::NextUrl { next })),
+            (&pages::NEXT_URL, |table, _| table.need(&pages_next_url::NEXT).map(|next| Kind::NextUrl { next })),
         ];
         let mut table = item.table()?;
         let found = table.kind(&kinds);
         table.finish();
         let (read, item) = found?;
         let mut table = item.table()?;
-        let kind = read(&mut table);
+        let kind = read(&mut table, made);
         Self::finish(table, kind)
     }
 
@@ -296,6 +317,15 @@ impl Pages {
         }
     }
 
+    /// The number of the first page, or its offset; null before there is a cursor.
+    pub fn first_page(&self) -> Json {
+        match &self.kind {
+            Kind::Page { start, .. } => Json::from(*start),
+            Kind::Offset { .. } => Json::from(0),
+            Kind::Cursor { .. } | Kind::Link { .. } | Kind::NextUrl { .. } => Json::Null,
+        }
+    }
+
     /// Where the parameter of a [`Step::Parameter`] goes.
     pub fn at(&self) -> Option<&At> {
         match &self.kind {
@@ -313,6 +343,16 @@ impl Pages {
             Kind::Cursor { .. } => "cursor",
             Kind::NextUrl { .. } => "next-url",
         }
+    }
+
+    /// Whether its pages have a number, an offset or a cursor.
+    pub fn counts(&self) -> bool {
+        self.at().is_some()
+    }
+
+    /// Whether of a link only path and query count.
+    pub fn keeps_origin(&self) -> bool {
+        matches!(self.kind, Kind::Link { keeps_origin: true, .. })
     }
 
     /// Whether a header says what follows, and the page itself does not.
@@ -418,7 +458,7 @@ impl Pages {
             return Err(ErrorKind::Repeats { origin, page: here.number + 1, what }.into());
         }
         Ok(match (&self.kind, &known.next) {
-            (Kind::Link { rel }, _) => match link(here.headers, rel) {
+            (Kind::Link { rel, .. }, _) => match link(here.headers, rel) {
                 Ok(target) => target.map_or(Ok(Step::End), |target| to_url(&target))?,
                 Err(why) => {
                     let message = format!("the `Link` header cannot be read: {why}");

@@ -294,3 +294,24 @@ async fn what_was_held_before_an_edit_is_not_accepted_after_it() {
     assert!(refused.contains("edited"), "{refused}");
     assert_eq!(world.rig.snapshot().await.len(), 20);
 }
+
+/// A wrong `next` was corrected: 62 records that had always been there went out as `created`, and no guard counted them.
+#[tokio::test]
+async fn an_edit_that_shows_more_of_a_list_is_held() {
+    let paged = |next: &str| {
+        let pages = format!("source.http.pages.cursor = {{ param = \"cursor\", next = \"{next}\" }}");
+        list(&pages).replace("\".[]\"", "\".data[]\"")
+    };
+    let mut world = World::start(&paged(".nxt")).await;
+    world.upstream.fill(82);
+    world.upstream.paging(Paging::Cursor(20));
+    assert_eq!(world.poll().await, Polling::Baseline { records: 20 });
+    world.restart(&paged(".next_cursor")).await;
+    assert_eq!(world.poll().await, Polling::Held);
+    let hold = held(&world).await.expect("held");
+    assert_eq!((hold.created, hold.updated, hold.deleted), (62, 0, 0));
+    assert!(hold.reason.contains("`guard.definition`"), "{}", hold.reason);
+    assert!(world.rig.lines().await.is_empty());
+    world.restart(&paged(".next_cursor").replace("to = [\"me\"]", "to = [\"me\"]\nguard.definition = 1")).await;
+    assert_eq!(world.poll().await, Polling::Changed { created: 62, updated: 0, deleted: 0 });
+}

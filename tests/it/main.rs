@@ -53,6 +53,7 @@ mod schema;
 mod schema_config;
 mod listen;
 mod manual;
+mod marks;
 mod monitoring;
 mod vendors;
 mod sinks;

@@ -372,6 +372,7 @@ function bridgePage(name) {
           ["Failed polls in a row", now.failures || undefined],
           ["Left out of the last answer", now.left_out ? `${count(now.left_out, "record")}: ${now.left_out_error ?? ""}` : undefined],
           ["Replaced in it", now.replaced ? `${count(now.replaced, "character")}, by U+FFFD` : undefined],
+          ["Hint", now.hints?.join("; ")],
           ["Kept until", now.kept_until && time(now.kept_until, true)],
           ["Why", now.state === "disabled" ? "`enabled = false` in the file" : now.state === "removed" ? why(now) : undefined],
         ]);

@@ -126,10 +126,15 @@ keys! {
 }
 
 keys! {
-    /// Ask only for what is newer than a mark. At most one of `param`, `header`, `json` and `variable`, and none if jq in the
-    /// source's `url`, `query`, `headers` or body uses `.mark`.
+    /// Ask only for what is newer than a mark: `from` and `order`, or `token`. At most one of `param`, `header`, `json` and
+    /// `variable`, and none if jq in the source's `url`, `query`, `headers` or body uses `.mark`.
     mod since: Rule::Schema(
-        r#"{ "oneOf": [
+        r#"{ "anyOf": [
+            { "required": ["from", "order"], "not": { "required": ["token"] } },
+            { "required": ["token"], "not": { "anyOf": [
+                { "required": ["from"] }, { "required": ["order"] }, { "required": ["overlap"] }, { "required": ["max"] }
+            ] } }
+        ], "oneOf": [
             { "required": ["param"] }, { "required": ["header"] }, { "required": ["json"] }, { "required": ["variable"] },
             { "not": { "anyOf": [
                 { "required": ["param"] }, { "required": ["header"] }, { "required": ["json"] }, { "required": ["variable"] }
@@ -138,14 +143,28 @@ keys! {
     );
     /// In `graphql`: the variable that carries the mark.
     get VARIABLE: String = "variable", TEXT;
+    /// jq over the last page: an opaque mark, any JSON value that says how far the source was read, such as `.nextSyncToken` or
+    /// `.last_seq`. It is committed with the snapshot. Null keeps the mark that is known; if none is known yet, the poll fails. Of
+    /// a URL for the next poll (a delta link) make `url = { jq = '.mark // "https://..."' }`; it must stay on that origin.
+    get TOKEN: Expr = "token", EXPR;
+    /// Statuses that say that the source does not know the mark any more, such as `[410]`: the poll asks from the start again, and
+    /// compares what comes with what is known.
+    get RESET: Vec<u16> = "reset", STATUSES;
     /// jq over each record: its mark. The highest mark is committed with the snapshot.
-    need FROM: Expr = "from", EXPR, "from = \".updated_at\"";
+    maybe FROM: Expr = "from", EXPR, "required without `token`";
     /// `"number"` (whole numbers of any length), `"time"` (RFC 3339) or `"text"`. A time later than the answer's `Date` counts
-    /// as that `Date`.
-    need ORDER: Unit = "order", Form::words(&UNITS), "order = \"time\"";
+    /// as that `Date`, and one that is more than a day later counts as none, which `status` tells.
+    maybe ORDER: Unit = "order", Form::words(&UNITS), "required without `token`";
     /// The mark that is sent before there is one; in `json` it keeps its type.
     get START: () = "start", Form::raw(Shape::Scalar);
-    /// How far before the mark to ask: a duration for `"time"`, a count for `"number"`.
-    get OVERLAP: () = "overlap", Form::raw(Shape::OneOf(&[Shape::Duration, Shape::Whole(0, 4_294_967_295)]));
+    /// How far before the mark to ask: a duration for `"time"`, a count for `"number"`. A source that gives only what is later than
+    /// the mark would leave out a record that gets the mark's own time after a poll.
+    maybe OVERLAP: () = "overlap", Form::raw(Shape::OneOf(&[Shape::Duration, Shape::Whole(0, 4_294_967_295)])),
+        "`\"1s\"` for `\"time\"`, `0` for `\"number\"`";
+    /// The highest mark that counts: a number for `"number"`; for `"time"` an RFC 3339 time, or a duration ahead of now. A record
+    /// beyond it moves no mark, and `status` tells it.
+    maybe MAX: () = "max",
+        Form::raw(Shape::OneOf(&[Shape::Duration, Shape::Time, Shape::Whole(0, 9_223_372_036_854_775_807)])),
+        "a day ahead for `\"time\"`";
     + place::FAMILY;
 }

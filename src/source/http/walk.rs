@@ -21,7 +21,12 @@ use crate::{
     compute::compute,
     decode::{self, Page},
     expr::Said,
-    http::{self, Client, hint, origin, place::add_parameter, retry_after, target::made_url},
+    http::{
+        self, Client, hint, origin,
+        place::{At, add_parameter},
+        retry_after,
+        target::made_url,
+    },
     model::{Hash, Timestamp, Validators},
     pulse::Walked,
     settings::value::{JsonBody, Value},
@@ -60,6 +65,10 @@ pub(super) struct Walk {
     pub(super) content_type: Option<HeaderValue>,
     /// Of the first request.
     request: Hash,
+    /// What jq of the first request saw.
+    input: Json,
+    /// What was set on the first request.
+    parameters: Vec<(At, Json)>,
 }
 
 /// What a page says of itself.
@@ -78,36 +87,28 @@ enum Judged {
 impl Walk {
     /// Makes the first request: values, mark, first page's parameters.
     pub(super) async fn start(source: &Arc<Source>, ask: &Ask<'_>, until: Instant) -> Result<Self, Error> {
-        let input = ask.input();
+        let page = source.pages.as_ref().map(Pages::first_page).unwrap_or_default();
+        let input = over_page(ask.input(), page.clone());
         let one = async |value: &Value, what: &str| -> Result<String, Error> {
             let texts = value.resolve(&input).await.map_err(ErrorKind::Expr)?;
             texts.into_iter().next().ok_or_else(|| ErrorKind::Request(format!("`{what}` gives nothing")).into())
         };
-        let text = one(&source.url, "url").await?;
-        let mut url: Url = if source.url.is_constant() {
-            text.parse().map_err(|_| ErrorKind::Request("`url` gives no URL".into()))?
-        } else {
-            made_url(&text).map_err(|e| ErrorKind::Request(format!("`url`: {e}")))?
-        };
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(ErrorKind::Request("`url` is neither http nor https".into()).into());
-        }
-        url.set_fragment(None);
-        for (name, value) in &source.query {
-            let texts = value.resolve(&input).await.map_err(ErrorKind::Expr)?;
-            texts.iter().for_each(|text| add_parameter(&mut url, name, text));
+        let (mut url, mut json) = made_of(source, &input).await?;
+        if ask.mark.is_some() && source.url.uses("mark") {
+            // A mark is what a server said: it must not lead credentials to another one.
+            let first = url_of(source, &over_page(ask.input_with(ask.start), page)).await?;
+            if first.origin() != url.origin() {
+                let (origin, target, setting) = (origin(&first), origin(&url), "`url`");
+                return Err(ErrorKind::ForeignOrigin { origin, what: "mark", target, setting }.into());
+            }
         }
         let mut headers = HeaderMap::new();
         let accept = if matches!(source.body, Body::Soap(_)) { soap::ACCEPT } else { "application/json, */*;q=0.5" };
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
-        let (mut json, mut text, mut content_type) = (None, None, None);
+        let (mut text, mut content_type) = (None, None);
         match &source.body {
-            Body::None => {}
+            Body::None | Body::Json(_) => {}
             Body::Text(value) => text = Some(one(value, "body").await?.into()),
-            Body::Json(JsonBody::Fixed(value)) => json = Some(value.clone()),
-            Body::Json(JsonBody::Jq(expr)) => {
-                json = Some(expr.ask(&input).await.map_err(ErrorKind::Expr)?.unwrap_or(Json::Null));
-            }
             Body::Graphql(query) => json = Some(query.body(&input).await.map_err(ErrorKind::Expr)?),
             Body::Soap(envelope) => {
                 text = Some(envelope.text(&one(&envelope.body, "body").await?).into());
@@ -119,15 +120,16 @@ impl Walk {
         if let (Some(at), Some(mark)) = (ask.since, ask.mark) {
             parameters.push((at.clone(), mark.json()));
         }
-        for (at, value) in parameters {
-            at.set(&value, &mut url, &mut headers, &mut json).map_err(ErrorKind::Request)?;
+        for (at, value) in &parameters {
+            at.set(value, &mut url, &mut headers, &mut json).map_err(ErrorKind::Request)?;
         }
         if json.is_some() {
             content_type = Some(HeaderValue::from_static("application/json"));
         }
         let client = ask.client.identified(&source.transport.identity).map_err(ErrorKind::Request)?;
         let (source, home, request) = (source.clone(), url.clone(), Hash::default());
-        let walk = Self { source, client, until, home, url, headers, json, text, content_type, request };
+        let walk =
+            Self { source, client, until, home, url, headers, json, text, content_type, request, input, parameters };
         Ok(Self { request: walk.hash(), ..walk })
     }
 
@@ -227,7 +229,7 @@ impl Walk {
             if is_full {
                 return Err(hinted(ErrorKind::Pages { origin: origin(&answer.url), max, kind }.into()));
             }
-            self.turn(step, &answer.url)?;
+            self.turn(step, &answer.url).await?;
             if !asked.insert(self.asked()) {
                 let (origin, what) = (origin(&answer.url), "it was asked for before");
                 return Err(hinted(ErrorKind::Repeats { origin, page: number + 2, what }.into()));
@@ -378,16 +380,31 @@ impl Walk {
     }
 
     /// Turns to the next page.
-    fn turn(&mut self, step: Step, at: &Url) -> Result<(), Error> {
+    async fn turn(&mut self, step: Step, at: &Url) -> Result<(), Error> {
         match step {
             Step::End => {}
-            Step::Url(next) => {
+            Step::Url(mut next) => {
+                if self.source.pages.as_ref().is_some_and(Pages::keeps_origin) {
+                    next = on_origin_of(&self.home, &next);
+                }
                 if next.origin() != self.home.origin() {
                     let (origin, target) = (origin(at), origin(&next));
                     return Err(ErrorKind::ForeignOrigin { origin, what: "next page", target, setting: "`url`" }.into());
                 }
                 self.url = next;
                 self.url.set_fragment(None);
+            }
+            Step::Parameter(value) if self.source.pages.as_ref().and_then(Pages::at) == Some(&At::Made) => {
+                let input = over_page(self.input.clone(), value);
+                let (mut url, mut json) = made_of(&self.source, &input).await?;
+                for (place, value) in &self.parameters {
+                    place.set(value, &mut url, &mut self.headers, &mut json).map_err(ErrorKind::Request)?;
+                }
+                if url.origin() != self.home.origin() {
+                    let (origin, target) = (origin(at), origin(&url));
+                    return Err(ErrorKind::ForeignOrigin { origin, what: "next page", target, setting: "`url`" }.into());
+                }
+                (self.url, self.json) = (url, json);
             }
             Step::Parameter(value) => {
                 if let Some(place) = self.source.pages.as_ref().and_then(Pages::at) {
@@ -437,6 +454,53 @@ impl Walk {
         let (count, page) = (ask.count.clone(), page.clone());
         blocking(move || count(&page)).await
     }
+}
+
+/// What jq of a request sees, with the page that it is for.
+fn over_page(mut input: Json, page: Json) -> Json {
+    if let Json::Object(map) = &mut input {
+        map.insert("page".into(), page);
+    }
+    input
+}
+
+/// URL and JSON body of a page's request, without what is set on them afterwards.
+async fn made_of(source: &Source, input: &Json) -> Result<(Url, Option<Json>), Error> {
+    let mut url = url_of(source, input).await?;
+    for (name, value) in &source.query {
+        let texts = value.resolve(input).await.map_err(ErrorKind::Expr)?;
+        texts.iter().for_each(|text| add_parameter(&mut url, name, text));
+    }
+    let json = match &source.body {
+        Body::Json(JsonBody::Fixed(value)) => Some(value.clone()),
+        Body::Json(JsonBody::Jq(expr)) => Some(expr.ask(input).await.map_err(ErrorKind::Expr)?.unwrap_or(Json::Null)),
+        Body::None | Body::Text(_) | Body::Graphql(_) | Body::Soap(_) => None,
+    };
+    Ok((url, json))
+}
+
+/// Path and query of a URL, on the origin of another one.
+fn on_origin_of(home: &Url, next: &Url) -> Url {
+    let mut url = home.clone();
+    url.set_path(next.path());
+    url.set_query(next.query());
+    url
+}
+
+/// Where the first request goes, without its query of the file.
+async fn url_of(source: &Source, input: &Json) -> Result<Url, Error> {
+    let texts = source.url.resolve(input).await.map_err(ErrorKind::Expr)?;
+    let text = texts.into_iter().next().ok_or_else(|| ErrorKind::Request("`url` gives nothing".into()))?;
+    let mut url: Url = if source.url.is_constant() {
+        text.parse().map_err(|_| ErrorKind::Request("`url` gives no URL".into()))?
+    } else {
+        made_url(&text).map_err(|e| ErrorKind::Request(format!("`url`: {e}")))?
+    };
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(ErrorKind::Request("`url` is neither http nor https".into()).into());
+    }
+    url.set_fragment(None);
+    Ok(url)
 }
 
 pub(super) async fn blocking<T: Send + 'static>(
@@ -536,4 +600,26 @@ fn meta(vault: &Vault, answer: &http::Answer, now: crate::model::Timestamp) -> J
     let headers: serde_json::Map<String, Json> =
         KEPT.iter().filter_map(|name| Some(((*name).to_owned(), vault.redact(answer.header(name)?).into()))).collect();
     json!({ "status": answer.status, "headers": headers, "at": now.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn path_and_query_move_to_the_origin_of_the_file_byte_for_byte() {
+        let home: Url = "https://api.example.com:8443/v1/items?key=1".parse().expect("a URL");
+        for next in [
+            "http://inner:80/v1/items?page=2",
+            "http://api.example.com/x/%7Ea%2Fb?q=a%20b&flag&$filter=x+y#part",
+            "https://user:secret@evil.example//evil.example/x",
+            "http://[::1]:9/",
+            "https://evil.example:8443/?",
+        ] {
+            let next: Url = next.parse().expect("a URL");
+            let url = on_origin_of(&home, &next);
+            assert_eq!((url.origin(), url.username(), url.fragment()), (home.origin(), "", None), "{next}");
+            assert_eq!((url.path(), url.query()), (next.path(), next.query()));
+        }
+    }
 }

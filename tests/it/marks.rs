@@ -1,0 +1,297 @@
+//! Marks of `since` and next pages over a whole poll: what is sent, what is committed, and what an answer says of them.
+
+use bellpull::poller::Polling;
+
+use crate::support::{
+    rig::{World, list, refused},
+    server::Answer,
+};
+
+fn changed(created: u64, updated: u64, deleted: u64) -> Polling {
+    Polling::Changed { created, updated, deleted }
+}
+
+fn synced(lines: &str) -> String {
+    list(lines).replace("\".[]\"", "\".data[]\"")
+}
+
+/// commontoolsinc/labs#1296, plaid-sdk-php#84: the sync token stands on the last page, and no record has it. The whole list was read at
+/// each poll, or nothing at all.
+#[tokio::test]
+async fn a_token_of_the_last_page_is_sent_with_the_next_poll() {
+    let lines = "since = { param = \"sync\", token = \".sync\" }\n\
+                 source.http.pages.cursor = { param = \"page\", next = \".next\" }";
+    let mut world = World::start(&synced(lines)).await;
+    let page = |data: &str, rest: &str| Answer::json(format!(r#"{{"data":{data},{rest}}}"#));
+    world.upstream.next(page(r#"[{"id":1},{"id":2}]"#, r#""next":"p2","sync":"not this one""#));
+    world.upstream.next(page(r#"[{"id":3}]"#, r#""next":null,"sync":"007""#));
+    assert_eq!(world.poll().await, Polling::Baseline { records: 3 });
+    world.upstream.next(page(r#"[{"id":2,"v":1},{"id":4}]"#, r#""sync":"008""#));
+    assert_eq!(world.poll().await, changed(1, 1, 0), "what it lacks is not deleted");
+    // Nothing is new, and the token goes on all the same.
+    world.upstream.next(page("[]", r#""sync":"009""#));
+    assert_eq!(world.poll().await, Polling::Same);
+    // A page without a token says nothing of it, and a poll that fails moves nothing.
+    world.upstream.next(page("[]", r#""sync":null"#));
+    world.poll().await;
+    world.upstream.next(Answer::new(500, ""));
+    world.fail().await;
+    world.restart(&synced(lines)).await;
+    world.upstream.next(page("[]", r#""sync":"010""#));
+    world.poll().await;
+    let targets: Vec<_> = world.upstream.requests().into_iter().map(|r| r.target).collect();
+    assert_eq!(
+        targets,
+        [
+            "/items",
+            "/items?page=p2",
+            "/items?sync=007",
+            "/items?sync=008",
+            "/items?sync=009",
+            "/items?sync=009",
+            "/items?sync=009"
+        ]
+    );
+}
+
+/// A token that a server has forgotten was sent for ever.
+#[tokio::test]
+async fn a_status_of_reset_starts_again_and_compares() {
+    let lines = "since = { param = \"sync\", token = \".sync\", reset = [410] }";
+    let mut world = World::start(&synced(lines)).await;
+    let whole = r#"{"data":[{"id":1},{"id":2},{"id":3}],"sync":"a"}"#;
+    world.upstream.next(Answer::json(whole));
+    assert_eq!(world.poll().await, Polling::Baseline { records: 3 });
+    // It was gone for long: one record changed, one is new, and one is not there any more.
+    world.upstream.next(Answer::new(410, "gone"));
+    world.upstream.next(Answer::json(r#"{"data":[{"id":1,"v":1},{"id":2},{"id":4}],"sync":"b"}"#));
+    assert_eq!(world.poll().await, changed(1, 1, 0), "nothing is deleted by it");
+    // The same bytes as those of an accepted answer: the token in them counts.
+    world.upstream.next(Answer::new(410, "gone"));
+    world.upstream.next(Answer::json(r#"{"data":[{"id":1,"v":1},{"id":2},{"id":4}],"sync":"b"}"#));
+    assert_eq!(world.poll().await, Polling::Same);
+    world.upstream.next(Answer::json(r#"{"data":[],"sync":"c"}"#));
+    world.poll().await;
+    let targets: Vec<_> = world.upstream.requests().into_iter().map(|r| r.target).collect();
+    assert_eq!(
+        targets,
+        ["/items", "/items?sync=a", "/items", "/items?sync=b", "/items", "/items?sync=b"],
+        "each refused token is followed by the first request"
+    );
+    // A refusal of the first request is a failure like any other.
+    world.upstream.next(Answer::new(410, "gone"));
+    world.upstream.next(Answer::new(410, "gone"));
+    assert!(world.fail().await.contains("410"));
+}
+
+/// Records that count from the beginning again after a reset never moved the mark: it was higher than all of them.
+#[tokio::test]
+async fn a_reset_drops_the_mark_of_records_too() {
+    let lines = "since = { param = \"after\", from = \".seq\", order = \"number\", reset = [410] }";
+    let mut world = World::start(&list(lines)).await;
+    world.upstream.next(Answer::json(r#"[{"id":1,"seq":900}]"#));
+    world.poll().await;
+    world.upstream.next(Answer::new(410, ""));
+    world.upstream.next(Answer::json(r#"[{"id":1,"seq":5}]"#));
+    assert_eq!(world.poll().await, changed(0, 1, 0));
+    world.upstream.next(Answer::json("[]"));
+    world.poll().await;
+    assert_eq!(world.upstream.last().target, "/items?after=5");
+}
+
+/// Microsoft's delta links: the URL of the next poll is what the last one said. It must not lead anywhere else.
+#[tokio::test]
+async fn a_delta_link_is_the_next_url_on_the_same_origin_only() {
+    let text = synced("since = { token = \".delta\" }")
+        .replace("source.http.url = \"UPSTREAM/items\"", "source.http.url = { jq = '.mark // \"UPSTREAM/items\"' }");
+    let mut world = World::start(&text).await;
+    let origin = world.upstream.origin();
+    world.upstream.next(Answer::json(format!(r#"{{"data":[{{"id":1}}],"delta":"{origin}/delta?token=a%20b"}}"#)));
+    world.poll().await;
+    world.upstream.next(Answer::json(r#"{"data":[],"delta":"https://elsewhere.example/delta"}"#));
+    world.poll().await;
+    assert_eq!(world.upstream.last().target, "/delta?token=a%20b");
+    let error = world.fail().await;
+    assert!(error.contains("the mark https://elsewhere.example, which is on another origin"), "{error}");
+    assert_eq!(world.upstream.count(), 2);
+}
+
+/// A token may be any JSON value where the place takes one, and one that could not be sent is not committed.
+#[tokio::test]
+async fn a_token_keeps_its_type_and_one_that_cannot_be_sent_fails() {
+    let lines = "since = { json = \"after\", token = \".sync\" }\nsource.http.method = \"POST\"\nsource.http.json = {}";
+    let mut world = World::start(&synced(lines)).await;
+    for sync in [r#"[17,"a"]"#, r#"{"k":[null]}"#, "\"7\"", "7"] {
+        world.upstream.next(Answer::json(format!(r#"{{"data":[],"sync":{sync}}}"#)));
+        world.poll().await;
+        world.upstream.next(Answer::json(format!(r#"{{"data":[{{"id":{:?}}}],"sync":{sync}}}"#, sync)));
+        world.poll().await;
+        assert_eq!(world.upstream.last().json().to_string(), format!(r#"{{"after":{sync}}}"#));
+    }
+    let mut world = World::start(&synced("since = { param = \"after\", token = \".sync\" }")).await;
+    world.upstream.always(Some(Answer::json(r#"{"data":[],"sync":[1]}"#).into()));
+    assert!(world.fail().await.contains("only a place in `json`"));
+    world.upstream.always(Some(Answer::json(r#"{"data":[]}"#).into()));
+    assert!(world.fail().await.contains("`since.token` gives nothing"));
+}
+
+#[tokio::test]
+async fn a_held_answer_moves_no_token_until_it_is_accepted() {
+    let lines = "since = { param = \"sync\", token = \".sync\" }\nguard.changes = 0.1";
+    let mut world = World::start(&synced(lines)).await;
+    let data = |v: usize| (1..=20).map(|id| format!(r#"{{"id":{id},"v":{v}}}"#)).collect::<Vec<_>>().join(",");
+    world.upstream.next(Answer::json(format!(r#"{{"data":[{}],"sync":"a"}}"#, data(0))));
+    world.poll().await;
+    let second = Answer::json(format!(r#"{{"data":[{}],"sync":"b"}}"#, data(1)));
+    world.upstream.always(Some(second.into()));
+    assert_eq!(world.poll().await, Polling::Held);
+    assert_eq!(world.poll().await, Polling::Held);
+    assert_eq!(world.upstream.last().target, "/items?sync=a");
+    let poller = world.rig.poller.clone();
+    poller.accept(world.rig.polled(), None).await.expect("accepted");
+    world.poll().await;
+    assert_eq!(world.upstream.last().target, "/items?sync=b");
+}
+
+#[test]
+fn a_token_stands_alone() {
+    for (beside, wrong) in [
+        ("from = \".id\"", "`bridge.orders.since.from` stands beside `token`"),
+        ("order = \"text\"", "`bridge.orders.since.order` stands beside `token`"),
+        ("overlap = \"1s\"", "`bridge.orders.since.overlap` stands beside `token`"),
+        ("max = 5", "`bridge.orders.since.max` stands beside `token`"),
+    ] {
+        let text = list(&format!("since = {{ param = \"a\", token = \".t\", {beside} }}"));
+        let text = format!(
+            "{text}\n[endpoint.me]\nurl = \"https://example.com\"\nsign.standard.secrets = [{{ env = \"SECRET\" }}]\n"
+        );
+        let error = refused(&text.replace("UPSTREAM", "https://api.example.com"));
+        assert!(error.contains(wrong), "{error}");
+    }
+}
+
+/// One record from the year 9999 moved the mark there, and nothing was ever new again.
+#[tokio::test]
+async fn an_absurd_mark_is_not_obeyed() {
+    let number =
+        |more: &str| list(&format!("since = {{ param = \"after\", from = \".seq\", order = \"number\"{more} }}"));
+    let mut world = World::start(&number("")).await;
+    world.upstream.next(Answer::json(r#"[{"id":1,"seq":5},{"id":2,"seq":99999}]"#));
+    world.poll().await;
+    // What is committed already does not count either, once the file says so.
+    world.restart(&number(", max = 1000")).await;
+    world.upstream.next(Answer::json(r#"[{"id":1,"seq":6},{"id":2,"seq":99999}]"#));
+    assert_eq!(world.poll().await, changed(0, 1, 0));
+    let hints = world.rig.polled().progress.hints.clone();
+    assert!(hints.len() == 1 && hints[0].contains("the mark 99999, beyond `since.max`"), "{hints:?}");
+    world.upstream.next(Answer::json("[]"));
+    world.poll().await;
+    let targets: Vec<_> = world.upstream.requests().into_iter().map(|r| r.target).collect();
+    assert_eq!(targets, ["/items", "/items", "/items?after=6"]);
+
+    let mut world = World::start(&list("since = { param = \"after\", from = \".at\", order = \"time\" }")).await;
+    world.upstream.next(Answer::json(r#"[{"id":1,"at":"2026-01-01T00:00:01Z"},{"id":2,"at":"9999-12-31T23:59:59Z"}]"#));
+    world.poll().await;
+    world.upstream.next(Answer::json("[]"));
+    world.poll().await;
+    assert_eq!(world.upstream.last().query["after"], "2026-01-01T00:00:00Z", "from a second before the other record");
+}
+
+/// python-gitlab#1254, baserow#2286: a server behind a proxy names itself `http://` in its links.
+#[tokio::test]
+async fn a_link_of_another_origin_is_followed_on_the_own_one_where_the_file_says_so() {
+    let foreign = |page| format!("<http://inner.example:81/items?page={page}&q=a%20b>; rel=\"next\"");
+    let mut world = World::start(&list("source.http.pages.link = { origin = \"keep\" }")).await;
+    world.upstream.next(Answer::json(r#"[{"id":1}]"#).header("link", foreign(2)));
+    world.upstream.next(Answer::json(r#"[{"id":2}]"#));
+    assert_eq!(world.poll().await, Polling::Baseline { records: 2 });
+    assert_eq!(world.upstream.last().target, "/items?page=2&q=a%20b");
+    let mut world = World::start(&list("source.http.pages.link = {}")).await;
+    world.upstream.next(Answer::json(r#"[{"id":1}]"#).header("link", foreign(2)));
+    assert!(world.fail().await.contains("another origin"));
+}
+
+/// `meta.total` was 26, 10 records came, and nobody said a word.
+#[tokio::test]
+async fn pages_that_nobody_reads_are_told_until_they_are_read() {
+    let mut world = World::start(&synced("")).await;
+    world.upstream.next(Answer::json(r#"{"data":[{"id":1}],"meta":{"total":26}}"#));
+    world.poll().await;
+    let hints = world.rig.polled().progress.hints.clone();
+    assert!(hints.len() == 1 && hints[0].contains("`total`: 26, and 1 records came"), "{hints:?}");
+    world.upstream.next(Answer::json(r#"{"data":[{"id":1}],"meta":{"total":1}}"#));
+    world.poll().await;
+    assert!(world.rig.polled().progress.hints.is_empty());
+    world.upstream.next(Answer::json(r#"{"data":[{"id":2}]}"#).header("link", "</items?page=2>; rel=\"next\""));
+    world.poll().await;
+    let hints = world.rig.polled().progress.hints.clone();
+    assert!(hints.len() == 1 && hints[0].contains("pages.link = {}"), "{hints:?}");
+}
+
+/// An API whose pages are `/page/2` was impossible, and `url = ".../page/{page}"` was sent as it stood.
+#[tokio::test]
+async fn a_number_an_offset_or_a_cursor_stands_in_the_path() {
+    let url = |made: &str| format!("source.http.url = {{ jq = '\"UPSTREAM{made}\"' }}");
+    let fixed = "source.http.url = \"UPSTREAM/items\"";
+    let ids = |ids: &[u8], next: &str| {
+        let data: Vec<String> = ids.iter().map(|id| format!(r#"{{"id":{id}}}"#)).collect();
+        Answer::json(format!(r#"{{"data":[{}],"next":{next}}}"#, data.join(",")))
+    };
+    for (pages, made, targets) in [
+        ("page = {}", "/page/\\($page)", ["/page/1?k=1", "/page/2?k=1", "/page/3?k=1"]),
+        ("offset = {}", "/from/\\($page)/x", ["/from/0/x?k=1", "/from/2/x?k=1", "/from/3/x?k=1"]),
+        (
+            "cursor = { next = \".next\" }",
+            "/after/\\($page // \"first\" | @uri)",
+            ["/after/first?k=1", "/after/a%2Fb?k=1", "/after/7?k=1"],
+        ),
+    ] {
+        let lines = format!("source.http.query = {{ k = 1 }}\nsource.http.pages.{pages}");
+        let mut world = World::start(&synced(&lines).replace(fixed, &url(made))).await;
+        for (given, next) in [(&[1, 2][..], "\"a/b\""), (&[3][..], "7"), (&[][..], "null")] {
+            world.upstream.next(ids(given, next));
+        }
+        assert_eq!(world.poll().await, Polling::Baseline { records: 3 }, "{pages}");
+        let asked: Vec<_> = world.upstream.requests().into_iter().map(|r| r.target).collect();
+        assert_eq!(asked, targets, "{pages}");
+    }
+}
+
+/// Elasticsearch's scroll: the next request has another body than the first one.
+#[tokio::test]
+async fn the_next_body_of_a_scroll_is_made_of_the_cursor() {
+    let lines = "source.http.method = \"POST\"\n\
+                 source.http.json = { jq = 'if $page then {scroll_id: $page} else {query: \"all\", size: 2} end' }\n\
+                 source.http.pages.cursor = { next = \".id\", end = \".data == []\" }";
+    let mut world = World::start(&synced(lines)).await;
+    world.upstream.next(Answer::json(r#"{"data":[{"id":1},{"id":2}],"id":"s1"}"#));
+    world.upstream.next(Answer::json(r#"{"data":[{"id":3}],"id":["s",2]}"#));
+    world.upstream.next(Answer::json(r#"{"data":[],"id":"s3"}"#));
+    assert_eq!(world.poll().await, Polling::Baseline { records: 3 });
+    let bodies: Vec<String> = world.upstream.requests().iter().map(|r| r.json().to_string()).collect();
+    assert_eq!(bodies, [r#"{"query":"all","size":2}"#, r#"{"scroll_id":"s1"}"#, r#"{"scroll_id":["s",2]}"#]);
+}
+
+/// A cursor is what a server said: it leads to no other origin.
+#[tokio::test]
+async fn a_cursor_in_the_url_stays_on_its_origin() {
+    let text = synced("source.http.pages.cursor = { next = \".next\" }")
+        .replace("source.http.url = \"UPSTREAM/items\"", "source.http.url = { jq = '$page // \"UPSTREAM/items\"' }");
+    let mut world = World::start(&text).await;
+    world.upstream.next(Answer::json(r#"{"data":[{"id":1}],"next":"https://elsewhere.example/x"}"#));
+    assert!(world.fail().await.contains("the next page https://elsewhere.example, which is on another origin"));
+    assert_eq!(world.upstream.count(), 1);
+}
+
+#[test]
+fn a_page_that_nothing_counts_is_refused() {
+    for pages in ["", "source.http.pages.link = {}", "source.http.pages.next-url = { next = \".next\" }"] {
+        let text = list(pages)
+            .replace("source.http.url = \"UPSTREAM/items\"", "source.http.url = { jq = '\"UPSTREAM/\\($page)\"' }");
+        let text = format!(
+            "{text}\n[endpoint.me]\nurl = \"https://example.com\"\nsign.standard.secrets = [{{ env = \"SECRET\" }}]\n"
+        );
+        let error = refused(&text.replace("UPSTREAM", "https://api.example.com"));
+        assert!(error.contains("uses `$page`") && error.contains("write `pages.page`"), "{error}");
+    }
+}
