@@ -281,7 +281,7 @@ pub fn main() -> ExitCode {
     };
     // A program of the file is parsed with it.
     const STACK_BYTES: usize = 4 << 20;
-    /// Name look-ups, reads of the store, work on answers and runs that wait; each has a bound of its own below this.
+    /// Reads of the store, work on answers and runs that wait; each has a bound of its own below this.
     const BLOCKING_MAX: usize = 96;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
