@@ -490,8 +490,12 @@ impl Deliveries {
     async fn changed(&mut self) -> Result<(), store::Error> {
         let Changing { stopped, answer } = self.changing.take().unwrap_or_default();
         let mut left = BTreeMap::new();
+        let mut changed = BTreeSet::new();
         for running in stopped {
             let name = running.endpoint.name.clone();
+            if self.endpoints.get(&name).is_some_and(|endpoint| **endpoint != *running.endpoint) {
+                changed.insert(name.clone());
+            }
             self.shared.deliveries.full.set(&name, false);
             let queue = running.left.lock().expect("no thread panics with it").take();
             if let Some(queue) = queue.filter(|_| !running.is_to_be_read) {
@@ -508,7 +512,8 @@ impl Deliveries {
                     Some(Moved::Whole(was)) => left.remove(was),
                     Some(Moved::Together) => None,
                 };
-                self.start(endpoint, states.remove(&name).unwrap_or_default(), left).await?;
+                let state = states.remove(&name).unwrap_or_default();
+                self.start(endpoint, state, left, changed.contains(&name)).await?;
             }
         }
         if let Some(answer) = answer {
@@ -539,11 +544,15 @@ impl Deliveries {
         endpoint: Arc<Endpoint>,
         state: EndpointState,
         left: Option<(Queue, Inbox)>,
+        changed: bool,
     ) -> Result<(), store::Error> {
         let (queue, inbox) = left.filter(|(queue, _)| queue.fits(endpoint.order)).unzip();
         let inbox = inbox.unwrap_or_default();
-        let (dispatcher, messages) =
+        let (mut dispatcher, messages) =
             Dispatcher::new(self.shared.clone(), endpoint.clone(), state, queue, inbox.clone()).await?;
+        if changed {
+            dispatcher.may_be_cured();
+        }
         let stop = CancellationToken::new();
         let done = CancellationToken::new();
         let left = Arc::new(Mutex::new(None));

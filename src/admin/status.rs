@@ -39,10 +39,12 @@ impl Admin {
     /// Every bridge and endpoint.
     pub async fn status(&self) -> Result<Status, Error> {
         let reset = self.store.read(|engine| engine.reset()).await?;
+        let reload_refused = self.refused.lock().expect("no thread panics with it").clone();
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             stream: self.store.stream().to_string(),
             running: self.runner.is_some(),
+            reload_refused,
             reset: reset.map(Into::into),
             bridges: self.bridges().await?,
             endpoints: self.endpoints().await?,
