@@ -199,7 +199,16 @@ impl Admin {
         let forgetting =
             Forgetting { at: Instant::now() + FORGET_EVERY, looked: (Timestamp(i64::MAX), Instant::now()) };
         let forgetting = Arc::new(Mutex::new(forgetting));
-        Self { store, config, runner, deliveries, forgetting, pulse, exports: Exports::default(), refused: Arc::default() }
+        Self {
+            store,
+            config,
+            runner,
+            deliveries,
+            forgetting,
+            pulse,
+            exports: Exports::default(),
+            refused: Arc::default(),
+        }
     }
 
     /// Takes another configuration, after a reload.

@@ -86,7 +86,14 @@ pub async fn run(path: PathBuf, config: Config, codes: admin::Codes, shutdown: C
     let (standing, watched) = watch::channel(Standing::NotReady("the store is being opened".into()));
     let (pulse, serving) = (Pulse::new(), CancellationToken::new());
     let (reloads, asked) = Reloads::new();
-    let web = Web { standing: watched, pulse: pulse.clone(), shutdown: serving.clone(), page: Arc::default(), codes, reloads };
+    let web = Web {
+        standing: watched,
+        pulse: pulse.clone(),
+        shutdown: serving.clone(),
+        page: Arc::default(),
+        codes,
+        reloads,
+    };
     let (config, clock) = (Arc::new(config), Clock::system());
     let mut daemon =
         Daemon { path, config, clock, vault, pulse, standing, web, servers: JoinSet::new(), refused: None };
@@ -335,12 +342,7 @@ impl Daemon {
     }
 
     /// Waits for what ends the parts; reloads and sweeps meanwhile.
-    async fn attend(
-        &mut self,
-        parts: &mut Parts,
-        reload: &mut Reasons,
-        shutdown: &CancellationToken,
-    ) -> End {
+    async fn attend(&mut self, parts: &mut Parts, reload: &mut Reasons, shutdown: &CancellationToken) -> End {
         let mut status = tokio::time::interval(STATUS_EVERY);
         let mut sweep = tokio::time::interval(admin::SWEEP_EVERY);
         let mut beat = heartbeat::every(self.config.daemon.heartbeat.as_ref());
@@ -505,7 +507,9 @@ impl Daemon {
             ..self.config.daemon.clone()
         };
         if config.daemon != daemon || config.store != self.config.store {
-            tracing::warn!("changes of [daemon] and [store] count from the next start on, except `heartbeat` and `guard`");
+            tracing::warn!(
+                "changes of [daemon] and [store] count from the next start on, except `heartbeat` and `guard`"
+            );
         }
         // Also for a store that is opened again: another directory would be another history.
         (config.daemon, config.store) = (daemon, self.config.store.clone());

@@ -37,7 +37,7 @@ use crate::{
     http::Client,
     model::{Name, Timestamp},
     pulse::Pulse,
-    store::{self, Attempt, EndpointState, OriginState, Store, Waiting},
+    store::{self, Attempt, EndpointState, OriginState, Position, Store, Waiting},
 };
 use attempt::Sender;
 pub use attempt::random;
@@ -131,8 +131,10 @@ pub struct Status {
     pub state: State,
     pub waiting: usize,
     pub in_flight: usize,
-    /// When the oldest waiting event was due first.
+    /// When the oldest waiting event was committed. Whoever shows it reads that from the store, by `first`.
     pub oldest: Option<String>,
+    #[serde(skip)]
+    pub first: Option<Position>,
     pub next_attempt: Option<String>,
     pub failing_since: Option<String>,
     pub last_error: Option<String>,
@@ -164,12 +166,12 @@ impl From<&OriginState> for OriginStatus {
 }
 
 impl Status {
-    /// From what is stored of it. `oldest` is of what waits, `wake` when something of it is tried next.
+    /// From what is stored of it. `first` is the oldest of what waits, `wake` when something of it is tried next.
     pub fn of(
         enabled: bool,
         stored: &EndpointState,
         waiting: usize,
-        oldest: Option<Timestamp>,
+        first: Option<Position>,
         wake: Option<Timestamp>,
     ) -> Self {
         let show = |at: Option<Timestamp>| at.map(|at| at.to_string());
@@ -177,7 +179,8 @@ impl Status {
             state: State::of(enabled, stored),
             waiting,
             in_flight: 0,
-            oldest: show(oldest),
+            oldest: None,
+            first,
             next_attempt: show(wake.filter(|_| waiting > 0)),
             failing_since: show(stored.failing_since),
             last_error: stored.last_error.clone(),

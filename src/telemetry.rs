@@ -218,7 +218,8 @@ fn read_wanted(text: &str) -> Wanted {
             continue;
         }
         if !is_level && !part.contains(['=', '[', ':']) && part != env!("CARGO_PKG_NAME") {
-            mistakes.push(format!("{part:?} is not a level (error, warn, info, debug, trace), and is taken for a target"));
+            mistakes
+                .push(format!("{part:?} is not a level (error, warn, info, debug, trace), and is taken for a target"));
         }
         directives.push(part);
     }

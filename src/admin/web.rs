@@ -52,7 +52,10 @@ use super::{
     session::{self, Codes, Door},
     standing::{Standing, Web},
 };
-use crate::{settings::secret::Secret, telemetry::{LeftOut, Seldom}};
+use crate::{
+    settings::secret::Secret,
+    telemetry::{LeftOut, Seldom},
+};
 
 /// Sent with everything: the page runs its own script and style, talks to its own origin, and is framed by nobody.
 const HEADERS: [(&str, &str); 5] = [

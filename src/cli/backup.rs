@@ -95,7 +95,9 @@ fn target(path: &Path) -> std::io::Result<Target> {
 async fn remove_when_stopped(part: PathBuf) {
     /// As a shell names the end by SIGINT.
     const INTERRUPTED: i32 = 130;
-    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else { return };
+    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+        return;
+    };
     tokio::select! {
         _ = int.recv() => {}
         _ = term.recv() => {}

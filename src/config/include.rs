@@ -80,7 +80,10 @@ fn of_pattern(item: &Item<'_>, base: &Path, pattern: &str, found: &mut Vec<PathB
             Ok(about) if about.is_file() => found.push(path),
             Ok(about) if about.is_dir() && path.extension().is_none() => {}
             Ok(_) => {
-                item.warn(format!("`{}`: {} is not a file, and is left out", item.path, path.display()), "take it away");
+                item.warn(
+                    format!("`{}`: {} is not a file, and is left out", item.path, path.display()),
+                    "take it away",
+                );
             }
             Err(error) => {
                 failed = true;
@@ -240,7 +243,9 @@ mod tests {
                     };
                     assert_eq!(has(Severity::Error), refused, "{what}");
                     assert!(found.iter().any(|path| path.ends_with("x.toml")) == readable, "{what}");
-                    let hidden = |path: &PathBuf| path.strip_prefix(dir.path()).is_ok_and(|own| own.to_string_lossy().contains("/."));
+                    let hidden = |path: &PathBuf| {
+                        path.strip_prefix(dir.path()).is_ok_and(|own| own.to_string_lossy().contains("/."))
+                    };
                     assert!(!found.iter().any(hidden), "{what}");
                     let count = usize::from(readable) + if by_name { 0 } else { others };
                     assert!(refused || found.is_empty() || found.len() == count, "{what}");

@@ -1,11 +1,6 @@
 //! From files to a [`Config`]: includes, defaults, names, and references between the parts.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fmt, path::Path, sync::Arc};
 
 use toml::de::DeTable;
 

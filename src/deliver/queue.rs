@@ -303,12 +303,9 @@ impl Queue {
         self.lanes.is_empty()
     }
 
-    /// When the oldest event that may go next was committed; replays have no such time.
-    pub fn oldest(&self) -> Option<Timestamp> {
-        let parked = self.parked.values().flat_map(|parked| &parked.heads);
-        let dues =
-            self.heads.iter().chain(parked).filter_map(|(_, position, lane)| self.lanes.get(&(*lane, *position)));
-        dues.map(|waiting| waiting.due).filter(|due| *due > Timestamp(0)).min()
+    /// The oldest event that waits, whenever it is tried; a replay waits since somebody asked for it, and does not count.
+    pub fn oldest(&self) -> Option<Position> {
+        self.lanes.values().filter(|waiting| !waiting.replay).map(|waiting| waiting.position).min()
     }
 
     pub fn state(&self) -> &EndpointState {

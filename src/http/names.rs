@@ -163,7 +163,8 @@ impl Lookups {
         if self.running < THREADS_MAX {
             return 0;
         }
-        let is_stuck = |known: &&Known| matches!(&known.stage, Stage::Asked(since, _) if now.duration_since(*since) >= WITHIN);
+        let is_stuck =
+            |known: &&Known| matches!(&known.stage, Stage::Asked(since, _) if now.duration_since(*since) >= WITHIN);
         self.names.values().filter(is_stuck).count()
     }
 

@@ -1010,3 +1010,31 @@ fn another_file_is_a_reason_to_try_what_waits() {
     queue.may_be_cured(Timestamp(10));
     assert!(take(&mut queue, 10).is_empty());
 }
+
+/// A receiver that refused everything had an oldest event of the future, which was that of the next attempt: no alert came for
+/// three days.
+#[test]
+fn the_oldest_is_the_first_that_waits_whatever_became_of_it() {
+    let mut queue = filled(&[(1, 1), (1, 2), (2, 3)]);
+    let pack = |queue: &Queue| queue.oldest().map(|position| position.pack);
+    assert_eq!(pack(&queue), Some(1));
+    let jobs = take(&mut queue, 0);
+    assert_eq!(pack(&queue), Some(1), "in flight it still waits");
+    for (.., job) in &jobs {
+        end(&mut queue, job, refused(), 0);
+    }
+    assert_eq!(pack(&queue), Some(1));
+    let (.., job) = take(&mut queue, HOUR).remove(0);
+    end(&mut queue, &job, Answered::Taken, HOUR);
+    assert_eq!(pack(&queue), Some(if job.events[0].position.pack == 1 { 2 } else { 1 }));
+    let mut replays = queue_of_replays();
+    assert_eq!(pack(&replays), None);
+    replays.push(waiting(7, 9), Timestamp(0));
+    assert_eq!(pack(&replays), Some(9));
+}
+
+fn queue_of_replays() -> Queue {
+    let mut queue = queue();
+    queue.push(Waiting { replay: true, ..waiting(1, 1) }, Timestamp(0));
+    queue
+}
