@@ -577,7 +577,7 @@ async fn ask(client: Client, command: Command, json: bool) -> Done {
     verdict.exit()
 }
 
-/// A daemon of another version may answer with something else, of which nothing would be shown.
+/// A daemon of another version may answer with something else, and nothing of it would be shown.
 fn expect_keys(status: &Json) -> Done {
     if status["bridges"].is_object() {
         return Ok(());

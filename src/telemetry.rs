@@ -203,7 +203,7 @@ fn of_the_environment() -> Option<Wanted> {
     Some(read_wanted(&text))
 }
 
-/// Leaves out what is no directive. A word that is not a level is a target, and silences all others, so that errors are
+/// Leaves out what is not a directive. A word that is not a level is a target, and silences all others, so that errors are
 /// said all the same unless `off` stands there.
 fn read_wanted(text: &str) -> Wanted {
     let (mut directives, mut mistakes) = (Vec::new(), Vec::new());

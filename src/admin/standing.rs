@@ -38,7 +38,7 @@ pub struct Reloading {
     pub answer: oneshot::Sender<Result<String, String>>,
 }
 
-/// Where reloads are asked for. There is no daemon behind the default.
+/// Where reloads are asked for. Nobody answers behind the default.
 #[derive(Clone, Default)]
 pub struct Reloads(Option<mpsc::Sender<Reloading>>);
 

@@ -69,7 +69,7 @@ mod tests {
         assert_eq!(judged(&["ok"], "refusing"), Verdict::Critical);
         assert_eq!(judged(&["ok"], "failing"), Verdict::Warning);
         assert_eq!(judge(&json!({ "bridges": {} })), Verdict::Well);
-        // A word of another version is no good news.
+        // A word of another version may be bad news.
         assert_eq!(judged(&["on-fire"], "ok"), Verdict::Critical);
         let by_file = json!({ "endpoints": { "me": { "state": "disabled", "disabled": "`enabled = false`" } } });
         assert_eq!(judge(&by_file), Verdict::Well);

@@ -158,7 +158,7 @@ impl Lookups {
         }
     }
 
-    /// Look-ups of which nobody knows when they end.
+    /// Look-ups that may never end.
     fn stuck(&self, now: Instant) -> usize {
         if self.running < THREADS_MAX {
             return 0;

@@ -296,7 +296,7 @@ mod tests {
         for file in 0..0o1000_u32 {
             let private = file & 0o077 == 0;
             assert_eq!(taken(file, 0o755, false), private || file & 0o222 == 0, "{file:o}");
-            // In a folder where others could put another file in its place it is no secret of a container.
+            // Others could put another file in its place there.
             assert_eq!(taken(file, 0o1777, false), private, "{file:o} in a folder of everybody");
             assert!(taken(file, 0o1777, true), "{file:o}, mounted for reading only");
         }
