@@ -40,8 +40,8 @@ pub use find::{Listed, Total};
 pub use routes::TOTAL;
 pub use session::Codes;
 pub use socket::{bind, inherited};
-pub use standing::{Standing, Web};
-pub use web::{Gate, page_link, serve, serve_socket, token};
+pub use standing::{Reloading, Reloads, Standing, Web};
+pub use web::{Gate, VERSION, page_link, serve, serve_socket, token};
 
 /// How often old events are looked for.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -182,6 +182,8 @@ pub struct Admin {
     forgetting: Arc<Mutex<Forgetting>>,
     pulse: Pulse,
     exports: Exports,
+    /// Why the last reload was refused.
+    refused: Arc<Mutex<Option<String>>>,
 }
 
 impl Admin {
@@ -197,12 +199,26 @@ impl Admin {
         let forgetting =
             Forgetting { at: Instant::now() + FORGET_EVERY, looked: (Timestamp(i64::MAX), Instant::now()) };
         let forgetting = Arc::new(Mutex::new(forgetting));
-        Self { store, config, runner, deliveries, forgetting, pulse, exports: Exports::default() }
+        Self {
+            store,
+            config,
+            runner,
+            deliveries,
+            forgetting,
+            pulse,
+            exports: Exports::default(),
+            refused: Arc::default(),
+        }
     }
 
     /// Takes another configuration, after a reload.
     pub fn configure(&self, config: Arc<Config>) {
         *self.config.lock().expect("no thread panics with it") = config;
+    }
+
+    /// How the last reload ended: why it was refused, if it was.
+    pub fn reloaded(&self, refused: Option<String>) {
+        *self.refused.lock().expect("no thread panics with it") = refused;
     }
 
     fn config(&self) -> Arc<Config> {

@@ -4,6 +4,7 @@ mod backup;
 mod client;
 mod listen;
 mod manual;
+mod monitor;
 mod show;
 mod sign;
 mod waiting;
@@ -83,7 +84,11 @@ enum Command {
     },
     /// Poll one bridge now
     Poll {
-        name: String,
+        #[arg(required_unless_present = "failing")]
+        name: Option<String>,
+        /// All bridges whose last poll failed
+        #[arg(long, conflicts_with_all = ["name", "dry_run", "response"])]
+        failing: bool,
         /// Show what a poll would do, and write nothing
         #[arg(long)]
         dry_run: bool,
@@ -97,6 +102,9 @@ enum Command {
         /// When bridges are polled next, the soonest first
         #[arg(long)]
         next: bool,
+        /// For monitors: exit 0 if all is well, 1 where somebody should look, 2 where something fails or no daemon runs
+        #[arg(long)]
+        check: bool,
     },
     /// What was detected, newest first
     Events {
@@ -148,6 +156,12 @@ enum Command {
     Import(backup::ImportArgs),
     /// Write the store again, which gives its free space back to the disk; no daemon may run
     Compact,
+    /// Make the daemon read its file again, as SIGHUP does, and wait for what comes of it
+    Reload {
+        /// Also where it removes more bridges than `daemon.guard.reload` allows
+        #[arg(long)]
+        force: bool,
+    },
     /// Stop the polls of a bridge
     Pause { name: String },
     /// Let the polls of a bridge go on
@@ -281,7 +295,7 @@ pub fn main() -> ExitCode {
     };
     // A program of the file is parsed with it.
     const STACK_BYTES: usize = 4 << 20;
-    /// Name look-ups, reads of the store, work on answers and runs that wait; each has a bound of its own below this.
+    /// Reads of the store, work on answers and runs that wait; each has a bound of its own below this.
     const BLOCKING_MAX: usize = 96;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -422,7 +436,7 @@ async fn run(path: PathBuf, format: Option<telemetry::Format>) -> Done {
     telemetry::trace::flush().await;
     ended.map_err(|error| {
         let code = match &error {
-            daemon::Error::Config(_) | daemon::Error::Client(_) => CONFIG,
+            daemon::Error::Config(_) | daemon::Error::Client(_) | daemon::Error::Guarded(_) => CONFIG,
             daemon::Error::Store(store::Error::Damaged(_) | store::Error::Format { .. }) => CONFIG,
             daemon::Error::Store(_) | daemon::Error::Io(_) => IO,
         };
@@ -473,10 +487,16 @@ async fn check(path: &Path, resolve: bool, json: bool) -> Done {
 
 /// Commands that ask the daemon, or read the store when none runs.
 async fn ask(client: Client, command: Command, json: bool) -> Done {
+    let mut verdict = monitor::Verdict::Well;
     let (shown, kind) = match command {
-        Command::Status { name, next } => {
+        Command::Status { name, next, check } => {
             let kind = if next { show::Kind::Next } else { show::Kind::Status };
-            (client.status(name.as_deref()).await?, kind)
+            let shown = client.status(name.as_deref()).await?;
+            expect_keys(&shown)?;
+            if check {
+                verdict = if client.is_alone() { monitor::Verdict::Critical } else { monitor::judge(&shown) };
+            }
+            (shown, kind)
         }
         Command::Events { bridge, since, limit } => {
             let query = EventQuery {
@@ -514,7 +534,8 @@ async fn ask(client: Client, command: Command, json: bool) -> Done {
             let request = Replay { ids, dead, since, until, endpoint, bridge, kind, key, status, matching, remake };
             (client.replay(request).await?, show::Kind::Replayed)
         }
-        Command::Poll { name, dry_run, response } => {
+        Command::Poll { name: None, .. } => return poll_failing(client, json).await,
+        Command::Poll { name: Some(name), dry_run, response, .. } => {
             let response = response.map(|file| read(&file)).transpose()?;
             let shown = if dry_run || response.is_some() {
                 client.dry_run(&name, DryRun { response }).await?
@@ -529,6 +550,7 @@ async fn ask(client: Client, command: Command, json: bool) -> Done {
         Command::Export(args) => return backup::export(client, &args).await,
         Command::Import(args) => return backup::import(client, &args).await,
         Command::Compact => return backup::compact(client).await,
+        Command::Reload { force } => (client.reload(force).await?, show::Kind::Value),
         Command::Pause { name } => (client.pause(&name, true).await?, show::Kind::Value),
         Command::Resume { name } => (client.pause(&name, false).await?, show::Kind::Value),
         Command::Watch => return client.watch(|kind, notice| print(&show::notice(kind, notice, json))).await,
@@ -547,10 +569,48 @@ async fn ask(client: Client, command: Command, json: bool) -> Done {
         _ => return Ok(()),
     };
     if json {
-        return print(&format!("{shown}\n"));
+        print(&format!("{shown}\n"))?;
+    } else {
+        let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        print(&show::human(&shown, kind, colour))?;
     }
-    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    print(&show::human(&shown, kind, colour))
+    verdict.exit()
+}
+
+/// A daemon of another version may answer with something else, and nothing of it would be shown.
+fn expect_keys(status: &Json) -> Done {
+    if status["bridges"].is_object() {
+        return Ok(());
+    }
+    let version = status["version"].as_str().map(|version| format!(" (version {version})")).unwrap_or_default();
+    let error = format!(
+        "the daemon's answer{} has no `bridges`: it is not of this version of bellpull, {}; start the daemon again after an \
+         upgrade",
+        terminal::line(&version),
+        env!("CARGO_PKG_VERSION")
+    );
+    Err(Failure::new(FAILED, error))
+}
+
+/// Polls each bridge whose last poll failed, and tells what came of it.
+async fn poll_failing(client: Client, json: bool) -> Done {
+    let status = client.status(None).await?;
+    expect_keys(&status)?;
+    let failing = status["bridges"].as_object().into_iter().flatten();
+    let failing = failing.filter(|(_, bridge)| bridge["state"] == "failing").map(|(name, _)| name);
+    let mut still = 0_usize;
+    for name in failing {
+        let (shown, line) = match client.poll(name).await {
+            Ok(ended) => (serde_json::json!({ "bridge": name, "poll": ended }), show::text(&ended, "result")),
+            Err(failure) => {
+                still += 1;
+                let line = format!("failed: {}", terminal::line(&failure.message));
+                (serde_json::json!({ "bridge": name, "error": failure.message }), line)
+            }
+        };
+        print(&if json { format!("{shown}\n") } else { format!("{name}: {line}\n") })?;
+    }
+    if still == 0 { Ok(()) } else { Err(Failure::new(FAILED, format!("{still} of them fail still"))) }
 }
 
 fn read(path: &Path) -> Result<String, Failure> {

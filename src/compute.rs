@@ -1,5 +1,5 @@
 //! Work that takes a processor for long: parsing, patches, jq. It runs on blocking threads, a few at a time, so that
-//! reads of the store and name look-ups, which only wait, find a thread.
+//! reads of the store, which only wait, find a thread.
 
 use std::cell::RefCell;
 

@@ -7,6 +7,7 @@ mod bridge;
 mod daemon;
 mod each;
 mod endpoint;
+mod include;
 mod load;
 pub mod plan;
 
@@ -87,6 +88,8 @@ pub struct Daemon {
     /// The bearer token of HTTP; else that of `state-dir/token`.
     pub token: Option<Secret>,
     pub heartbeat: Option<Heartbeat>,
+    /// The share of the bridges that a reload may remove.
+    pub reload_removes: f64,
     pub shutdown_grace: Duration,
     pub polls_in_flight: usize,
     pub deliveries_in_flight: usize,

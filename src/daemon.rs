@@ -1,5 +1,6 @@
 //! The daemon: opens the store, builds the parts, reloads, drains, and opens the store again when it failed.
 
+mod descriptors;
 mod heartbeat;
 mod watchdog;
 
@@ -14,7 +15,7 @@ use std::{
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::watch,
+    sync::{mpsc, watch},
     task::{JoinHandle, JoinSet},
     time::{Instant, sleep, timeout, timeout_at},
 };
@@ -22,10 +23,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::watchdog::Watchdog;
 use crate::{
-    admin::{self, Admin, Gate, Standing, Web},
+    admin::{self, Admin, Gate, Reloading, Reloads, Standing, Web},
     auth::vault::Vault,
     clock::{self, Clock},
-    config::{self, Config, Secrets},
+    config::{self, Config, Secrets, plan::Plan},
     deliver::{self, Deliveries},
     event, failpoint,
     http::{Client, budget::Budget},
@@ -60,6 +61,9 @@ pub enum Error {
     Store(#[from] store::Error),
     #[error("{0}")]
     Io(String),
+    /// A reload would remove most bridges.
+    #[error(transparent)]
+    Guarded(#[from] config::plan::TooManyGo),
 }
 
 /// Opens the store of a configuration, on a blocking thread.
@@ -75,16 +79,26 @@ pub async fn open_store(config: &Config) -> Result<Store, store::Error> {
 
 /// Runs until `shutdown`, or SIGTERM and SIGINT. `path` is read again on SIGHUP; the page lets in who has a code of `codes`.
 pub async fn run(path: PathBuf, config: Config, codes: admin::Codes, shutdown: CancellationToken) -> Result<(), Error> {
+    descriptors::raise();
+    descriptors::judge(&config);
     let vault = Vault::new(config.daemon.state_dir.join(TOKENS));
     vault.know(config.secrets.clone());
     let (standing, watched) = watch::channel(Standing::NotReady("the store is being opened".into()));
     let (pulse, serving) = (Pulse::new(), CancellationToken::new());
-    let web = Web { standing: watched, pulse: pulse.clone(), shutdown: serving.clone(), page: Arc::default(), codes };
+    let (reloads, asked) = Reloads::new();
+    let web = Web {
+        standing: watched,
+        pulse: pulse.clone(),
+        shutdown: serving.clone(),
+        page: Arc::default(),
+        codes,
+        reloads,
+    };
     let (config, clock) = (Arc::new(config), Clock::system());
     let mut daemon =
-        Daemon { path, config, clock, vault, pulse, standing, web, servers: JoinSet::new(), refused: false };
+        Daemon { path, config, clock, vault, pulse, standing, web, servers: JoinSet::new(), refused: None };
     let signals = tokio::spawn(stop_on_signals(shutdown.clone()));
-    let result = daemon.run(&shutdown).await;
+    let result = daemon.run(asked, &shutdown).await;
     signals.abort();
     serving.cancel();
     // A stream that someone reads must not hold the end up.
@@ -122,8 +136,24 @@ struct Daemon {
     web: Web,
     /// Of the socket and of HTTP; they outlive a store that is opened again.
     servers: JoinSet<()>,
-    /// The last reload was refused.
-    refused: bool,
+    /// Why the last reload was refused.
+    refused: Option<String>,
+}
+
+/// What a reload is done for: SIGHUP, or a command.
+struct Reasons {
+    hangup: tokio::signal::unix::Signal,
+    asked: mpsc::Receiver<Reloading>,
+}
+
+impl Reasons {
+    /// `None` is SIGHUP.
+    async fn next(&mut self) -> Option<Reloading> {
+        tokio::select! {
+            _ = self.hangup.recv() => None,
+            Some(asked) = self.asked.recv() => Some(asked),
+        }
+    }
 }
 
 /// The parts that live as long as one opened store.
@@ -147,9 +177,10 @@ enum End {
 }
 
 impl Daemon {
-    async fn run(&mut self, shutdown: &CancellationToken) -> Result<(), Error> {
-        let mut reload =
-            signal(SignalKind::hangup()).map_err(|e| Error::Io(format!("failed to listen for SIGHUP: {e}")))?;
+    async fn run(&mut self, asked: mpsc::Receiver<Reloading>, shutdown: &CancellationToken) -> Result<(), Error> {
+        let hangup = signal(SignalKind::hangup());
+        let hangup = hangup.map_err(|e| Error::Io(format!("failed to listen for SIGHUP: {e}")))?;
+        let mut reload = Reasons { hangup, asked };
         let mut wait = REOPEN_FIRST;
         let mut ran = false;
         let mut refused_to_open = false;
@@ -248,6 +279,7 @@ impl Daemon {
             Some(deliveries_handle.clone()),
             self.pulse.clone(),
         );
+        admin.reloaded(self.refused.clone());
         let (stop_polling, stop_delivering) = (CancellationToken::new(), CancellationToken::new());
         let delivering = tokio::spawn(deliveries.run(stop_delivering.clone()));
         let polling = tokio::spawn(runner.run(stop_polling.clone()));
@@ -310,12 +342,7 @@ impl Daemon {
     }
 
     /// Waits for what ends the parts; reloads and sweeps meanwhile.
-    async fn attend(
-        &mut self,
-        parts: &mut Parts,
-        reload: &mut tokio::signal::unix::Signal,
-        shutdown: &CancellationToken,
-    ) -> End {
+    async fn attend(&mut self, parts: &mut Parts, reload: &mut Reasons, shutdown: &CancellationToken) -> End {
         let mut status = tokio::time::interval(STATUS_EVERY);
         let mut sweep = tokio::time::interval(admin::SWEEP_EVERY);
         let mut beat = heartbeat::every(self.config.daemon.heartbeat.as_ref());
@@ -339,9 +366,9 @@ impl Daemon {
                 error = &mut failed => return End::StoreFailed(error),
                 result = &mut parts.polling => return End::StoreFailed(ended(result)),
                 result = &mut parts.delivering => return End::StoreFailed(ended(result)),
-                _ = reload.recv(), if applying.is_none() => {
+                asked = reload.next(), if applying.is_none() => {
                     let before = self.config.daemon.heartbeat.clone();
-                    applying = self.reload(parts).await;
+                    applying = self.reload(parts, asked).await;
                     if self.config.daemon.heartbeat != before {
                         beat = heartbeat::every(self.config.daemon.heartbeat.as_ref());
                     }
@@ -422,13 +449,21 @@ impl Daemon {
 
     /// Validates first: a file with an error changes nothing. Another one counts from now on, also for a store that is opened
     /// again; what brings it to bridges and endpoints is returned.
-    async fn reload(&mut self, parts: &mut Parts) -> Option<Applying> {
+    async fn reload(&mut self, parts: &mut Parts, asked: Option<Reloading>) -> Option<Applying> {
         notify::reloading();
-        let result = self.read_again(parts).await;
-        self.refused = result.is_err();
+        let result = self.read_again(parts, asked.as_ref().is_some_and(|asked| asked.force)).await;
+        self.refused = result.as_ref().err().map(|error| match error {
+            Error::Config(_) => "the file has errors".to_owned(),
+            other => other.to_string(),
+        });
+        parts.admin.reloaded(self.refused.clone());
         self.pulse.reloaded(result.is_ok());
+        if let Some(Reloading { answer, .. }) = asked {
+            // The one who asked may have gone.
+            let _ = answer.send(result.as_ref().map(|(_, plan)| plan.to_string()).map_err(ToString::to_string));
+        }
         match result {
-            Ok(applying) => Some(applying),
+            Ok((applying, _)) => Some(applying),
             Err(error) => {
                 // The journal keeps what it is told, and lines of the file may hold what must not be in it.
                 let error = match &error {
@@ -457,23 +492,32 @@ impl Daemon {
         if let Standing::Paused(_, why) = &*self.standing.borrow() {
             summary = format!("{why}; {summary}");
         }
-        if self.refused {
-            format!("reload refused: the file has errors, the old configuration goes on; {summary}")
-        } else {
-            summary
+        match &self.refused {
+            Some(why) => format!("reload refused: {why}, the old configuration goes on; {summary}"),
+            None => summary,
         }
     }
 
-    async fn read_again(&mut self, parts: &mut Parts) -> Result<Applying, Error> {
+    async fn read_again(&mut self, parts: &mut Parts, force: bool) -> Result<(Applying, Plan), Error> {
         let mut config = load(&self.path, Secrets::Read).await?;
         // The heartbeat names endpoints, which may be others now.
-        let daemon = config::Daemon { heartbeat: config.daemon.heartbeat.clone(), ..self.config.daemon.clone() };
+        let daemon = config::Daemon {
+            heartbeat: config.daemon.heartbeat.clone(),
+            reload_removes: config.daemon.reload_removes,
+            ..self.config.daemon.clone()
+        };
         if config.daemon != daemon || config.store != self.config.store {
-            tracing::warn!("changes of [daemon] and [store] count from the next start on, except `heartbeat`");
+            tracing::warn!(
+                "changes of [daemon] and [store] count from the next start on, except `heartbeat` and `guard`"
+            );
         }
         // Also for a store that is opened again: another directory would be another history.
         (config.daemon, config.store) = (daemon, self.config.store.clone());
         let config = Arc::new(config);
+        let plan = config::plan::plan(&self.config, &config);
+        if !force {
+            plan.judge(&self.config, config.daemon.reload_removes)?;
+        }
         let client = if config.network == self.config.network {
             parts.client.clone()
         } else {
@@ -490,19 +534,23 @@ impl Daemon {
             deliveries: parts.deliveries.clone(),
         };
         self.vault.know(config.secrets.clone());
-        let plan = config::plan::plan(&self.config, &config);
         let (deliveries, runner) = (parts.deliveries.clone(), parts.runner.clone());
         parts.client = client.clone();
         parts.admin.configure(config.clone());
-        telemetry::set_level(config.log.level);
+        if config.log.level != self.config.log.level {
+            telemetry::set_level(config.log.level);
+        }
+        descriptors::judge(&config);
         self.config = config.clone();
-        Ok(Box::pin(async move {
+        let changes = plan.to_string();
+        let applying = async move {
             // Endpoints first: a new bridge's first event finds its dispatcher.
             deliveries.apply(endpoints(&config), client).await;
             runner.apply(config.bridges.clone(), poller).await;
             let (bridges, endpoints) = (config.bridges.len(), config.endpoints.len());
-            tracing::info!(message_id = kind::RELOADED, bridges, endpoints, changes = %plan, "reloaded");
-        }))
+            tracing::info!(message_id = kind::RELOADED, bridges, endpoints, changes, "reloaded");
+        };
+        Ok((Box::pin(applying), plan))
     }
 }
 

@@ -37,7 +37,7 @@ use crate::{
     http::Client,
     model::{Name, Timestamp},
     pulse::Pulse,
-    store::{self, Attempt, EndpointState, OriginState, Store, Waiting},
+    store::{self, Attempt, EndpointState, OriginState, Position, Store, Waiting},
 };
 use attempt::Sender;
 pub use attempt::random;
@@ -131,8 +131,10 @@ pub struct Status {
     pub state: State,
     pub waiting: usize,
     pub in_flight: usize,
-    /// When the oldest waiting event was due first.
+    /// When the oldest waiting event was committed. Whoever shows it reads that from the store, by `first`.
     pub oldest: Option<String>,
+    #[serde(skip)]
+    pub first: Option<Position>,
     pub next_attempt: Option<String>,
     pub failing_since: Option<String>,
     pub last_error: Option<String>,
@@ -164,12 +166,12 @@ impl From<&OriginState> for OriginStatus {
 }
 
 impl Status {
-    /// From what is stored of it. `oldest` is of what waits, `wake` when something of it is tried next.
+    /// From what is stored of it. `first` is the oldest of what waits, `wake` when something of it is tried next.
     pub fn of(
         enabled: bool,
         stored: &EndpointState,
         waiting: usize,
-        oldest: Option<Timestamp>,
+        first: Option<Position>,
         wake: Option<Timestamp>,
     ) -> Self {
         let show = |at: Option<Timestamp>| at.map(|at| at.to_string());
@@ -177,7 +179,8 @@ impl Status {
             state: State::of(enabled, stored),
             waiting,
             in_flight: 0,
-            oldest: show(oldest),
+            oldest: None,
+            first,
             next_attempt: show(wake.filter(|_| waiting > 0)),
             failing_since: show(stored.failing_since),
             last_error: stored.last_error.clone(),
@@ -490,8 +493,12 @@ impl Deliveries {
     async fn changed(&mut self) -> Result<(), store::Error> {
         let Changing { stopped, answer } = self.changing.take().unwrap_or_default();
         let mut left = BTreeMap::new();
+        let mut changed = BTreeSet::new();
         for running in stopped {
             let name = running.endpoint.name.clone();
+            if self.endpoints.get(&name).is_some_and(|endpoint| **endpoint != *running.endpoint) {
+                changed.insert(name.clone());
+            }
             self.shared.deliveries.full.set(&name, false);
             let queue = running.left.lock().expect("no thread panics with it").take();
             if let Some(queue) = queue.filter(|_| !running.is_to_be_read) {
@@ -508,7 +515,8 @@ impl Deliveries {
                     Some(Moved::Whole(was)) => left.remove(was),
                     Some(Moved::Together) => None,
                 };
-                self.start(endpoint, states.remove(&name).unwrap_or_default(), left).await?;
+                let state = states.remove(&name).unwrap_or_default();
+                self.start(endpoint, state, left, changed.contains(&name)).await?;
             }
         }
         if let Some(answer) = answer {
@@ -539,11 +547,15 @@ impl Deliveries {
         endpoint: Arc<Endpoint>,
         state: EndpointState,
         left: Option<(Queue, Inbox)>,
+        changed: bool,
     ) -> Result<(), store::Error> {
         let (queue, inbox) = left.filter(|(queue, _)| queue.fits(endpoint.order)).unzip();
         let inbox = inbox.unwrap_or_default();
-        let (dispatcher, messages) =
+        let (mut dispatcher, messages) =
             Dispatcher::new(self.shared.clone(), endpoint.clone(), state, queue, inbox.clone()).await?;
+        if changed {
+            dispatcher.may_be_cured();
+        }
         let stop = CancellationToken::new();
         let done = CancellationToken::new();
         let left = Arc::new(Mutex::new(None));

@@ -8,6 +8,7 @@ pub mod client;
 pub mod egress;
 pub mod hint;
 pub mod identity;
+pub mod names;
 pub mod place;
 pub mod retry_after;
 pub mod target;

@@ -96,6 +96,8 @@ pub struct Polled {
     looked_at: Option<(Timestamp, Instant)>,
     /// From its due time to the start of the poll, where it was due.
     pub lag: Option<Duration>,
+    /// It is due now, whatever its last poll led to.
+    at_once: bool,
 }
 
 /// How a poll ended, for the log, `status` and the next due time.
@@ -204,6 +206,15 @@ impl Failure {
 }
 
 impl Polled {
+    /// Somebody did what may be the cure of its failures: they count no more, and it is polled at once, unless the server
+    /// named the time.
+    fn may_be_cured(&mut self) {
+        if self.progress.failures > 0 && !self.progress.hinted {
+            self.progress.failures = 0;
+            (self.at_once, self.dirty) = (true, true);
+        }
+    }
+
     /// A bridge with what is stored of it.
     pub fn new(bridge: Arc<Bridge>, loaded: Option<Loaded>, held: Option<Held>) -> Self {
         let fingerprint = bridge.fingerprint().hash();
@@ -238,6 +249,7 @@ impl Polled {
             watched_from: Timestamp(0),
             looked_at: None,
             lag: None,
+            at_once: false,
         }
     }
 

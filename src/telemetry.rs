@@ -16,6 +16,7 @@ use tracing::field::{Field, Visit};
 use tracing_subscriber::{
     EnvFilter, Registry,
     field::{RecordFields, VisitOutput},
+    filter::LevelFilter,
     fmt::{
         self, FormatFields,
         format::{DefaultVisitor, Writer},
@@ -56,6 +57,9 @@ pub fn init(format: Option<Format>, level: Option<&str>) {
     // A second installation (tests) changes nothing.
     if tracing_subscriber::registry().with(filter).with(layers).try_init().is_ok() {
         let _ = FILTER.set(handle);
+    }
+    for mistake in of_the_environment().map(|wanted| wanted.mistakes).unwrap_or_default() {
+        tracing::warn!("RUST_LOG: {mistake}");
     }
 }
 
@@ -160,6 +164,10 @@ impl Seldom {
 
 /// Says more or less from now on, where `RUST_LOG` does not decide.
 pub fn set_level(level: Option<&str>) {
+    if of_the_environment().is_some() {
+        tracing::warn!("`log.level` changes nothing: RUST_LOG is set, and decides what is logged");
+        return;
+    }
     if let Some(handle) = FILTER.get()
         && let Err(error) = handle.reload(filter(level))
     {
@@ -169,8 +177,9 @@ pub fn set_level(level: Option<&str>) {
 
 /// sled's own lines are of interest to nobody at `info`.
 fn filter(level: Option<&str>) -> EnvFilter {
-    let level = level.unwrap_or("info");
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("{level},sled=warn")));
+    let own = || EnvFilter::new(format!("{},sled=warn", level.unwrap_or("info")));
+    let wanted = of_the_environment().and_then(|wanted| EnvFilter::try_new(wanted.directives).ok());
+    let filter = wanted.unwrap_or_else(own);
     // Spans are no lines: they do not depend on the log's level.
     #[cfg(feature = "otlp")]
     if trace::is_on()
@@ -181,9 +190,71 @@ fn filter(level: Option<&str>) -> EnvFilter {
     filter
 }
 
+/// What `RUST_LOG` says, and what is wrong with it.
+#[derive(Debug, PartialEq, Eq)]
+struct Wanted {
+    directives: String,
+    mistakes: Vec<String>,
+}
+
+/// `None` where it says nothing: then `log.level` counts.
+fn of_the_environment() -> Option<Wanted> {
+    let text = std::env::var("RUST_LOG").ok().filter(|text| !text.trim().is_empty())?;
+    Some(read_wanted(&text))
+}
+
+/// Leaves out what is not a directive. A word that is not a level is a target, and silences all others, so that errors are
+/// said all the same unless `off` stands there.
+fn read_wanted(text: &str) -> Wanted {
+    let (mut directives, mut mistakes) = (Vec::new(), Vec::new());
+    let mut is_whole = false;
+    // A comma may stand in the fields of a span.
+    let parts: Vec<&str> = if text.contains('[') { vec![text] } else { text.split(',').collect() };
+    for part in parts.into_iter().map(str::trim).filter(|part| !part.is_empty()) {
+        let is_level = part.parse::<LevelFilter>().is_ok();
+        is_whole |= is_level;
+        if let Err(error) = EnvFilter::try_new(part) {
+            mistakes.push(format!("{part:?} is left out: {error}; write `info` or `info,bellpull::poller=debug`"));
+            continue;
+        }
+        if !is_level && !part.contains(['=', '[', ':']) && part != env!("CARGO_PKG_NAME") {
+            mistakes
+                .push(format!("{part:?} is not a level (error, warn, info, debug, trace), and is taken for a target"));
+        }
+        directives.push(part);
+    }
+    if directives.is_empty() {
+        directives.push("info,sled=warn");
+    } else if !is_whole {
+        directives.push("error");
+    }
+    Wanted { directives: directives.join(","), mistakes }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `RUST_LOG=verbose` silenced all, errors too, and `bellpull=debugg` was ignored without a word.
+    #[test]
+    fn mistakes_in_rust_log_are_told_and_silence_no_error() {
+        for (text, directives, mistakes) in [
+            ("info", "info", 0),
+            ("OFF", "OFF", 0),
+            ("verbose", "verbose,error", 1),
+            ("bellpull=debugg", "info,sled=warn", 1),
+            ("INFO,bellpull::polller=debug", "INFO,bellpull::polller=debug", 0),
+            ("nonsense=[", "info,sled=warn", 1),
+            ("bellpull::poller=debug", "bellpull::poller=debug,error", 0),
+            ("warn,,bellpull=debug", "warn,bellpull=debug", 0),
+            ("warn,bellpull=loud,hyper=info", "warn,hyper=info", 1),
+        ] {
+            let wanted = read_wanted(text);
+            assert_eq!((&*wanted.directives, wanted.mistakes.len()), (directives, mistakes), "{text}: {wanted:?}");
+            let filter = EnvFilter::try_new(&wanted.directives).expect("directives");
+            assert!(text == "OFF" || filter.max_level_hint() >= Some(LevelFilter::ERROR), "{text}");
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn of_thousands_one_a_minute_is_said_and_none_is_forgotten() {

@@ -22,6 +22,9 @@ pub struct Status {
     pub stream: String,
     /// Whether a daemon tells this, or the store alone.
     pub running: bool,
+    /// Why the last reload was refused, since when the configuration before it goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reload_refused: Option<String>,
     /// Why the stream is another than before.
     pub reset: Option<ResetTold>,
     pub bridges: BTreeMap<String, BridgeStatus>,

@@ -21,6 +21,7 @@ impl Admin {
             (Some(runner), Some(deliveries)) => (runner.status().await, deliveries.status().await),
             _ => Default::default(),
         };
+        let endpoints = self.with_oldest(endpoints).await.unwrap_or_default();
         let names: Vec<Name> = endpoints.keys().cloned().collect();
         let dead =
             self.store.read(move |engine| names.iter().map(|name| engine.dead(name)).collect::<Result<Vec<_>, _>>());

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{Admin, session::Codes};
@@ -27,4 +27,34 @@ pub struct Web {
     /// Where the page is: only the socket tells it, with a code.
     pub page: Arc<OnceLock<String>>,
     pub codes: Codes,
+    pub reloads: Reloads,
+}
+
+/// A reload that a command asks for.
+pub struct Reloading {
+    /// Also where it removes most bridges.
+    pub force: bool,
+    /// What it changes, or why it is refused.
+    pub answer: oneshot::Sender<Result<String, String>>,
+}
+
+/// Where reloads are asked for. Nobody answers behind the default.
+#[derive(Clone, Default)]
+pub struct Reloads(Option<mpsc::Sender<Reloading>>);
+
+impl Reloads {
+    /// And where they are taken.
+    pub fn new() -> (Self, mpsc::Receiver<Reloading>) {
+        let (sender, receiver) = mpsc::channel(1);
+        (Self(Some(sender)), receiver)
+    }
+
+    /// Asks for one, and waits until the file was read.
+    pub async fn ask(&self, force: bool) -> Result<String, String> {
+        let gone = || "the daemon is stopping".to_owned();
+        let (answer, result) = oneshot::channel();
+        let sender = self.0.as_ref().ok_or_else(gone)?;
+        sender.send(Reloading { force, answer }).await.map_err(|_| gone())?;
+        result.await.map_err(|_| gone())?
+    }
 }

@@ -39,10 +39,12 @@ impl Admin {
     /// Every bridge and endpoint.
     pub async fn status(&self) -> Result<Status, Error> {
         let reset = self.store.read(|engine| engine.reset()).await?;
+        let reload_refused = self.refused.lock().expect("no thread panics with it").clone();
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             stream: self.store.stream().to_string(),
             running: self.runner.is_some(),
+            reload_refused,
             reset: reset.map(Into::into),
             bridges: self.bridges().await?,
             endpoints: self.endpoints().await?,
@@ -95,6 +97,7 @@ impl Admin {
             Some(deliveries) => deliveries.status().await,
             None => self.stored_endpoints().await?,
         };
+        let all = self.with_oldest(all).await?;
         let mut all: Vec<(Name, deliver::Status, Option<String>)> =
             all.into_iter().map(|(name, status)| (name, status, None)).collect();
         all.extend(self.removed().await?);
@@ -107,6 +110,21 @@ impl Admin {
             (name.to_string(), EndpointStatus { status, dead, kept_until })
         };
         Ok(all.into_iter().zip(dead).map(status).collect())
+    }
+
+    /// The same with the time at which the oldest event of each was committed.
+    pub(super) async fn with_oldest(
+        &self,
+        mut all: BTreeMap<Name, deliver::Status>,
+    ) -> Result<BTreeMap<Name, deliver::Status>, store::Error> {
+        let read = move |engine: &dyn store::Engine| {
+            for (name, status) in &mut all {
+                let Some(first) = status.first else { continue };
+                status.oldest = engine.outgoing(name, first)?.map(|outgoing| outgoing.event.at.to_string());
+            }
+            Ok(all)
+        };
+        self.store.read(read).await
     }
 
     /// Bridges that left the file, while their snapshot is kept. Members that left a list are not told.
@@ -149,9 +167,10 @@ impl Admin {
             let stands = |(name, endpoint): (&Name, &Arc<Endpoint>)| {
                 let state = states.get(name).cloned().unwrap_or_default();
                 let waiting = engine.waiting(name)?;
-                let oldest = waiting.iter().map(|waiting| waiting.due).filter(|due| *due > Timestamp(0)).min();
-                let wake = state.next_attempt.or(oldest).filter(|_| state.disabled.is_none());
-                Ok((name.clone(), deliver::Status::of(endpoint.enabled, &state, waiting.len(), oldest, wake)))
+                let first = waiting.iter().filter(|waiting| !waiting.replay).map(|waiting| waiting.position).min();
+                let due = waiting.iter().map(|waiting| waiting.due).filter(|due| *due > Timestamp(0)).min();
+                let wake = state.next_attempt.or(due).filter(|_| state.disabled.is_none());
+                Ok((name.clone(), deliver::Status::of(endpoint.enabled, &state, waiting.len(), first, wake)))
             };
             config.endpoints.iter().map(stands).collect::<Result<BTreeMap<_, _>, store::Error>>()
         });

@@ -5,20 +5,22 @@
 
 use std::{
     collections::BTreeMap,
+    future::poll_fn,
     path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
 use axum::{
     Json as Body, Router,
-    extract::{DefaultBodyLimit, Request, State},
+    extract::{DefaultBodyLimit, Query, Request, State},
     http::{
         HeaderMap, HeaderName, HeaderValue, StatusCode,
-        header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN, WWW_AUTHENTICATE},
+        header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN, SERVER, WWW_AUTHENTICATE},
     },
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -38,7 +40,7 @@ use tokio::{
     net::{TcpListener, UnixListener},
     sync::{Notify, Semaphore},
     task::JoinSet,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
@@ -50,7 +52,10 @@ use super::{
     session::{self, Codes, Door},
     standing::{Standing, Web},
 };
-use crate::settings::secret::Secret;
+use crate::{
+    settings::secret::Secret,
+    telemetry::{LeftOut, Seldom},
+};
 
 /// Sent with everything: the page runs its own script and style, talks to its own origin, and is framed by nobody.
 const HEADERS: [(&str, &str); 5] = [
@@ -65,8 +70,12 @@ const HEADERS: [(&str, &str); 5] = [
     ("cache-control", "no-store"),
     ("cross-origin-resource-policy", "same-origin"),
 ];
+/// Of the daemon, in the `Server` header of answers on the socket.
+pub const VERSION: &str = concat!("bellpull/", env!("CARGO_PKG_VERSION"));
 /// OpenMetrics 1.0.
 const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// How long nobody is let in after that failed, mostly for want of file descriptors: they do not come back any sooner.
+const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 /// Connections at the same time; whoever is beyond them waits.
 const CONNECTIONS_MAX: usize = 256;
 /// What a request's head may take, also on a connection that is kept open.
@@ -81,6 +90,10 @@ const WRITE_WITHIN: Duration = Duration::from_secs(30);
 /// Of a token that somebody wrote.
 const TOKEN_CHARS_MIN: usize = 16;
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
+
+/// What a probe asks for holds no data, and the probe may have no name for the daemon but an address that nobody knows before
+/// it runs (a pod's), or none (HTTP/1.0).
+const PROBES: [&str; 2] = ["/live", "/ready"];
 
 /// Who is let in over TCP.
 #[derive(Debug)]
@@ -129,6 +142,19 @@ async fn link(State(web): State<Web>) -> Response {
     }
 }
 
+#[derive(serde::Deserialize)]
+struct Forced {
+    #[serde(default)]
+    force: bool,
+}
+
+async fn reload(State(web): State<Web>, Query(Forced { force }): Query<Forced>) -> Response {
+    match web.reloads.ask(force).await {
+        Ok(changes) => Body(json!({ "result": "reloaded", "changes": changes })).into_response(),
+        Err(error) => (StatusCode::BAD_REQUEST, Body(Failed { error })).into_response(),
+    }
+}
+
 /// The link of the page at an origin, which works once.
 pub fn page_link(origin: &str, codes: &Codes, within: Duration) -> String {
     format!("{origin}/#code={}", codes.issue(within))
@@ -137,9 +163,15 @@ pub fn page_link(origin: &str, codes: &Codes, within: Duration) -> String {
 /// Answers on the socket until shutdown.
 pub async fn serve_socket(listener: UnixListener, web: Web) {
     let shutdown = web.shutdown.clone();
-    let router = open().merge(routes::api()).route("/api/link", get(link)).with_state(web);
+    let router = open().merge(routes::api()).route("/api/link", get(link)).route("/api/reload", post(reload));
+    let router = router.with_state(web);
+    // A command may be of another version than the daemon, and says so.
+    let router = router.layer(middleware::map_response(async |mut response: Response| {
+        response.headers_mut().insert(SERVER, HeaderValue::from_static(VERSION));
+        response
+    }));
     // Who reads an export may stop for as long as he likes: only members of the group come here.
-    answer(listener, router, None, shutdown).await;
+    answer(move |cx| listener.poll_accept(cx).map_ok(|(stream, _)| stream), router, None, shutdown).await;
 }
 
 /// Answers on `daemon.listen` until shutdown.
@@ -153,22 +185,40 @@ pub async fn serve(listener: TcpListener, web: Web, gate: Gate) {
     let api = routes::api().layer(middleware::from_fn_with_state(door, ask_for_token));
     let router = open().merge(api).with_state(web).merge(begin);
     let router = router.layer(middleware::from_fn_with_state(Arc::new(gate.hosts), look_at_origin));
-    answer(listener, router, Some(WRITE_WITHIN), shutdown).await;
+    answer(move |cx| listener.poll_accept(cx).map_ok(|(stream, _)| stream), router, Some(WRITE_WITHIN), shutdown).await;
 }
 
 /// Answers whoever connects; a part of an answer waits for its reader no longer than `write_within`.
-async fn answer<L>(mut listener: L, router: Router, write_within: Option<Duration>, shutdown: CancellationToken)
-where
-    L: axum::serve::Listener,
+async fn answer<S>(
+    accept: impl Fn(&mut Context<'_>) -> Poll<std::io::Result<S>>,
+    router: Router,
+    write_within: Option<Duration>,
+    shutdown: CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Send + 'static,
 {
+    let mut told = Seldom::new();
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     let idle = Idle::default();
     loop {
-        // It waits a moment and goes on where it fails, for want of file descriptors for example.
-        let (stream, _) = tokio::select! {
+        let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            accepted = poll_fn(&accept) => accepted,
+        };
+        let stream = match accepted {
+            Ok(stream) => stream,
+            // The other side has gone, which is its own business.
+            Err(error) if is_of_the_connection(&error) => continue,
+            Err(error) => {
+                if let Some(LeftOut(left_out)) = told.turn() {
+                    tracing::error!(%error, left_out, "failed to let in who connects: it is tried each second");
+                }
+                tokio::select! {
+                    () = shutdown.cancelled() => break,
+                    () = sleep(ACCEPT_AGAIN) => continue,
+                }
+            }
         };
         while connections.try_join_next().is_some() {}
         // One that says nothing gives way to one that may have something to say.
@@ -188,6 +238,11 @@ where
         });
     }
     while connections.join_next().await.is_some() {}
+}
+
+fn is_of_the_connection(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
 /// Connections that have no request under way, the one that has been idle longest first.
@@ -268,7 +323,7 @@ where
 
 /// Refuses what a web page of another site could send, by a name that it made point here (DNS rebinding).
 async fn look_at_origin(State(hosts): State<Arc<Vec<String>>>, request: Request, next: Next) -> Response {
-    let mut response = match judge(&hosts, request.headers()) {
+    let mut response = match judge(&hosts, request.uri().path(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(refused) => refused.into_response(),
     };
@@ -278,7 +333,7 @@ async fn look_at_origin(State(hosts): State<Arc<Vec<String>>>, request: Request,
     response
 }
 
-fn judge(hosts: &[String], headers: &HeaderMap) -> Result<(), (StatusCode, Body<Failed>)> {
+fn judge(hosts: &[String], path: &str, headers: &HeaderMap) -> Result<(), (StatusCode, Body<Failed>)> {
     let known = |host: &str| LOOPBACK.contains(&host) || hosts.iter().any(|known| known == host);
     // Of two of a kind it is not known which one somebody else looks at.
     let text = |name: HeaderName| {
@@ -286,7 +341,7 @@ fn judge(hosts: &[String], headers: &HeaderMap) -> Result<(), (StatusCode, Body<
         all.next().filter(|_| all.next().is_none()).and_then(|value| value.to_str().ok())
     };
     let host = text(HOST).and_then(bare).map(str::to_ascii_lowercase);
-    if !host.as_deref().is_some_and(known) {
+    if !PROBES.contains(&path) && !host.as_deref().is_some_and(known) {
         let error = format!("the host {:?} is not one of `daemon.hosts`", host.unwrap_or_default());
         return Err((StatusCode::MISDIRECTED_REQUEST, Body(Failed { error })));
     }

@@ -1,19 +1,21 @@
 //! How a command reaches the answers: through the daemon's socket, or, where none runs, through the store itself.
 
 use std::{
+    io::Write,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use futures_util::TryStreamExt;
+use reqwest::header::SERVER;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value as Json;
 use tokio_util::sync::CancellationToken;
 
 use super::{FAILED, Failure, IO, UNAVAILABLE, waiting};
 use crate::{
-    admin::{self, Admin, DeliveryQuery, DryRun, EventQuery, Replay},
+    admin::{self, Admin, DeliveryQuery, DryRun, EventQuery, Replay, VERSION},
     auth::vault::Vault,
     clock::Clock,
     config::{self, Config, Secrets},
@@ -24,10 +26,13 @@ use crate::{
     poller::{Poller, Runner},
     pulse::Pulse,
     store::{Store, memory::MemoryEngine, sled::SledEngine},
+    terminal,
 };
 
-/// A poll may take its whole deadline; nothing that an admin asks takes longer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(600);
+/// A poll may take its whole deadline, and what is done to a bridge waits for its poll; nothing that an admin asks takes longer.
+const DONE_WITHIN: Duration = Duration::from_secs(600);
+/// What is only read: a long list takes a second or two.
+const READ_WITHIN: Duration = Duration::from_secs(30);
 
 /// A view that is left open overnight.
 const WATCH_WITHIN: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -66,6 +71,11 @@ impl Client {
         Self::reach(path, &daemon.socket).await.ok().flatten()
     }
 
+    /// No daemon runs.
+    pub(super) fn is_alone(&self) -> bool {
+        matches!(self, Self::Alone { .. })
+    }
+
     async fn reach(path: &Path, own: &Path) -> Result<Option<Self>, Failure> {
         // An admin's shell has no $RUNTIME_DIRECTORY: the unit's daemon is where its unit puts it.
         for socket in [own, Path::new(UNIT_SOCKET)] {
@@ -75,8 +85,8 @@ impl Client {
             }
             // The TLS provider must be there before any client is built.
             let _ = rustls::crypto::ring::default_provider().install_default();
-            let builder = reqwest::Client::builder().unix_socket(socket.to_owned());
-            let http = builder.timeout(ANSWER_WITHIN).build().map_err(|e| Failure::new(IO, e.to_string()))?;
+            let builder = reqwest::Client::builder().unix_socket(socket.to_owned()).user_agent(VERSION);
+            let http = builder.timeout(READ_WITHIN).build().map_err(|e| Failure::new(IO, e.to_string()))?;
             return Ok(Some(Self::Socket { http, socket: socket.to_owned() }));
         }
         Ok(None)
@@ -208,6 +218,11 @@ impl Client {
         out.flush().map_err(written)
     }
 
+    /// Reads the file again.
+    pub(super) async fn reload(&self, force: bool) -> Answer {
+        self.post(if force { "reload?force=true" } else { "reload" }, &()).await
+    }
+
     pub(super) async fn link(&self) -> Answer {
         self.get("link", &()).await
     }
@@ -247,7 +262,7 @@ impl Client {
     }
 
     async fn post(&self, path: &str, body: &impl Serialize) -> Answer {
-        self.ask(|http, base| http.post(format!("{base}{path}")).json(body)).await
+        self.ask(|http, base| http.post(format!("{base}{path}")).json(body).timeout(DONE_WITHIN)).await
     }
 
     async fn send(
@@ -265,9 +280,24 @@ impl Client {
             ));
         };
         let lost = |e: reqwest::Error| {
-            Failure::new(UNAVAILABLE, format!("the daemon on {} did not answer: {e}", socket.display()))
+            let where_to_look = "look at its log (`journalctl -u bellpull`) and at its open files (`ls /proc/PID/fd`)";
+            let error = match e.is_timeout() {
+                true => format!("the daemon on {} did not answer in time: {where_to_look}", socket.display()),
+                false => format!("the daemon on {} did not answer: {e}: {where_to_look}", socket.display()),
+            };
+            Failure::new(UNAVAILABLE, error)
         };
-        request(http, "http://bellpull/api/").send().await.map_err(lost)
+        let response = request(http, "http://bellpull/api/").send().await.map_err(lost)?;
+        let of_the_daemon = response.headers().get(SERVER).map(|version| String::from_utf8_lossy(version.as_bytes()));
+        if of_the_daemon.as_deref() != Some(VERSION) {
+            let other = of_the_daemon.as_deref().unwrap_or("another version, which does not say which");
+            let (other, own) = (terminal::line(other), VERSION);
+            let _ = writeln!(
+                std::io::stderr(),
+                "the daemon is {other}, and this command is {own}: start the daemon again after an upgrade"
+            );
+        }
+        Ok(response)
     }
 
     async fn ask(&self, request: impl FnOnce(&reqwest::Client, &str) -> reqwest::RequestBuilder) -> Answer {

@@ -127,6 +127,9 @@ fn table(head: &[&str], rows: &[Vec<String>]) -> String {
 fn status(value: &Json, colour: bool) -> String {
     let mut out = String::new();
     let mut notes = String::new();
+    if let Some(why) = value.get("reload_refused").and_then(Json::as_str) {
+        notes.push_str(&format!("\nthe last reload was refused: {}\n", terminal::line(why)));
+    }
     if let Some(reset) = value.get("reset").filter(|reset| reset.is_object()) {
         notes.push_str(&format!(
             "\nthe stream is {} since {}: {}\n",

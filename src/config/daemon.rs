@@ -33,7 +33,7 @@ const LEVELS: [(&str, &str); 5] =
 const LOG_FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
 
 keys! {
-    /// The daemon itself. Changes, except those of `heartbeat`, take effect at the next start.
+    /// The daemon itself. Changes, except those of `heartbeat` and `guard`, take effect at the next start.
     mod daemon;
     /// The directory of the database, and of `tokens/`, the refresh tokens that a server replaced; made with mode 0700.
     maybe STATE_DIR: String = "state-dir", TEXT, "`$STATE_DIRECTORY`, otherwise `./state`";
@@ -50,6 +50,8 @@ keys! {
     maybe TOKEN: Secret = "token", Form::new(Shape::Secret, read_token), "made at the first start, in `state-dir/token`";
     /// A `bellpull.heartbeat` event, so that silence is noticed: `{ to = ["ops"], every = "1h" }`.
     get HEARTBEAT: () = "heartbeat", Form::raw(Shape::Table(&heartbeat::FAMILY));
+    /// What is refused unless it is asked for twice.
+    get GUARD: f64 = "guard", Form::table(&guard::FAMILY, read_guard);
     /// On SIGTERM, how long polls and deliveries under way may take to finish.
     or SHUTDOWN_GRACE: Duration = "shutdown-grace", DURATION, || super::SHUTDOWN_GRACE;
     /// Polls at the same time.
@@ -70,6 +72,14 @@ keys! {
         "heartbeat = { to = [\"ops\"], every = \"1h\" }";
     /// How often.
     need EVERY: Duration = "every", SOME_DURATION, "heartbeat = { to = [\"ops\"], every = \"1h\" }";
+}
+
+keys! {
+    /// What is refused unless it is asked for twice.
+    mod guard;
+    /// The share of the bridges that a reload may remove, where these are 10 or more; beyond it the reload is refused. `1`
+    /// refuses none, and `bellpull reload --force` does it once.
+    or RELOAD: f64 = "reload", SHARE, || 0.5;
 }
 
 keys! {
@@ -127,6 +137,7 @@ pub fn read_daemon(mut table: Table<'_>, endpoints: &BTreeMap<Name, Option<Endpo
         hosts: table.or(&daemon::HOSTS).iter().map(|host| host.to_ascii_lowercase()).collect(),
         token: table.get(&daemon::TOKEN),
         heartbeat: heartbeat.and_then(|item| read_heartbeat(&item, endpoints)),
+        reload_removes: table.get(&daemon::GUARD).unwrap_or_else(|| guard::RELOAD.default()),
         shutdown_grace: table.or(&daemon::SHUTDOWN_GRACE),
         polls_in_flight: table.or(&daemon::POLLS_IN_FLIGHT),
         deliveries_in_flight: table.or(&daemon::DELIVERIES_IN_FLIGHT),
@@ -182,6 +193,13 @@ fn read_heartbeat(item: &Item<'_>, endpoints: &BTreeMap<Name, Option<Endpoint>>)
     let to: Vec<Name> = names.iter().map(known).collect::<Option<_>>()?;
     warn_if_none_hears(item, &format!("`to` of `{}`", item.path), &to.iter().collect::<Vec<_>>(), endpoints);
     Some(Heartbeat { to, every: every? })
+}
+
+fn read_guard(item: &Item<'_>) -> Option<f64> {
+    let mut table = item.table()?;
+    let share = table.or(&guard::RELOAD);
+    table.finish();
+    Some(share)
 }
 
 /// Reads `[log]`.

@@ -1,11 +1,6 @@
 //! From files to a [`Config`]: includes, defaults, names, and references between the parts.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fmt, path::Path, sync::Arc};
 
 use toml::de::DeTable;
 
@@ -14,6 +9,7 @@ use super::{
     bridge::{keys::bridge, type_name},
     daemon::{daemon, log, network, read_daemon, read_log, read_network, read_store, store},
     endpoint::{keys::endpoint, warn_if_none_hears},
+    include,
 };
 use crate::{
     http::client,
@@ -34,7 +30,7 @@ keys! {
     /// The configuration of bellpull.
     mod file;
     /// More files, relative to this one, which may hold bridges and endpoints only: `["conf.d/*.toml"]`. A name that is defined
-    /// twice is an error that names both places.
+    /// twice is an error that names both places. A `*` matches no file whose name begins with a dot.
     get INCLUDE: () = "include", Form::raw(Shape::List(&Shape::Text));
     /// The daemon itself.
     get DAEMON: () = "daemon", Form::raw(Shape::Table(&daemon::FAMILY));
@@ -118,7 +114,7 @@ pub fn load(path: &Path, secrets: Secrets) -> Result<Config, Failed> {
         }])
     };
     let main = std::fs::read_to_string(path).map_err(|e| unreadable(path, &e))?;
-    let (includes, early) = includes(path, &main);
+    let (includes, early) = include::files(path, &main);
     sources.files.push((path.to_owned(), main));
     for found in includes {
         let text = std::fs::read_to_string(&found).map_err(|e| unreadable(&found, &e))?;
@@ -164,35 +160,6 @@ fn drop_echoes(all: &mut Vec<Diagnostic>, syntax: &[Place], sources: &Sources) {
         let lost = found.missing && broken.iter().any(|(file, _)| *file == found.place.file);
         is_syntax || !lost && !broken.contains(&(found.place.file, sources.line(&found.place)))
     });
-}
-
-/// The files that `include` names, in order, and what is wrong with it.
-fn includes(path: &Path, text: &str) -> (Vec<PathBuf>, Vec<Diagnostic>) {
-    let (table, _) = DeTable::parse_recoverable(text);
-    let Some((_, value)) = table.get_ref().iter().find(|(key, _)| key.get_ref() == "include") else {
-        return (Vec::new(), Vec::new());
-    };
-    let context = Context::new(false);
-    let place = Place { file: 0, span: value.span() };
-    let item = Item::new(&context, "include".into(), place, value.get_ref());
-    let base = path.parent().unwrap_or(Path::new(""));
-    let mut found = Vec::new();
-    for item in item.items().unwrap_or_default() {
-        let Some(pattern) = item.string() else { continue };
-        let full = base.join(pattern);
-        match glob::glob(&full.to_string_lossy()) {
-            Err(error) => item.error(format!("`{}`: {pattern:?} is not a pattern: {error}", item.path)).report(),
-            Ok(paths) => {
-                let before = found.len();
-                found.extend(paths.filter_map(Result::ok).filter(|p| p.is_file()));
-                // A pattern may match nothing yet; a name must exist.
-                if found.len() == before && !pattern.contains(['*', '?', '[']) {
-                    item.error(format!("`{}`: the file {} does not exist", item.path, full.display())).report();
-                }
-            }
-        }
-    }
-    (found, context.into_diagnostics())
 }
 
 /// A table of the top, or an empty one.

@@ -54,6 +54,36 @@ fn changes<T: PartialEq>(
     Changes { removed, ..changes }
 }
 
+/// Fewer removed bridges than this are what somebody meant.
+const REMOVED_MIN: usize = 10;
+
+impl Plan {
+    /// What speaks against it: more than `share` of the bridges that `old` has would go. A folder that is not mounted, or a
+    /// deployment that stopped half-way, looks so.
+    pub fn judge(&self, old: &Config, share: f64) -> Result<(), TooManyGo> {
+        judge_removed(self.bridges.removed.len(), old.bridges.len(), share)
+    }
+}
+
+fn judge_removed(removed: usize, of: usize, share: f64) -> Result<(), TooManyGo> {
+    let number = |count: usize| u32::try_from(count).map_or(f64::MAX, f64::from);
+    if removed >= REMOVED_MIN && number(removed) > share * number(of) {
+        return Err(TooManyGo { removed, of });
+    }
+    Ok(())
+}
+
+/// A reload would remove most bridges.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "it would remove {removed} of {of} bridges, more than `daemon.guard.reload` allows: where that is meant, \
+     `bellpull reload --force` does it"
+)]
+pub struct TooManyGo {
+    pub removed: usize,
+    pub of: usize,
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "bridges: {}; endpoints: {}", self.bridges, self.endpoints)
@@ -104,6 +134,23 @@ mod tests {
         );
         assert_eq!(found.to_string(), "2 added (e, g), 1 changed (b), 1 renamed (c to f), 1 removed (d)");
         assert_eq!(changes(&old, &old, |one| one.1.as_ref()).to_string(), "no change");
+    }
+
+    /// 4,990 of 5,000 bridges went with a folder that could not be read, in a line of INFO.
+    #[test]
+    fn more_than_the_share_of_the_bridges_is_not_removed() {
+        for of in [0, 1, 9, 10, 19, 20, 21, 100, 5000] {
+            for removed in 0..=of.min(60) {
+                for share in [0.0, 0.25, 0.5, 1.0] {
+                    let much = f64::from(u32::try_from(removed).expect("small"));
+                    let all = f64::from(u32::try_from(of).expect("small"));
+                    let refused = removed >= 10 && much / all > share;
+                    assert_eq!(judge_removed(removed, of, share).is_err(), refused, "{removed} of {of}, {share}");
+                }
+            }
+        }
+        let told = judge_removed(499, 500, 0.5).expect_err("refused").to_string();
+        assert!(told.contains("499 of 500") && told.contains("bellpull reload --force"), "{told}");
     }
 
     #[test]

@@ -124,6 +124,11 @@ impl Dispatcher {
         Ok((dispatcher, sender))
     }
 
+    /// Another file has changed the endpoint.
+    pub(super) fn may_be_cured(&mut self) {
+        self.queue.may_be_cured(self.shared.clock.now());
+    }
+
     /// Runs until shutdown; attempts in flight are finished and recorded first. Leaves its queue, as it is in the store.
     pub(super) async fn run(mut self, shutdown: CancellationToken) -> Result<Queue, store::Error> {
         let (mut wall, mut monotonic) = (self.shared.clock.now(), Instant::now());

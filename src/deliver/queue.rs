@@ -303,12 +303,9 @@ impl Queue {
         self.lanes.is_empty()
     }
 
-    /// When the oldest event that may go next was committed; replays have no such time.
-    pub fn oldest(&self) -> Option<Timestamp> {
-        let parked = self.parked.values().flat_map(|parked| &parked.heads);
-        let dues =
-            self.heads.iter().chain(parked).filter_map(|(_, position, lane)| self.lanes.get(&(*lane, *position)));
-        dues.map(|waiting| waiting.due).filter(|due| *due > Timestamp(0)).min()
+    /// The oldest event that waits, whenever it is tried; a replay waits since somebody asked for it, and does not count.
+    pub fn oldest(&self) -> Option<Position> {
+        self.lanes.values().filter(|waiting| !waiting.replay).map(|waiting| waiting.position).min()
     }
 
     pub fn state(&self) -> &EndpointState {
@@ -834,16 +831,29 @@ impl Queue {
             for parked in self.parked.values_mut() {
                 self.heads.append(&mut parked.heads);
             }
-            let lanes: BTreeSet<u64> = self.lanes.keys().map(|(lane, _)| *lane).collect();
-            for lane in lanes {
-                self.unhead(lane);
-                if let Some((_, waiting)) = self.lanes.range_mut((lane, START)..).next() {
-                    waiting.due = waiting.due.min(now);
-                }
-                self.head(lane);
-            }
+            self.try_now(now);
         } else {
             self.state.disabled = Some(BY_HAND.into());
+        }
+    }
+
+    /// Its file has changed, which may be the cure: what waits is tried at once, unless the receiver named the time.
+    pub fn may_be_cured(&mut self, now: Timestamp) {
+        if self.state.disabled.is_none() && !self.state.asked {
+            self.state.next_attempt = self.state.next_attempt.map(|at| at.min(now));
+            self.try_now(now);
+        }
+    }
+
+    /// The first event of each lane is due.
+    fn try_now(&mut self, now: Timestamp) {
+        let lanes: BTreeSet<u64> = self.lanes.keys().map(|(lane, _)| *lane).collect();
+        for lane in lanes {
+            self.unhead(lane);
+            if let Some((_, waiting)) = self.lanes.range_mut((lane, START)..).next() {
+                waiting.due = waiting.due.min(now);
+            }
+            self.head(lane);
         }
     }
 

@@ -11,8 +11,9 @@ use std::{
 
 use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use tokio::sync::Semaphore;
 use url::{Host, Url};
+
+use super::names::Names;
 
 /// Special-purpose ranges and what they are.
 static RANGES: LazyLock<Vec<(IpNet, &str)>> = LazyLock::new(|| {
@@ -88,18 +89,16 @@ pub struct Refused {
     pub what: &'static str,
 }
 
-/// Look-ups at the same time: each holds a thread until the system gives up, which nothing can hasten.
-static LOOKUPS: Semaphore = Semaphore::const_new(24);
-
 /// The rule, and a resolver that applies it.
 #[derive(Debug, Clone, Default)]
 pub struct Egress {
     allow: Arc<Vec<IpNet>>,
+    names: Names,
 }
 
 impl Egress {
     pub fn new(allow: Vec<IpNet>) -> Self {
-        Self { allow: Arc::new(allow) }
+        Self { allow: Arc::new(allow), names: Names::default() }
     }
 
     /// Judges one address; `host` is for the message.
@@ -168,11 +167,11 @@ impl Resolve for Egress {
     fn resolve(&self, name: Name) -> Resolving {
         let egress = self.clone();
         Box::pin(async move {
-            let _turn = LOOKUPS.acquire().await?;
-            let addresses: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            for address in &addresses {
-                egress.judge(name.as_str(), address.ip())?;
+            let addresses = egress.names.addresses(name.as_str()).await?;
+            for address in addresses.iter() {
+                egress.judge(name.as_str(), *address)?;
             }
+            let addresses: Vec<SocketAddr> = addresses.iter().map(|address| SocketAddr::new(*address, 0)).collect();
             let addresses: Addrs = Box::new(addresses.into_iter());
             Ok(addresses)
         })

@@ -80,6 +80,9 @@ pub(super) async fn run_job(poller: Poller, mut polled: Polled, job: Job) -> (Po
         Job::Pause(pause, answer) => {
             let was = std::mem::replace(&mut polled.progress.paused, pause);
             polled.watch_from(poller.clock.now());
+            if was && !pause {
+                polled.may_be_cured();
+            }
             let rows = vec![(polled.bridge.name.clone(), polled.progress.clone())];
             let written = poller.store.write(Op::Progress(rows)).await;
             let bridge = &polled.bridge.name;

@@ -23,7 +23,7 @@ use super::{
     line::Line,
     reload::{Applying, Reload},
     roster,
-    slots::{Bridges, SAVE_AT_ONCE, Slot, Slots, load, next_due, rebuilt},
+    slots::{Bridges, SAVE_AT_ONCE, Slot, Slots, load, next_due, rebuilt, soon},
     told::{State, Status},
 };
 use crate::{
@@ -247,9 +247,14 @@ impl Runner {
             self.work(&name);
             return Ok(());
         }
+        let mut is_new = false;
         let (mut polled, outcome) = match result {
             Some((polled, outcome)) if !stale(&outcome) && *polled.bridge == *bridge => (polled, outcome),
-            Some((polled, outcome)) if !stale(&outcome) => (rebuilt(bridge, polled), outcome),
+            // Its last poll was of the old definition.
+            Some((polled, outcome)) if !stale(&outcome) => {
+                is_new = true;
+                (rebuilt(bridge, polled), outcome)
+            }
             Some(_) => (load(&self.poller, bridge).await?, None),
             // It would panic again at once.
             None => {
@@ -269,6 +274,12 @@ impl Runner {
             polled.progress.due = slot.due;
             polled.progress.wait_ms = Some(u64::try_from(now.until(slot.due).as_millis()).unwrap_or(u64::MAX));
             polled.progress.hinted = hint.is_some();
+        }
+        if is_new {
+            polled.may_be_cured();
+        }
+        if std::mem::take(&mut polled.at_once) {
+            slot.due = soon(&polled.bridge, now);
         }
         let save_now = hint.filter(|hint| *hint > HINT_SAVED_FROM).map(|_| polled.progress.clone());
         slot.polled = Some(polled);

@@ -137,9 +137,10 @@ impl Slots {
         let stored_due = known.map(|l| {
             let progress = l.progress.clone().unwrap_or_default();
             Stored {
-                due: progress.due,
+                // A start may be the cure of what failed.
+                due: if progress.failures > 0 && !progress.hinted { Timestamp(0) } else { progress.due },
                 wait: progress.wait_ms.map(Duration::from_millis),
-                waits: progress.hinted || progress.failures > 0,
+                waits: progress.hinted,
             }
         });
         let due = bridge.schedule.first(&bridge.name, stored_due, now);
@@ -182,15 +183,23 @@ fn change(slot: &mut Slot, bridge: Arc<Bridge>, now: Timestamp) {
     let stored = slot.due;
     slot.held_back |= !slot.bridge.enabled;
     slot.bridge = bridge.clone();
-    // Its old due time may lie too far ahead for the new schedule; a hint and a backoff still hold.
-    let waits = match &slot.polled {
-        Some(polled) => polled.progress.hinted || polled.progress.failures > 0,
-        None => slot.last.failures > 0,
-    };
-    if !waits {
+    // Its old due time may lie too far ahead for the new schedule; a hint still holds.
+    if slot.polled.as_ref().is_some_and(|polled| !polled.progress.hinted) {
         slot.due = stored.min(bridge.schedule.first(&bridge.name, None, now));
     }
-    slot.polled = slot.polled.take().map(|polled| rebuilt(bridge, polled));
+    slot.polled = slot.polled.take().map(|polled| {
+        let mut polled = rebuilt(bridge.clone(), polled);
+        polled.may_be_cured();
+        if std::mem::take(&mut polled.at_once) {
+            slot.due = soon(&bridge, now);
+        }
+        polled
+    });
+}
+
+/// At once, spread over some seconds: there may be a hundred bridges behind the token that was renewed.
+pub(super) fn soon(bridge: &Bridge, now: Timestamp) -> Timestamp {
+    bridge.schedule.first(&bridge.name, Some(Stored { due: Timestamp(0), wait: None, waits: false }), now)
 }
 
 /// The same state under another definition.

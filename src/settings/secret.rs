@@ -1,6 +1,11 @@
 //! Secrets: named in the file, read from a credential, a file or the environment, printed as `***`.
 
-use std::{fmt, io::Read, os::unix::fs::PermissionsExt, path::PathBuf};
+use std::{
+    fmt,
+    io::Read,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -17,7 +22,7 @@ keys! {
     mod secret: Rule::Kind;
     /// A file in `$CREDENTIALS_DIRECTORY`, as systemd's `LoadCredential=` makes it.
     get CREDENTIAL: () = "credential", Form::raw(Shape::Text);
-    /// A file's whole path, readable by its owner only.
+    /// A file's whole path. Its owner alone may read it, or nobody may write it, as containers mount secrets.
     get FILE: () = "file", Form::raw(Shape::Text);
     /// A variable of the environment.
     get ENV: () = "env", Form::raw(Shape::Text);
@@ -206,12 +211,47 @@ fn read(from: From, name: &str) -> Result<String, String> {
                 return Err("a secret's file is named by its whole path".into());
             }
             let path = PathBuf::from(name);
-            let mode =
-                std::fs::metadata(&path).map_err(|e| format!("failed to read {name}: {e}"))?.permissions().mode();
-            if mode & 0o077 != 0 {
-                return Err(format!("{name} may be read by group or others (mode {:03o}): chmod 600 it", mode & 0o777));
-            }
+            let at = access(&path).map_err(|e| format!("failed to read {name}: {e}"))?;
+            at.judge().map_err(|why| format!("{name} {why} (mode {:03o}): chmod 600 it", at.file & 0o777))?;
             read_file(path)
+        }
+    }
+}
+
+/// Who may read and write a file.
+#[derive(Debug, Clone, Copy)]
+struct Access {
+    /// Modes of the file, and of the folder that it is in.
+    file: u32,
+    folder: u32,
+    /// It is on a file system that is mounted for reading only.
+    read_only: bool,
+}
+
+fn access(path: &Path) -> std::io::Result<Access> {
+    // The file that links lead to: Kubernetes mounts secrets so.
+    let path = path.canonicalize()?;
+    let mode = |path: &Path| Ok::<u32, std::io::Error>(std::fs::metadata(path)?.permissions().mode());
+    let folder = path.parent().map_or(Ok(0), mode)?;
+    let read_only = rustix::fs::statvfs(&path)?.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY);
+    Ok(Access { file: mode(&path)?, folder, read_only })
+}
+
+impl Access {
+    /// Containers get their secrets as files that their group or everybody may read, and that nobody may write; of these
+    /// chmod mends nothing.
+    fn judge(self) -> Result<(), &'static str> {
+        let writes = |mode: u32, who: u32| mode & who != 0 && !self.read_only;
+        if writes(self.file, 0o022) {
+            Err("may be written by group or others")
+        } else if self.file & 0o077 == 0 {
+            Ok(())
+        } else if writes(self.file, 0o222) {
+            Err("may be read by group or others")
+        } else if writes(self.folder, 0o022) {
+            Err("may be read by group or others, who may write its folder too")
+        } else {
+            Ok(())
         }
     }
 }
@@ -243,4 +283,22 @@ pub fn read_file(path: PathBuf) -> Result<String, String> {
         return Err(format!("{} is empty", path.display()));
     }
     Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 0444 of podman and Docker and 0440 of Kubernetes were refused, with the advice to chmod what is mounted read-only.
+    #[test]
+    fn a_file_that_others_read_is_taken_where_nobody_can_write_it() {
+        let taken = |file, folder, read_only| Access { file, folder, read_only }.judge().is_ok();
+        for file in 0..0o1000_u32 {
+            let private = file & 0o077 == 0;
+            assert_eq!(taken(file, 0o755, false), private || file & 0o222 == 0, "{file:o}");
+            // Others could put another file in its place there.
+            assert_eq!(taken(file, 0o1777, false), private, "{file:o} in a folder of everybody");
+            assert!(taken(file, 0o1777, true), "{file:o}, mounted for reading only");
+        }
+    }
 }

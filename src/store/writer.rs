@@ -164,9 +164,14 @@ impl Store {
     ) -> Result<T, Error> {
         /// Each holds a thread, and the caches of one engine are all they share.
         static TURNS: Semaphore = Semaphore::const_new(8);
-        let _turn = TURNS.acquire().await.expect("the turns are never closed");
+        let turn = TURNS.acquire().await.expect("the turns are never closed");
         let engine = self.engine.clone();
-        let result = tokio::task::spawn_blocking(move || read(&*engine))
+        let read = move || {
+            // It holds the thread also when the one who asked has gone.
+            let _turn = turn;
+            read(&*engine)
+        };
+        let result = tokio::task::spawn_blocking(read)
             .await
             .map_err(|e| Error::Io(format!("a read of the store panicked: {e}")))
             .flatten();

@@ -367,3 +367,70 @@ async fn a_stop_makes_no_bridge_stale_by_itself() {
     handle.poll("orders".into()).await.expect_err("it fails");
     assert_eq!(stale(&world).await, 1);
 }
+
+/// A token was rotated, and the file read again: the next poll stayed a quarter of an hour away, also after `pause` and `resume`,
+/// and after a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_be_the_cure_asks_at_once() {
+    let (upstream, receiver) = (Upstream::start().await, Receiver::start().await);
+    let text = bridge("orders", &upstream, "") + &endpoint(&receiver, "");
+    let place = Place::new(&text);
+    tokio::task::block_in_place(|| {
+        let mut daemon = place.start();
+        let state = |state: &str| of(&place, "orders")["state"] == state;
+        let breaks = |place: &Place| {
+            upstream.always(Some(Answer::new(401, "").into()));
+            until("it is asked", || {
+                place.run(&["poll", "orders"]);
+                state("failing")
+            });
+            let check = place.run(&["status", "orders", "--check"]);
+            assert_eq!(check.code, 2, "{}", check.err);
+            upstream.always(None);
+        };
+        breaks(&place);
+        reload(&place, &mut daemon, &text.replace("[\"me\"]", "[\"me\"]\nalert.after = 7"));
+        until("it is asked after a reload that changed it", || state("ok"));
+        assert_eq!(place.run(&["status", "orders", "--check"]).code, 0);
+        breaks(&place);
+        assert_eq!(place.run(&["pause", "orders"]).code, 0);
+        assert_eq!(place.run(&["resume", "orders"]).code, 0);
+        until("it is asked after it was resumed", || state("ok"));
+        breaks(&place);
+        let polled = place.run(&["poll", "--failing"]);
+        assert!(polled.code == 0 && polled.out.starts_with("orders: "), "{}{}", polled.out, polled.err);
+        until("it is well", || state("ok"));
+    });
+}
+
+/// A folder of files vanished, and 5,000 bridges with it, in a line of INFO.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_that_removes_most_bridges_has_to_be_meant() {
+    let (upstream, receiver) = (Upstream::start().await, Receiver::start().await);
+    let some = |count: usize| -> String {
+        let bridges = (0..count).map(|n| bridge(&format!("b{n}"), &upstream, "enabled = false"));
+        bridges.collect::<String>() + &endpoint(&receiver, "")
+    };
+    let place = Place::new(&some(20));
+    tokio::task::block_in_place(|| {
+        let mut daemon = place.start();
+        let count = || place.json(&["status"])["bridges"].as_object().expect("bridges").len();
+        reload(&place, &mut daemon, &some(9));
+        assert_eq!(count(), 20);
+        let refused = place.json(&["status"])["reload_refused"].to_string();
+        assert!(refused.contains("remove 11 of 20 bridges") && refused.contains("--force"), "{refused}");
+        assert!(daemon.log().contains("remove 11 of 20 bridges"), "{}", daemon.log());
+        let again = place.run(&["reload"]);
+        assert!(again.code == 1 && again.err.contains("daemon.guard.reload"), "{}", again.err);
+        assert_eq!(count(), 20);
+        let forced = place.run(&["reload", "--force"]);
+        assert_eq!(forced.code, 0, "{}", forced.err);
+        until("they are gone", || count() == 9);
+        assert!(place.json(&["status"])["reload_refused"].is_null());
+        // The file may say that it is meant.
+        reload(&place, &mut daemon, &(some(20) + "[daemon.guard]\nreload = 1.0\n"));
+        assert_eq!(count(), 20);
+        reload(&place, &mut daemon, &(some(1) + "[daemon.guard]\nreload = 1.0\n"));
+        assert_eq!(count(), 1);
+    });
+}

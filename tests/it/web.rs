@@ -111,6 +111,10 @@ async fn only_the_token_opens_more_than_the_shell() {
         assert_eq!(status, expected, "{name}: {value}: {text}");
     }
     assert_eq!(site.ask("/metrics", &[("host", "evil.example")]).await.0, 421);
+    // A probe by a pod's address was refused, and the pod killed for ever.
+    for probe in ["/live", "/ready"] {
+        assert_eq!(site.ask(probe, &[("host", "10.1.2.3:8642")]).await.0, 200, "{probe}");
+    }
     let page = site.http.get(&site.base).send().await.expect("the page");
     let policy = page.headers()["content-security-policy"].to_str().expect("ASCII").to_owned();
     assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");

@@ -986,3 +986,55 @@ mod of_origins {
         }
     }
 }
+
+/// A receiver's token was renewed and the file read again: events that it had refused waited for their schedule all the same.
+#[test]
+fn another_file_is_a_reason_to_try_what_waits() {
+    let wait = |queue: &Queue, now: i64| queue.wake(Timestamp(now)).map(|at| at.0);
+    let mut queue = filled(&[(1, 1), (1, 2), (2, 3)]);
+    for (.., job) in take(&mut queue, 0) {
+        end(&mut queue, &job, refused(), 0);
+    }
+    assert!(wait(&queue, 10).is_some_and(|at| at > 1000), "{:?}", wait(&queue, 10));
+    queue.may_be_cured(Timestamp(10));
+    assert_eq!(take(&mut queue, 10).iter().map(|(lane, pack, _)| (*lane, *pack)).collect::<Vec<_>>(), [(1, 1), (2, 3)]);
+    // What the receiver asked for holds, and one that is disabled stays so.
+    let mut queue = filled(&[(1, 1)]);
+    let (.., job) = take(&mut queue, 0).remove(0);
+    let asked = Answered::Down { error: "503".into(), retry_after: Some(S(3600)) };
+    end(&mut queue, &job, asked, 0);
+    queue.may_be_cured(Timestamp(10));
+    assert!(take(&mut queue, 10).is_empty());
+    let mut queue = filled(&[(1, 1)]);
+    queue.enable(false, Timestamp(0));
+    queue.may_be_cured(Timestamp(10));
+    assert!(take(&mut queue, 10).is_empty());
+}
+
+/// A receiver that refused everything had an oldest event of the future, which was that of the next attempt: no alert came for
+/// three days.
+#[test]
+fn the_oldest_is_the_first_that_waits_whatever_became_of_it() {
+    let mut queue = filled(&[(1, 1), (1, 2), (2, 3)]);
+    let pack = |queue: &Queue| queue.oldest().map(|position| position.pack);
+    assert_eq!(pack(&queue), Some(1));
+    let jobs = take(&mut queue, 0);
+    assert_eq!(pack(&queue), Some(1), "in flight it still waits");
+    for (.., job) in &jobs {
+        end(&mut queue, job, refused(), 0);
+    }
+    assert_eq!(pack(&queue), Some(1));
+    let (.., job) = take(&mut queue, HOUR).remove(0);
+    end(&mut queue, &job, Answered::Taken, HOUR);
+    assert_eq!(pack(&queue), Some(if job.events[0].position.pack == 1 { 2 } else { 1 }));
+    let mut replays = queue_of_replays();
+    assert_eq!(pack(&replays), None);
+    replays.push(waiting(7, 9), Timestamp(0));
+    assert_eq!(pack(&replays), Some(9));
+}
+
+fn queue_of_replays() -> Queue {
+    let mut queue = queue();
+    queue.push(Waiting { replay: true, ..waiting(1, 1) }, Timestamp(0));
+    queue
+}

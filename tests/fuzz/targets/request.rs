@@ -29,7 +29,7 @@ static SERVER: LazyLock<SocketAddr> = LazyLock::new(|| {
             told.send(listener.local_addr().expect("an address")).expect("told");
             let (_standing, standing) = watch::channel(Standing::NotReady("nothing is open".into()));
             let web =
-                Web { standing, pulse: Pulse::new(), shutdown: Default::default(), page: Arc::default(), codes: Codes::default() };
+                Web { standing, pulse: Pulse::new(), shutdown: Default::default(), page: Arc::default(), codes: Codes::default(), reloads: Default::default() };
             admin::serve(listener, web, Gate { token: Secret::new(TOKEN.into()), hosts: Vec::new() }).await;
         });
     });
