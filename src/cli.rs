@@ -596,7 +596,7 @@ fn expect_keys(status: &Json) -> Done {
 async fn poll_failing(client: Client, json: bool) -> Done {
     let status = client.status(None).await?;
     expect_keys(&status)?;
-    let failing = status["bridges"].as_object().into_iter().flatten();
+    let failing = status.get("bridges").and_then(Json::as_object).into_iter().flatten();
     let failing = failing.filter(|(_, bridge)| bridge["state"] == "failing").map(|(name, _)| name);
     let mut still = 0_usize;
     for name in failing {

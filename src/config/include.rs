@@ -199,7 +199,7 @@ mod tests {
                 std::fs::write(folder, "").expect("written");
             }
             Accident::FolderClosed => {
-                std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0)).expect("set");
+                std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o0)).expect("set");
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! The system's resolver (getaddrinfo) cannot be stopped, and waits as long as its servers are silent. So it runs on a few
 //! threads of its own, whose number counts until the look-up has ended, and never on those of anything else. A name is
-//! looked up once for all who wait for it; a name that took long leaves some threads to the others. [`Lookups`] decides
+//! looked up once for all who wait for it; a name that took long leaves some threads to the others. `Lookups` decides
 //! this, and reads no clock; [`Names`] has the threads.
 
 use std::{

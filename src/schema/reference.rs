@@ -176,7 +176,7 @@ pub fn line(doc: &str) -> String {
     doc.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// As [`line`], without links and backquotes: for editors and terminals.
+/// As `line`, without links and backquotes: for editors and terminals.
 pub fn plain(doc: &str) -> String {
     let text = line(doc);
     let mut out = String::new();
