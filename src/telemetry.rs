@@ -235,14 +235,14 @@ fn read_wanted(text: &str) -> Wanted {
 mod tests {
     use super::*;
 
-    /// `RUST_LOG=verbose` silenced all, errors too, and `bellpull=debugg` was ignored without a word.
+    /// `RUST_LOG=verbose` silenced all, errors too, and `bellpull=loud` was ignored without a word.
     #[test]
     fn mistakes_in_rust_log_are_told_and_silence_no_error() {
         for (text, directives, mistakes) in [
             ("info", "info", 0),
             ("OFF", "OFF", 0),
             ("verbose", "verbose,error", 1),
-            ("bellpull=debugg", "info,sled=warn", 1),
+            ("bellpull=loud", "info,sled=warn", 1),
             ("INFO,bellpull::polller=debug", "INFO,bellpull::polller=debug", 0),
             ("nonsense=[", "info,sled=warn", 1),
             ("bellpull::poller=debug", "bellpull::poller=debug,error", 0),
