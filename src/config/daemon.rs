@@ -101,7 +101,8 @@ keys! {
     mod network;
     /// Special-purpose ranges that may be reached, such as `"10.0.0.0/8"`: see [Addresses](#addresses).
     or ALLOW: Vec<IpNet> = "allow",
-        Form::shown_by(Shape::List(&Shape::Text), read_allow, |all| all.iter().map(IpNet::to_string).collect()), Vec::new;
+        Form::shown_by(Shape::List(&Shape::Text), read_allow, |all| all.iter().map(IpNet::to_string).collect()),
+        Vec::new;
     /// `http://`, `https://` or `socks5h://`, or a secret that holds one, where it has a password; the environment's proxies are
     /// ignored.
     get PROXY: Url = "proxy", identity::PROXY;

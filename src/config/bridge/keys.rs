@@ -121,7 +121,10 @@ keys! {
     maybe STALE_AFTER: Duration = "stale-after", SOME_DURATION, "3 intervals, at least `\"5m\"`";
     /// Where this bridge's operational events go.
     maybe TO: Vec<Name> = "to",
-        Form::new(Shape::List(&Shape::Text), |item| item.items()?.iter().map(|item| item.string().map(Name::from)).collect()),
+        Form::new(
+            Shape::List(&Shape::Text),
+            |item| item.items()?.iter().map(|item| item.string().map(Name::from)).collect(),
+        ),
         "the endpoints of `to`";
 }
 
