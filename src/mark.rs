@@ -123,12 +123,14 @@ pub fn token(token: &Expr, at: Option<&At>, document: &[u8], known: Option<Mark>
     Ok(Some(mark))
 }
 
-/// What is sent: the mark less the overlap; `start` before there is a mark.
-pub fn to_send(since: &Since, mark: Option<&Mark>) -> Option<Mark> {
+/// What is sent: the mark less the overlap; `start` before there is a mark. An overlap that the file does not give is left out
+/// where the last question with it brought nothing new.
+pub fn to_send(since: &Since, mark: Option<&Mark>, exactly: bool) -> Option<Mark> {
     let Some(known) = mark else { return since.start.clone() };
     let Marks::Records { order, .. } = &since.marks else { return Some(known.clone()) };
     let Mark { text: mark, is_json } = known;
     let text = match order {
+        Order::Time { overlap: None } if exactly => mark.clone(),
         Order::Time { overlap } => earlier(mark, overlap.unwrap_or(OVERLAP)).unwrap_or_else(|| mark.clone()),
         Order::Number { overlap } if *overlap > 0 => {
             // Beyond 128 bits a mark is sent as it is: then the source's own order counts.
@@ -260,8 +262,8 @@ mod tests {
     #[test]
     fn the_overlap_reaches_back() {
         let number = since(Order::Number { overlap: 10 });
-        assert_eq!(to_send(&number, Some(&mark("100"))), Some(mark("90")));
-        assert_eq!(to_send(&number, None), Some(mark("0")));
+        assert_eq!(to_send(&number, Some(&mark("100")), true), Some(mark("90")));
+        assert_eq!(to_send(&number, None, false), Some(mark("0")));
     }
 
     /// Of two records of one second the one that came after the poll was never asked for: the mark itself was sent, and many sources
@@ -280,8 +282,11 @@ mod tests {
             (None, "not a time", "not a time"),
         ] {
             let mark = Mark { text: mark.into(), is_json: Some(false) };
-            let found = to_send(&since(Order::Time { overlap }), Some(&mark)).map(|mark| mark.text);
+            let found = to_send(&since(Order::Time { overlap }), Some(&mark), false).map(|mark| mark.text);
             assert_eq!(found.as_deref(), Some(sent), "{mark:?} {overlap:?}");
+            let exact = to_send(&since(Order::Time { overlap }), Some(&mark), true).map(|mark| mark.text);
+            let expected = if overlap.is_none() { mark.text.as_str() } else { sent };
+            assert_eq!(exact.as_deref(), Some(expected), "the file's own overlap counts");
         }
     }
 

@@ -86,6 +86,8 @@ pub struct Polled {
     pub held: Option<Held>,
     memo: Memo,
     expected_bytes: u64,
+    /// The last question reached back by an overlap that the file does not give, and brought nothing new: the next one does not.
+    asks_exactly: bool,
     /// The interval of an `every` that adapts, as it is now.
     pub pace: Duration,
     /// `progress` has something that is not stored yet.
@@ -245,6 +247,7 @@ impl Polled {
             held,
             memo: Memo::default(),
             expected_bytes: EXPECTED_BYTES_FIRST,
+            asks_exactly: false,
             dirty: false,
             watched_from: Timestamp(0),
             looked_at: None,
@@ -337,6 +340,8 @@ impl Poller {
             Ok(Fetched::Pages(answer)) => (answer.hint, self.answered(polled, answer, &mut share).await),
         };
         polled.progress.last_poll = Some(self.clock.now());
+        // A source that gives a few records at a time, the earliest first, gives the same ones to the same question.
+        polled.asks_exactly = !polled.asks_exactly && matches!(&result, Ok(Polling::Same | Polling::Unchanged));
         match &result {
             Ok(_) => self.succeeded(polled).await,
             // The store's own failure is told by the daemon, once, and says nothing of the bridge.
@@ -404,7 +409,7 @@ impl Poller {
         mark: Option<&Mark>,
     ) -> Result<Fetched, source::Error> {
         let same = polled.definition_is_same();
-        let Polled { bridge, state, progress, memo, expected_bytes, .. } = polled;
+        let Polled { bridge, state, progress, memo, expected_bytes, asks_exactly, .. } = polled;
         let validators = progress.validators.as_ref().unwrap_or(&state.validators);
         let pages = progress.pages.unwrap_or(state.pages);
         // While records of a list in pages are missing, the answer that lacked them may be a part: only a whole one says more.
@@ -413,7 +418,7 @@ impl Poller {
         let usable = same && pages == 1 && !is_part && validators.are_some();
         // Of a list that is complete the accepted answer is what a 304 speaks of, and that has to be one page.
         let accepted = same && (pages == 1 || !bridge.is_complete());
-        let mark = bridge.since.as_ref().and_then(|since| mark::to_send(since, mark));
+        let mark = bridge.since.as_ref().and_then(|since| mark::to_send(since, mark, *asks_exactly));
         let definition = bridge.clone();
         let count = Arc::new(move |page: &Page| {
             let failed = |e: extract::Error| source::ErrorKind::Request(e.to_string());

@@ -295,3 +295,31 @@ fn a_page_that_nothing_counts_is_refused() {
         assert!(error.contains("uses `$page`") && error.contains("write `pages.page`"), "{error}");
     }
 }
+
+/// A source that gives the earliest two records, and has more than two of one second, was asked the same question for ever.
+#[tokio::test]
+async fn a_source_that_gives_a_few_records_of_one_second_goes_on() {
+    let lines = "since = { param = \"after\", from = \".at\", order = \"time\" }";
+    let mut world = World::start(&list(lines)).await;
+    let page = |ids: [u32; 2], at: &str| {
+        Answer::json(format!(r#"[{{"id":{},"at":"{at}"}},{{"id":{},"at":"{at}"}}]"#, ids[0], ids[1]))
+    };
+    let (first, second) = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:00.5Z");
+    world.upstream.next(page([1, 2], first));
+    assert_eq!(world.poll().await, Polling::Baseline { records: 2 });
+    world.upstream.next(page([1, 2], first));
+    assert_eq!(world.poll().await, Polling::Unchanged);
+    world.upstream.next(page([3, 4], second));
+    assert_eq!(world.poll().await, changed(2, 0, 0));
+    world.upstream.next(Answer::json("[]"));
+    world.poll().await;
+    let targets: Vec<_> = world.upstream.requests().into_iter().map(|r| r.target.replace("%3A", ":")).collect();
+    assert_eq!(
+        targets[1..],
+        [
+            "/items?after=2025-12-31T23:59:59Z",
+            "/items?after=2026-01-01T00:00:00Z",
+            "/items?after=2025-12-31T23:59:59.500Z"
+        ]
+    );
+}

@@ -161,7 +161,8 @@ keys! {
     /// The mark that is sent before there is one; in `json` it keeps its type.
     get START: () = "start", Form::raw(Shape::Scalar);
     /// How far before the mark to ask: a duration for `"time"`, a count for `"number"`. A source that gives only what is later than
-    /// the mark would leave out a record that gets the mark's own time after a poll.
+    /// the mark would leave out a record that gets the mark's own time after a poll. The default is left out of a question whose
+    /// predecessor had it and brought nothing new, so that a source that gives a few records at a time goes on.
     maybe OVERLAP: () = "overlap", Form::raw(Shape::OneOf(&[Shape::Duration, Shape::Whole(0, 4_294_967_295)])),
         "`\"1s\"` for `\"time\"`, `0` for `\"number\"`";
     /// The highest mark that counts: a number for `"number"`; for `"time"` an RFC 3339 time, or a duration ahead of now. A record
