@@ -60,6 +60,8 @@ pub struct Raw {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Records {
     pub all: Vec<Raw>,
+    /// What the page was decoded to; empty for a page without a body.
+    pub document: Bytes,
     /// Characters of the page that became U+FFFD, since they were none.
     pub replaced: usize,
 }
@@ -169,7 +171,7 @@ impl Definition {
         let Some(items) = &self.items else {
             // Parsed once here, so that a damaged document is an error of the page.
             serde_json::from_slice::<serde::de::IgnoredAny>(&document).map_err(|e| decode::malformed(&e, &document))?;
-            return Ok(Records { all: vec![raw(whole())], replaced });
+            return Ok(Records { all: vec![raw(whole())], document, replaced });
         };
         if let Some(path) = items.as_path() {
             let found = path.raw_values(&document).map_err(|message| {
@@ -179,11 +181,12 @@ impl Definition {
                     Ok(_) => Error::Items(expr::Error::Failed { program: items.text().to_owned(), message }),
                 }
             })?;
-            return Ok(Records { all: found.into_iter().map(|value| raw(value.get())).collect(), replaced });
+            let all = found.into_iter().map(|value| raw(value.get())).collect();
+            return Ok(Records { all, document, replaced });
         }
         let found = items.texts(&document, usize::MAX).map_err(Error::Items)?;
         let made = |text: String| Raw { hash: Hash::of(text.as_bytes()), text: text.into() };
-        Ok(Records { all: found.into_iter().map(made).collect(), replaced })
+        Ok(Records { all: found.into_iter().map(made).collect(), document, replaced })
     }
 
     /// How many records a page has.

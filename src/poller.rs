@@ -487,21 +487,25 @@ impl Poller {
             polled.progress.held_again += 1;
             return Ok(Polling::Held);
         }
-        let found = self.detect(polled, answer.pages.clone(), answer.date, share).await?;
+        let mut found = self.detect(polled, answer.pages.clone(), answer.date, share).await?;
         self.tell_flaws(polled, &found.left_out.flaws);
-        let hints = self.hints(polled, &found, answer.pages.clone(), &answer.meta).await;
+        let hints = self.hints(polled, &mut found, answer.pages.len(), &answer.meta).await;
         self.tell_hints(polled, hints);
         let pages = u32::try_from(answer.pages.len()).unwrap_or(u32::MAX);
         self.judge_and_commit(polled, found, pages, Some((hash, answer))).await
     }
 
     /// What is odd about an answer, for a person.
-    async fn hints(&self, polled: &Polled, found: &Detected, pages: Vec<Page>, meta: &Json) -> Vec<String> {
-        let (bridge, meta, records) = (polled.bridge.clone(), meta.clone(), found.diff.present);
-        let unread = compute(move || hints::of_answer(&bridge, &pages, &meta, records)).await;
-        // A hint that cannot be had is none.
-        let all = found.hints.iter().cloned().chain(unread.ok().flatten());
-        all.map(|hint| self.shown(&hint)).collect()
+    async fn hints(&self, polled: &Polled, found: &mut Detected, pages: usize, meta: &Json) -> Vec<String> {
+        let document = std::mem::take(&mut found.document);
+        let mut all = std::mem::take(&mut found.hints);
+        if pages == 1 {
+            let (bridge, meta, records) = (polled.bridge.clone(), meta.clone(), found.diff.present);
+            let of_answer = compute(move || hints::of_answer(&bridge, &document, &meta, records)).await;
+            // A hint that cannot be had is none.
+            all.extend(of_answer.ok().flatten());
+        }
+        all.iter().map(|hint| self.shown(hint)).collect()
     }
 
     /// Keeps hints for `status`, and logs each that the last answer did not give.

@@ -58,10 +58,11 @@ impl Poller {
         meta: &Json,
         shown_max: usize,
     ) -> Result<Found, Failure> {
-        let count = u32::try_from(pages.len()).unwrap_or(u32::MAX);
+        let page_count = pages.len();
+        let count = u32::try_from(page_count).unwrap_or(u32::MAX);
         let mut share = self.budget.share(pages.iter().map(|page| u64_of(page.body.len())).sum()).await;
-        let found = self.detect(polled, pages.clone(), date, &mut share).await?;
-        let hints = self.hints(polled, &found, pages, meta).await;
+        let mut found = self.detect(polled, pages, date, &mut share).await?;
+        let hints = self.hints(polled, &mut found, page_count, meta).await;
         let (deleted, _) = count_missing(polled, &found, count);
         let definition_changed = polled.state.version > 0 && !polled.definition_is_same();
         let counts = counts(polled, &found, deleted.len(), definition_changed);

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
+
 use super::{
     Failure, Polled, Poller,
     known::{SLICE, canonical_of},
-    left_out::{LeftOut, PagesRead},
+    left_out::{LeftOut, NamedRecords},
 };
 use crate::{
     compute::compute,
     config::{BadRecords, Bridge, Marks, Since},
-    decode::{self, Page},
+    decode::Page,
     diff::{self, Diff},
     expr::Expr,
     extract::{self, Seen},
@@ -28,6 +30,8 @@ pub struct Detected {
     pub(super) mark: Option<Mark>,
     /// What is odd about the answer, for a person.
     pub(super) hints: Vec<String>,
+    /// What the last page was decoded to, until hints were looked for in it; empty for one without a body.
+    pub(super) document: Bytes,
     /// Keys of a window's records that say that they are gone; once it is compared, of those that are known.
     pub(super) gone: Vec<Hash>,
     /// Keys of a window's records that must be written again so that they are not forgotten.
@@ -70,7 +74,7 @@ impl Poller {
         let mut lent = share.lend();
         let compare = move || {
             let mut compare = || -> Result<Detected, Failure> {
-                let (mut records, mut left_out) = read(&bridge, &pages, known.len(), &mut lent)?;
+                let PagesRead { mut records, mut left_out, document } = read(&bridge, &pages, known.len(), &mut lent)?;
                 if bridge.bad_records == BadRecords::Keep {
                     left_out.take_from(&mut records, &bridge, &known, clocks)?;
                 }
@@ -78,7 +82,7 @@ impl Poller {
                     let records = present(&bridge, &known, records)?;
                     let mut diff = diff::complete(&bridge.definition, &known, records)?;
                     left_out.keep_in(&mut diff);
-                    return Ok(Detected { left_out, ..Detected::complete(diff) });
+                    return Ok(Detected { left_out, document, ..Detected::complete(diff) });
                 }
                 let (mut tombstones, mut absurd) = (BTreeSet::new(), None);
                 let seen = diff::parse_all(&bridge.definition, records, |parsed| -> Result<(), Failure> {
@@ -95,13 +99,13 @@ impl Poller {
                 })?;
                 let mark = match &bridge.since {
                     Some(Since { marks: Marks::Token(token), at, .. }) => {
-                        token_of(&bridge, token, at.as_ref(), pages.last(), mark.take())?
+                        token_of(token, at.as_ref(), &document, mark.take())?
                     }
                     since => since.as_ref().and(mark.take()),
                 };
                 let seen = seen.into_iter().filter(|seen| !tombstones.contains(&seen.entry.key)).collect();
                 let (gone, hints) = (tombstones.into_iter().collect(), absurd.into_iter().collect());
-                Ok(Detected { left_out, gone, hints, ..Detected::window(seen, mark) })
+                Ok(Detected { left_out, gone, hints, document, ..Detected::window(seen, mark) })
             };
             (compare(), lent)
         };
@@ -171,10 +175,18 @@ const LARGE_BYTES: usize = 64 << 10;
 /// What the value of the largest record takes is needed for it as it was, as it is, and for what differs.
 const VALUES: u64 = 3;
 
+/// What pages hold.
+struct PagesRead {
+    records: NamedRecords,
+    left_out: LeftOut,
+    /// Of the last page.
+    document: Bytes,
+}
+
 /// What pages hold, and what had to be left out of it. Refuses what would take more memory than there is for answers.
-fn read(bridge: &Bridge, pages: &[Page], known: usize, share: &mut Share) -> Result<(PagesRead, LeftOut), Failure> {
+fn read(bridge: &Bridge, pages: &[Page], known: usize, share: &mut Share) -> Result<PagesRead, Failure> {
     let mut all = Vec::with_capacity(pages.len());
-    let mut left_out = LeftOut::default();
+    let (mut left_out, mut document) = (LeftOut::default(), Bytes::new());
     let mut largest = 0;
     let mut take = |bytes: usize, what: &str| match share.take(u64_of(bytes)) {
         true => Ok(()),
@@ -190,6 +202,7 @@ fn read(bridge: &Bridge, pages: &[Page], known: usize, share: &mut Share) -> Res
         }
         let records = bridge.definition.records(page).map(|records| {
             left_out.flaws.replaced += u64_of(records.replaced);
+            document = records.document;
             records.all
         });
         let tried = match records {
@@ -204,8 +217,8 @@ fn read(bridge: &Bridge, pages: &[Page], known: usize, share: &mut Share) -> Res
         match tried {
             Ok(records) => {
                 let made = records.iter().any(|raw| !is_part_of(&raw.text, &page.body));
-                let document: usize = if made { records.iter().map(|raw| raw.text.len()).sum() } else { 0 };
-                take(document + records.len() * RECORD_BYTES, &format!("for {} records of {name}", records.len()))?;
+                let texts: usize = if made { records.iter().map(|raw| raw.text.len()).sum() } else { 0 };
+                take(texts + records.len() * RECORD_BYTES, &format!("for {} records of {name}", records.len()))?;
                 let large = records.iter().filter(|raw| raw.text.len() >= LARGE_BYTES);
                 largest = large.map(|raw| extract::value_bytes(&raw.text)).max().unwrap_or(0).max(largest);
                 all.push((name, records));
@@ -215,26 +228,19 @@ fn read(bridge: &Bridge, pages: &[Page], known: usize, share: &mut Share) -> Res
     }
     let values = largest.saturating_mul(VALUES);
     take(usize::try_from(values).unwrap_or(usize::MAX), "for the values of its largest record")?;
-    Ok((all, left_out))
+    Ok(PagesRead { records: all, left_out, document })
 }
 
 /// The mark that the last page of a walk names. A page without a body names none.
-fn token_of(
-    bridge: &Bridge,
-    token: &Expr,
-    at: Option<&At>,
-    last: Option<&Page>,
-    known: Option<Mark>,
-) -> Result<Option<Mark>, Failure> {
-    let has_body = |page: &&Page| page.content_type.as_deref() != Some(decode::NO_CONTENT);
-    let Some(page) = last.filter(has_body) else { return Ok(known) };
-    let document = decode::decode(bridge.source.decoder().as_ref(), page, bridge.source.depth_max())
-        .map_err(extract::Error::from)?;
-    mark::token(token, at, &document, known).map_err(Failure::Mark)
+fn token_of(token: &Expr, at: Option<&At>, document: &[u8], known: Option<Mark>) -> Result<Option<Mark>, Failure> {
+    if document.is_empty() {
+        return Ok(known);
+    }
+    mark::token(token, at, document, known).map_err(Failure::Mark)
 }
 
 /// Without the records that say that they are gone (`deletes.when`). One whose bytes are known was there.
-fn present(bridge: &Bridge, known: &[Entry], mut pages: PagesRead) -> Result<PagesRead, Failure> {
+fn present(bridge: &Bridge, known: &[Entry], mut pages: NamedRecords) -> Result<NamedRecords, Failure> {
     if bridge.deletes.when.is_none() {
         return Ok(pages);
     }

@@ -1,13 +1,10 @@
 //! Hints: what an answer shows that the file most likely should say. Pure; they decide nothing.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value as Json, value::RawValue};
 
-use crate::{
-    config::Bridge,
-    decode::{self, Page},
-};
+use crate::{config::Bridge, decode::Decoder};
 
 /// What an answer says of its pages is short; the list in it is not, and is not looked into.
 const SAID_BYTES_MAX: usize = 4096;
@@ -40,21 +37,16 @@ const CURSORS: [&str; 8] = [
 const FLAGS: [&str; 6] = ["has_more", "hasMore", "has_next", "hasNext", "hasNextPage", "has_next_page"];
 const TOTALS: [&str; 5] = ["total", "total_count", "totalCount", "total_results", "count"];
 
-/// Of an answer that was compared, so that it costs nothing where nothing is new.
-pub(super) fn of_answer(bridge: &Bridge, pages: &[Page], meta: &Json, records: u64) -> Option<String> {
-    let ([page], Some(items)) = (pages, &bridge.definition.items) else { return None };
+/// Of an answer of one page that was compared, so that it costs nothing where nothing is new. `document` is what the page was
+/// decoded to.
+pub(super) fn of_answer(bridge: &Bridge, document: &[u8], meta: &Json, records: u64) -> Option<String> {
+    let items = bridge.definition.items.as_ref()?;
     let decoder = bridge.source.decoder();
-    let select = decoder.as_ref().and_then(decode::Decoder::select);
+    let select = decoder.as_ref().and_then(Decoder::select);
     let is_read = bridge.window || !bridge.source.could_have_pages();
-    if is_read && select.is_none() {
-        return None;
-    }
     let link = meta.pointer("/headers/link").and_then(Json::as_str);
-    let decoded = decode::decode(decoder.as_ref(), page, bridge.source.depth_max());
-    // What cannot be decoded was an error of the poll.
-    let document = decoded.unwrap_or(Cow::Borrowed(b""));
-    let empty = select.and_then(|select| finds_nothing(select, &document));
-    let unread = || (!is_read).then(|| unread(link, &document, records, items.as_path().is_some())).flatten();
+    let empty = select.and_then(|select| finds_nothing(select, document));
+    let unread = || (!is_read).then(|| unread(link, document, records, items.as_path().is_some())).flatten();
     empty.or_else(unread)
 }
 

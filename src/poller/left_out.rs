@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The records of each page, under the name that messages give it.
-pub(super) type PagesRead = Vec<(String, Vec<Raw>)>;
+pub(super) type NamedRecords = Vec<(String, Vec<Raw>)>;
 
 /// What had to be left out of an answer, so that the rest of it counts.
 #[derive(Debug, Default, PartialEq)]
@@ -43,7 +43,7 @@ impl LeftOut {
     /// answer itself is bad, such as an error in the place of the list.
     pub fn take_from(
         &mut self,
-        pages: &mut PagesRead,
+        pages: &mut NamedRecords,
         bridge: &Bridge,
         known: &[Entry],
         clocks: Clocks,
