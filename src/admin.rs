@@ -103,8 +103,8 @@ pub struct EventQuery {
     pub limit: Option<usize>,
 }
 
-/// What `deliveries` lists.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+/// What `deliveries` lists: all that is given has to hold.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DeliveryQuery {
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Admin, DeliveryQuery, Error, Replay, Time, api};
 use crate::{
-    model::{Name, Timestamp},
+    model::Name,
     store::{self, DeliveryState, Engine, EventFilter, StoredEvent},
 };
 
@@ -17,23 +17,6 @@ const COUNTED_MAX: usize = 1000;
 pub(super) const FOUND_MAX: usize = 100_000;
 /// Of a text that is looked for.
 const TEXT_CHARS_MAX: usize = 1000;
-
-/// Which deliveries are meant.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Selection {
-    pub endpoint: Option<Name>,
-    pub state: Option<DeliveryState>,
-    pub bridge: Option<Name>,
-    /// The event's type.
-    pub kind: Option<String>,
-    pub key: Option<String>,
-    /// Of the last attempt; 0 where no answer came.
-    pub status: Option<u16>,
-    pub since: Option<Timestamp>,
-    pub until: Option<Timestamp>,
-    /// A text in the event's body.
-    pub matching: Option<String>,
-}
 
 /// A listing, and of how many it is the newest part.
 pub struct Listed<T> {
@@ -66,41 +49,16 @@ impl<T> Listed<Vec<T>> {
     }
 }
 
-impl DeliveryQuery {
-    fn selection(&self) -> Selection {
-        let time = |time: Option<Time>| time.map(|Time(at)| at);
-        Selection {
-            endpoint: self.endpoint.as_deref().map(Name::from),
-            state: self.state,
-            bridge: self.bridge.as_deref().map(Name::from),
-            kind: self.kind.clone(),
-            key: self.key.clone(),
-            status: self.status,
-            since: time(self.since),
-            until: time(self.until),
-            matching: self.matching.clone(),
-        }
-    }
-}
-
 impl Replay {
-    pub(super) fn selection(&self) -> Selection {
-        let time = |time: Option<Time>| time.map(|Time(at)| at);
-        Selection {
-            endpoint: self.endpoint.as_deref().map(Name::from),
-            state: self.dead.then_some(DeliveryState::Dead),
-            bridge: self.bridge.as_deref().map(Name::from),
-            kind: self.kind.clone(),
-            key: self.key.clone(),
-            status: self.status,
-            since: time(self.since),
-            until: time(self.until),
-            matching: self.matching.clone(),
-        }
+    /// The deliveries that are meant.
+    pub(super) fn selection(&self) -> DeliveryQuery {
+        let Self { endpoint, bridge, kind, key, status, since, until, matching, .. } = self.clone();
+        let state = self.dead.then_some(DeliveryState::Dead);
+        DeliveryQuery { endpoint, state, bridge, kind, key, status, since, until, matching, limit: None }
     }
 }
 
-impl Selection {
+impl DeliveryQuery {
     pub(super) fn check(&self) -> Result<(), Error> {
         if self.matching.as_ref().is_some_and(|text| text.chars().count() > TEXT_CHARS_MAX) {
             return Err(Error::Refused(format!("`matching` is longer than {TEXT_CHARS_MAX} characters")));
@@ -110,18 +68,18 @@ impl Selection {
 
     /// Whether it says anything except where deliveries go.
     pub(super) fn is_any(&self) -> bool {
-        *self != Self { endpoint: self.endpoint.clone(), ..Self::default() }
+        *self != Self { endpoint: self.endpoint.clone(), limit: self.limit, ..Self::default() }
     }
 
     pub(super) fn filter(&self, bodies: bool, limit: usize) -> EventFilter {
         EventFilter {
-            bridge: self.bridge.clone(),
+            bridge: self.bridge.as_deref().map(Name::from),
             kind: self.kind.clone(),
             key: self.key.clone(),
-            since: self.since,
-            until: self.until,
+            since: self.since.map(|Time(at)| at),
+            until: self.until.map(|Time(at)| at),
             matching: self.matching.clone(),
-            endpoint: self.endpoint.clone(),
+            endpoint: self.endpoint.as_deref().map(Name::from),
             state: self.state,
             bodies,
             limit,
@@ -135,7 +93,7 @@ impl Selection {
 
     /// Whether a delivery of an event is meant; `statuses` are of the last attempts.
     pub(super) fn means(&self, event: &str, delivery: &store::StoredDelivery, statuses: &Statuses) -> bool {
-        self.endpoint.as_ref().is_none_or(|name| *name == delivery.endpoint)
+        self.endpoint.as_deref().is_none_or(|name| *name == *delivery.endpoint)
             && self.state.is_none_or(|state| state == delivery.state)
             && self.status.is_none_or(|status| statuses.of(event, &delivery.endpoint) == Some(status))
     }
@@ -190,10 +148,9 @@ impl Admin {
     /// Attempts, newest first; or, of a state, the events that are in it.
     pub async fn deliveries(&self, query: DeliveryQuery) -> Result<Listed<api::Deliveries>, Error> {
         let limit = query.limit.unwrap_or(LIST_DEFAULT).min(LIST_MAX);
-        let selection = query.selection();
-        selection.check()?;
-        if selection.state.is_some() {
-            let listed = self.store.read(move |engine| in_state(engine, &selection, limit)).await?;
+        query.check()?;
+        if query.state.is_some() {
+            let listed = self.store.read(move |engine| in_state(engine, &query, limit)).await?;
             let show = |(event, last): (StoredEvent, Option<store::Attempt>)| api::Event {
                 last_attempt: last.map(Into::into),
                 ..api::Event::from(&event)
@@ -201,7 +158,7 @@ impl Admin {
             let rows = api::Deliveries::Events(listed.rows.into_iter().map(show).collect());
             return Ok(Listed { rows, total: listed.total });
         }
-        let listed = self.store.read(move |engine| attempts(engine, &selection, limit)).await?;
+        let listed = self.store.read(move |engine| attempts(engine, &query, limit)).await?;
         let rows = api::Deliveries::Attempts(listed.rows.into_iter().map(Into::into).collect());
         Ok(Listed { rows, total: listed.total })
     }
@@ -209,7 +166,11 @@ impl Admin {
 
 type WithLast = (StoredEvent, Option<store::Attempt>);
 
-fn in_state(engine: &dyn Engine, selection: &Selection, limit: usize) -> Result<Listed<Vec<WithLast>>, store::Error> {
+fn in_state(
+    engine: &dyn Engine,
+    selection: &DeliveryQuery,
+    limit: usize,
+) -> Result<Listed<Vec<WithLast>>, store::Error> {
     let read_max = limit + COUNTED_MAX;
     let (events, _) = selection.events(engine, false, read_max)?;
     let Listed { rows: events, total } = Listed::cut(events, limit, read_max);
@@ -230,22 +191,22 @@ fn in_state(engine: &dyn Engine, selection: &Selection, limit: usize) -> Result<
 
 fn attempts(
     engine: &dyn Engine,
-    selection: &Selection,
+    selection: &DeliveryQuery,
     limit: usize,
 ) -> Result<Listed<Vec<store::Attempt>>, store::Error> {
     let of_events: Option<BTreeSet<String>> = if selection.is_about_events() {
         // An event may be older than its attempts.
-        let any_time = Selection { since: None, until: None, ..selection.clone() };
+        let any_time = DeliveryQuery { since: None, until: None, ..selection.clone() };
         let events = engine.events(&any_time.filter(false, FOUND_MAX))?;
         Some(events.iter().map(|stored| stored.event.id.to_string()).collect())
     } else {
         None
     };
     let mut wanted = |attempt: &store::Attempt| {
-        selection.endpoint.as_ref().is_none_or(|name| **name == *attempt.endpoint)
+        selection.endpoint.as_ref().is_none_or(|name| *name == attempt.endpoint)
             && selection.status.is_none_or(|status| attempt.status.unwrap_or(0) == status)
-            && selection.since.is_none_or(|since| attempt.at >= since)
-            && selection.until.is_none_or(|until| attempt.at < until)
+            && selection.since.is_none_or(|Time(since)| attempt.at >= since)
+            && selection.until.is_none_or(|Time(until)| attempt.at < until)
             && of_events.as_ref().is_none_or(|ids| ids.contains(&attempt.event))
     };
     let read_max = limit + COUNTED_MAX;

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Admin, Error, Replay,
+    Admin, DeliveryQuery, Error, Replay,
     api::Replayed,
-    find::{FOUND_MAX, Selection, Statuses},
+    find::{FOUND_MAX, Statuses},
 };
 use crate::{
     config::Config,
@@ -57,7 +57,7 @@ impl Admin {
     }
 
     /// The events, the oldest first, and what their receivers last answered where that counts.
-    async fn select(&self, request: &Replay, selection: &Selection) -> Result<(Vec<StoredEvent>, Statuses), Error> {
+    async fn select(&self, request: &Replay, selection: &DeliveryQuery) -> Result<(Vec<StoredEvent>, Statuses), Error> {
         if request.ids.is_empty() {
             if !selection.is_any() {
                 let which = "--dead, --since, --until, --bridge, --type, --key, --status or --matching";
@@ -96,13 +96,13 @@ impl Admin {
 
 /// Why a delivery is not sent again.
 fn left_out_since(
-    selection: &Selection,
+    selection: &DeliveryQuery,
     config: &Config,
     delivery: &StoredDelivery,
     is_another: bool,
 ) -> Option<String> {
     Some(match delivery.state {
-        DeliveryState::Waiting if selection.endpoint.as_ref().is_none_or(|name| *name == delivery.endpoint) => {
+        DeliveryState::Waiting if selection.endpoint.as_deref().is_none_or(|name| *name == *delivery.endpoint) => {
             format!("it waits for {} already", delivery.endpoint)
         }
         _ if is_another => "the filters leave it out".into(),

@@ -25,7 +25,6 @@ keys! {
     /// Sends a digest of the password, with nonce and time, instead of its text.
     or DIGEST: bool = "digest", BOOLEAN, || false;
     + password::FAMILY;
-    + login::FAMILY;
 }
 
 #[derive(Debug, Clone, PartialEq)]

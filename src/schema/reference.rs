@@ -96,7 +96,7 @@ fn tables(shape: &Shape) -> Vec<&'static Family> {
 /// one row.
 fn rows(family: &'static Family, prefix: &str, sections: &[&str], like: Option<&'static Family>) -> Vec<Row> {
     let is_shared = |with: &&'static Family| like.is_some_and(|like| has(like, with));
-    let (shared, own): (Vec<&'static Family>, Vec<&'static Family>) = family.with.iter().copied().partition(is_shared);
+    let (shared, own): (Vec<&'static Family>, Vec<&'static Family>) = family.shared().into_iter().partition(is_shared);
     let keys = family.keys.iter().chain(own.iter().flat_map(|family| family.keys));
     let mut rows = below(keys.copied(), prefix, sections, matches!(family.rule, Rule::Kind));
     if let (Some(like), false) = (like, shared.is_empty()) {
@@ -109,7 +109,7 @@ fn rows(family: &'static Family, prefix: &str, sections: &[&str], like: Option<&
 }
 
 fn has(family: &'static Family, with: &'static Family) -> bool {
-    family.with.iter().any(|shared| std::ptr::eq(*shared, with))
+    family.shared().into_iter().any(|shared| std::ptr::eq(shared, with))
 }
 
 fn below(
@@ -129,8 +129,8 @@ fn below(
             let kinds = matches!(table.rule, Rule::Kind);
             if are_kinds {
                 rows.extend(below(table.keys.iter().copied(), &inner, sections, kinds));
-                for with in table.with {
-                    if !shared.iter().any(|known| std::ptr::eq(*known, *with)) {
+                for with in table.shared() {
+                    if !shared.iter().any(|known| std::ptr::eq(*known, with)) {
                         shared.push(with);
                     }
                 }

@@ -145,7 +145,12 @@ pub enum Rule {
 impl Family {
     /// All keys of the table, its own first.
     pub fn all(&self) -> impl Iterator<Item = &'static dyn Declared> {
-        self.keys.iter().chain(self.with.iter().flat_map(|family| family.keys)).copied()
+        self.keys.iter().copied().chain(self.shared().into_iter().flat_map(|family| family.keys.iter().copied()))
+    }
+
+    /// The families that it shares with others, and those that these have in turn.
+    pub fn shared(&self) -> Vec<&'static Family> {
+        self.with.iter().flat_map(|family| std::iter::once(*family).chain(family.shared())).collect()
     }
 }
 
@@ -330,6 +335,17 @@ pub const SHARE: Form<f64> = Form::shown_by(Shape::Share, |item| item.share(), |
 pub const EXPR: Form<Expr> = Form::new(Shape::Expr, |item| item.expr());
 /// It sees `$headers` and `$status`.
 pub const EXPR_OVER_ANSWER: Form<Expr> = Form::new(Shape::Expr, |item| item.expr_over_answer());
+
+/// The words of a list in which each stands beside what it means.
+#[expect(clippy::indexing_slicing, reason = "a constant has no iterator, and both have the length")]
+pub const fn names<T, const N: usize>(words: &[(&'static str, T); N]) -> [&'static str; N] {
+    let (mut names, mut at) = ([""; N], 0);
+    while at < N {
+        names[at] = words[at].0;
+        at += 1;
+    }
+    names
+}
 
 impl Form<()> {
     /// What its reader looks at as an item.

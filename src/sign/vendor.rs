@@ -12,6 +12,7 @@ use sha2::{Sha256, Sha512};
 
 use super::{Message, secrets};
 use crate::{
+    http::target::read_header_name,
     model::hex,
     settings::{Item, Table, key::keys, secret::Secret},
 };
@@ -38,12 +39,13 @@ keys! {
 
 /// A header that none of bellpull's own is.
 fn read_header(item: &Item<'_>) -> Option<HeaderName> {
-    let name = |text: &str| match text.parse::<HeaderName>() {
-        Ok(name) if !name.as_str().starts_with("webhook-") => Ok(name),
-        Ok(_) => Err("headers that begin with `webhook-` are those of `sign.standard`".to_owned()),
-        Err(_) => Err(format!("{text:?} is not a header name")),
-    };
-    item.parse_text(name, "a header's name")
+    let name = read_header_name(item)?;
+    if name.as_str().starts_with("webhook-") {
+        let message = format!("`{}`: headers that begin with `webhook-` are those of `sign.standard`", item.path);
+        item.error(message).report();
+        return None;
+    }
+    Some(name)
 }
 
 /// `sign.hmac`: any header, any order of what is signed.

@@ -31,7 +31,7 @@ use crate::{
     decode::Page,
     http::{
         self, Client, Request,
-        identity::{Version, identity},
+        identity::Version,
         origin,
         target::{self, fixed_origin, made_url},
     },
@@ -110,7 +110,6 @@ keys! {
     /// The path of a descriptor set, from `protoc --include_imports --descriptor_set_out`.
     maybe DESCRIPTORS: () = "descriptors", Form::raw(Shape::Text), "this or `reflection`";
     + requests::FAMILY;
-    + identity::FAMILY;
 }
 
 impl Source {

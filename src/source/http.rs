@@ -19,13 +19,12 @@ use walk::Walk;
 use super::{
     Ask, Error, ErrorKind, Fetched,
     page::{self, Pages},
-    transport::{Over, Transport, headed, redirected, requests, timed},
+    transport::{Over, Transport, headed, over_http},
 };
 use crate::{
     decode::{self, Decoder},
     expr::{Expr, Said, meant},
     http::{
-        identity::{identity, version},
         origin,
         place::At,
         target::{self, fixed_origin},
@@ -86,12 +85,7 @@ keys! {
     /// and within the last day: once a day the whole answer is asked for.
     or CONDITIONAL: bool = "conditional", BOOLEAN, || true;
     + answers::FAMILY;
-    + headed::FAMILY;
-    + timed::FAMILY;
-    + requests::FAMILY;
-    + redirected::FAMILY;
-    + identity::FAMILY;
-    + version::FAMILY;
+    + over_http::FAMILY;
 }
 
 keys! {

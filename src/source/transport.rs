@@ -11,7 +11,7 @@ use crate::{
     auth::{self, Auth},
     http::{
         BodyLimit,
-        identity::Identity,
+        identity::{Identity, identity, version},
         origin,
         target::{self, HTTP, check_url},
     },
@@ -47,6 +47,7 @@ keys! {
     /// A rate for all requests to the origin of `url`, including those of a login. If several bridges set a rate for one origin,
     /// the slowest applies to all. A bridge whose `url` is computed by jq has its own limit.
     get RATE: Rate = "rate", key::RATE;
+    + identity::FAMILY;
 }
 
 keys! {
@@ -71,6 +72,16 @@ keys! {
     /// Other origins that a redirect may lead to; credentials, the file's headers and a body are not sent there.
     or REDIRECTS_TO: Vec<String> = "redirects-to",
         Form::shown_by(Shape::List(&Shape::Text), read_origins, |all| all.as_slice().into()), Vec::new;
+}
+
+keys! {
+    /// What the requests of sources over HTTP have.
+    mod over_http;
+    + headed::FAMILY;
+    + timed::FAMILY;
+    + requests::FAMILY;
+    + redirected::FAMILY;
+    + version::FAMILY;
 }
 
 /// What the requests are of: not each has all of HTTP's keys.

@@ -43,7 +43,7 @@ use crate::{
     decode::Page,
     http::{
         Request,
-        identity::{Version, identity},
+        identity::Version,
         origin,
         target::{made_url, read_url},
     },
@@ -139,7 +139,6 @@ keys! {
     + headed::FAMILY;
     + timed::FAMILY;
     + requests::FAMILY;
-    + identity::FAMILY;
 }
 
 impl Source {

@@ -87,6 +87,8 @@ fn every_declared_key_is_in_the_reference() {
 fn keys_are_described() {
     for (name, family) in families() {
         assert!(!family.doc.trim().is_empty(), "{name}");
+        let names: Vec<&str> = family.all().map(|key| key.name()).collect();
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{name} has a key twice: {names:?}");
         for key in family.keys {
             let doc = key.doc().trim();
             assert!(doc.ends_with('.'), "`{}` of {name}: {doc:?}", key.name());

@@ -3,8 +3,8 @@
 use std::{borrow::Cow, time::Duration};
 
 use super::{
-    ALERT_AFTER, ALERT_REPEAT, Alert, BadRecords, DefinitionChanged, Deletes, FORGET_AFTER, FirstPoll, Route, Since,
-    Unit, read_on, read_routes,
+    ALERT_AFTER, ALERT_REPEAT, Alert, BadRecords, CHANGES, DefinitionChanged, Deletes, FORGET_AFTER, FirstPoll, Route,
+    Since, Unit, read_on, read_routes,
 };
 use crate::{
     config::each::{Each, each},
@@ -14,7 +14,7 @@ use crate::{
     http::place::place,
     model::{ChangeKind, Name},
     schedule::schedule,
-    settings::key::keys,
+    settings::key::{keys, names},
     source::{Source, http::STATUSES, source},
 };
 
@@ -22,6 +22,7 @@ const BAD_RECORDS_WORDS: [(&str, BadRecords); 2] = [("fail", BadRecords::Fail), 
 const FIRST_POLLS: [(&str, FirstPoll); 2] = [("baseline", FirstPoll::Baseline), ("emit", FirstPoll::Emit)];
 const DEFINITION_CHANGES: [(&str, DefinitionChanged); 2] =
     [("diff", DefinitionChanged::Diff), ("rebaseline", DefinitionChanged::Rebaseline)];
+const CHANGE_NAMES: [&str; CHANGES.len()] = names(&CHANGES);
 const UNITS: [(&str, Unit); 3] = [("number", Unit::Number), ("time", Unit::Time), ("text", Unit::Text)];
 
 keys! {
@@ -95,7 +96,7 @@ keys! {
     mod filters;
     /// Which changes become events: `["created", "updated", "deleted"]`.
     maybe ON: Vec<ChangeKind> = "on",
-        Form::new(Shape::Some(&Shape::Words(Cow::Borrowed(&["created", "updated", "deleted"]))), read_on), "all";
+        Form::new(Shape::Some(&Shape::Words(Cow::Borrowed(&CHANGE_NAMES))), read_on), "all";
     /// jq over the event: only events for which it is true are sent.
     maybe WHEN: Expr = "when", EXPR, "all";
 }

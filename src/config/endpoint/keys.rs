@@ -5,8 +5,8 @@ use std::{borrow::Cow, time::Duration};
 use reqwest::{Method, header::HeaderName};
 
 use super::{
-    DISABLE_AFTER, DeliveryOrder, IN_FLIGHT, KEEP, PROBE_MAX, QUEUE_MAX, QueueFull, RETRY_SCHEDULE, Retry, TIMEOUT,
-    Verb, body::bodies, read_method, read_schedule, read_url,
+    DISABLE_AFTER, DeliveryOrder, IN_FLIGHT, KEEP, METHODS, PROBE_MAX, QUEUE_MAX, QueueFull, RETRY_SCHEDULE, Retry,
+    TIMEOUT, Verb, body::bodies, read_method, read_schedule, read_url,
 };
 use crate::{
     auth::{self, Auth},
@@ -15,7 +15,7 @@ use crate::{
     http::{identity::identity, target},
     model::Name,
     settings::{
-        key::keys,
+        key::{keys, names},
         units::{self, Rate},
         value::{VALUES, Value},
     },
@@ -23,7 +23,7 @@ use crate::{
     source::http::STATUSES,
 };
 
-const METHOD_NAMES: [&str; 5] = ["POST", "PUT", "PATCH", "GET", "DELETE"];
+const METHOD_NAMES: [&str; METHODS.len()] = names(&METHODS);
 const ORDERS: [(&str, DeliveryOrder); 3] =
     [("key", DeliveryOrder::Key), ("bridge", DeliveryOrder::Bridge), ("none", DeliveryOrder::None)];
 const QUEUE_FULLS: [(&str, QueueFull); 2] = [("dead", QueueFull::Dead), ("pause", QueueFull::Pause)];

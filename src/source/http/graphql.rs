@@ -7,14 +7,11 @@ use serde_json::{Map, Value as Json, json};
 use super::{Body, Source, answers};
 use crate::{
     expr,
-    http::{
-        identity::{identity, version},
-        target,
-    },
+    http::target,
     settings::{Item, Table, fingerprint::Fingerprint, key::keys, value::Value},
     source::{
         page::{self, Pages},
-        transport::{Over, Transport, headed, redirected, requests, timed},
+        transport::{Over, Transport, headed, over_http},
     },
 };
 
@@ -61,12 +58,7 @@ keys! {
     /// How a list goes on.
     maybe PAGES: Pages = "pages", Form::table(&page::graphql_pages::FAMILY, Pages::read_variable), "one page";
     + answers::FAMILY;
-    + headed::FAMILY;
-    + timed::FAMILY;
-    + requests::FAMILY;
-    + redirected::FAMILY;
-    + identity::FAMILY;
-    + version::FAMILY;
+    + over_http::FAMILY;
 }
 
 /// Reads `[bridge.NAME.source.graphql]`.

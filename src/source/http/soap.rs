@@ -8,17 +8,14 @@ use serde_json::Value as Json;
 use super::{Body, Source, answers};
 use crate::{
     decode::Decoder,
-    http::{
-        identity::{identity, version},
-        target,
-    },
+    http::target,
     settings::{
         Table,
         fingerprint::Fingerprint,
         key::keys,
         value::{VALUE, Value},
     },
-    source::transport::{Over, Transport, headed, redirected, requests, timed},
+    source::transport::{Over, Transport, headed, over_http},
 };
 
 /// What an answer may be; some services look.
@@ -78,12 +75,7 @@ keys! {
     /// Elements that are always arrays; short for `decode.xml.lists`, and not allowed together with `decode`.
     or LISTS: Vec<String> = "lists", TEXTS, Vec::new;
     + answers::FAMILY;
-    + headed::FAMILY;
-    + timed::FAMILY;
-    + requests::FAMILY;
-    + redirected::FAMILY;
-    + identity::FAMILY;
-    + version::FAMILY;
+    + over_http::FAMILY;
 }
 
 /// Reads `[bridge.NAME.source.soap]`.
