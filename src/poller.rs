@@ -23,6 +23,7 @@ mod told;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde_json::Value as Json;
 use tokio::time::Instant;
@@ -64,6 +65,9 @@ const EXPECTED_BYTES_FIRST: u64 = 64 << 10;
 /// The shortest time without an accepted poll that is told, where the file says none.
 const STALE_AFTER_MIN: Duration = Duration::from_secs(5 * 60);
 
+/// An answer without a hint, with as many records as the last, is not read for hints before this has passed.
+const HINTS_AFTER: Duration = Duration::from_secs(60 * 60);
+
 /// What all polls share.
 #[derive(Clone)]
 pub struct Poller {
@@ -100,6 +104,8 @@ pub struct Polled {
     pub lag: Option<Duration>,
     /// It is due now, whatever its last poll led to.
     at_once: bool,
+    /// When an answer was last read for hints, and how many records it had.
+    read_for_hints: Option<(Instant, u64)>,
 }
 
 /// How a poll ended, for the log, `status` and the next due time.
@@ -253,12 +259,24 @@ impl Polled {
             looked_at: None,
             lag: None,
             at_once: false,
+            read_for_hints: None,
         }
     }
 
     /// Its polls are watched from now on.
     fn watch_from(&mut self, now: Timestamp) {
         (self.watched_from, self.looked_at) = (now, Some((now, Instant::now())));
+    }
+
+    /// Whether an answer is worth reading once more, for hints: it takes a fifth of a poll without a change, and what it finds
+    /// stays as it is for as long as the list is as long.
+    fn is_to_read_for_hints(&mut self, records: u64) -> bool {
+        let is_known = self.read_for_hints.is_some_and(|(at, of)| of == records && at.elapsed() < HINTS_AFTER);
+        if is_known && self.progress.hints.is_empty() {
+            return false;
+        }
+        self.read_for_hints = Some((Instant::now(), records));
+        true
     }
 
     fn definition_is_same(&self) -> bool {
@@ -489,6 +507,9 @@ impl Poller {
         }
         let mut found = self.detect(polled, answer.pages.clone(), answer.date, share).await?;
         self.tell_flaws(polled, &found.left_out.flaws);
+        if !polled.is_to_read_for_hints(found.diff.present) {
+            found.document = Bytes::new();
+        }
         let hints = self.hints(polled, &mut found, answer.pages.len(), &answer.meta).await;
         self.tell_hints(polled, hints);
         let pages = u32::try_from(answer.pages.len()).unwrap_or(u32::MAX);

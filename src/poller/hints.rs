@@ -38,7 +38,7 @@ const FLAGS: [&str; 6] = ["has_more", "hasMore", "has_next", "hasNext", "hasNext
 const TOTALS: [&str; 5] = ["total", "total_count", "totalCount", "total_results", "count"];
 
 /// Of an answer of one page that was compared, so that it costs nothing where nothing is new. `document` is what the page was
-/// decoded to.
+/// decoded to, or empty where it need not be read: then the header alone says something.
 pub(super) fn of_answer(bridge: &Bridge, document: &[u8], meta: &Json, records: u64) -> Option<String> {
     let items = bridge.definition.items.as_ref()?;
     let decoder = bridge.source.decoder();
