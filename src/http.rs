@@ -5,6 +5,7 @@
 
 pub mod budget;
 pub mod client;
+pub mod cookies;
 pub mod egress;
 pub mod hint;
 pub mod identity;

@@ -22,7 +22,9 @@ use crate::{
     decode::{self, Page},
     expr::Said,
     http::{
-        self, Client, hint, origin,
+        self, Client,
+        cookies::Jar,
+        hint, origin,
         place::{At, add_parameter},
         retry_after,
         target::made_url,
@@ -69,6 +71,8 @@ pub(super) struct Walk {
     input: Json,
     /// What was set on the first request.
     parameters: Vec<(At, Json)>,
+    /// What answers of this walk set, where the file wants it (`cookies`).
+    pub(super) jar: Option<Jar>,
 }
 
 /// What a page says of itself.
@@ -128,8 +132,22 @@ impl Walk {
         }
         let client = ask.client.identified(&source.transport.identity).map_err(ErrorKind::Request)?;
         let (source, home, request) = (source.clone(), url.clone(), Hash::default());
-        let walk =
-            Self { source, client, until, home, url, headers, json, text, content_type, request, input, parameters };
+        let jar = source.cookies.then(Jar::default);
+        let walk = Self {
+            source,
+            client,
+            until,
+            home,
+            url,
+            headers,
+            json,
+            text,
+            content_type,
+            request,
+            input,
+            parameters,
+            jar,
+        };
         Ok(Self { request: walk.hash(), ..walk })
     }
 
