@@ -9,6 +9,7 @@ pub mod cookies;
 pub mod egress;
 pub mod hint;
 pub mod identity;
+pub mod named;
 pub mod names;
 pub mod place;
 pub mod retry_after;
