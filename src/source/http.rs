@@ -317,11 +317,11 @@ impl Source {
         self.transport.has_credentials(self.values())
     }
 
-    /// Whether jq of the request sends the mark.
-    pub fn uses_mark(&self) -> bool {
-        let in_json = matches!(&self.body, Body::Json(json) if json.uses("mark"));
+    /// Whether jq of the request uses a thing of this name.
+    pub fn uses(&self, name: &str) -> bool {
+        let in_json = matches!(&self.body, Body::Json(json) if json.uses(name));
         let mut values = self.values().chain(self.transport.headers.iter().map(|(_, value)| value));
-        in_json || values.any(|value| value.uses("mark"))
+        in_json || values.any(|value| value.uses(name))
     }
 
     /// Whether what is read of a page depends on more than its body.
