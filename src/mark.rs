@@ -406,7 +406,8 @@ mod tests {
         };
         let (start, now) = (at("2026-01-01T00:00:00Z"), at(NOON));
         for n in 0..200 {
-            let overlap = [None, Some(Duration::ZERO), Some(Duration::from_secs(3600))][usize::try_from(n % 3).expect("small")];
+            let overlap =
+                [None, Some(Duration::ZERO), Some(Duration::from_secs(3600))][usize::try_from(n % 3).expect("small")];
             let since = windowed(1 + draw(40), overlap);
             let span = u64::try_from(now.0 - start.0).expect("later") / 1000;
             let mut records: Vec<Timestamp> =
@@ -419,8 +420,10 @@ mod tests {
             loop {
                 let sent = to_send(&since, known.as_ref(), exactly);
                 let end = until(&since, known.as_ref(), sent.as_ref(), now).expect("an end");
-                let (from, to) =
-                    (time(&sent.as_ref().expect("a mark").text).expect("a time"), time(&end.mark.text).expect("a time"));
+                let (from, to) = (
+                    time(&sent.as_ref().expect("a mark").text).expect("a time"),
+                    time(&end.mark.text).expect("a time"),
+                );
                 let length = since.window.as_ref().expect("a window").length;
                 assert!(from <= to && to <= from.plus(length) && to <= now, "{from} {to}");
                 let found: Vec<usize> = (0..records.len()).filter(|i| (from..=to).contains(&records[*i])).collect();

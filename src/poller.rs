@@ -92,6 +92,8 @@ pub struct Polled {
     is_behind: bool,
     /// What became of the end of that time.
     passing: Passing,
+    /// What changed in the last polls, one behind the other.
+    churn: hints::Churn,
     /// The last question reached back by an overlap that the file does not give, and brought nothing new: the next one does not.
     asks_exactly: bool,
     /// The interval of an `every` that adapts, as it is now.
@@ -266,6 +268,7 @@ impl Polled {
             until: None,
             is_behind: false,
             passing: Passing::None,
+            churn: hints::Churn::default(),
             asks_exactly: false,
             dirty: false,
             watched_from: Timestamp(0),
@@ -488,6 +491,7 @@ impl Poller {
 
     /// The accepted answer again: it counts as a complete poll for records that are missing already.
     async fn unchanged(&self, polled: &mut Polled) -> Result<Polling, Failure> {
+        polled.churn = hints::Churn::default();
         let counts = polled.bridge.is_complete() && !polled.progress.missing.is_empty();
         if !counts && polled.held.is_none() {
             return Ok(Polling::Unchanged);
@@ -532,10 +536,15 @@ impl Poller {
             }
         }
         self.tell_flaws(polled, &found.left_out.flaws);
-        let hints = self.hints(polled, &mut found, answer.pages.len(), &answer.meta).await;
-        self.tell_hints(polled, hints);
+        let mut hints = self.hints(polled, &mut found, answer.pages.len(), &answer.meta).await;
         let pages = u32::try_from(answer.pages.len()).unwrap_or(u32::MAX);
-        let polling = self.judge_and_commit(polled, found, pages, Some((hash, answer))).await?;
+        let polling = self.judge_and_commit(polled, found, pages, Some((hash, answer))).await;
+        if matches!(polling, Ok(Polling::Same)) {
+            polled.churn = hints::Churn::default();
+        }
+        hints.extend(polled.churn.hint(&polled.bridge.definition.ignore).map(|hint| self.shown(&hint)));
+        self.tell_hints(polled, hints);
+        let polling = polling?;
         polled.is_behind = passed.is_some() && polling != Polling::Held;
         Ok(polling)
     }

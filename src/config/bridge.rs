@@ -326,7 +326,8 @@ fn check_since(table: &Table<'_>, source: &Source, since: &Since) {
         check_mark(table, source, window.until.as_ref(), ("since.until", "until"));
     }
     if since.token_sees_answer() && !source.has_headers() {
-        let message = format!("`since.token` of {} sees `$headers` or `$status`, which this source has not", table.title());
+        let message =
+            format!("`since.token` of {} sees `$headers` or `$status`, which this source has not", table.title());
         table.error(message).help("read the token from the page, such as token = \".next_sync_token\"".into()).report();
     }
 }
@@ -493,7 +494,10 @@ fn check_window(item: &Item<'_>, marks: &Marks, start: Option<&Mark>, length: Du
             if length <= overlap.unwrap_or(MARK_OVERLAP) {
                 ("is not longer than `overlap`: it would never move on", "write for example window = \"30d\"")
             } else if !is_time {
-                ("needs `start`, a time from which the first poll asks", "write for example start = \"2026-01-01T00:00:00Z\"")
+                (
+                    "needs `start`, a time from which the first poll asks",
+                    "write for example start = \"2026-01-01T00:00:00Z\"",
+                )
             } else {
                 return;
             }

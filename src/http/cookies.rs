@@ -47,7 +47,8 @@ impl Jar {
     pub fn keep(&mut self, url: &Url, headers: &HeaderMap, now: Timestamp) {
         for header in headers.get_all(SET_COOKIE) {
             let Some(cookie) = header.to_str().ok().and_then(|text| parse(text, url, now)) else { continue };
-            let same = |old: &Cookie| (&old.name, &old.domain, &old.path) == (&cookie.name, &cookie.domain, &cookie.path);
+            let same =
+                |old: &Cookie| (&old.name, &old.domain, &old.path) == (&cookie.name, &cookie.domain, &cookie.path);
             let at = self.0.iter().position(same);
             let is_over = cookie.expires.is_some_and(|at| at <= now);
             match at {
@@ -376,12 +377,38 @@ mod tests {
     #[test]
     fn any_line_is_taken_or_left_and_stays_at_home() {
         const WORDS: [&str; 24] = [
-            "a", "b=1", "=", ";", "; ", " ", "Path=/", "path=/x/", "Domain=", "Domain=example.com", "domain=.a.example.com",
-            "Domain=evil.org", "Domain=com", "Secure", "Max-Age=10", "max-age=-", "Expires=", "Thu, 01 Jan 2030 00:00:00 GMT",
-            "12:00", "99", "\t", "\"", ",", "é",
+            "a",
+            "b=1",
+            "=",
+            ";",
+            "; ",
+            " ",
+            "Path=/",
+            "path=/x/",
+            "Domain=",
+            "Domain=example.com",
+            "domain=.a.example.com",
+            "Domain=evil.org",
+            "Domain=com",
+            "Secure",
+            "Max-Age=10",
+            "max-age=-",
+            "Expires=",
+            "Thu, 01 Jan 2030 00:00:00 GMT",
+            "12:00",
+            "99",
+            "\t",
+            "\"",
+            ",",
+            "é",
         ];
-        const HOSTS: [&str; 5] =
-            ["https://a.example.com/x/y", "http://a.example.com/x/y", "https://example.com/x/y", "https://evil.org/x/y", "https://1.2.3.4/x/y"];
+        const HOSTS: [&str; 5] = [
+            "https://a.example.com/x/y",
+            "http://a.example.com/x/y",
+            "https://example.com/x/y",
+            "https://evil.org/x/y",
+            "https://1.2.3.4/x/y",
+        ];
         let mut seed = 11_u64;
         let mut draw = |below: usize| {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -405,7 +432,8 @@ mod tests {
                 let (from, to) = (url(from), url(to));
                 let (from_host, to_host) = (from.host_str().expect("a host"), to.host_str().expect("a host"));
                 let related = from_host == to_host || from_host.ends_with(to_host) || to_host.ends_with("example.com");
-                let sharing = line.to_ascii_lowercase().contains("domain=") && from_host.ends_with("example.com") && related;
+                let sharing =
+                    line.to_ascii_lowercase().contains("domain=") && from_host.ends_with("example.com") && related;
                 assert!(names.is_empty() || from_host == to_host || sharing, "{n}: {line:?} of {from} went to {to}");
                 let is_secure = alone.0.iter().any(|cookie| cookie.secure);
                 assert!(names.is_empty() || !is_secure || to.scheme() == "https", "{line:?}");

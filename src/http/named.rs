@@ -155,7 +155,12 @@ mod tests {
         Named::new(named, Arc::new(ring::default_provider())).expect("a verifier")
     }
 
-    fn verify(named: &[&CertificateDer<'static>], shown: &CertificateDer<'_>, name: &str, at: u64) -> Result<(), Error> {
+    fn verify(
+        named: &[&CertificateDer<'static>],
+        shown: &CertificateDer<'_>,
+        name: &str,
+        at: u64,
+    ) -> Result<(), Error> {
         verify_by(&verifier(named), shown, name, at)
     }
 

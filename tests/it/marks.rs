@@ -6,7 +6,7 @@ use bellpull::{clock::Clock, model::Timestamp, poller::Polling, store::memory::M
 
 use crate::support::{
     rig::{World, list, refused},
-    server::{Answer, Request},
+    server::{Answer, Request, eventually},
 };
 
 fn changed(created: u64, updated: u64, deleted: u64) -> Polling {
@@ -125,7 +125,15 @@ async fn a_token_may_stand_in_a_header_of_the_last_page() {
     let targets: Vec<_> = world.upstream.requests().into_iter().map(|r| r.target).collect();
     assert_eq!(
         targets,
-        ["/items", "/items?page=2", "/items?sync=a", "/items?sync=b", "/items?sync=c", "/items?sync=c", "/items?sync=none"]
+        [
+            "/items",
+            "/items?page=2",
+            "/items?sync=a",
+            "/items?sync=b",
+            "/items?sync=c",
+            "/items?sync=c",
+            "/items?sync=none"
+        ]
     );
 }
 
@@ -210,6 +218,32 @@ async fn a_window_goes_on_over_a_time_without_records() {
     }
 }
 
+/// Each window waited for `every`: a year took twelve of them.
+#[tokio::test]
+async fn what_is_behind_does_not_wait_for_the_next_beat() {
+    let text = list(WINDOWS).replace("\"100ms\"", "\"1h\"");
+    let (mut world, _) = world_at("2026-03-10T00:00:00Z", &text).await;
+    world.upstream.always(Some(Answer::json("[]").into()));
+    let handle = world.rig.run().await;
+    handle.poll("orders".into()).await.expect("polled");
+    eventually("it comes to now", async || {
+        world.upstream.requests().last().is_some_and(|r| r.query["to"].starts_with("2026-03-10"))
+    })
+    .await;
+    // Then the beat counts again.
+    eventually("its beat", async || {
+        let next = handle.status().await["orders"].next_poll.clone();
+        next.is_some_and(|at| {
+            Timestamp::parse(&at).expect("a time") > Timestamp::parse("2026-03-10T00:30:00Z").expect("a time")
+        })
+    })
+    .await;
+    assert_eq!(
+        asked(&world).iter().map(|(_, to)| &to[..10]).collect::<Vec<_>>(),
+        ["2026-01-31", "2026-03-01", "2026-03-10"]
+    );
+}
+
 /// A server whose clock is behind may still bring something before the window's end.
 #[tokio::test]
 async fn a_window_that_is_not_over_by_the_servers_clock_is_asked_for_again() {
@@ -234,10 +268,7 @@ async fn a_window_may_stand_in_jq_and_outlives_a_restart() {
     world.poll().await;
     world.poll().await;
     let asked: Vec<_> = world.upstream.requests().iter().map(|r| r.query["at"].clone()).collect();
-    assert_eq!(
-        asked,
-        ["2026-01-01T00:00:00Z/2026-01-31T00:00:00Z", "2026-01-30T23:00:00Z/2026-03-01T23:00:00Z"]
-    );
+    assert_eq!(asked, ["2026-01-01T00:00:00Z/2026-01-31T00:00:00Z", "2026-01-30T23:00:00Z/2026-03-01T23:00:00Z"]);
     world.restart(&text).await;
     world.poll().await;
     assert!(world.upstream.last().query["at"].starts_with("2026-03-01T22:00:00Z/"), "the mark is committed");
@@ -392,6 +423,47 @@ async fn pages_that_nobody_reads_are_told_until_they_are_read() {
     world.poll().await;
     let hints = world.rig.polled().progress.hints.clone();
     assert!(hints.len() == 1 && hints[0].contains("pages.link = {}"), "{hints:?}");
+}
+
+/// prometheus sent 19 events in 20 s for a timestamp in each record, and nothing said why.
+#[tokio::test]
+async fn a_field_that_changes_at_each_poll_is_told_until_it_is_ignored() {
+    let mut world = World::start(&list("ignore = [\".etag\"]")).await;
+    let records = |n: usize, other: &str| {
+        let record = |id: usize| format!(r#"{{"id":{id},"etag":{n},"value":[{n},"{other}"]}}"#);
+        Answer::json(format!("[{}]", (1..=12).map(record).collect::<Vec<_>>().join(",")))
+    };
+    let hints = |world: &mut World| world.rig.polled().progress.hints.clone();
+    for n in 0..6 {
+        assert_eq!(hints(&mut world), [""; 0], "{n}");
+        world.upstream.next(records(n, "a"));
+        world.poll().await;
+    }
+    let hint = hints(&mut world);
+    assert!(hint.len() == 1 && hint[0].ends_with("write ignore = [\".etag\", \".value[0]\"]"), "{hint:?}");
+    // The same hint as long as it goes on.
+    world.upstream.next(records(6, "a"));
+    world.poll().await;
+    assert_eq!(hints(&mut world), hint);
+    world.restart(&list("ignore = [\".etag\", \".value[0]\"]")).await;
+    world.upstream.next(records(7, "a"));
+    assert_eq!(world.poll().await, Polling::Same);
+    assert_eq!(hints(&mut world), [""; 0]);
+    world.upstream.next(records(8, "b"));
+    assert_eq!(world.poll().await, changed(0, 12, 0), "what counts still counts");
+}
+
+/// Prices of a few products that change are what the bridge is for.
+#[tokio::test]
+async fn a_field_that_changes_in_some_records_is_no_hint() {
+    let mut world = World::start(&list("")).await;
+    for n in 0..9 {
+        let record = |id: usize| format!(r#"{{"id":{id},"price":{}}}"#, if id % 2 == 0 { n } else { 0 });
+        let all: Vec<_> = (1..=12).map(record).collect();
+        world.upstream.next(Answer::json(format!("[{}]", all.join(","))));
+        world.poll().await;
+        assert!(world.rig.polled().progress.hints.is_empty(), "{n}");
+    }
 }
 
 /// An API whose pages are `/page/2` was impossible, and `url = ".../page/{page}"` was sent as it stood.

@@ -280,7 +280,8 @@ async fn credentials_do_not_leave_for_an_origin_that_redirects_to_names() {
 /// miniflux/v2#1512, feedreader/pluto#40: a redirect that sets a cookie and wants to see it, and a session that begins with page 1.
 #[tokio::test]
 async fn cookies_live_as_long_as_a_walk() {
-    let lines = "source.http.cookies = true\nsource.http.pages.link = {}\nsource.http.headers = { cookie = \"lang=en\" }";
+    let lines =
+        "source.http.cookies = true\nsource.http.pages.link = {}\nsource.http.headers = { cookie = \"lang=en\" }";
     let mut world = World::start(&list(lines)).await;
     let set = |answer: Answer, cookie: &str| answer.header("set-cookie", cookie);
     let walk = |world: &World| {
