@@ -48,14 +48,10 @@ impl Jar {
         for header in headers.get_all(SET_COOKIE) {
             let Some(cookie) = header.to_str().ok().and_then(|text| parse(text, url, now)) else { continue };
             let same =
-                |old: &Cookie| (&old.name, &old.domain, &old.path) == (&cookie.name, &cookie.domain, &cookie.path);
-            let at = self.0.iter().position(same);
-            let is_over = cookie.expires.is_some_and(|at| at <= now);
-            match at {
-                Some(at) if is_over => drop(self.0.remove(at)),
-                // It keeps its place in the order.
-                Some(at) => self.0.iter_mut().skip(at).take(1).for_each(|old| *old = cookie.clone()),
-                None if is_over => {}
+                |old: &&mut Cookie| (&old.name, &old.domain, &old.path) == (&cookie.name, &cookie.domain, &cookie.path);
+            match self.0.iter_mut().find(same) {
+                // It keeps its place in the order. One that is over is kept as well, and not sent.
+                Some(old) => *old = cookie,
                 None => {
                     if self.0.len() == COOKIES_MAX {
                         self.0.remove(0);

@@ -90,8 +90,11 @@ impl ServerCertVerifier for Named {
         // What cannot be read at all is told here, so that an error below is one of a certificate whose dates were looked at first.
         let parsed = ParsedCertificate::try_from(end_entity)?;
         match self.alone.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
-            // Somebody else signed it, or it may sign others (which has no name of its own among rustls's errors).
-            Err(Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::Other(_))) => {
+            // Somebody else signed it, even one who has the same name, or it may sign others (which has no name of its own among
+            // rustls's errors). Every byte of it is known, so that nobody needs to vouch for it.
+            Err(Error::InvalidCertificate(
+                CertificateError::UnknownIssuer | CertificateError::BadSignature | CertificateError::Other(_),
+            )) => {
                 verify_server_name(&parsed, name)?;
                 Ok(ServerCertVerified::assertion())
             }
@@ -192,7 +195,8 @@ mod tests {
         }
     }
 
-    /// What a named certificate signed is judged as ever, and one that an authority signed may be named itself.
+    /// What a named certificate signed is judged as ever, and one that an authority signed may be named itself. All have one subject
+    /// here, as where somebody made authority and certificate by the same command.
     #[test]
     fn authorities_are_still_authorities() {
         let (root_key, leaf_key) = (KeyPair::generate().expect("a key"), KeyPair::generate().expect("a key"));
