@@ -22,8 +22,8 @@ use std::{
 use serde_json::Value as Json;
 
 pub use bridge::{
-    Alert, BadRecords, Bridge, DefinitionChanged, Deletes, Filters, FirstPoll, MarkMax, Marks, Order, Route, Since,
-    type_name,
+    Alert, BadRecords, Bridge, DefinitionChanged, Deletes, Filters, FirstPoll, MARK_OVERLAP, MarkMax, Marks, Order,
+    Route, Since, Window, type_name,
 };
 pub use each::{Each, MEMBERS_MAX};
 pub use endpoint::{

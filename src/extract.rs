@@ -255,8 +255,13 @@ impl Definition {
 
     /// The hash of what counts: without `ignore`, `unordered` arrays sorted, numbers by value, object keys in order.
     pub fn canonical(&self, value: &Json) -> Result<Hash, (&'static str, expr::Error)> {
+        self.compared(value).map(|value| hash_canonical(&value))
+    }
+
+    /// What of a record is compared: without `ignore`, `unordered` arrays sorted.
+    pub fn compared<'v>(&self, value: &'v Json) -> Result<Cow<'v, Json>, (&'static str, expr::Error)> {
         if self.ignore.is_empty() && self.unordered.is_empty() {
-            return Ok(hash_canonical(value));
+            return Ok(Cow::Borrowed(value));
         }
         let mut value = value.clone();
         for expr in &self.ignore {
@@ -278,8 +283,13 @@ impl Definition {
                 }
             }
         }
-        Ok(hash_canonical(&value))
+        Ok(Cow::Owned(value))
     }
+}
+
+/// Whether two values are the same: numbers by value, whatever the order of keys.
+pub fn is_same(a: &Json, b: &Json) -> bool {
+    a == b || canonical_text(a) == canonical_text(b)
 }
 
 /// Applies a program made around a path.

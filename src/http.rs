@@ -5,9 +5,11 @@
 
 pub mod budget;
 pub mod client;
+pub mod cookies;
 pub mod egress;
 pub mod hint;
 pub mod identity;
+pub mod named;
 pub mod names;
 pub mod place;
 pub mod retry_after;

@@ -6,8 +6,8 @@ use chrono::{DateTime, FixedOffset, SecondsFormat, TimeDelta};
 use serde_json::Value as Json;
 
 use crate::{
-    config::{MarkMax, Marks, Order, Since},
-    expr::{self, Expr, meant},
+    config::{MARK_OVERLAP, MarkMax, Marks, Order, Since},
+    expr::{self, Expr, Said, meant},
     extract::Parsed,
     http::place::At,
     model::{Mark, Timestamp},
@@ -15,9 +15,6 @@ use crate::{
 
 /// A time further ahead than this is a mistake of the source, such as a birthday in the wrong field, and no difference of clocks.
 const AHEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-/// How far before a time is asked, where the file says nothing. A source that gives only what is later than the mark would never give
-/// a record that got the mark's own time, in whole seconds, after it was read.
-const OVERLAP: Duration = Duration::from_secs(1);
 /// A token is committed with the snapshot, and sent with each request.
 const TOKEN_BYTES_MAX: usize = 16 << 10;
 
@@ -97,10 +94,15 @@ pub fn obeyed(since: &Since, mark: Option<Mark>, now: Timestamp) -> Option<Mark>
     mark.filter(|mark| absurd(*order, Some(max), &mark.text, Clocks { date: None, now }).is_none())
 }
 
-/// The mark after a walk whose last page is this document; the known one where it names none.
-pub fn token(token: &Expr, at: Option<&At>, document: &[u8], known: Option<Mark>) -> Result<Option<Mark>, String> {
+/// The mark after a walk whose last page is this document, and what its answer said beside it; the known one where it names none.
+pub fn token(
+    token: &Expr,
+    at: Option<&At>,
+    (document, said): (&[u8], &Said),
+    known: Option<Mark>,
+) -> Result<Option<Mark>, String> {
     let wrong = |what: &str| Err(format!("`since.token` gives {what} for the last page"));
-    let found = token.all_of_text(document).map_err(|e: expr::Error| format!("`since.token`: {e}"))?;
+    let found = token.all_of_answer(document, said).map_err(|e: expr::Error| format!("`since.token`: {e}"))?;
     let value = match meant(found.into_iter().next()) {
         Some(Json::Bool(_)) => return wrong("true instead of a token"),
         Some(Json::String(text)) if text.is_empty() => None,
@@ -131,7 +133,7 @@ pub fn to_send(since: &Since, mark: Option<&Mark>, exactly: bool) -> Option<Mark
     let Mark { text: mark, is_json } = known;
     let text = match order {
         Order::Time { overlap: None } if exactly => mark.clone(),
-        Order::Time { overlap } => earlier(mark, overlap.unwrap_or(OVERLAP)).unwrap_or_else(|| mark.clone()),
+        Order::Time { overlap } => earlier(mark, overlap.unwrap_or(MARK_OVERLAP)).unwrap_or_else(|| mark.clone()),
         Order::Number { overlap } if *overlap > 0 => {
             // Beyond 128 bits a mark is sent as it is: then the source's own order counts.
             mark.parse::<i128>().map_or_else(|_| mark.clone(), |n| n.saturating_sub((*overlap).into()).to_string())
@@ -141,23 +143,65 @@ pub fn to_send(since: &Since, mark: Option<&Mark>, exactly: bool) -> Option<Mark
     Some(Mark { text, is_json: *is_json })
 }
 
-/// A time before another, in the form that the source has for it: some read no other one.
+/// The end of what is asked for from a mark on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Until {
+    pub mark: Mark,
+    /// It is the window's own end, which is past: nothing comes before it any more. Otherwise it is now.
+    pub is_past: bool,
+    /// The question reached back by an overlap that the file does not give. Of a source that gives a few records at a time the answer
+    /// may then be full of known ones.
+    reaches_back: bool,
+}
+
+/// Until when is asked, where the file says how long a time the source takes at once.
+pub fn until(since: &Since, known: Option<&Mark>, sent: Option<&Mark>, now: Timestamp) -> Option<Until> {
+    let (length, sent) = (since.window.as_ref()?.length, sent?);
+    let from: DateTime<FixedOffset> = DateTime::parse_from_rfc3339(&sent.text).ok()?;
+    let end = from.checked_add_signed(TimeDelta::from_std(length).ok()?)?;
+    // A mark may be ahead of this clock.
+    let now = now.to_utc().with_timezone(from.offset()).max(from);
+    let text = written(end.min(now), &sent.text, length);
+    let has_default = matches!(since.marks, Marks::Records { order: Order::Time { overlap: None }, .. });
+    let reaches_back = has_default && known.is_some_and(|known| known != sent);
+    Some(Until { mark: Mark { text, is_json: Some(false) }, is_past: end <= now, reaches_back })
+}
+
+impl Until {
+    /// Whether all that lies before it was there to be seen: also by the server's clock.
+    pub fn is_over(&self, date: Option<Timestamp>) -> bool {
+        let end = time(&self.mark.text);
+        self.is_past && date.zip(end).is_none_or(|(date, end)| end <= date)
+    }
+
+    /// Whether its end may become the mark after an answer with so many records, of which none has a later mark.
+    pub fn passes(&self, records: u64) -> bool {
+        records == 0 || !self.reaches_back
+    }
+}
+
+/// A time before another, in the form that the source has for it.
 fn earlier(mark: &str, overlap: Duration) -> Option<String> {
     let at: DateTime<FixedOffset> = DateTime::parse_from_rfc3339(mark).ok()?;
     if overlap.is_zero() {
         return None;
     }
     let at = at.checked_sub_signed(TimeDelta::from_std(overlap).ok()?)?;
+    Some(written(at, mark, overlap))
+}
+
+/// A time that is so far from a mark, in the mark's own form: some sources read no other one.
+fn written(at: DateTime<FixedOffset>, mark: &str, distance: Duration) -> String {
     let digits = mark.split_once('.').map_or(0, |(_, rest)| rest.bytes().take_while(u8::is_ascii_digit).count());
-    // An overlap of parts of a second needs digits for them.
-    let digits = if overlap.subsec_nanos() > 0 { digits.max(3) } else { digits };
+    // Parts of a second need digits for them.
+    let digits = if distance.subsec_nanos() > 0 { digits.max(3) } else { digits };
     let form = match digits {
         0 => SecondsFormat::Secs,
         1..=3 => SecondsFormat::Millis,
         4..=6 => SecondsFormat::Micros,
         _ => SecondsFormat::Nanos,
     };
-    Some(at.to_rfc3339_opts(form, mark.ends_with(['Z', 'z'])))
+    at.to_rfc3339_opts(form, mark.ends_with(['Z', 'z']))
 }
 
 fn higher(order: Order, a: &str, b: &str) -> bool {
@@ -202,6 +246,7 @@ mod tests {
             marks: Marks::Records { from: Expr::parse(".m").expect("valid"), order, max },
             start: Some(mark("0")),
             reset: Vec::new(),
+            window: None,
         }
     }
 
@@ -320,6 +365,88 @@ mod tests {
         }
     }
 
+    fn windowed(days: u64, overlap: Option<Duration>) -> Since {
+        let length = Duration::from_secs(days * 24 * 3600);
+        Since { window: Some(crate::config::Window { length, until: None }), ..since(Order::Time { overlap }) }
+    }
+
+    #[test]
+    fn the_end_of_a_window_is_never_beyond_now_and_has_the_marks_form() {
+        for (sent, end, is_past) in [
+            ("2026-10-01T00:00:00Z", "2026-10-31T00:00:00Z", true),
+            ("2026-10-23T12:00:00.000Z", "2026-11-22T12:00:00.000Z", true),
+            ("2026-10-23T12:00:00.001Z", "2026-11-22T12:00:00.000Z", false),
+            ("2026-11-22T13:59:00+02:00", "2026-11-22T14:00:00+02:00", false),
+            ("2026-01-01T00:00:00-05:00", "2026-01-31T00:00:00-05:00", true),
+            // A mark that is ahead of this clock.
+            ("2026-11-22T12:00:05Z", "2026-11-22T12:00:05Z", false),
+        ] {
+            let sent = Mark { text: sent.into(), is_json: Some(false) };
+            let found = until(&windowed(30, None), Some(&sent), Some(&sent), at(NOON)).expect("an end");
+            assert_eq!((found.mark.text.as_str(), found.is_past), (end, is_past), "{sent:?}");
+            assert!(found.passes(5), "it reached back over nothing");
+        }
+        let (known, sent) = (mark("2026-10-01T00:00:01Z"), mark("2026-10-01T00:00:00Z"));
+        let back = until(&windowed(30, None), Some(&known), Some(&sent), at(NOON)).expect("an end");
+        assert_eq!((back.passes(0), back.passes(1)), (true, false));
+        let own = until(&windowed(30, Some(Duration::from_secs(1))), Some(&known), Some(&sent), at(NOON));
+        assert!(own.is_some_and(|until| until.passes(1)), "the file's own overlap always counts");
+        assert_eq!(until(&windowed(30, None), None, None, at(NOON)), None);
+        assert_eq!(until(&since(Order::Time { overlap: None }), Some(&known), Some(&sent), at(NOON)), None);
+    }
+
+    /// Whatever the window, the overlap and the records: windows meet, each is at most so long, every record lies in one that was
+    /// asked for, and the end is now.
+    #[test]
+    fn windows_leave_no_time_out() {
+        let mut seed = 3_u64;
+        let mut draw = |below: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % below
+        };
+        let (start, now) = (at("2026-01-01T00:00:00Z"), at(NOON));
+        for n in 0..200 {
+            let overlap =
+                [None, Some(Duration::ZERO), Some(Duration::from_secs(3600))][usize::try_from(n % 3).expect("small")];
+            let since = windowed(1 + draw(40), overlap);
+            let span = u64::try_from(now.0 - start.0).expect("later") / 1000;
+            let mut records: Vec<Timestamp> =
+                (0..draw(6)).map(|_| start.plus(Duration::from_secs(draw(span)))).collect();
+            records.sort_unstable();
+            let mut seen = vec![false; records.len()];
+            let (mut known, mut exactly, mut polls) = (None, false, 0);
+            let first = Mark { text: "2026-01-01T00:00:00Z".into(), is_json: Some(false) };
+            let since = Since { start: Some(first), ..since };
+            loop {
+                let sent = to_send(&since, known.as_ref(), exactly);
+                let end = until(&since, known.as_ref(), sent.as_ref(), now).expect("an end");
+                let (from, to) = (
+                    time(&sent.as_ref().expect("a mark").text).expect("a time"),
+                    time(&end.mark.text).expect("a time"),
+                );
+                let length = since.window.as_ref().expect("a window").length;
+                assert!(from <= to && to <= from.plus(length) && to <= now, "{from} {to}");
+                let found: Vec<usize> = (0..records.len()).filter(|i| (from..=to).contains(&records[*i])).collect();
+                found.iter().for_each(|i| seen[*i] = true);
+                let highest = found.last().map(|i| records[*i]).filter(|at| {
+                    known.as_ref().and_then(|known: &Mark| time(&known.text)).is_none_or(|known| *at > known)
+                });
+                let passes = highest.is_none() && end.is_past && end.passes(u64::try_from(found.len()).expect("few"));
+                exactly = !exactly && highest.is_none() && !passes;
+                if let Some(highest) = highest {
+                    known = Some(Mark { text: highest.to_string(), is_json: Some(false) });
+                } else if passes {
+                    known = Some(end.mark.clone());
+                } else if !end.is_past {
+                    break;
+                }
+                polls += 1;
+                assert!(polls < 2000, "it stands still");
+            }
+            assert!(seen.iter().all(|seen| *seen), "{records:?}");
+        }
+    }
+
     /// One record from the year 9999 moved the mark to it, and nothing was ever new again.
     #[test]
     fn an_absurd_mark_moves_nothing_and_is_told() {
@@ -356,7 +483,8 @@ mod tests {
     fn a_token_is_what_the_last_page_gives() {
         let expr = Expr::parse(".t").expect("jq");
         let given = |at: &At, t: &str, known: Option<Mark>| {
-            let found = token(&expr, Some(at), format!("{{\"t\":{t}}}").as_bytes(), known)?;
+            let document = format!("{{\"t\":{t}}}");
+            let found = token(&expr, Some(at), (document.as_bytes(), &Said::default()), known)?;
             Ok::<_, String>(found.map(|mark| mark.json().to_string()))
         };
         let (param, json) = (At::Param("t".into()), At::Json("t".into()));

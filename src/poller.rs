@@ -32,7 +32,7 @@ use crate::{
     auth::vault::Vault,
     clock::{self, Clock},
     compute::compute,
-    config::{Bridge, Endpoint},
+    config::{Bridge, Endpoint, Since},
     decode::Page,
     deliver, extract,
     guard::Verdict,
@@ -41,7 +41,7 @@ use crate::{
         budget::{Budget, Share},
     },
     mark,
-    model::{Hash, Mark, Name, Timestamp, Validators},
+    model::{Hash, Mark, Name, Timestamp, Validators, u64_of},
     pulse::{self, PollEnd, Pulse},
     schedule::FailureKind,
     settings::fingerprint::Fingerprint,
@@ -90,6 +90,14 @@ pub struct Polled {
     pub held: Option<Held>,
     memo: Memo,
     expected_bytes: u64,
+    /// Until when the last question asked, of a source that takes only so long a time at once.
+    until: Option<mark::Until>,
+    /// The time that it asked for ended before now: the next question follows soon.
+    is_behind: bool,
+    /// What became of the end of that time.
+    passing: Passing,
+    /// What changed in the last polls, one behind the other.
+    churn: hints::Churn,
     /// The last question reached back by an overlap that the file does not give, and brought nothing new: the next one does not.
     asks_exactly: bool,
     /// The interval of an `every` that adapts, as it is now.
@@ -106,6 +114,16 @@ pub struct Polled {
     at_once: bool,
     /// When an answer was last read for hints, and how many records it had.
     read_for_hints: Option<(Instant, u64)>,
+}
+
+/// Whether the end of a time that brought no later mark became the mark itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Passing {
+    /// There was no such time, or it brought a later mark.
+    None,
+    /// The question reached back by a default overlap: the next one does not.
+    NotYet,
+    Past,
 }
 
 /// How a poll ended, for the log, `status` and the next due time.
@@ -253,6 +271,10 @@ impl Polled {
             held,
             memo: Memo::default(),
             expected_bytes: EXPECTED_BYTES_FIRST,
+            until: None,
+            is_behind: false,
+            passing: Passing::None,
+            churn: hints::Churn::default(),
             asks_exactly: false,
             dirty: false,
             watched_from: Timestamp(0),
@@ -346,6 +368,7 @@ impl Poller {
 
     async fn poll(&self, polled: &mut Polled, span: &Span) -> Outcome {
         let started = Instant::now();
+        (polled.is_behind, polled.passing) = (false, Passing::None);
         // Held to the end: what is read of the answer takes memory until it is committed.
         let mut share = self.budget.share(polled.expected_bytes).await;
         let fetched = self.fetch(polled, &mut share).await;
@@ -359,7 +382,12 @@ impl Poller {
         };
         polled.progress.last_poll = Some(self.clock.now());
         // A source that gives a few records at a time, the earliest first, gives the same ones to the same question.
-        polled.asks_exactly = !polled.asks_exactly && matches!(&result, Ok(Polling::Same | Polling::Unchanged));
+        let brought_nothing = match polled.passing {
+            Passing::None => matches!(&result, Ok(Polling::Same | Polling::Unchanged)),
+            Passing::NotYet => true,
+            Passing::Past => false,
+        };
+        polled.asks_exactly = !polled.asks_exactly && brought_nothing;
         match &result {
             Ok(_) => self.succeeded(polled).await,
             // The store's own failure is told by the daemon, once, and says nothing of the bridge.
@@ -427,7 +455,7 @@ impl Poller {
         mark: Option<&Mark>,
     ) -> Result<Fetched, source::Error> {
         let same = polled.definition_is_same();
-        let Polled { bridge, state, progress, memo, expected_bytes, asks_exactly, .. } = polled;
+        let Polled { bridge, state, progress, memo, expected_bytes, until, asks_exactly, .. } = polled;
         let validators = progress.validators.as_ref().unwrap_or(&state.validators);
         let pages = progress.pages.unwrap_or(state.pages);
         // While records of a list in pages are missing, the answer that lacked them may be a part: only a whole one says more.
@@ -436,7 +464,10 @@ impl Poller {
         let usable = same && pages == 1 && !is_part && validators.are_some();
         // Of a list that is complete the accepted answer is what a 304 speaks of, and that has to be one page.
         let accepted = same && (pages == 1 || !bridge.is_complete());
-        let mark = bridge.since.as_ref().and_then(|since| mark::to_send(since, mark, *asks_exactly));
+        let since = bridge.since.as_ref();
+        let known = mark;
+        let mark = since.and_then(|since| mark::to_send(since, known, *asks_exactly));
+        *until = since.and_then(|since| mark::until(since, known, mark.as_ref(), self.clock.now()));
         let definition = bridge.clone();
         let count = Arc::new(move |page: &Page| {
             let failed = |e: extract::Error| source::ErrorKind::Request(e.to_string());
@@ -459,8 +490,11 @@ impl Poller {
                 validators: usable.then_some(validators),
                 previous: state.previous.as_ref(),
                 mark: mark.as_ref(),
-                start: bridge.since.as_ref().and_then(|since| since.start.as_ref()),
-                since: bridge.since.as_ref().and_then(|since| since.at.as_ref()),
+                start: since.and_then(|since| since.start.as_ref()),
+                since: since.and_then(|since| since.at.as_ref()),
+                until: until.as_ref().map(|until| &until.mark),
+                until_at: since.and_then(|since| since.window.as_ref()?.until.as_ref()),
+                token_sees_answer: since.is_some_and(Since::token_sees_answer),
                 absent: &bridge.absent,
                 item: bridge.item.as_ref(),
                 count,
@@ -475,6 +509,7 @@ impl Poller {
 
     /// The accepted answer again: it counts as a complete poll for records that are missing already.
     async fn unchanged(&self, polled: &mut Polled) -> Result<Polling, Failure> {
+        polled.churn = hints::Churn::default();
         let counts = polled.bridge.is_complete() && !polled.progress.missing.is_empty();
         if !counts && polled.held.is_none() {
             return Ok(Polling::Unchanged);
@@ -496,7 +531,10 @@ impl Poller {
 
     async fn answered(&self, polled: &mut Polled, answer: Answer, share: &mut Share) -> Result<Polling, Failure> {
         let hash = answer.hash();
-        if polled.accepted_answer() == Some(hash) {
+        let passed = polled.until.take().filter(|until| until.is_over(answer.date));
+        let sees_more = polled.bridge.since.as_ref().is_some_and(Since::token_sees_answer);
+        // The mark may move on over an empty answer, and over one whose headers say more than its bytes.
+        if polled.accepted_answer() == Some(hash) && passed.is_none() && !sees_more {
             // The same bytes under another ETag.
             polled.progress.validators = Some(answer.validators);
             return self.unchanged(polled).await;
@@ -505,15 +543,31 @@ impl Poller {
             polled.progress.held_again += 1;
             return Ok(Polling::Held);
         }
-        let mut found = self.detect(polled, answer.pages.clone(), answer.date, share).await?;
+        let mut found = self.detect(polled, answer.pages.clone(), answer.date, answer.said.clone(), share).await?;
+        if let Some(passed) = &passed
+            && found.mark == polled.obeyed_mark(self.clock.now())
+        {
+            let records = found.diff.present + u64_of(found.gone.len());
+            polled.passing = Passing::NotYet;
+            if passed.passes(records) {
+                (polled.passing, found.mark) = (Passing::Past, Some(passed.mark.clone()));
+            }
+        }
         self.tell_flaws(polled, &found.left_out.flaws);
         if !polled.is_to_read_for_hints(found.diff.present) {
             found.document = Bytes::new();
         }
-        let hints = self.hints(polled, &mut found, answer.pages.len(), &answer.meta).await;
-        self.tell_hints(polled, hints);
+        let mut hints = self.hints(polled, &mut found, answer.pages.len(), &answer.meta).await;
         let pages = u32::try_from(answer.pages.len()).unwrap_or(u32::MAX);
-        self.judge_and_commit(polled, found, pages, Some((hash, answer))).await
+        let polling = self.judge_and_commit(polled, found, pages, Some((hash, answer))).await;
+        if matches!(polling, Ok(Polling::Same)) {
+            polled.churn = hints::Churn::default();
+        }
+        hints.extend(polled.churn.hint(&polled.bridge.definition.ignore).map(|hint| self.shown(&hint)));
+        self.tell_hints(polled, hints);
+        let polling = polling?;
+        polled.is_behind = passed.is_some() && polling != Polling::Held;
+        Ok(polling)
     }
 
     /// What is odd about an answer, for a person.

@@ -19,7 +19,7 @@ use crate::{
     auth::{self, vault::Vault},
     clock::Clock,
     decode::Page,
-    expr,
+    expr::{self, Said},
     http::{Client, budget::Share, place::At},
     model::{Hash, Mark, Timestamp, Validators},
     pulse::Pulse,
@@ -186,11 +186,11 @@ impl Source {
         }
     }
 
-    /// Whether jq of the request sends it.
-    pub fn uses_mark(&self) -> bool {
+    /// Whether jq of the request uses a thing of this name, such as the mark.
+    pub fn uses(&self, name: &str) -> bool {
         match self {
-            Self::Http(source) => source.uses_mark(),
-            Self::Grpc(source) => source.uses_mark(),
+            Self::Http(source) => source.uses(name),
+            Self::Grpc(source) => source.uses(name),
             Self::Websocket(_) | Self::Command(_) => false,
         }
     }
@@ -202,6 +202,11 @@ impl Source {
             Self::Grpc(_) => "`json`: a field of `request`",
             Self::Websocket(_) | Self::Command(_) => "its jq sees `mark` in no request: leave `since` out",
         }
+    }
+
+    /// Whether its answers have headers and a status.
+    pub fn has_headers(&self) -> bool {
+        matches!(self, Self::Http(_))
     }
 
     /// Whether an answer shows all that there is, so that absence means something.
@@ -266,6 +271,11 @@ pub struct Ask<'a> {
     pub start: Option<&'a Mark>,
     /// Where and how the mark is sent.
     pub since: Option<&'a At>,
+    /// The end of the time that is asked for, where the source takes only so much at once, and where it is sent.
+    pub until: Option<&'a Mark>,
+    pub until_at: Option<&'a At>,
+    /// The mark of `since.token` depends on more of an answer than its body.
+    pub token_sees_answer: bool,
     /// Statuses that mean "no such document".
     pub absent: &'a [u16],
     /// The member of a fan-out that is asked for.
@@ -278,7 +288,13 @@ pub struct Ask<'a> {
     pub memo: &'a mut Memo,
 }
 
-impl Ask<'_> {
+impl<'a> Ask<'a> {
+    /// What of `since` goes into the request, and where.
+    pub fn marks(&self) -> impl Iterator<Item = (&'a At, Json)> + use<'a> {
+        let pair = |at: Option<&'a At>, mark: Option<&'a Mark>| Some((at?, mark?.json()));
+        pair(self.since, self.mark).into_iter().chain(pair(self.until_at, self.until))
+    }
+
     /// What jq sees in a source.
     pub fn input(&self) -> Json {
         self.input_with(self.mark)
@@ -290,6 +306,7 @@ impl Ask<'_> {
             "now": self.clock.now().to_string(),
             "previous": self.previous,
             "mark": mark.map(Mark::seen),
+            "until": self.until.map(Mark::seen),
             "item": self.item,
         })
     }
@@ -320,13 +337,15 @@ pub struct Answer {
     pub date: Option<Timestamp>,
     /// What `previous` will be.
     pub meta: Json,
+    /// What the last page's answer said beside its body, where that was asked for and is still known.
+    pub said: Option<Said>,
 }
 
 impl Answer {
     /// Of a source that brings one document and knows no validators.
     pub fn document(page: Page, now: Timestamp) -> Self {
         let meta = json!({ "status": 0, "at": now.to_string() });
-        Self { pages: vec![page], validators: Validators::default(), hint: None, date: None, meta }
+        Self { pages: vec![page], validators: Validators::default(), hint: None, date: None, meta, said: None }
     }
 
     /// Of all pages' bytes in order.

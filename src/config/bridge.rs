@@ -147,6 +147,10 @@ enum Unit {
     Text,
 }
 
+/// How far before a time is asked, where the file says nothing. A source that gives only what is later than the mark would never give
+/// a record that got the mark's own time, in whole seconds, after it was read.
+pub const MARK_OVERLAP: Duration = Duration::from_secs(1);
+
 /// `since`: only what is newer than a mark is asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Since {
@@ -157,6 +161,16 @@ pub struct Since {
     pub start: Option<Mark>,
     /// Statuses that say that the mark is of no use any more.
     pub reset: Vec<u16>,
+    /// Of a source that takes only so long a time at once.
+    pub window: Option<Window>,
+}
+
+/// `since.window`: how long a time one poll asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Window {
+    pub length: Duration,
+    /// Where its end goes. `None`: jq of the source puts it where it belongs.
+    pub until: Option<At>,
 }
 
 /// Where a mark comes from.
@@ -217,7 +231,7 @@ impl Bridge {
         let guard = Guard::read(&mut table);
         let since = table.get(&bridge::SINCE);
         if let (Some(source), Some(since)) = (&source, &since) {
-            check_mark(&table, source, since);
+            check_since(&table, source, since);
         }
         let filters = Filters::read(&mut table);
         let routes = table.need(&bridge::TO);
@@ -305,21 +319,38 @@ fn read_on(item: &Item<'_>) -> Option<Vec<ChangeKind>> {
     all.iter().map(|item| item.word(&CHANGES)).collect()
 }
 
-/// Refuses a mark that would not be sent, or not where the file says.
-fn check_mark(table: &Table<'_>, source: &Source, since: &Since) {
+/// Refuses what of `since` would not be sent, or is not there to be seen.
+fn check_since(table: &Table<'_>, source: &Source, since: &Since) {
+    check_mark(table, source, since.at.as_ref(), ("since", "mark"));
+    if let Some(window) = &since.window {
+        check_mark(table, source, window.until.as_ref(), ("since.until", "until"));
+    }
+    if since.token_sees_answer() && !source.has_headers() {
+        let message =
+            format!("`since.token` of {} sees `$headers` or `$status`, which this source has not", table.title());
+        table.error(message).help("read the token from the page, such as token = \".next_sync_token\"".into()).report();
+    }
+}
+
+/// Refuses a mark, or the end of a window, that would not be sent, or not where the file says.
+fn check_mark(table: &Table<'_>, source: &Source, at: Option<&At>, (key, word): (&str, &str)) {
     let (title, own) = (table.title(), source.mark_help());
-    let (message, help) = match &since.at {
+    let (message, help) = match at {
         Some(at) if !source.takes_mark(at) => {
-            (format!("`since` of {title} has no place in a source of this kind"), own)
+            (format!("`{key}` of {title} has no place in a source of this kind"), own)
         }
         Some(at) => match source.misfit(at) {
             Some(why) => (
-                format!("`since.json` of {title}: {why}"),
+                format!("`{key}.json` of {title}: {why}"),
                 "write a path into the request's body, such as \"filter.after\"",
             ),
             None => return,
         },
-        None if source.uses_mark() => return,
+        None if source.uses(word) => return,
+        None if key != "since" => (
+            format!("`since.window` of {title} needs `until`: nothing says where the end of the window goes"),
+            "write for example until = { param = \"updated_before\" }, or `.until` in jq of the source's request",
+        ),
         None => (
             format!("`since` of {title} names no place for the mark, and no jq of its source uses `.mark`"),
             "write for example param = \"updated_after\", or query.q = { jq = \"\\\"after:\\(.mark)\\\"\" } in the source",
@@ -371,7 +402,7 @@ impl Alert {
 }
 
 impl Since {
-    /// Writes what the snapshot depends on: `max` and `reset` only say which marks count.
+    /// Writes what the snapshot depends on: `max` and `reset` only say which marks count, and `window` how much is asked for at once.
     fn define(&self, text: &mut Fingerprint) {
         match &self.marks {
             Marks::Records { from, .. } => text.put("since", from),
@@ -389,9 +420,14 @@ impl Since {
         text.put_some("start", self.start.as_ref().map(|start| start.text.as_str()));
     }
 
+    /// Whether its token depends on more of an answer than its body.
+    pub fn token_sees_answer(&self) -> bool {
+        matches!(&self.marks, Marks::Token(token) if token.sees_answer())
+    }
+
     /// As 0.1.0 wrote it.
     fn definition_0_1(&self) -> String {
-        let Self { at, marks, start, reset: _ } = self;
+        let Self { at, marks, start, reset: _, window: _ } = self;
         let at = at.as_ref().map_or("None".into(), |at| format!("{at:?}"));
         let start = start.as_ref().map(|start| &start.text);
         let Marks::Records { from, order, max: _ } = marks else { return format!("{marks:?}") };
@@ -410,6 +446,12 @@ impl Since {
             None => Some(None),
         };
         let reset = table.get(&since::RESET).unwrap_or_default();
+        let (length, until_place) = (table.item(&since::WINDOW), table.key_place(&since::UNTIL));
+        let until = table.get(&since::UNTIL);
+        if let (None, Some(place)) = (&length, until_place) {
+            let message = format!("`until` stands without `window` in {}", table.title());
+            table.error_at(place, message).help("write for example window = \"30d\"".into()).report();
+        }
         let start = table.item(&since::START).map(|i| (!i.is_string(), i.value()));
         let marks = match table.has(&since::TOKEN) {
             true => read_token(&mut table),
@@ -432,18 +474,57 @@ impl Since {
             }
             at => at,
         };
-        Some(Self { at, marks, start, reset })
+        let window = match length {
+            Some(item) => {
+                let length = since::WINDOW.read(&item)?;
+                check_window(&item, &marks, start.as_ref(), length);
+                Some(Window { length, until })
+            }
+            None => None,
+        };
+        Some(Self { at, marks, start, reset, window })
     }
+}
+
+/// Refuses a window that has no beginning, or that would not move on.
+fn check_window(item: &Item<'_>, marks: &Marks, start: Option<&Mark>, length: Duration) {
+    let (what, help) = match marks {
+        Marks::Records { order: Order::Time { overlap }, .. } => {
+            let is_time = start.is_some_and(|start| Timestamp::parse(&start.text).is_ok());
+            if length <= overlap.unwrap_or(MARK_OVERLAP) {
+                ("is not longer than `overlap`: it would never move on", "write for example window = \"30d\"")
+            } else if !is_time {
+                (
+                    "needs `start`, a time from which the first poll asks",
+                    "write for example start = \"2026-01-01T00:00:00Z\"",
+                )
+            } else {
+                return;
+            }
+        }
+        _ => ("is a length of time", "write order = \"time\", or leave it out"),
+    };
+    item.error(format!("`{}` {what}", item.path)).help(help.into()).report();
+}
+
+/// Where the end of a window goes.
+fn read_until(item: &Item<'_>) -> Option<At> {
+    let mut table = item.table()?;
+    let at = At::read(&mut table, None);
+    table.finish();
+    at
 }
 
 /// `token`, beside which nothing of a record's mark means anything.
 fn read_token(table: &mut Table<'_>) -> Option<Marks> {
     let token = table.get(&since::TOKEN);
-    let beside: [(&str, Option<Item<'_>>); 4] = [
+    let beside: [(&str, Option<Item<'_>>); 6] = [
         (since::FROM.name, table.item(&since::FROM)),
         (since::ORDER.name, table.item(&since::ORDER)),
         (since::OVERLAP.name, table.item(&since::OVERLAP)),
         (since::MAX.name, table.item(&since::MAX)),
+        (since::WINDOW.name, table.item(&since::WINDOW)),
+        (since::UNTIL.name, table.item(&since::UNTIL)),
     ];
     for (name, item) in beside {
         if let Some(item) = item {

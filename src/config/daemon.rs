@@ -106,7 +106,7 @@ keys! {
     /// `http://`, `https://` or `socks5h://`, or a secret that holds one, where it has a password; the environment's proxies are
     /// ignored.
     get PROXY: Url = "proxy", identity::PROXY;
-    /// A PEM file, or a list of PEM files, of additional roots.
+    /// A PEM file, or a list of PEM files, of additional roots, which count as those of `tls.ca` do.
     maybe CA: Vec<String> = "ca", Form::new(Shape::OneOf(&[Shape::Text, Shape::List(&Shape::Text)]), read_ca),
         "the system's roots";
     /// Requests of polls at the same time to one origin. Each endpoint has its own `in-flight`, so that a slow endpoint does not

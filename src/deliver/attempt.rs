@@ -22,7 +22,7 @@ use crate::{
     compute::compute,
     config::{Endpoint, Format, METHODS, Verb},
     event,
-    http::{self, BodyLimit, Client, Request, target::made_url},
+    http::{self, BodyLimit, Client, Request, place::add_parameter, target::made_url},
     model::{Content, Event, Timestamp, bridge_of},
     settings::{units::Rate, value::Value},
     shape::{self, Carried, Piece},
@@ -450,7 +450,7 @@ impl Sender {
         headers.extend(signer.iter().flat_map(|signer| signer.sign(&message)));
         let mut url = self.url(&input)?;
         for (name, value) in signer.iter().flat_map(|signer| signer.query(&message)) {
-            url.query_pairs_mut().append_pair(name, &value);
+            add_parameter(&mut url, name, &value);
         }
         let body = has_body.then(|| Bytes::from(signed.unwrap_or(body)));
         Ok(Request { method, url, headers, body })
@@ -496,10 +496,7 @@ impl Sender {
         }
         for (name, value) in &self.endpoint.query {
             let texts = resolve(value, input).map_err(|e| format!("query `{name}`: {e}"))?;
-            if texts.is_empty() {
-                continue;
-            }
-            url.query_pairs_mut().extend_pairs(texts.iter().map(|text| (name, text)));
+            texts.iter().for_each(|text| add_parameter(&mut url, name, text));
         }
         Ok(url)
     }

@@ -28,7 +28,7 @@ use super::{
     budget::Share,
     egress::{Egress, Refused},
     identity::{Identity, Version},
-    origin,
+    named, origin,
 };
 use crate::{model::Hash, settings::units::Rate, telemetry::trace::Span};
 
@@ -405,8 +405,7 @@ fn build(config: &Config, egress: &Egress, identity: &Identity, kept: Kept) -> R
     for (pem, key) in
         config.ca.iter().map(|pem| (pem, "network.ca")).chain(identity.ca.iter().map(|pem| (pem, "tls.ca")))
     {
-        let bundle = reqwest::Certificate::from_pem_bundle(pem.as_bytes());
-        roots.extend(bundle.map_err(|e| format!("{key}: {}", chain(&e)))?);
+        roots.extend(named::certificates(pem).map_err(|e| format!("{key}: {e}"))?);
     }
     let proxy =
         identity.proxy.as_ref().map(|url| (url, "proxy")).or(config.proxy.as_ref().map(|url| (url, "network.proxy")));
@@ -437,12 +436,14 @@ fn build(config: &Config, egress: &Egress, identity: &Identity, kept: Kept) -> R
             None => builder.no_proxy(),
         })
     };
-    // Without any system root the platform's verifier cannot be built: then the roots of the file alone count, which may
-    // be none; https fails then with the verifier's own words, and http works.
-    builder()?
-        .tls_certs_merge(roots.clone())
-        .build()
-        .or_else(|_| builder()?.tls_certs_only(roots).build().map_err(|e| format!("the HTTP client: {}", chain(&e))))
+    let failed = |e: reqwest::Error| format!("the HTTP client: {}", chain(&e));
+    if !roots.is_empty() {
+        let tls = named::config(roots, identity.own.as_ref(), identity.version)?;
+        return builder()?.tls_backend_preconfigured(tls).build().map_err(failed);
+    }
+    // Without any system root the platform's verifier cannot be built: https fails then with the verifier's own words, and http
+    // works.
+    builder()?.build().or_else(|_| builder()?.tls_certs_only([]).build().map_err(failed))
 }
 
 /// What reqwest's error is, without its URL: that may hold a secret.

@@ -29,7 +29,8 @@ keys! {
 keys! {
     /// Roots, and the own certificate with its key.
     mod tls: Rule::Schema(r#"{ "dependencies": { "cert": ["key"], "key": ["cert"] } }"#);
-    /// A PEM file of additional roots.
+    /// A PEM file of additional roots. A certificate that stands in it and that a server shows as its own, signed by whomever, is
+    /// that server's, if its name and dates fit.
     get CA: String = "ca", CERTIFICATES;
     /// The client certificate's PEM file.
     get CERT: () = "cert", Form::raw(Shape::Text);

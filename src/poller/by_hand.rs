@@ -11,6 +11,7 @@ use crate::{
     compute::compute,
     decode::Page,
     event::Change,
+    expr::Said,
     guard::Counts,
     model::{Name, Timestamp, u64_of},
     store::HoldChange,
@@ -55,14 +56,16 @@ impl Poller {
         polled: &Polled,
         pages: Vec<Page>,
         date: Option<Timestamp>,
+        said: Option<Said>,
         meta: &Json,
         shown_max: usize,
     ) -> Result<Found, Failure> {
         let page_count = pages.len();
         let count = u32::try_from(page_count).unwrap_or(u32::MAX);
         let mut share = self.budget.share(pages.iter().map(|page| u64_of(page.body.len())).sum()).await;
-        let mut found = self.detect(polled, pages, date, &mut share).await?;
-        let hints = self.hints(polled, &mut found, page_count, meta).await;
+        let mut found = self.detect(polled, pages, date, said, &mut share).await?;
+        let mut hints = self.hints(polled, &mut found, page_count, meta).await;
+        hints.extend(polled.churn.hint(&polled.bridge.definition.ignore).map(|hint| self.shown(&hint)));
         let (deleted, _) = count_missing(polled, &found, count);
         let definition_changed = polled.state.version > 0 && !polled.definition_is_same();
         let counts = counts(polled, &found, deleted.len(), definition_changed);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value as Json;
 
-use super::{Failure, Polled, Poller, Polling, Verdict, detect::Detected, known::value_of};
+use super::{Failure, Polled, Poller, Polling, Verdict, detect::Detected, hints::Differing, known::value_of};
 use crate::{
     compute::compute,
     config::{Bridge, DefinitionChanged, FirstPoll},
@@ -92,6 +92,8 @@ impl Poller {
             return Ok(Polling::Same);
         }
         let (created, updated) = (u64_of(diff.created.len()), u64_of(diff.updated.len()));
+        let is_loud = silence == Silence::Loud;
+        let wanted = Wanted { events: is_loud, differences: is_loud && is_nearly_all(&polled.bridge, &diff) };
         let gone: BTreeSet<Hash> = deleted.iter().copied().collect();
         let mut forgotten = Vec::new();
         let (records, list) = if complete {
@@ -135,9 +137,10 @@ impl Poller {
             None => None,
         };
         let mut writing = self.store.commit(name, last.version);
-        let mut dead = BTreeMap::new();
+        let (mut dead, mut differing) = (BTreeMap::new(), Differing::default());
         for step in steps {
-            let made = self.make(polled, step, state.sequence, now, silence).await?;
+            let made = self.make(polled, step, state.sequence, now, wanted).await?;
+            differing.add(made.differing);
             state.sequence += u64_of(made.events.len());
             trace::originates(made.events.iter().map(|event| event.id.to_string()));
             Dead::of(&made.events, &mut dead);
@@ -145,26 +148,18 @@ impl Poller {
         }
         let written = writing.finish(state.clone(), list, hold).await;
         self.stands(polled, state, written, dead).await?;
-        let bridge = &polled.bridge.name;
-        if polled.is_on_hold() {
-            tracing::info!(message_id = kind::BRIDGE_RELEASED, %bridge, "nothing is held any more");
-        }
+        polled.churn.note(wanted.differences.then_some(differing));
         polled.progress.missing.retain(|(key, _)| !gone.contains(key));
-        let (deleted, baseline) = (deleted_count, silence == Silence::Silent);
-        if baseline || created + updated + deleted > 0 {
-            let message_id = kind::BRIDGE_CHANGED;
-            tracing::info!(message_id, %bridge, created, updated, deleted, records, baseline, "committed");
-        } else {
-            tracing::debug!(%bridge, records, "committed without a change that counts");
-        }
-        polled.held = None;
-        Ok(if baseline {
+        let polling = if !is_loud {
             Polling::Baseline { records }
-        } else if created + updated + deleted == 0 {
+        } else if created + updated + deleted_count == 0 {
             Polling::Same
         } else {
-            Polling::Changed { created, updated, deleted }
-        })
+            Polling::Changed { created, updated, deleted: deleted_count }
+        };
+        tell_committed(polled, [created, updated, deleted_count], polling);
+        polled.held = None;
+        Ok(polling)
     }
 
     /// Records that left a window for long, except those that this answer is about.
@@ -216,13 +211,13 @@ impl Poller {
         step: Step,
         sequence: u64,
         now: Timestamp,
-        silence: Silence,
+        wanted: Wanted,
     ) -> Result<Made, Failure> {
         let old = self.stored(&polled.bridge.name, step.replaced()).await?;
         let maker = self.maker(&polled.bridge, now);
         let bridge = polled.bridge.clone();
         // Patches and expressions take time: on a blocking thread.
-        let make = move || make(&maker, &bridge, sequence, now, step, &old, silence);
+        let make = move || make(&maker, &bridge, sequence, now, step, &old, wanted);
         compute(make).await.map_err(|e| Failure::Panicked(format!("making events: {e}")))?
     }
 
@@ -244,6 +239,26 @@ impl Poller {
         }
         self.deliveries.died(dead).await;
         Ok(())
+    }
+}
+
+/// Whether an answer with all that there is has changes in nearly every record. Of one that has only what is new that says nothing.
+fn is_nearly_all(bridge: &Bridge, diff: &Diff) -> bool {
+    let (updated, shows_all) = (u64_of(diff.updated.len()), bridge.since.is_none() && bridge.source.shows_all());
+    shows_all && updated > 0 && updated.saturating_mul(10) >= diff.present.saturating_mul(9)
+}
+
+fn tell_committed(polled: &Polled, [created, updated, deleted]: [u64; 3], polling: Polling) {
+    let (bridge, records) = (&polled.bridge.name, polled.state.records);
+    if polled.is_on_hold() {
+        tracing::info!(message_id = kind::BRIDGE_RELEASED, %bridge, "nothing is held any more");
+    }
+    let baseline = matches!(polling, Polling::Baseline { .. });
+    if baseline || polling != Polling::Same {
+        let message_id = kind::BRIDGE_CHANGED;
+        tracing::info!(message_id, %bridge, created, updated, deleted, records, baseline, "committed");
+    } else {
+        tracing::debug!(%bridge, records, "committed without a change that counts");
     }
 }
 
@@ -370,9 +385,17 @@ pub(super) fn changes(
     }
 }
 
-/// What a step writes.
+/// What is made of changes beside their records.
+#[derive(Clone, Copy)]
+struct Wanted {
+    events: bool,
+    differences: bool,
+}
+
+/// What a step writes, and what of its records differs where that is wanted.
 #[derive(Default)]
 struct Made {
+    differing: Differing,
     put: Vec<Record>,
     delete: Vec<Hash>,
     events: Vec<Event>,
@@ -385,7 +408,7 @@ fn make(
     now: Timestamp,
     step: Step,
     old: &BTreeMap<Hash, Record>,
-    silence: Silence,
+    wanted: Wanted,
 ) -> Result<Made, Failure> {
     let mut made = Made::default();
     match &step {
@@ -401,9 +424,15 @@ fn make(
         let reported = change.kind != ChangeKind::Deleted || bridge.deletes.report;
         // An edit of the definition may find a difference where there is none.
         let differs = change.before != change.after;
-        if silence == Silence::Loud && reported && differs {
+        if wanted.events && reported && differs {
             next += 1;
             made.events.push(maker.event(next, &change));
+        }
+        if let (true, Some(before), Some(after)) = (wanted.differences, &change.before, &change.after) {
+            match (bridge.definition.compared(before), bridge.definition.compared(after)) {
+                (Ok(before), Ok(after)) => made.differing.note(&before, &after),
+                _ => made.differing.give_up(),
+            }
         }
     }
     Ok(made)

@@ -14,7 +14,7 @@ use crate::{
     config::{BadRecords, Bridge, Marks, Since},
     decode::Page,
     diff::{self, Diff},
-    expr::Expr,
+    expr::{Expr, Said},
     extract::{self, Seen},
     http::{budget::Share, place::At},
     mark::{self, Clocks},
@@ -64,6 +64,7 @@ impl Poller {
         polled: &Polled,
         pages: Vec<Page>,
         date: Option<Timestamp>,
+        said: Option<Said>,
         share: &mut Share,
     ) -> Result<Detected, Failure> {
         let anew = polled.state.version > 0 && !polled.definition_is_same();
@@ -99,7 +100,7 @@ impl Poller {
                 })?;
                 let mark = match &bridge.since {
                     Some(Since { marks: Marks::Token(token), at, .. }) => {
-                        token_of(token, at.as_ref(), &document, mark.take())?
+                        token_of(token, at.as_ref(), &document, said.as_ref(), mark.take())?
                     }
                     since => since.as_ref().and(mark.take()),
                 };
@@ -231,12 +232,23 @@ fn read(bridge: &Bridge, pages: &[Page], known: usize, share: &mut Share) -> Res
     Ok(PagesRead { records: all, left_out, document })
 }
 
-/// The mark that the last page of a walk names. A page without a body names none.
-fn token_of(token: &Expr, at: Option<&At>, document: &[u8], known: Option<Mark>) -> Result<Option<Mark>, Failure> {
-    if document.is_empty() {
-        return Ok(known);
-    }
-    mark::token(token, at, document, known).map_err(Failure::Mark)
+/// The mark that the last page of a walk names. A page without a body names none, and neither does an answer that only its body is
+/// known of, where the token stands beside that.
+fn token_of(
+    token: &Expr,
+    at: Option<&At>,
+    document: &[u8],
+    said: Option<&Said>,
+    known: Option<Mark>,
+) -> Result<Option<Mark>, Failure> {
+    let (document, said) = match (token.sees_answer(), said) {
+        (true, None) => return Ok(known),
+        (true, Some(said)) if document.is_empty() => (b"null".as_slice(), said),
+        (true, Some(said)) => (document, said),
+        (false, _) if document.is_empty() => return Ok(known),
+        (false, _) => (document, &Said::default()),
+    };
+    mark::token(token, at, (document, said), known).map_err(Failure::Mark)
 }
 
 /// Without the records that say that they are gone (`deletes.when`). One whose bytes are known was there.

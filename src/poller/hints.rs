@@ -1,10 +1,10 @@
-//! Hints: what an answer shows that the file most likely should say. Pure; they decide nothing.
+//! Hints: what an answer, or a row of them, shows that the file most likely should say. Pure; they decide nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value as Json, value::RawValue};
 
-use crate::{config::Bridge, decode::Decoder};
+use crate::{config::Bridge, decode::Decoder, expr::Expr, extract};
 
 /// What an answer says of its pages is short; the list in it is not, and is not looked into.
 const SAID_BYTES_MAX: usize = 4096;
@@ -36,6 +36,129 @@ const CURSORS: [&str; 8] = [
 ];
 const FLAGS: [&str; 6] = ["has_more", "hasMore", "has_next", "hasNext", "hasNextPage", "has_next_page"];
 const TOTALS: [&str; 5] = ["total", "total_count", "totalCount", "total_results", "count"];
+
+/// So many polls, one behind the other, of which each found a change in nearly all records, are no coincidence.
+const CHURN_POLLS: u32 = 5;
+/// Fields of a record that most likely say nothing; more of them are a change.
+const CHURN_PATHS_MAX: usize = 3;
+/// A path that is longer is of no use in a hint.
+const PATH_CHARS_MAX: usize = 200;
+
+/// Where records differ from what they were, as long as these are a few fields.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Differing {
+    /// As jq paths.
+    paths: BTreeSet<String>,
+    is_more: bool,
+}
+
+impl Differing {
+    /// A record as it is compared, before and after.
+    pub fn note(&mut self, before: &Json, after: &Json) {
+        self.at(String::new(), before, after);
+    }
+
+    /// Something that cannot be compared.
+    pub fn give_up(&mut self) {
+        (self.is_more, self.paths) = (true, BTreeSet::new());
+    }
+
+    pub fn add(&mut self, other: Self) {
+        other.paths.into_iter().for_each(|path| self.found(path));
+        if other.is_more {
+            self.give_up();
+        }
+    }
+
+    fn found(&mut self, path: String) {
+        if self.is_more {
+            return;
+        }
+        let is_field = path.len() > 1 && path.chars().count() <= PATH_CHARS_MAX;
+        self.paths.insert(path);
+        if !is_field || self.paths.len() > CHURN_PATHS_MAX {
+            self.give_up();
+        }
+    }
+
+    fn at(&mut self, path: String, before: &Json, after: &Json) {
+        if self.is_more {
+            return;
+        }
+        match (before, after) {
+            (Json::Object(before), Json::Object(after)) => {
+                let gone = before.keys().filter(|key| !after.contains_key(*key));
+                for key in after.keys().chain(gone) {
+                    match (before.get(key), after.get(key)) {
+                        (Some(before), Some(after)) if before == after => {}
+                        (Some(before), Some(after)) => self.at(within(&path, key), before, after),
+                        _ => self.found(within(&path, key)),
+                    }
+                }
+            }
+            (Json::Array(before), Json::Array(after)) if before.len() == after.len() => {
+                let pairs = before.iter().zip(after).enumerate().filter(|(_, (before, after))| before != after);
+                let pairs: Vec<_> = pairs.collect();
+                let root = if path.is_empty() { "." } else { &path };
+                for (index, (before, after)) in &pairs {
+                    // Of several elements any may be the next one.
+                    let index = if pairs.len() == 1 { index.to_string() } else { String::new() };
+                    self.at(format!("{root}[{index}]"), before, after);
+                }
+            }
+            (before, after) if extract::is_same(before, after) => {}
+            _ => self.found(path),
+        }
+    }
+}
+
+/// The path of a key.
+fn within(path: &str, key: &str) -> String {
+    let is_plain = key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && key.bytes().next().is_some_and(|b| !b.is_ascii_digit());
+    if is_plain { format!("{path}.{key}") } else { format!("{path}.{}", Json::from(key)) }
+}
+
+/// What changed in the last polls, as long as each of them found the same few fields in nearly all records.
+#[derive(Debug, Default)]
+pub(super) struct Churn {
+    polls: u32,
+    paths: BTreeSet<String>,
+}
+
+impl Churn {
+    /// After a poll that found a change; `None` where it was in some records only.
+    pub fn note(&mut self, differing: Option<Differing>) {
+        let Some(Differing { paths, is_more: false }) = differing.filter(|differing| !differing.paths.is_empty())
+        else {
+            return *self = Self::default();
+        };
+        let together: BTreeSet<String> = self.paths.union(&paths).cloned().collect();
+        *self = match together.len() <= CHURN_PATHS_MAX {
+            true => Self { polls: self.polls.saturating_add(1), paths: together },
+            false => Self { polls: 1, paths },
+        };
+    }
+
+    /// The line to write, with what is ignored already.
+    pub fn hint(&self, ignored: &[Expr]) -> Option<String> {
+        if self.polls < CHURN_POLLS {
+            return None;
+        }
+        // TOML takes a literal string for what would need escapes, unless that holds its own quote.
+        let quoted = |path: &str| match path.contains(['"', '\\']) && !path.contains('\'') {
+            true => format!("'{path}'"),
+            false => format!("{path:?}"),
+        };
+        let all = ignored.iter().map(|expr| quoted(expr.text())).chain(self.paths.iter().map(|path| quoted(path)));
+        let (line, paths) = (all.collect::<Vec<_>>().join(", "), self.paths.iter().cloned().collect::<Vec<_>>());
+        Some(format!(
+            "each of the last polls, {CHURN_POLLS} or more, found a change in nearly every record, and nothing but `{}` differed: \
+             if that says nothing, write ignore = [{line}]",
+            paths.join("`, `")
+        ))
+    }
+}
 
 /// Of an answer of one page that was compared, so that it costs nothing where nothing is new. `document` is what the page was
 /// decoded to, or empty where it need not be read: then the header alone says something.
@@ -191,6 +314,100 @@ mod tests {
             let hint = finds_nothing("div.x", document.as_bytes()).unwrap_or_default();
             assert!(hint.contains(expected) && hint.is_empty() == expected.is_empty(), "{document}: {hint}");
         }
+    }
+
+    fn differing(before: &str, after: &str) -> Option<Vec<String>> {
+        let read = |text: &str| serde_json::from_str::<Json>(text).expect("JSON");
+        let mut found = Differing::default();
+        found.note(&read(before), &read(after));
+        (!found.is_more).then(|| found.paths.into_iter().collect())
+    }
+
+    #[test]
+    fn where_a_record_differs() {
+        for (before, after, expected) in [
+            (r#"{"a":1,"b":2}"#, r#"{"b":2,"a":3}"#, Some(&[".a"][..])),
+            (r#"{"value":[1795,"3"]}"#, r#"{"value":[1796,"3"]}"#, Some(&[".value[0]"])),
+            (r#"{"l":[{"x":1,"y":1},{"x":2,"y":2}]}"#, r#"{"l":[{"x":3,"y":1},{"x":4,"y":2}]}"#, Some(&[".l[].x"])),
+            (r#"{"l":[1]}"#, r#"{"l":[1,2]}"#, Some(&[".l"])),
+            (r#"{"a":{"b-c":1,"9":1}}"#, r#"{"a":{"b-c":2,"9":2}}"#, Some(&[r#".a."9""#, r#".a."b-c""#])),
+            (r#"{"a":1}"#, r#"{"b":1}"#, Some(&[".a", ".b"])),
+            (r#"{"a":1.0,"b":1}"#, r#"{"a":1,"b":2}"#, Some(&[".b"])),
+            (r#"[1,2]"#, r#"[1,3]"#, Some(&[".[1]"])),
+            (r#"{"a":1,"b":1,"c":1,"d":1}"#, r#"{"a":2,"b":2,"c":2,"d":2}"#, None),
+            ("1", "2", None),
+        ] {
+            let expected = expected.map(|paths| paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>());
+            assert_eq!(differing(before, after), expected, "{before} {after}");
+        }
+    }
+
+    /// What a hint names can be ignored, and then nothing differs any more.
+    #[test]
+    fn any_field_that_is_named_can_be_ignored() {
+        let mut seed = 9_u64;
+        let mut draw = |below: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % below
+        };
+        const KEYS: [&str; 8] = ["a", "b_c", "d-e", "9x", "f g", "h\"i", "\\(j", "é"];
+        fn value(draw: &mut impl FnMut(u64) -> u64, depth: u64) -> Json {
+            match if depth == 0 { draw(2) } else { draw(4) } {
+                0 => Json::from(draw(3)),
+                1 => Json::from(["x", "y"][usize::from(draw(2) == 0)]),
+                2 => (0..draw(3)).map(|_| value(draw, depth - 1)).collect(),
+                _ => {
+                    let key = |draw: &mut dyn FnMut(u64) -> u64| KEYS[usize::try_from(draw(8)).expect("small")];
+                    Json::Object((0..draw(3)).map(|_| (key(draw).to_owned(), value(draw, depth - 1))).collect())
+                }
+            }
+        }
+        let (mut named, read) = (0, |value: &Json| Json::Object(Map::from_iter([("r".to_owned(), value.clone())])));
+        for _ in 0..3000 {
+            let (before, after) = (read(&value(&mut draw, 3)), read(&value(&mut draw, 3)));
+            let mut found = Differing::default();
+            found.note(&before, &after);
+            if found.is_more {
+                continue;
+            }
+            let ignore: Vec<Expr> = found.paths.iter().map(|path| Expr::parse(path).expect("a path")).collect();
+            // An element of an array and a name with a backslash are jq's business, which has a process of its own.
+            let Some(paths) = ignore.iter().map(Expr::as_path).collect::<Option<Vec<_>>>() else { continue };
+            let (mut a, mut b) = (before.clone(), after.clone());
+            paths.iter().for_each(|path| {
+                path.remove(&mut a);
+                path.remove(&mut b);
+            });
+            assert!(extract::is_same(&a, &b), "{before} {after} {:?}", found.paths);
+            named += usize::from(!found.paths.is_empty());
+        }
+        assert!(named > 100, "{named}");
+    }
+
+    /// prometheus sent 19 events in 20 s for `.value[0]`, and nothing said why.
+    #[test]
+    fn a_field_that_changes_at_each_poll_is_told_after_some() {
+        let of = |paths: &[&str]| {
+            let paths = paths.iter().map(|path| (*path).to_owned()).collect();
+            Some(Differing { paths, is_more: false })
+        };
+        let mut churn = Churn::default();
+        for n in 1..=6 {
+            churn.note(of(&[".value[0]"]));
+            assert_eq!(churn.hint(&[]).is_some(), n >= 5, "{n}");
+        }
+        let hint = churn.hint(&[Expr::parse(".a").expect("a path")]).expect("a hint");
+        assert!(hint.ends_with("write ignore = [\".a\", \".value[0]\"]"), "{hint}");
+        churn.note(of(&[".at", ".\"n o\""]));
+        let hint = churn.hint(&[]).expect("still");
+        assert!(hint.ends_with("write ignore = ['.\"n o\"', \".at\", \".value[0]\"]"), "{hint}");
+        // Another field: it begins again.
+        churn.note(of(&[".other"]));
+        assert_eq!(churn.hint(&[]), None);
+        (1..5).for_each(|_| churn.note(of(&[".other"])));
+        assert!(churn.hint(&[]).is_some());
+        churn.note(None);
+        assert_eq!(churn.hint(&[]), None);
     }
 
     /// The line of a hint is one that the file takes, and what it reads is what the hint was about.

@@ -108,13 +108,15 @@ impl Poller {
             (found, None)
         } else {
             let mut share = self.budget.share(pages.iter().map(|page| u64_of(page.body.len())).sum()).await;
-            let found = self.detect(polled, pages.clone(), Some(hold.at), &mut share).await.map_err(failed)?;
+            // What it said beside its body is not held: a token of that stays the known one, and what follows it comes again.
+            let found = self.detect(polled, pages.clone(), Some(hold.at), None, &mut share).await.map_err(failed)?;
             let answer = Answer {
                 pages,
                 validators: hold.validators.clone(),
                 hint: None,
                 date: None,
                 meta: polled.state.previous.clone().unwrap_or(Json::Null),
+                said: None,
             };
             (found, Some((hold.hash, answer)))
         };

@@ -110,8 +110,8 @@ async fn dry_run(poller: &Poller, polled: &mut Polled, saved: Option<Page>) -> R
     /// Changes that are shown in full.
     const SHOWN_MAX: usize = 100;
     let request = polled.bridge.source.describe();
-    let (pages, date, meta) = match saved {
-        Some(page) => (vec![page], None, Json::Null),
+    let (pages, date, said, meta) = match saved {
+        Some(page) => (vec![page], None, None, Json::Null),
         None => {
             let mut fresh = Polled::new(polled.bridge.clone(), None, None);
             // A mark counts under the definition that it is of.
@@ -122,7 +122,7 @@ async fn dry_run(poller: &Poller, polled: &mut Polled, saved: Option<Page>) -> R
             fresh.state.previous = polled.state.previous.clone();
             let mut share = poller.budget.share(fresh.expected_bytes).await;
             match poller.fetch(&mut fresh, &mut share).await? {
-                crate::source::Fetched::Pages(answer) => (answer.pages, answer.date, answer.meta),
+                crate::source::Fetched::Pages(answer) => (answer.pages, answer.date, answer.said, answer.meta),
                 crate::source::Fetched::Absent { .. } => {
                     return Ok(Tried { request, absent: true, ..Tried::default() });
                 }
@@ -146,7 +146,7 @@ async fn dry_run(poller: &Poller, polled: &mut Polled, saved: Option<Page>) -> R
             .collect();
         shown.push(TriedPage { url: page.url.clone(), bytes: page.body.len(), records: count, keys: keys? });
     }
-    let found = poller.dry_run(polled, pages, date, &meta, SHOWN_MAX).await?;
+    let found = poller.dry_run(polled, pages, date, said, &meta, SHOWN_MAX).await?;
     let changes = found.changes.into_iter().map(|change| TriedChange {
         change: change.kind,
         key: change.key.to_string(),

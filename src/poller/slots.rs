@@ -30,6 +30,8 @@ pub(super) const SAVE_AT_ONCE: usize = 1000;
 const FEW: usize = 64;
 /// How soon a bridge is polled again whose answer the store did not take.
 const STORE_LOOK_MIN: Duration = Duration::from_secs(1);
+/// How soon the next window of time is asked for, where the last one ended before now (`since.window`).
+const BEHIND: Duration = Duration::from_secs(1);
 const STORE_LOOK_MAX: Duration = Duration::from_secs(60);
 
 pub(super) struct Slot {
@@ -236,7 +238,8 @@ pub(super) fn next_due(polled: &mut Polled, due: Timestamp, now: Timestamp, outc
     let next = match &outcome.result {
         Ok(polling) => {
             polled.pace = schedule.adapt(polled.pace, matches!(polling, Polling::Changed { .. }));
-            schedule.next(due, now, polled.pace, crate::deliver::random())
+            let next = schedule.next(due, now, polled.pace, crate::deliver::random());
+            if polled.is_behind { next.min(now.plus(BEHIND)) } else { next }
         }
         // It is polled again when there is room, but not again and again where there is none for just this answer.
         Err(failure) if failure.is_of_the_store() => now.plus(polled.pace.clamp(STORE_LOOK_MIN, STORE_LOOK_MAX)),

@@ -189,10 +189,10 @@ impl Source {
         }
     }
 
-    /// Whether jq of the request sends the mark.
-    pub fn uses_mark(&self) -> bool {
+    /// Whether jq of the request uses a thing of this name.
+    pub fn uses(&self, name: &str) -> bool {
         let mut headers = self.transport.headers.iter().map(|(_, value)| value);
-        self.request.as_ref().is_some_and(|request| request.uses("mark")) || headers.any(|value| value.uses("mark"))
+        self.request.as_ref().is_some_and(|request| request.uses(name)) || headers.any(|value| value.uses(name))
     }
 
     pub fn has_credentials(&self) -> bool {
@@ -286,9 +286,9 @@ impl Source {
             Some(JsonBody::Fixed(value)) => Some(value.clone()),
             Some(JsonBody::Jq(expr)) => expr.ask(input).await.map_err(ErrorKind::Expr)?,
         };
-        if let (Some(at), Some(mark)) = (ask.since, ask.mark) {
+        for (at, value) in ask.marks() {
             let mut url = channel.target().clone();
-            at.set(&mark.json(), &mut url, &mut HeaderMap::new(), &mut request).map_err(ErrorKind::Request)?;
+            at.set(&value, &mut url, &mut HeaderMap::new(), &mut request).map_err(ErrorKind::Request)?;
         }
         let request = request.unwrap_or_else(|| json!({}));
         let wrong = |e| ErrorKind::Request(format!("`request` is not a {}: {e}", method.input().full_name()));

@@ -84,6 +84,9 @@ keys! {
     /// `Last-Modified` alone only if it was older than a second), that came to the same request (method, URL, body and headers),
     /// and within the last day: once a day the whole answer is asked for.
     or CONDITIONAL: bool = "conditional", BOOLEAN, || true;
+    /// Cookies that an answer of a walk sets (RFC 6265), also a redirect, go with the walk's next requests to the hosts that they
+    /// are for. The next poll begins without any. A cookie that the file or `auth` gives is not replaced.
+    or COOKIES: bool = "cookies", BOOLEAN, || false;
     + answers::FAMILY;
     + over_http::FAMILY;
 }
@@ -125,6 +128,8 @@ pub struct Source {
     pub(super) fail: Option<Expr>,
     pub(super) retry: Option<Expr>,
     pub(super) conditional: bool,
+    /// A walk keeps what its answers set.
+    pub(super) cookies: bool,
     pub(super) job: Option<Job>,
     pub transport: Transport,
 }
@@ -176,6 +181,7 @@ impl Source {
         let (decode, accept) = (table.get(&answers::DECODE), table.or(&http::ACCEPT));
         let (fail, retry) = (table.get(&answers::FAIL), table.get(&http::RETRY));
         let (conditional, job) = (table.or(&http::CONDITIONAL), table.get(&http::JOB));
+        let cookies = table.or(&http::COOKIES);
         let transport = Transport::read(&mut table, &headed::HEADERS, Over::Http);
         table.finish();
         let url = url?;
@@ -191,6 +197,7 @@ impl Source {
             fail,
             retry,
             conditional,
+            cookies,
             job,
             transport,
         })
@@ -216,6 +223,7 @@ impl Source {
             fail,
             retry: None,
             conditional: false,
+            cookies: false,
             job: None,
             transport,
         }
@@ -309,11 +317,11 @@ impl Source {
         self.transport.has_credentials(self.values())
     }
 
-    /// Whether jq of the request sends the mark.
-    pub fn uses_mark(&self) -> bool {
-        let in_json = matches!(&self.body, Body::Json(json) if json.uses("mark"));
+    /// Whether jq of the request uses a thing of this name.
+    pub fn uses(&self, name: &str) -> bool {
+        let in_json = matches!(&self.body, Body::Json(json) if json.uses(name));
         let mut values = self.values().chain(self.transport.headers.iter().map(|(_, value)| value));
-        in_json || values.any(|value| value.uses("mark"))
+        in_json || values.any(|value| value.uses(name))
     }
 
     /// Whether what is read of a page depends on more than its body.

@@ -202,6 +202,7 @@ impl Source {
             hint: None,
             date: None,
             meta: json!({ "at": ask.clock.now().to_string() }),
+            said: None,
         }))
     }
 

@@ -32,7 +32,7 @@ POLLS = (5, 18)  # Of a round, with faults.
 CLEAN = 2  # Walks without a fault behind which both sides agree.
 ARRIVES_S, STUCK_S = 30, 15
 TRACE, TOLD = 12, 2  # Polls that a failure shows; failures that are shown, of each kind of list.
-HARMLESS = ("cut", "delay", "reset", "busy", "validator")
+HARMLESS = ("cut", "delay", "reset", "busy", "validator", "shuffle")
 # A walk that seems whole and is not.
 SHORT = ("shed", "shed", "empty", "repeat")
 
@@ -192,7 +192,7 @@ class Fake:
             faults += SHORT
             faults += {"link": ["no-link"] * 2, "cursor": ["no-next"], "next-url": ["no-next"]}.get(self.base, [])
         if not first and self.may_shorten:
-            faults += ["drift"]
+            faults += ["drift", "shift"]
         return draw.choice(faults)
 
     def answer(self, query, known):
@@ -208,7 +208,7 @@ class Fake:
         if fault:
             self.faults[fault] += 1
             self.faulty = True
-        if fault in SHORT or fault in ("no-link", "no-next", "drift"):
+        if fault in SHORT or fault in ("no-link", "no-next", "drift", "shift"):
             self.short = True  # What comes of it may be taken for whole.
         drift = self.change() if fault == "drift" else ""
         status, document, headers, last = self.page(query)
@@ -221,6 +221,11 @@ class Fake:
             document = document | {"items": items[:left]}
         elif fault == "repeat" and status == 200:
             document = self.before if not first else document | {"items": document["items"][:1]}
+        elif fault == "shuffle" and status == 200:
+            document = document | {"items": draw.sample(document["items"], len(document["items"]))}
+        elif fault == "shift" and status == 200:
+            # The last record of the page before stands on this one too, as where a list grows at its head.
+            document = document | {"items": self.before["items"][-1:] + document["items"]}
         elif fault == "no-link":
             headers.pop("link", None)
         elif fault == "no-next":

@@ -12,6 +12,7 @@ use base64::{
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 use bellpull::{auth::vault::Vault, poller::Polling};
+use rcgen::{BasicConstraints, IsCa};
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey, VerificationAlgorithm,
 };
@@ -22,7 +23,7 @@ use sha2::{Digest, Sha256};
 use crate::support::{
     rig::{World, list},
     server::{Answer, Request, Server},
-    tls::Mutual,
+    tls::{Mutual, SelfSigned},
 };
 
 /// A server whose answers a test decides, and all that it was asked.
@@ -525,6 +526,27 @@ async fn a_client_certificate_is_shown_to_who_asks_for_it() {
     let mut world = World::start(&text(&own)).await;
     let error = world.fail().await;
     assert!(error.starts_with("failed to connect to https://127.0.0.1"), "{error}");
+}
+
+/// lightningnetwork/lnd#5450: the certificate that a server made for itself was no root that its own server could have.
+#[tokio::test]
+async fn a_server_with_the_certificate_that_tls_ca_names_is_asked() {
+    for is_ca in [IsCa::Ca(BasicConstraints::Unconstrained), IsCa::ExplicitNoCa, IsCa::NoCa] {
+        let server = SelfSigned::start("[{\"id\":1}]", "127.0.0.1", is_ca.clone()).await;
+        let twin = SelfSigned::start("[]", "127.0.0.1", is_ca.clone()).await;
+        let misnamed = SelfSigned::start("[]", "box.example", is_ca).await;
+        let text = |server: &SelfSigned, tls: &str| {
+            list(&format!("source.http.tls = {{ {tls} }}")).replace("UPSTREAM", &format!("https://{}", server.addr))
+        };
+        let mut world = World::start(&text(&server, &server.ca())).await;
+        assert_eq!(world.poll().await, Polling::Baseline { records: 1 });
+        // Neither another one's certificate nor one for another name.
+        for refused in [text(&server, &twin.ca()), text(&misnamed, &misnamed.ca())] {
+            let mut world = World::start(&refused).await;
+            let error = world.fail().await;
+            assert!(error.starts_with("failed to connect to https://127.0.0.1"), "{error}");
+        }
+    }
 }
 
 /// The server replaced the refresh token, and the poll gave up before it knew: the only key that was left was lost.

@@ -1,10 +1,12 @@
 //! Marks of `since` and next pages over a whole poll: what is sent, what is committed, and what an answer says of them.
 
-use bellpull::poller::Polling;
+use std::sync::Arc;
+
+use bellpull::{clock::Clock, model::Timestamp, poller::Polling, store::memory::MemoryEngine};
 
 use crate::support::{
     rig::{World, list, refused},
-    server::Answer,
+    server::{Answer, Request, eventually},
 };
 
 fn changed(created: u64, updated: u64, deleted: u64) -> Polling {
@@ -97,6 +99,201 @@ async fn a_reset_drops_the_mark_of_records_too() {
     world.upstream.next(Answer::json("[]"));
     world.poll().await;
     assert_eq!(world.upstream.last().target, "/items?after=5");
+}
+
+/// Kinto's `ETag`, dlt-hub/dlt#2280: the token stands in a header, and the bytes of the page stay the same when it moves.
+#[tokio::test]
+async fn a_token_may_stand_in_a_header_of_the_last_page() {
+    let lines = "since = { param = \"sync\", token = '$headers[\"x-sync\"] // (if $status == 204 then \"none\" else null end)' }\n\
+                 source.http.pages.link = {}";
+    let mut world = World::start(&list(lines)).await;
+    let page = |data: &str, token: &str| Answer::json(data).header("x-sync", token);
+    world.upstream.next(page("[{\"id\":1}]", "first").header("link", "</items?page=2>; rel=next"));
+    world.upstream.next(page("[{\"id\":2}]", "a"));
+    assert_eq!(world.poll().await, Polling::Baseline { records: 2 });
+    world.upstream.next(page("[]", "b"));
+    assert_eq!(world.poll().await, Polling::Same);
+    // The bytes of the accepted answer.
+    world.upstream.next(page("[]", "c"));
+    assert_eq!(world.poll().await, Polling::Same);
+    world.upstream.next(Answer::json("[{\"id\":3}]"));
+    assert_eq!(world.poll().await, changed(1, 0, 0), "without one the known token stays");
+    world.upstream.next(Answer::new(204, ""));
+    world.poll().await;
+    world.upstream.next(page("[]", "d"));
+    world.poll().await;
+    let targets: Vec<_> = world.upstream.requests().into_iter().map(|r| r.target).collect();
+    assert_eq!(
+        targets,
+        [
+            "/items",
+            "/items?page=2",
+            "/items?sync=a",
+            "/items?sync=b",
+            "/items?sync=c",
+            "/items?sync=c",
+            "/items?sync=none"
+        ]
+    );
+}
+
+/// An answer that was held is kept without its headers: its token is not known when it is accepted, and the old one asks again.
+#[tokio::test]
+async fn a_held_answer_keeps_the_known_token_where_a_header_names_it() {
+    let lines = "since = { param = \"sync\", token = '$headers[\"x-sync\"]' }\nguard.changes = 0.1";
+    let mut world = World::start(&list(lines)).await;
+    let data = |v: usize| {
+        let records: Vec<_> = (1..=20).map(|id| format!(r#"{{"id":{id},"v":{v}}}"#)).collect();
+        Answer::json(format!("[{}]", records.join(",")))
+    };
+    world.upstream.next(data(0).header("x-sync", "a"));
+    world.poll().await;
+    world.upstream.next(data(1).header("x-sync", "b"));
+    assert_eq!(world.poll().await, Polling::Held);
+    let poller = world.rig.poller.clone();
+    poller.accept(world.rig.polled(), None).await.expect("accepted");
+    world.upstream.next(data(1).header("x-sync", "b"));
+    assert_eq!(world.poll().await, Polling::Same, "what comes again is known");
+    world.upstream.next(Answer::json("[]"));
+    world.poll().await;
+    let targets: Vec<_> = world.upstream.requests().into_iter().map(|r| r.target).collect();
+    assert_eq!(targets, ["/items", "/items?sync=a", "/items?sync=a", "/items?sync=b"]);
+}
+
+const WINDOWS: &str = "since = { param = \"from\", from = \".at\", order = \"time\", start = \"2026-01-01T00:00:00Z\", \
+                       window = \"30d\", until = { param = \"to\" } }";
+
+/// A world at a time.
+async fn world_at(now: &str, text: &str) -> (World, Clock) {
+    let clock = Clock::starting_at(Timestamp::parse(now).expect("a time"));
+    (World::at(Arc::new(MemoryEngine::new()), clock.clone(), text).await, clock)
+}
+
+/// The times that were asked for, by day.
+fn asked(world: &World) -> Vec<(String, String)> {
+    let day = |r: &Request, name: &str| r.query[name].clone();
+    world.upstream.requests().iter().map(|r| (day(r, "from"), day(r, "to"))).collect()
+}
+
+/// An API that takes 30 days at most: `to` was made of the mark, and stood still before a month without records.
+#[tokio::test]
+async fn a_window_goes_on_over_a_time_without_records() {
+    let (mut world, _) = world_at("2026-05-10T12:00:00Z", &list(WINDOWS)).await;
+    world.upstream.next(Answer::json(r#"[{"id":1,"at":"2026-01-20T08:00:00Z"}]"#));
+    assert_eq!(world.poll().await, Polling::Baseline { records: 1 });
+    // The record of the mark itself comes again: a default overlap reaches back to it.
+    world.upstream.next(Answer::json(r#"[{"id":1,"at":"2026-01-20T08:00:00Z"}]"#));
+    world.poll().await;
+    world.upstream.next(Answer::json(r#"[{"id":1,"at":"2026-01-20T08:00:00Z"}]"#));
+    world.poll().await;
+    // The same bytes as before, and then nothing at all for two windows.
+    for _ in 0..3 {
+        world.upstream.next(Answer::json("[]"));
+        world.poll().await;
+    }
+    world.upstream.next(Answer::json(r#"[{"id":2,"at":"2026-05-09T00:00:00Z"}]"#));
+    assert_eq!(world.poll().await, changed(1, 0, 0));
+    // Up to now: an empty answer moves nothing any more.
+    for _ in 0..2 {
+        world.upstream.next(Answer::json("[]"));
+        world.poll().await;
+    }
+    let asked = asked(&world);
+    let expected = [
+        ("2026-01-01T00:00:00Z", "2026-01-31T00:00:00Z"),
+        ("2026-01-20T07:59:59Z", "2026-02-19T07:59:59Z"),
+        ("2026-01-20T08:00:00Z", "2026-02-19T08:00:00Z"),
+        ("2026-02-19T07:59:59Z", "2026-03-21T07:59:59Z"),
+        ("2026-03-21T07:59:58Z", "2026-04-20T07:59:58Z"),
+        ("2026-04-20T07:59:57Z", "2026-05-10T12:00:00Z"),
+        ("2026-04-20T07:59:58Z", "2026-05-10T12:00:00Z"),
+        ("2026-05-08T23:59:59Z", "2026-05-10T12:00:00Z"),
+        ("2026-05-09T00:00:00Z", "2026-05-10T12:00:00Z"),
+    ];
+    assert_eq!(asked.len(), expected.len());
+    for ((from, to), (expected_from, expected_to)) in asked.iter().zip(expected) {
+        assert_eq!(from, expected_from);
+        // Of now only the minute: a manual clock moves on.
+        assert_eq!(to[..16], expected_to[..16], "from {from}");
+    }
+}
+
+/// Each window waited for `every`: a year took twelve of them.
+#[tokio::test]
+async fn what_is_behind_does_not_wait_for_the_next_beat() {
+    let text = list(WINDOWS).replace("\"100ms\"", "\"1h\"");
+    let (mut world, _) = world_at("2026-03-10T00:00:00Z", &text).await;
+    world.upstream.always(Some(Answer::json("[]").into()));
+    let handle = world.rig.run().await;
+    handle.poll("orders".into()).await.expect("polled");
+    eventually("it comes to now", async || {
+        world.upstream.requests().last().is_some_and(|r| r.query["to"].starts_with("2026-03-10"))
+    })
+    .await;
+    // Then the beat counts again.
+    eventually("its beat", async || {
+        let next = handle.status().await["orders"].next_poll.clone();
+        next.is_some_and(|at| {
+            Timestamp::parse(&at).expect("a time") > Timestamp::parse("2026-03-10T00:30:00Z").expect("a time")
+        })
+    })
+    .await;
+    assert_eq!(
+        asked(&world).iter().map(|(_, to)| &to[..10]).collect::<Vec<_>>(),
+        ["2026-01-31", "2026-03-01", "2026-03-10"]
+    );
+}
+
+/// A server whose clock is behind may still bring something before the window's end.
+#[tokio::test]
+async fn a_window_that_is_not_over_by_the_servers_clock_is_asked_for_again() {
+    let (mut world, _) = world_at("2026-01-31T00:00:30Z", &list(WINDOWS)).await;
+    for date in ["Fri, 30 Jan 2026 23:59:59 GMT", "Sat, 31 Jan 2026 00:00:00 GMT"] {
+        world.upstream.next(Answer::json("[]").header("date", date));
+        world.poll().await;
+    }
+    world.upstream.next(Answer::json("[]"));
+    world.poll().await;
+    let from: Vec<_> = asked(&world).into_iter().map(|(from, _)| from).collect();
+    assert_eq!(from, ["2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z", "2026-01-30T23:59:59Z"]);
+}
+
+/// jq puts both ends where they belong, and an overlap of the file's own always counts.
+#[tokio::test]
+async fn a_window_may_stand_in_jq_and_outlives_a_restart() {
+    let lines = WINDOWS.replace("param = \"from\", ", "").replace("until = { param = \"to\" }", "overlap = \"1h\"");
+    let text = list(&format!("{lines}\nsource.http.query.at = {{ jq = '\"\\(.mark)/\\(.until)\"' }}"));
+    let (mut world, _) = world_at("2026-05-10T12:00:00Z", &text).await;
+    world.upstream.always(Some(Answer::json("[]").into()));
+    world.poll().await;
+    world.poll().await;
+    let asked: Vec<_> = world.upstream.requests().iter().map(|r| r.query["at"].clone()).collect();
+    assert_eq!(asked, ["2026-01-01T00:00:00Z/2026-01-31T00:00:00Z", "2026-01-30T23:00:00Z/2026-03-01T23:00:00Z"]);
+    world.restart(&text).await;
+    world.poll().await;
+    assert!(world.upstream.last().query["at"].starts_with("2026-03-01T22:00:00Z/"), "the mark is committed");
+}
+
+#[test]
+fn a_window_that_cannot_move_on_is_refused() {
+    for (from, to, wrong) in [
+        ("window = \"30d\"", "window = \"1s\"", "is not longer than `overlap`"),
+        ("window = \"30d\"", "overlap = \"40d\", window = \"30d\"", "is not longer than `overlap`"),
+        ("start = \"2026-01-01T00:00:00Z\", ", "", "needs `start`"),
+        ("start = \"2026-01-01T00:00:00Z\"", "start = \"2026\"", "needs `start`"),
+        ("order = \"time\", start = \"2026-01-01T00:00:00Z\"", "order = \"number\", start = 1", "is a length of time"),
+        (", until = { param = \"to\" }", "", "nothing says where the end of the window goes"),
+        ("window = \"30d\", ", "", "`until` stands without `window`"),
+        ("until = { param = \"to\" }", "until = { variable = \"to\" }", "unknown key"),
+        ("until = { param = \"to\" }", "until = {}", "`param`, `header` or `json` is missing"),
+    ] {
+        let text = format!(
+            "{}\n[endpoint.me]\nurl = \"https://example.com\"\nsign.standard.secrets = [{{ env = \"SECRET\" }}]\n",
+            list(&WINDOWS.replace(from, to))
+        );
+        let error = refused(&text.replace("UPSTREAM", "https://api.example.com"));
+        assert!(error.contains(wrong), "{to}: {error}");
+    }
 }
 
 /// Microsoft's delta links: the URL of the next poll is what the last one said. It must not lead anywhere else.
@@ -226,6 +423,47 @@ async fn pages_that_nobody_reads_are_told_until_they_are_read() {
     world.poll().await;
     let hints = world.rig.polled().progress.hints.clone();
     assert!(hints.len() == 1 && hints[0].contains("pages.link = {}"), "{hints:?}");
+}
+
+/// prometheus sent 19 events in 20 s for a timestamp in each record, and nothing said why.
+#[tokio::test]
+async fn a_field_that_changes_at_each_poll_is_told_until_it_is_ignored() {
+    let mut world = World::start(&list("ignore = [\".etag\"]")).await;
+    let records = |n: usize, other: &str| {
+        let record = |id: usize| format!(r#"{{"id":{id},"etag":{n},"value":[{n},"{other}"]}}"#);
+        Answer::json(format!("[{}]", (1..=12).map(record).collect::<Vec<_>>().join(",")))
+    };
+    let hints = |world: &mut World| world.rig.polled().progress.hints.clone();
+    for n in 0..6 {
+        assert_eq!(hints(&mut world), [""; 0], "{n}");
+        world.upstream.next(records(n, "a"));
+        world.poll().await;
+    }
+    let hint = hints(&mut world);
+    assert!(hint.len() == 1 && hint[0].ends_with("write ignore = [\".etag\", \".value[0]\"]"), "{hint:?}");
+    // The same hint as long as it goes on.
+    world.upstream.next(records(6, "a"));
+    world.poll().await;
+    assert_eq!(hints(&mut world), hint);
+    world.restart(&list("ignore = [\".etag\", \".value[0]\"]")).await;
+    world.upstream.next(records(7, "a"));
+    assert_eq!(world.poll().await, Polling::Same);
+    assert_eq!(hints(&mut world), [""; 0]);
+    world.upstream.next(records(8, "b"));
+    assert_eq!(world.poll().await, changed(0, 12, 0), "what counts still counts");
+}
+
+/// Prices of a few products that change are what the bridge is for.
+#[tokio::test]
+async fn a_field_that_changes_in_some_records_is_no_hint() {
+    let mut world = World::start(&list("")).await;
+    for n in 0..9 {
+        let record = |id: usize| format!(r#"{{"id":{id},"price":{}}}"#, if id % 2 == 0 { n } else { 0 });
+        let all: Vec<_> = (1..=12).map(record).collect();
+        world.upstream.next(Answer::json(format!("[{}]", all.join(","))));
+        world.poll().await;
+        assert!(world.rig.polled().progress.hints.is_empty(), "{n}");
+    }
 }
 
 /// An API whose pages are `/page/2` was impossible, and `url = ".../page/{page}"` was sent as it stood.

@@ -277,6 +277,54 @@ async fn credentials_do_not_leave_for_an_origin_that_redirects_to_names() {
     assert_eq!(request.target, "/items");
 }
 
+/// miniflux/v2#1512, feedreader/pluto#40: a redirect that sets a cookie and wants to see it, and a session that begins with page 1.
+#[tokio::test]
+async fn cookies_live_as_long_as_a_walk() {
+    let lines =
+        "source.http.cookies = true\nsource.http.pages.link = {}\nsource.http.headers = { cookie = \"lang=en\" }";
+    let mut world = World::start(&list(lines)).await;
+    let set = |answer: Answer, cookie: &str| answer.header("set-cookie", cookie);
+    let walk = |world: &World| {
+        let bounce = Answer::new(302, "").header("location", "/items");
+        world.upstream.next(set(set(bounce, "seen=1; Path=/"), "lang=de; Path=/"));
+        let first = set(Answer::json("[{\"id\":1}]"), "page=one; HttpOnly").header("link", "</items?page=2>; rel=next");
+        world.upstream.next(set(first, "elsewhere=1; Path=/other"));
+        let second = set(Answer::json("[{\"id\":2}]"), "seen=; Max-Age=0; Path=/");
+        world.upstream.next(second.header("link", "</items?page=3>; rel=next"));
+        world.upstream.next(Answer::json("[{\"id\":3}]"));
+    };
+    walk(&world);
+    assert_eq!(world.poll().await, Polling::Baseline { records: 3 });
+    walk(&world);
+    assert_eq!(world.poll().await, Polling::Unchanged);
+    let cookies: Vec<_> =
+        world.upstream.requests().iter().map(|r| r.header("cookie").unwrap_or_default().to_owned()).collect();
+    let walk = ["lang=en", "lang=en; seen=1", "lang=en; seen=1; page=one", "lang=en; page=one"];
+    assert_eq!(cookies, [walk, walk].concat(), "the next walk begins without any");
+    let stored = world.rig.export().await;
+    assert!(!stored.contains("page=one") && !stored.contains("seen=1"), "{stored}");
+}
+
+#[tokio::test]
+async fn no_cookie_is_kept_without_a_word_of_the_file_and_none_goes_to_a_host_that_it_is_not_for() {
+    let (other, seen) = other_host().await;
+    // A port makes no other host of it, so that the other one needs a name.
+    let elsewhere = other.origin().replace("127.0.0.1", "localhost");
+    let lines = format!("source.http.cookies = true\nsource.http.redirects-to = [{elsewhere:?}]");
+    let network = "[network]\nallow = [\"127.0.0.0/8\", \"::1/128\"]\n";
+    let mut world = World::start(&format!("{}\n{network}", list(&lines))).await;
+    let answer = Answer::new(302, "").header("location", format!("{elsewhere}/items"));
+    let answer = answer.header("set-cookie", "host=1; Path=/");
+    world.upstream.next(answer.header("set-cookie", "all=1; Path=/; Domain=localhost"));
+    world.poll().await;
+    assert_eq!(seen.lock().unwrap()[0].header("cookie"), None);
+    // Off is the default.
+    let mut world = World::start(&list("")).await;
+    world.upstream.next(Answer::new(302, "").header("location", "/items").header("set-cookie", "s=1"));
+    world.poll().await;
+    assert_eq!(world.upstream.last().header("cookie"), None);
+}
+
 #[tokio::test]
 async fn redirects_that_never_end_are_an_error() {
     let mut world = World::start(&list("source.http.redirects = 2")).await;

@@ -4,14 +4,14 @@ use std::{borrow::Cow, time::Duration};
 
 use super::{
     ALERT_AFTER, ALERT_REPEAT, Alert, BadRecords, CHANGES, DefinitionChanged, Deletes, FORGET_AFTER, FirstPoll, Route,
-    Since, Unit, read_on, read_routes,
+    Since, Unit, read_on, read_routes, read_until,
 };
 use crate::{
     config::each::{Each, each},
     expr::Expr,
     extract::records,
     guard::guards,
-    http::place::place,
+    http::place::{At, place},
     model::{ChangeKind, Name},
     schedule::schedule,
     settings::key::{keys, names},
@@ -136,9 +136,10 @@ keys! {
         r#"{ "anyOf": [
             { "required": ["from", "order"], "not": { "required": ["token"] } },
             { "required": ["token"], "not": { "anyOf": [
-                { "required": ["from"] }, { "required": ["order"] }, { "required": ["overlap"] }, { "required": ["max"] }
+                { "required": ["from"] }, { "required": ["order"] }, { "required": ["overlap"] }, { "required": ["max"] },
+                { "required": ["window"] }, { "required": ["until"] }
             ] } }
-        ], "oneOf": [
+        ], "dependencies": { "window": ["start"], "until": ["window"] }, "oneOf": [
             { "required": ["param"] }, { "required": ["header"] }, { "required": ["json"] }, { "required": ["variable"] },
             { "not": { "anyOf": [
                 { "required": ["param"] }, { "required": ["header"] }, { "required": ["json"] }, { "required": ["variable"] }
@@ -150,7 +151,8 @@ keys! {
     /// jq over the last page: an opaque mark, any JSON value that says how far the source was read, such as `.nextSyncToken` or
     /// `.last_seq`. It is committed with the snapshot. Null keeps the mark that is known; if none is known yet, the poll fails. Of
     /// a URL for the next poll (a delta link) make `url = { jq = '.mark // "https://..."' }`; it must stay on that origin.
-    get TOKEN: Expr = "token", EXPR;
+    /// `$headers` and `$status` are those of the last page's answer: `'$headers["x-sync-token"]'`.
+    get TOKEN: Expr = "token", EXPR_OVER_ANSWER;
     /// Statuses that say that the source does not know the mark any more, such as `[410]`: the poll asks from the start again, and
     /// compares what comes with what is known.
     get RESET: Vec<u16> = "reset", STATUSES;
@@ -171,5 +173,17 @@ keys! {
     maybe MAX: () = "max",
         Form::raw(Shape::OneOf(&[Shape::Duration, Shape::Time, Shape::Whole(0, 9_223_372_036_854_775_807)])),
         "a day ahead for `\"time\"`";
+    /// For a source that takes only so long a time at once, with `order = "time"` and `start`: a poll asks from the mark until
+    /// `window` later, or until now. If that brings no later mark, and its end is past, the end becomes the mark: so a poll goes
+    /// on over a time without records. Until it has come to now, the next poll follows at once. The first window is the baseline.
+    get WINDOW: Duration = "window", SOME_DURATION;
+    /// Where the end of `window` goes: `param`, `header` or `json`. Not needed if jq of the request uses `.until`.
+    get UNTIL: At = "until", Form::table(&until::FAMILY, read_until);
+    + place::FAMILY;
+}
+
+keys! {
+    /// Where the end of `window` goes.
+    mod until;
     + place::FAMILY;
 }

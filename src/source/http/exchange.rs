@@ -23,7 +23,11 @@ use crate::{
 
 impl Walk {
     /// The answer that the next page is made of.
-    pub(super) async fn ask(&self, ask: &mut Ask<'_>, validators: Option<&Validators>) -> Result<http::Answer, Error> {
+    pub(super) async fn ask(
+        &mut self,
+        ask: &mut Ask<'_>,
+        validators: Option<&Validators>,
+    ) -> Result<http::Answer, Error> {
         let mut headers = self.headers.clone();
         let pairs = validators.map(|v| [(IF_NONE_MATCH, &v.etag), (IF_MODIFIED_SINCE, &v.last_modified)]);
         for (name, value) in pairs.into_iter().flatten() {
@@ -40,11 +44,12 @@ impl Walk {
     }
 
     /// Sends a request and follows its redirects.
-    async fn redirected(&self, ask: &mut Ask<'_>, mut request: Request) -> Result<http::Answer, Error> {
-        let transport = &self.source.transport;
+    async fn redirected(&mut self, ask: &mut Ask<'_>, mut request: Request) -> Result<http::Answer, Error> {
+        let source = self.source.clone();
+        let transport = &source.transport;
         for _ in 0..=transport.redirects {
             let answer = self.send(ask, &request).await?;
-            if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) || self.source.accept.contains(&answer.status) {
+            if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) || source.accept.contains(&answer.status) {
                 return Ok(answer);
             }
             let from = origin(&request.url);
@@ -76,8 +81,9 @@ impl Walk {
     }
 
     /// One request with its credentials; once more where these are better for the answer.
-    async fn send(&self, ask: &mut Ask<'_>, request: &Request) -> Result<http::Answer, Error> {
-        let transport = &self.source.transport;
+    async fn send(&mut self, ask: &mut Ask<'_>, request: &Request) -> Result<http::Answer, Error> {
+        let source = self.source.clone();
+        let transport = &source.transport;
         let at_home = request.url.origin() == self.home.origin();
         let mut tries = 0;
         loop {
@@ -94,11 +100,14 @@ impl Walk {
                 // What the file sends to its own origin stays there.
                 sent.headers = public(&sent.headers);
             }
+            // Last, so that a cookie of the file or of a login is not sent twice.
+            self.jar.iter().for_each(|jar| jar.put(&sent.url, &mut sent.headers, ask.clock.now()));
             let turn = self.client.turn(&sent.url, transport.rate).await;
             let sending =
                 self.client.send(&turn, sent.clone(), transport.timeout, transport.limit(), Some(&mut *ask.share));
             let mut answer = sending.await.map_err(ErrorKind::Http)?;
             drop(turn);
+            self.jar.iter_mut().for_each(|jar| jar.keep(&request.url, &answer.headers, ask.clock.now()));
             // Later steps and messages see the URL without the credentials of `auth.query`.
             answer.url = request.url.clone();
             let mut with = With { client: &self.client, clock: ask.clock, vault: ask.vault };
@@ -115,8 +124,9 @@ impl Walk {
     }
 
     /// Looks at the job that a 202 began, until it is done. The walk's deadline bounds it.
-    async fn follow(&self, ask: &mut Ask<'_>, first: Request, begun: http::Answer) -> Result<http::Answer, Error> {
-        let Some(job) = &self.source.job else { return Ok(begun) };
+    async fn follow(&mut self, ask: &mut Ask<'_>, first: Request, begun: http::Answer) -> Result<http::Answer, Error> {
+        let source = self.source.clone();
+        let Some(job) = &source.job else { return Ok(begun) };
         let mut request = first;
         let mut answer = begun;
         if let Some(url) = self.job_url(&answer).await? {
@@ -129,7 +139,7 @@ impl Walk {
         loop {
             self.pause(job.every, hint::wait(&answer.headers, ask.clock.now())).await?;
             answer = self.redirected(ask, request.clone()).await?;
-            if answer.status != 202 && !self.source.accept.contains(&answer.status) {
+            if answer.status != 202 && !source.accept.contains(&answer.status) {
                 return Ok(answer);
             }
             let (failed, done) = self.job_state(&answer).await?;
@@ -139,7 +149,7 @@ impl Walk {
             }
             if done {
                 // What it brought is data, whatever the status is that says so.
-                answer.status = self.source.accept.first().copied().unwrap_or(200);
+                answer.status = source.accept.first().copied().unwrap_or(200);
                 return Ok(answer);
             }
         }

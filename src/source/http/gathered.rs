@@ -5,6 +5,7 @@ use url::Url;
 
 use crate::{
     decode::Page,
+    expr::Said,
     http::origin,
     model::{Hash, Timestamp, Validators},
     pulse::Walked,
@@ -31,6 +32,8 @@ pub(super) struct Gathered {
     pub shown: Walked,
     /// Of the first page: validators, the server's clock, and what `previous` will be.
     pub first: Option<(Validators, Option<Timestamp>, Json)>,
+    /// What the last page's answer said beside its body, where that is asked for.
+    pub said: Option<Said>,
 }
 
 impl Gathered {

@@ -22,7 +22,9 @@ use crate::{
     decode::{self, Page},
     expr::Said,
     http::{
-        self, Client, hint, origin,
+        self, Client,
+        cookies::Jar,
+        hint, origin,
         place::{At, add_parameter},
         retry_after,
         target::made_url,
@@ -69,6 +71,8 @@ pub(super) struct Walk {
     input: Json,
     /// What was set on the first request.
     parameters: Vec<(At, Json)>,
+    /// What answers of this walk set, where the file wants it (`cookies`).
+    pub(super) jar: Option<Jar>,
 }
 
 /// What a page says of itself.
@@ -117,9 +121,7 @@ impl Walk {
         }
         source.transport.put_headers(&input, &mut headers).await?;
         let mut parameters = source.pages.as_ref().map(Pages::first).unwrap_or_default();
-        if let (Some(at), Some(mark)) = (ask.since, ask.mark) {
-            parameters.push((at.clone(), mark.json()));
-        }
+        parameters.extend(ask.marks().map(|(at, value)| (at.clone(), value)));
         for (at, value) in &parameters {
             at.set(value, &mut url, &mut headers, &mut json).map_err(ErrorKind::Request)?;
         }
@@ -128,8 +130,22 @@ impl Walk {
         }
         let client = ask.client.identified(&source.transport.identity).map_err(ErrorKind::Request)?;
         let (source, home, request) = (source.clone(), url.clone(), Hash::default());
-        let walk =
-            Self { source, client, until, home, url, headers, json, text, content_type, request, input, parameters };
+        let jar = source.cookies.then(Jar::default);
+        let walk = Self {
+            source,
+            client,
+            until,
+            home,
+            url,
+            headers,
+            json,
+            text,
+            content_type,
+            request,
+            input,
+            parameters,
+            jar,
+        };
         Ok(Self { request: walk.hash(), ..walk })
     }
 
@@ -256,9 +272,9 @@ impl Walk {
         let speaks = self.speaks(ask, &mut gathered).await;
         ask.memo.replace(gathered.read);
         let (validators, date, meta) = gathered.first.unwrap_or_default();
-        let pages = gathered.pages;
+        let (pages, said) = (gathered.pages, gathered.said);
         let validators = if speaks { validators } else { Validators::default() };
-        Ok(Fetched::Pages(Answer { pages, validators, hint, date, meta }))
+        Ok(Fetched::Pages(Answer { pages, validators, hint, date, meta, said }))
     }
 
     /// Whether the validators of the first page speak for the list: it is the only page, and what comes next changes it.
@@ -375,6 +391,7 @@ impl Walk {
             (validators_of(headers, self.request, now), retry_after::date(headers), meta(ask.vault, answer, now))
         };
         gathered.first.get_or_insert_with(first);
+        gathered.said = ask.token_sees_answer.then(|| said(answer));
         gathered.pages.push(page);
         Ok(Judged::Step(step))
     }
