@@ -368,38 +368,45 @@ impl Out {
 /// be read as something else, and deeper than it looks.
 const RESERVED: &str = "$serde_json::private::";
 
-/// Nesting counted over the bytes, before any parser recurses, and no reserved key.
+/// Nesting counted over the bytes, before any parser recurses, and no reserved key. Each byte of each answer goes through it,
+/// so that it looks for the few that count instead of at each one's state.
 fn check_nesting(text: &[u8], max: usize) -> Result<(), Error> {
-    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
-    // Where a string begins that may be a reserved key.
-    let mut suspect = None;
-    for (at, byte) in text.iter().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' if in_string => {
-                in_string = false;
-                if let Some(begin) = suspect.take()
-                    && is_reserved(text.get(begin..).unwrap_or_default(), at - begin)
-                {
+    let (mut depth, mut at) = (0usize, 0);
+    let from = |at: usize| text.get(at..).unwrap_or_default();
+    while let Some(next) = from(at).iter().position(|byte| matches!(byte, b'"' | b'[' | b']' | b'{' | b'}')) {
+        at += next;
+        match text.get(at) {
+            Some(b'"') => {
+                let Some(length) = string_length(from(at + 1)) else { break };
+                let may_be_reserved = matches!(text.get(at + 1), Some(b'$' | b'\\'));
+                if may_be_reserved && is_reserved(from(at), length + 1) {
                     return Err(Error::Reserved);
                 }
+                at += length + 1;
             }
-            b'"' => {
-                in_string = true;
-                suspect = matches!(text.get(at + 1), Some(b'$' | b'\\')).then_some(at);
-            }
-            b'[' | b'{' if !in_string => {
+            Some(b'[' | b'{') => {
                 depth += 1;
                 if depth > max {
                     return Err(Error::Depth { max });
                 }
             }
-            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
+            _ => depth = depth.saturating_sub(1),
         }
+        at += 1;
     }
     Ok(())
+}
+
+/// How long a string is whose text begins here: up to its closing quote.
+fn string_length(text: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        at += text.get(at..)?.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
+        if text.get(at) == Some(&b'"') {
+            return Some(at);
+        }
+        at += 2;
+    }
 }
 
 /// Whether a text begins with a string, up to the quote at `end`, that is a reserved key.

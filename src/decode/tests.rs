@@ -182,3 +182,35 @@ fn every_option_is_part_of_the_definition() {
     texts.dedup();
     assert_eq!(texts.len(), count, "{texts:#?}");
 }
+
+/// How deep a text nests, by each byte and what came before it.
+fn depth_of(text: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut quoted, mut escaped) = (0usize, 0, false, false);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'[' | b'{' if !quoted => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !quoted => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+proptest::proptest! {
+    /// The count over the bytes that matter is the one over all, of texts that are no JSON, too.
+    #[test]
+    fn nesting_is_counted_as_byte_by_byte(text in r#"(["\\\[\]{}a:$ ]|"[a\\"{$]{0,9}"){0,60}"#) {
+        let depth = depth_of(text.as_bytes());
+        let fits = |max| !matches!(check_nesting(text.as_bytes(), max), Err(Error::Depth { .. }));
+        proptest::prop_assert!(fits(depth));
+        if depth > 0 {
+            proptest::prop_assert!(!fits(depth - 1), "{depth}");
+        }
+    }
+}
