@@ -9,6 +9,7 @@ pub mod egress;
 pub mod hint;
 pub mod identity;
 pub mod names;
+pub mod packed;
 pub mod place;
 pub mod retry_after;
 pub mod target;

@@ -123,6 +123,17 @@ pub fn token(token: &Expr, at: Option<&At>, document: &[u8], known: Option<Mark>
     Ok(Some(mark))
 }
 
+/// The mark that a message of a stream names, if it names one.
+pub fn of_message(resume: &Expr, document: &[u8]) -> Result<Option<Mark>, String> {
+    let found = resume.all_of_text(document).map_err(|e| format!("`resume`: {e}"))?;
+    let Some(value) = meant(found.into_iter().next()) else { return Ok(None) };
+    let mark = Mark::of(&value);
+    match mark.text.len() > TOKEN_BYTES_MAX {
+        true => Err(format!("`resume` gives {} bytes (at most {TOKEN_BYTES_MAX} are kept)", mark.text.len())),
+        false => Ok(Some(mark)),
+    }
+}
+
 /// What is sent: the mark less the overlap; `start` before there is a mark. An overlap that the file does not give is left out
 /// where the last question with it brought nothing new.
 pub fn to_send(since: &Since, mark: Option<&Mark>, exactly: bool) -> Option<Mark> {

@@ -1,0 +1,326 @@
+//! What is said over a WebSocket beside records: the messages of a subscription, answers to the server's messages, how a frame
+//! becomes messages, and what the end of a connection means for the next one. No I/O, and no clock.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value as Json;
+
+use crate::{
+    decode::{self, Decoder, Page},
+    expr::{self, Expr},
+    model::Hash,
+    settings::{
+        Item, Table,
+        fingerprint::Fingerprint,
+        key::{Form, Shape, keys},
+        secret::Secret,
+        template::{self, Template},
+        value::Value,
+    },
+};
+
+/// A connection that ended sooner than this, without a record, counts as failed: the next one waits.
+pub const LIVED_MIN: Duration = Duration::from_secs(60);
+/// The first such wait; it doubles. Also the wait after a connection that did well and ended soon.
+pub const BACKOFF_FIRST: Duration = Duration::from_secs(5);
+const BACKOFF_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// A message that is said.
+const MESSAGE: Form<Message> = Form::new(Shape::Any, Message::read);
+
+keys! {
+    /// A message that waits for one of the server's.
+    mod awaited;
+    /// The message: a value is sent as text, a list or another table as JSON. In that JSON `{ env = "..." }`, `{ file = "..." }` and
+    /// `{ credential = "..." }` are secrets, `{ jq = "..." }` is what jq makes, and `{ token = true }` is the token of `auth.oauth2`,
+    /// `auth.jwt` or `auth.session`.
+    need MESSAGE: Message = "message", super::MESSAGE, "message = { type = \"subscribe\" }";
+    /// jq over each of the server's messages: it is sent once this holds for one. jq in `message` sees that one as `.message`. If none
+    /// comes within `timeout`, the connection has failed.
+    need AFTER: Expr = "after", EXPR, "after = '.type == \"connection_ack\"'";
+}
+
+keys! {
+    /// What is answered to a message.
+    mod reply;
+    /// jq over the server's message; a message that is not what `decode` reads is a string. jq that fails does not hold.
+    need WHEN: Expr = "when", EXPR, "when = '.type == \"ping\"'";
+    /// What is sent then, as in `send`; jq in it sees the server's message. Without it the message is only left out.
+    maybe SEND: Message = "send", super::MESSAGE, "nothing is sent";
+}
+
+/// What is sent: a value as text, all else as JSON.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Message {
+    Text(Value),
+    Json(Template),
+}
+
+/// An entry of `send`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Said {
+    pub message: Message,
+    /// Of the server's message that it waits for.
+    pub after: Option<Expr>,
+}
+
+/// An entry of `answer`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reply {
+    when: Expr,
+    send: Option<Message>,
+}
+
+/// How the server's messages are read and answered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Talk {
+    pub replies: Vec<Reply>,
+    pub decode: Option<Decoder>,
+    /// Stands between the messages of a frame.
+    pub split: Option<String>,
+    pub depth_max: usize,
+}
+
+/// What the conversation makes of a message.
+#[derive(Debug, Default, PartialEq)]
+pub struct Heard {
+    /// It was a part of the conversation, and holds no records.
+    pub taken: bool,
+    /// What is answered.
+    pub say: Vec<String>,
+    /// The message that was waited for.
+    pub awaited: Option<Json>,
+    /// Why jq of `after` failed on it.
+    pub trouble: Option<expr::Error>,
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    pub why: String,
+    /// The server's close code (RFC 6455, section 7.4).
+    pub code: Option<u16>,
+}
+
+/// How a connection did until its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life {
+    pub lived: Duration,
+    /// It brought records.
+    pub fruitful: bool,
+    /// A token was put on it, and no other one was asked for since a connection did well.
+    pub may_log_in: bool,
+}
+
+/// What follows the end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Another connection.
+    Now,
+    /// Another connection with a new token.
+    LogIn,
+    /// Another one after a while; nothing failed.
+    Wait(Duration),
+    /// It failed, and the next one waits.
+    Failed(Duration),
+}
+
+impl Message {
+    pub fn read(item: &Item<'_>) -> Option<Self> {
+        match item.is_list() || item.is_table() && !item.stands_for_a_value() {
+            true => item.template().map(Self::Json),
+            false => item.value().map(Self::Text),
+        }
+    }
+
+    /// The texts that are sent. May wait for another process: not for an async thread.
+    pub fn texts(&self, input: &Json, token: Option<&Secret>) -> Result<Vec<String>, template::Error> {
+        Ok(match self {
+            Self::Text(value) => value.resolve_here(input)?,
+            Self::Json(template) => match (template, template.fill(input, token)?) {
+                // The whole message is the token.
+                (Template::Token, Some(Json::String(token))) => vec![token],
+                (_, filled) => filled.iter().map(Json::to_string).collect(),
+            },
+        })
+    }
+
+    /// The values that may be secrets.
+    pub fn values(&self) -> Vec<&Value> {
+        match self {
+            Self::Text(value) => vec![value],
+            Self::Json(template) => template.values(),
+        }
+    }
+
+    pub fn needs_token(&self) -> bool {
+        matches!(self, Self::Json(template) if template.needs_token())
+    }
+}
+
+impl Said {
+    /// A table of `message` and `after`, and nothing else, waits; any other value is the message.
+    pub fn read(item: &Item<'_>) -> Option<Self> {
+        if is_awaited(item) {
+            let mut table = item.table()?;
+            let (message, after) = (table.need(&awaited::MESSAGE), table.need(&awaited::AFTER));
+            table.finish();
+            return Some(Self { message: message?, after: Some(after?) });
+        }
+        let is_value = !item.is_table() || item.is_secret() || item.stands_for_a_value();
+        let message =
+            if is_value { item.value().map(Message::Text) } else { item.template().map(Message::Json) };
+        Some(Self { message: message?, after: None })
+    }
+
+    /// Writes what the snapshot depends on.
+    pub fn define(&self, text: &mut Fingerprint) {
+        match &self.message {
+            Message::Text(value) => text.put("send", value),
+            Message::Json(template) => text.put("send.json", template),
+        }
+        text.put_some("send.after", self.after.as_ref());
+    }
+
+    /// As 0.1.0 wrote it.
+    pub fn definition_0_1(&self) -> String {
+        match &self.message {
+            Message::Text(value) => format!("Text({value:?})"),
+            Message::Json(template) => format!("Json({:?})", Json::from(template)),
+        }
+    }
+}
+
+fn is_awaited(item: &Item<'_>) -> bool {
+    let names: Option<Vec<String>> = item
+        .is_table()
+        .then(|| item.table().map(|mut table| table.take_all().into_iter().map(|(name, ..)| name.to_owned()).collect()))
+        .flatten();
+    names.is_some_and(|mut names| {
+        names.sort();
+        names == [awaited::AFTER.name, awaited::MESSAGE.name]
+    })
+}
+
+impl Reply {
+    pub fn read(item: &Item<'_>) -> Option<Self> {
+        let mut table: Table<'_> = item.table()?;
+        let (when, send) = (table.need(&reply::WHEN), table.get(&reply::SEND));
+        table.finish();
+        Some(Self { when: when?, send })
+    }
+
+    /// Writes what the snapshot depends on: which messages hold no records.
+    pub fn define(&self, text: &mut Fingerprint) {
+        text.put("answer.when", &self.when);
+    }
+
+    pub fn message(&self) -> Option<&Message> {
+        self.send.as_ref()
+    }
+}
+
+impl Talk {
+    /// Whether nothing is answered: nobody has to look at a message.
+    pub fn is_silent(&self) -> bool {
+        self.replies.is_empty()
+    }
+
+    /// The messages of a frame; those without a byte that counts are none.
+    pub fn messages(&self, frame: &Bytes) -> Vec<Bytes> {
+        let is_message = |part: &&[u8]| !part.trim_ascii().is_empty();
+        match self.split.as_deref().map(str::as_bytes) {
+            Some(separator) => parts(frame, separator).into_iter().filter(is_message).map(|p| frame.slice_ref(p)).collect(),
+            None => Some(frame).filter(|frame| is_message(&&***frame)).cloned().into_iter().collect(),
+        }
+    }
+
+    /// Why a message cannot be read, if it cannot.
+    pub fn unreadable(&self, page: &Page) -> Option<decode::Error> {
+        let document = match decode::decode(self.decode.as_ref(), page, self.depth_max) {
+            Ok(document) => document,
+            Err(error) => return Some(error),
+        };
+        serde_json::from_slice::<serde::de::IgnoredAny>(&document).err().map(|e| decode::malformed(&e, &document))
+    }
+
+    /// What jq sees of a message: its document, and the text of what has none.
+    fn seen(&self, message: &Bytes) -> Json {
+        let page = Page { url: String::new(), content_type: None, hash: Hash::default(), body: message.clone() };
+        let document = decode::decode(self.decode.as_ref(), &page, self.depth_max);
+        let document = document.ok().and_then(|document| serde_json::from_slice(&document).ok());
+        document.unwrap_or_else(|| Json::String(String::from_utf8_lossy(message).into_owned()))
+    }
+
+    /// Whether jq holds for a message. May wait for another process: not for an async thread.
+    pub fn is_of(&self, expr: &Expr, message: &Bytes) -> bool {
+        expr.holds(&self.seen(message)).unwrap_or(false)
+    }
+
+    /// Hears a message of the server: whether it is an answered one, and whether it is the one that is waited for. May wait for
+    /// another process: not for an async thread.
+    pub fn hear(
+        &self,
+        message: &Bytes,
+        awaited: Option<&Expr>,
+        token: Option<&Secret>,
+    ) -> Result<Heard, template::Error> {
+        let seen = self.seen(message);
+        let mut heard = Heard::default();
+        // What one kind of message has another lacks: jq that fails on it does not hold.
+        if let Some(reply) = self.replies.iter().find(|reply| reply.when.holds(&seen).unwrap_or(false)) {
+            heard.taken = true;
+            if let Some(send) = &reply.send {
+                heard.say = send.texts(&seen, token)?;
+            }
+        }
+        match awaited.map(|awaited| awaited.holds(&seen)) {
+            Some(Ok(true)) => (heard.taken, heard.awaited) = (true, Some(seen)),
+            Some(Err(error)) => heard.trouble = Some(error),
+            Some(Ok(false)) | None => {}
+        }
+        Ok(heard)
+    }
+}
+
+/// What stands between separators. An empty separator separates nothing.
+fn parts<'f>(frame: &'f [u8], separator: &[u8]) -> Vec<&'f [u8]> {
+    let (mut parts, mut rest) = (Vec::new(), frame);
+    while let Some(at) = rest.windows(separator.len().max(1)).position(|window| window == separator) {
+        let (part, behind) = rest.split_at(at);
+        parts.push(part);
+        rest = behind.get(separator.len()..).unwrap_or_default();
+    }
+    parts.push(rest);
+    parts
+}
+
+impl End {
+    pub fn new(why: impl Into<String>) -> Self {
+        Self { why: why.into(), code: None }
+    }
+
+    /// Whether the code says that the credentials are not good: graphql-transport-ws's Unauthorized and Forbidden, and RFC 6455's
+    /// "policy violation", which is what servers without codes of their own send.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self.code, Some(4401 | 4403 | 1008))
+    }
+
+    /// Whether the code asks for a wait: a restart, and "try again later" (IANA's registry of close codes).
+    fn asks_to_wait(&self) -> bool {
+        matches!(self.code, Some(1012 | 1013))
+    }
+
+    /// What follows, after so many failed connections in a row.
+    pub fn next(&self, life: Life, failed: u32) -> Next {
+        let lived_long = life.lived >= LIVED_MIN;
+        match () {
+            () if self.is_refusal() && life.may_log_in => Next::LogIn,
+            () if lived_long && !self.asks_to_wait() => Next::Now,
+            // It did its work: the next one need not wait longer than the first time.
+            () if lived_long || life.fruitful => Next::Wait(BACKOFF_FIRST),
+            () => Next::Failed(BACKOFF_FIRST.saturating_mul(2u32.saturating_pow(failed)).min(BACKOFF_MAX)),
+        }
+    }
+}
