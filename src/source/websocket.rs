@@ -115,6 +115,7 @@ struct Connection {
     arrived: mpsc::Receiver<Arrived>,
     /// Why it ended, once the channel is closed.
     ended: Arc<Mutex<Option<End>>>,
+    /// When it had subscribed.
     since: Instant,
     /// The credentials of its handshake.
     used: Vec<Used>,
@@ -204,14 +205,15 @@ keys! {
     /// What counts as known when the bridge is new, with `first-poll = "baseline"`: what comes within this time after the connection,
     /// or jq: what comes up to the message for which it holds. That message has to come within `deadline`.
     or BASELINE: Baseline = "baseline",
-        Form::shown_by(Shape::OneOf(&[Shape::Duration, Shape::Expr]), Baseline::read, Baseline::show), Baseline::default;
+        Form::shown_by(Shape::OneOf(&[Shape::Duration, Shape::Expr]), Baseline::read, Baseline::show),
+        Baseline::default;
     /// What stands between the messages of a frame, such as `"\n"`, or `"\u001e"` for SignalR.
     maybe SPLIT: String = "split", Form::new(Shape::Text, read_split), "a frame is one message";
     /// How a message becomes a document: [below](#decode). A binary message that is packed with gzip or zlib is unpacked first.
     maybe DECODE: Decoder = "decode", decode::DECODER, "JSON";
     /// jq over each message that holds records: how far it was read, such as `.sequence`; null moves nothing. The last one is committed
-    /// with the records, and jq in `send` and `url` sees it as `.mark`, which is null before there is one. If a poll cannot be
-    /// committed, the connection is opened again at the mark.
+    /// with the records, and jq in `send` and `url` sees it as `.mark`, in its own type, which is null before there is one. If a poll
+    /// cannot be committed, the connection is opened again at the mark.
     get RESUME: Expr = "resume", EXPR;
     + headed::FAMILY;
     + timed::FAMILY;
@@ -393,7 +395,8 @@ impl Source {
             && connection.since.elapsed() > self.transport.deadline
         {
             let (jq, within) = (expr.text(), units::show(self.transport.deadline));
-            return Err(closed(origin, format!("no message came within {within} (`deadline`) that ends `baseline`: {jq}")));
+            let why = format!("no message came within {within} (`deadline`) that ends `baseline`: {jq}");
+            return Err(closed(origin, why));
         }
         Ok(Taken::Nothing { wait: None })
     }
@@ -416,7 +419,7 @@ impl Source {
 
     /// The URL as HTTP knows it.
     async fn target(&self, ask: &Ask<'_>) -> Result<Url, Error> {
-        let text = self.url.resolve(&ask.input()).await.map_err(ErrorKind::Expr)?.into_iter().next();
+        let text = self.url.resolve(&input(ask)).await.map_err(ErrorKind::Expr)?.into_iter().next();
         let text = text.ok_or_else(|| ErrorKind::Request("`url` gives nothing".into()))?;
         let http = text.strip_prefix("ws").map(|rest| format!("http{rest}")).and_then(|url| url.parse().ok());
         if !self.url.is_constant() {
@@ -437,11 +440,12 @@ impl Source {
         let Transport { timeout, size_max, .. } = self.transport;
         let token = auth::token(&used).cloned();
         let mut line = Line { stream, talk: self.talk.clone(), token, timeout, size_max };
-        let (since, mut first) = (Instant::now(), Vec::new());
+        let mut first = Vec::new();
         let subscribed = self.say_all(ask, &mut line, &mut first).await;
+        let since = Instant::now();
         let (into, arrived) = mpsc::channel(MESSAGES_MAX);
         let (ended, stop) = (Arc::new(Mutex::new(None)), CancellationToken::new());
-        let (Ping { every, beat }, input) = (self.ping.clone(), ask.input());
+        let (Ping { every, beat }, input) = (self.ping.clone(), input(ask));
         let room = Room::new(size_max);
         let reader = Reader { line, first, into, room, ping: every, beat, input, clock: ask.clock.clone() };
         match subscribed {
@@ -473,7 +477,7 @@ impl Source {
     /// Sends the messages of the subscription, each when it is its turn.
     async fn say_all(&self, ask: &Ask<'_>, line: &mut Line, kept: &mut Vec<Bytes>) -> Result<(), End> {
         for said in &self.send {
-            let mut input = ask.input();
+            let mut input = input(ask);
             if let Some(after) = &said.after {
                 let awaited = line.wait_for(after, kept).await?;
                 if let Json::Object(input) = &mut input {
@@ -630,6 +634,15 @@ fn read_split(item: &Item<'_>) -> Option<String> {
     Some(text.to_owned())
 }
 
+/// What jq sees. A mark keeps its type: a subscription from `7` is not one from `"7"`.
+fn input(ask: &Ask<'_>) -> Json {
+    let mut input = ask.input();
+    if let (Json::Object(input), Some(mark)) = (&mut input, ask.mark) {
+        input.insert("mark".into(), mark.json());
+    }
+    input
+}
+
 fn closed(origin: &str, why: String) -> Error {
     ErrorKind::Closed { origin: origin.to_owned(), why }.into()
 }
@@ -688,5 +701,31 @@ impl Connection {
     fn end(&self) -> End {
         let end = self.ended.lock().expect("no thread panics with it").take();
         end.unwrap_or_else(|| End::new("the connection ended"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A new login after each of a server's refusals, and none after its second in a row; what did well starts from the beginning.
+    #[test]
+    fn a_refusal_logs_in_once_until_a_connection_does_well() {
+        let seconds = Duration::from_secs;
+        let refused = End { code: Some(4401), ..End::new("no") };
+        let life = |lived: u64, fruitful: bool| Life { lived: seconds(lived), fruitful, may_log_in: true };
+        let mut live = Live::default();
+        for (lived, fruitful, next) in [
+            (0, false, Next::LogIn),
+            (0, false, Next::Failed(seconds(5))),
+            (1, false, Next::Failed(seconds(10))),
+            (90, false, Next::LogIn),
+            (0, false, Next::Failed(seconds(5))),
+            (3, true, Next::LogIn),
+            (3, true, Next::LogIn),
+            (0, false, Next::Failed(seconds(5))),
+        ] {
+            assert_eq!(live.judge(&refused, life(lived, fruitful)), next, "{lived} {fruitful}");
+        }
     }
 }

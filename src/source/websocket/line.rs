@@ -64,8 +64,8 @@ impl Line {
     pub async fn say(&mut self, message: &Message, input: Json) -> Result<(), End> {
         let (message, token) = (message.clone(), self.token.clone());
         let texts = compute(move || message.texts(&input, token.as_ref())).await;
-        let texts = texts.map_err(|e| End::new(format!("what is sent cannot be made: it panicked: {e}")))?;
-        let texts = texts.map_err(|e| End::new(format!("what is sent cannot be made: {e}")))?;
+        let texts = texts.map_err(|e| End::fault(format!("what is sent cannot be made: it panicked: {e}")))?;
+        let texts = texts.map_err(|e| End::fault(format!("what is sent cannot be made: {e}")))?;
         self.send(texts).await
     }
 
@@ -127,7 +127,7 @@ impl Line {
     /// Takes a frame apart, and answers what is to be answered.
     async fn hear(&mut self, frame: Bytes, is_packed: bool, awaited: Option<&Expr>) -> Result<Got, End> {
         let frame = match is_packed {
-            true => packed::unpack(frame, self.size_max).await.map_err(|e| End::new(e.to_string()))?,
+            true => packed::unpack(frame, self.size_max).await.map_err(|e| End::fault(e.to_string()))?,
             false => frame,
         };
         let messages = self.talk.messages(&frame);
@@ -140,8 +140,9 @@ impl Line {
             let awaited = awaited.filter(|_| got.awaited.is_none()).cloned();
             let (talk, token, heard) = (self.talk.clone(), self.token.clone(), message.clone());
             let heard = compute(move || talk.hear(&heard, awaited.as_ref(), token.as_ref())).await;
-            let heard = heard.map_err(|e| End::new(format!("hearing a message panicked: {e}")))?;
-            let Heard { taken, say, awaited, trouble } = heard.map_err(|e| End::new(format!("`answer.send`: {e}")))?;
+            let heard = heard.map_err(|e| End::fault(format!("hearing a message panicked: {e}")))?;
+            let Heard { taken, say, awaited, trouble } =
+                heard.map_err(|e| End::fault(format!("`answer.send`: {e}")))?;
             self.send(say).await?;
             if !taken {
                 got.kept.push(message);
@@ -157,12 +158,12 @@ impl Line {
 fn frame_of(frame: Option<Result<Frame, tungstenite::Error>>) -> Result<Option<(Bytes, bool)>, End> {
     match frame {
         None => Err(End::new("the server closed the connection")),
-        Some(Err(tungstenite::Error::Capacity(error))) => Err(End::new(format!("{error} (`size-max`)"))),
+        Some(Err(tungstenite::Error::Capacity(error))) => Err(End::fault(format!("{error} (`size-max`)"))),
         Some(Err(error)) => Err(End::new(error.to_string())),
         Some(Ok(Frame::Close(frame))) => {
             let code = frame.as_ref().map(|frame| u16::from(frame.code));
             let why = frame.map(|f| format!(" with {}: {}", u16::from(f.code), f.reason)).unwrap_or_default();
-            Err(End { why: format!("the server closed the connection{why}"), code })
+            Err(End { code, ..End::new(format!("the server closed the connection{why}")) })
         }
         Some(Ok(Frame::Text(text))) => Ok(Some((Bytes::from(text), false))),
         Some(Ok(Frame::Binary(bytes))) => Ok(Some((bytes, true))),

@@ -101,6 +101,8 @@ pub struct End {
     pub why: String,
     /// The server's close code (RFC 6455, section 7.4).
     pub code: Option<u16>,
+    /// It was ended here, for something that a person has to hear of: a limit, or what cannot be answered.
+    pub is_fault: bool,
 }
 
 /// How a connection did until its end.
@@ -169,8 +171,7 @@ impl Said {
             return Some(Self { message: message?, after: Some(after?) });
         }
         let is_value = !item.is_table() || item.is_secret() || item.stands_for_a_value();
-        let message =
-            if is_value { item.value().map(Message::Text) } else { item.template().map(Message::Json) };
+        let message = if is_value { item.value().map(Message::Text) } else { item.template().map(Message::Json) };
         Some(Self { message: message?, after: None })
     }
 
@@ -231,7 +232,9 @@ impl Talk {
     pub fn messages(&self, frame: &Bytes) -> Vec<Bytes> {
         let is_message = |part: &&[u8]| !part.trim_ascii().is_empty();
         match self.split.as_deref().map(str::as_bytes) {
-            Some(separator) => parts(frame, separator).into_iter().filter(is_message).map(|p| frame.slice_ref(p)).collect(),
+            Some(separator) => {
+                parts(frame, separator).into_iter().filter(is_message).map(|part| frame.slice_ref(part)).collect()
+            }
             None => Some(frame).filter(|frame| is_message(&&***frame)).cloned().into_iter().collect(),
         }
     }
@@ -298,7 +301,11 @@ fn parts<'f>(frame: &'f [u8], separator: &[u8]) -> Vec<&'f [u8]> {
 
 impl End {
     pub fn new(why: impl Into<String>) -> Self {
-        Self { why: why.into(), code: None }
+        Self { why: why.into(), code: None, is_fault: false }
+    }
+
+    pub fn fault(why: impl Into<String>) -> Self {
+        Self { is_fault: true, ..Self::new(why) }
     }
 
     /// Whether the code says that the credentials are not good: graphql-transport-ws's Unauthorized and Forbidden, and RFC 6455's
@@ -317,10 +324,194 @@ impl End {
         let lived_long = life.lived >= LIVED_MIN;
         match () {
             () if self.is_refusal() && life.may_log_in => Next::LogIn,
-            () if lived_long && !self.asks_to_wait() => Next::Now,
+            () if lived_long && !self.is_fault && !self.asks_to_wait() => Next::Now,
             // It did its work: the next one need not wait longer than the first time.
-            () if lived_long || life.fruitful => Next::Wait(BACKOFF_FIRST),
+            () if !self.is_fault && (lived_long || life.fruitful) => Next::Wait(BACKOFF_FIRST),
             () => Next::Failed(BACKOFF_FIRST.saturating_mul(2u32.saturating_pow(failed)).min(BACKOFF_MAX)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn jq(text: &str) -> Expr {
+        Expr::parse(text).expect("valid")
+    }
+
+    fn reply(when: &str, send: Option<&str>) -> Reply {
+        Reply { when: jq(when), send: send.map(|text| Message::Text(Value::Jq(jq(text)))) }
+    }
+
+    fn talk(replies: Vec<Reply>) -> Talk {
+        Talk { replies, decode: None, split: None, depth_max: 64 }
+    }
+
+    fn hear(talk: &Talk, message: &str, awaited: Option<&str>) -> (bool, Vec<String>, Option<Json>) {
+        let awaited = awaited.map(jq);
+        let heard = talk.hear(&Bytes::copy_from_slice(message.as_bytes()), awaited.as_ref(), None).expect("heard");
+        (heard.taken, heard.say, heard.awaited)
+    }
+
+    /// HTX, Bybit, OKX, Socket.IO, graphql-transport-ws: a heartbeat is answered in the server's own words, and is no record.
+    #[test]
+    fn what_is_a_part_of_the_conversation_is_answered_and_holds_no_records() {
+        let talk = talk(vec![
+            reply(".ping", Some("{pong: .ping}")),
+            reply(". == 2", Some("3")),
+            reply(". == \"Ping!\"", Some("\"Pong!\"")),
+            reply(".type == \"ka\"", None),
+            reply(".silent", Some("empty")),
+        ]);
+        for (message, taken, say) in [
+            (r#"{"ping":1492420473027}"#, true, vec![r#"{"pong":1492420473027}"#]),
+            ("2", true, vec!["3"]),
+            ("Ping!", true, vec!["Pong!"]),
+            (r#"{"type":"ka"}"#, true, vec![]),
+            (r#"{"silent":true}"#, true, vec![]),
+            // The first entry counts.
+            (r#"{"ping":7,"type":"ka"}"#, true, vec![r#"{"pong":7}"#]),
+            (r#"{"ping":null}"#, false, vec![]),
+            (r#"{"data":[{"id":1}]}"#, false, vec![]),
+            // jq fails on it, or it is no document: neither is a heartbeat.
+            ("[1]", false, vec![]),
+            ("3", false, vec![]),
+            ("{\"ping\":", false, vec![]),
+            ("\u{1f}\u{8b}", false, vec![]),
+        ] {
+            let say: Vec<String> = say.into_iter().map(str::to_owned).collect();
+            assert_eq!(hear(&talk, message, None), (taken, say, None), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_waited_for_is_heard_beside_those_that_are_answered() {
+        let talk = talk(vec![reply(".type == \"ping\"", Some("{type: \"pong\"}"))]);
+        let ack = r#".type == "connection_ack""#;
+        let found = json!({ "type": "connection_ack", "payload": { "n": 1.10 } });
+        assert_eq!(hear(&talk, &found.to_string(), Some(ack)), (true, vec![], Some(found)));
+        assert_eq!(hear(&talk, r#"{"type":"ping"}"#, Some(ack)), (true, vec![r#"{"type":"pong"}"#.into()], None));
+        assert_eq!(hear(&talk, r#"{"type":"next"}"#, Some(ack)), (false, vec![], None));
+        let odd = talk.hear(&Bytes::from_static(b"7"), Some(&jq(ack)), None).expect("heard");
+        assert!(!odd.taken && odd.trouble.is_some_and(|e| e.to_string().contains("connection_ack")));
+        // SockJS opens with a letter.
+        assert_eq!(hear(&talk, "o", Some(r#". == "o""#)), (true, vec![], Some(json!("o"))));
+    }
+
+    #[test]
+    fn a_whole_message_may_be_the_token() {
+        let token = Secret::new("t0ken-of-the-login".into());
+        let texts = |message: Message| message.texts(&json!({}), Some(&token)).expect("texts");
+        assert_eq!(texts(Message::Json(Template::Token)), ["t0ken-of-the-login"]);
+        let pair = Template::Table(vec![("auth".into(), Template::Token)]);
+        assert_eq!(texts(Message::Json(pair)), [r#"{"auth":"t0ken-of-the-login"}"#]);
+        assert_eq!(texts(Message::Json(Template::Fixed(json!(["1", {}])))), [r#"["1",{}]"#]);
+        assert_eq!(texts(Message::Text(Value::Literal("CONNECT\n\n\0".into()))), ["CONNECT\n\n\0"]);
+    }
+
+    #[test]
+    fn the_end_of_a_connection_says_what_follows() {
+        let seconds = Duration::from_secs;
+        for (code, lived, fruitful, may_log_in, failed, next) in [
+            (None, 0, false, true, 0, Next::Failed(seconds(5))),
+            (None, 59, false, true, 2, Next::Failed(seconds(20))),
+            (Some(1006), 0, false, false, 60, Next::Failed(seconds(900))),
+            (None, 60, false, true, 0, Next::Now),
+            (Some(1000), 3600, true, true, 0, Next::Now),
+            // It brought records and ended soon: nothing failed, and the next one is not a flood.
+            (None, 11, true, true, 0, Next::Wait(seconds(5))),
+            // The server wants to be left alone for a moment, however long it lasted.
+            (Some(1012), 3600, true, true, 0, Next::Wait(seconds(5))),
+            (Some(1013), 3600, false, true, 0, Next::Wait(seconds(5))),
+            (Some(1013), 1, false, true, 3, Next::Failed(seconds(40))),
+            // A refusal: a new login where there is one.
+            (Some(4401), 0, false, true, 0, Next::LogIn),
+            (Some(4403), 3600, true, true, 0, Next::LogIn),
+            (Some(1008), 10, true, true, 0, Next::LogIn),
+            (Some(4401), 0, false, false, 1, Next::Failed(seconds(10))),
+            (Some(1008), 10, true, false, 0, Next::Wait(seconds(5))),
+            (Some(4400), 0, false, true, 0, Next::Failed(seconds(5))),
+        ] {
+            let life = Life { lived: seconds(lived), fruitful, may_log_in };
+            let end = End { code, ..End::new("") };
+            assert_eq!(end.next(life, failed), next, "{code:?} {life:?} {failed}");
+        }
+        // A message over `size-max`: however well it did, it is told.
+        let life = Life { lived: seconds(3600), fruitful: true, may_log_in: true };
+        assert_eq!(End::fault("too large").next(life, 0), Next::Failed(seconds(5)));
+    }
+
+    #[test]
+    fn a_frame_is_taken_apart() {
+        for (split, frame, messages) in [
+            (None, "{\"a\":1}\n{\"a\":2}", vec!["{\"a\":1}\n{\"a\":2}"]),
+            (None, " \n", vec![]),
+            (Some("\n"), "{\"a\":1}\n{\"a\":2}\r\n\n", vec!["{\"a\":1}", "{\"a\":2}\r"]),
+            (Some("\u{1e}"), "{}\u{1e}{\"type\":6}\u{1e}", vec!["{}", "{\"type\":6}"]),
+            (Some("\u{1e}"), "{}", vec!["{}"]),
+            (Some("--"), "a---b----c", vec!["a", "-b", "c"]),
+            (Some("\n"), "", vec![]),
+        ] {
+            let talk = Talk { split: split.map(str::to_owned), ..talk(Vec::new()) };
+            let found = talk.messages(&Bytes::copy_from_slice(frame.as_bytes()));
+            assert_eq!(found, messages, "{split:?} {frame:?}");
+        }
+    }
+
+    /// What a server may send, in any order.
+    fn message() -> impl Strategy<Value = String> {
+        prop_oneof![
+            any::<u32>().prop_map(|n| json!({ "ping": n }).to_string()),
+            any::<u8>().prop_map(|n| json!({ "data": [{ "id": n }] }).to_string()),
+            Just("2".to_owned()),
+            "[a-z\\[\\{\"]{1,8}",
+        ]
+    }
+
+    proptest! {
+        /// Whatever the frames are: each message comes once, in its order, and is either answered or kept.
+        #[test]
+        fn each_message_is_answered_or_kept(
+            all in prop::collection::vec(message(), 0..20),
+            cuts in prop::collection::vec(any::<bool>(), 20),
+        ) {
+            let talk = Talk { split: Some("\n".into()), ..talk(vec![reply(".ping", None), reply(". == 2", None)]) };
+            // Some messages share a frame.
+            let mut frames = vec![String::new()];
+            for (message, cut) in all.iter().zip(cuts) {
+                let last = frames.last_mut().expect("one");
+                last.push_str(message);
+                last.push('\n');
+                if cut {
+                    frames.push(String::new());
+                }
+            }
+            let (mut heard, mut kept) = (Vec::new(), Vec::new());
+            for frame in frames {
+                for message in talk.messages(&Bytes::from(frame)) {
+                    let taken = talk.hear(&message, None, None).expect("heard").taken;
+                    let text = String::from_utf8(message.to_vec()).expect("UTF-8");
+                    kept.extend((!taken).then(|| text.clone()));
+                    heard.push(text);
+                }
+            }
+            prop_assert_eq!(&heard, &all);
+            let is_answered = |text: &&String| text.starts_with("{\"ping\":") || *text == "2";
+            let expected: Vec<String> = all.iter().filter(|text| !is_answered(text)).cloned().collect();
+            prop_assert_eq!(kept, expected);
+        }
+
+        /// Parts and separators make the frame again.
+        #[test]
+        fn nothing_of_a_frame_is_lost(frame in "[ab-]{0,30}", separator in "[-b]{1,3}") {
+            let parts = parts(frame.as_bytes(), separator.as_bytes());
+            prop_assert_eq!(parts.join(separator.as_bytes()), frame.as_bytes());
+            let within = |part: &[u8]| part.windows(separator.len()).any(|w| w == separator.as_bytes());
+            prop_assert!(!parts.into_iter().any(within));
         }
     }
 }
