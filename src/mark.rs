@@ -331,6 +331,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_message_of_a_stream_may_name_a_mark() {
+        let resume = Expr::parse(".seq").expect("valid");
+        let long = format!("{{\"seq\":\"{}\"}}", "x".repeat(TOKEN_BYTES_MAX + 1));
+        let of = |text: &str, is_json| Ok(Some(Mark { text: text.into(), is_json: Some(is_json) }));
+        for (message, expected) in [
+            (r#"{"seq":12345678901234567890123}"#, of("12345678901234567890123", true)),
+            (r#"{"seq":"007"}"#, of("007", false)),
+            (r#"{"seq":[1,"a"]}"#, of("[1,\"a\"]", true)),
+            (r#"{"seq":null}"#, Ok(None)),
+            (r#"{"seq":false}"#, Ok(None)),
+            (r#"{"data":[]}"#, Ok(None)),
+        ] {
+            assert_eq!(of_message(&resume, message.as_bytes()), expected, "{message}");
+        }
+        for message in ["[1]", long.as_str()] {
+            assert!(of_message(&resume, message.as_bytes()).is_err_and(|e| e.starts_with("`resume`")), "{message}");
+        }
+    }
+
     /// One record from the year 9999 moved the mark to it, and nothing was ever new again.
     #[test]
     fn an_absurd_mark_moves_nothing_and_is_told() {

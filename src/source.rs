@@ -209,7 +209,7 @@ impl Source {
         match self {
             Self::Http(_) => "`param` or `header`, `json` beside a JSON body, `variable` in graphql",
             Self::Grpc(_) => "`json`: a field of `request`",
-            Self::Websocket(_) => "write `resume` in the source",
+            Self::Websocket(_) => "write `resume` in the source: jq over a message",
             Self::Command(_) => "its jq sees `mark` in no request: leave `since` out",
         }
     }

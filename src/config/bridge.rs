@@ -313,6 +313,7 @@ fn read_on(item: &Item<'_>) -> Option<Vec<ChangeKind>> {
 fn check_mark(table: &Table<'_>, source: &Source, since: &Since) {
     let (title, own) = (table.title(), source.mark_help());
     let (message, help) = match &since.at {
+        _ if source.is_stream() => (format!("`since` of {title} is of answers, and a message comes once"), own),
         Some(at) if !source.takes_mark(at) => {
             (format!("`since` of {title} has no place in a source of this kind"), own)
         }

@@ -232,8 +232,8 @@ keys! {
 impl Source {
     /// Reads `[bridge.NAME.source.websocket]`.
     pub fn read(mut table: Table<'_>) -> Option<Self> {
-        let (url, subprotocols) = (table.need(&websocket::URL), table.or(&websocket::SUBPROTOCOLS));
         let place = table.key_place(&websocket::SUBPROTOCOLS);
+        let (url, subprotocols) = (table.need(&websocket::URL), table.or(&websocket::SUBPROTOCOLS));
         let (send, replies) = (table.or(&websocket::SEND), table.or(&websocket::ANSWER));
         let (ping, baseline) = (table.or(&websocket::PING), table.or(&websocket::BASELINE));
         let (split, decode, resume) =
@@ -321,10 +321,12 @@ impl Source {
         let is_first = ask.previous.is_none();
         let mut fresh = false;
         loop {
-            let gather = match () {
-                () if live.failed > 0 || live.logged_in_again => FIRST_GATHER,
-                () if is_first => self.baseline.first_gather(),
-                () => Duration::ZERO,
+            let gather = if live.failed > 0 || live.logged_in_again {
+                FIRST_GATHER
+            } else if is_first {
+                self.baseline.first_gather()
+            } else {
+                Duration::ZERO
             };
             let connection = match &mut live.connection {
                 Some(connection) => connection,

@@ -322,12 +322,15 @@ impl End {
     /// What follows, after so many failed connections in a row.
     pub fn next(&self, life: Life, failed: u32) -> Next {
         let lived_long = life.lived >= LIVED_MIN;
-        match () {
-            () if self.is_refusal() && life.may_log_in => Next::LogIn,
-            () if lived_long && !self.is_fault && !self.asks_to_wait() => Next::Now,
+        if self.is_refusal() && life.may_log_in {
+            Next::LogIn
+        } else if lived_long && !self.is_fault && !self.asks_to_wait() {
+            Next::Now
+        } else if !self.is_fault && (lived_long || life.fruitful) {
             // It did its work: the next one need not wait longer than the first time.
-            () if !self.is_fault && (lived_long || life.fruitful) => Next::Wait(BACKOFF_FIRST),
-            () => Next::Failed(BACKOFF_FIRST.saturating_mul(2u32.saturating_pow(failed)).min(BACKOFF_MAX)),
+            Next::Wait(BACKOFF_FIRST)
+        } else {
+            Next::Failed(BACKOFF_FIRST.saturating_mul(2u32.saturating_pow(failed)).min(BACKOFF_MAX))
         }
     }
 }
