@@ -6,6 +6,7 @@
 //! in `talk`; `line` speaks it.
 
 mod line;
+mod live;
 pub mod talk;
 
 use std::{
@@ -33,18 +34,18 @@ use tokio_tungstenite::{
         protocol::{Role, WebSocketConfig},
     },
 };
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::{
-    Answer, Ask, Count, Error, ErrorKind, Fetched,
+    Answer, Ask, Error, ErrorKind, Fetched,
     http::excerpt,
     transport::{Over, Transport, headed, requests, timed},
 };
 use crate::{
     auth::{self, Auth, Learned, Used, With},
     compute::compute,
-    decode::{self, Decoder, Page},
+    decode::{self, Decoder},
     expr::Expr,
     http::{
         Request, hint,
@@ -52,11 +53,13 @@ use crate::{
         origin,
         target::{made_url, read_url},
     },
-    model::{Hash, Validators},
+    model::Validators,
     settings::{Item, Table, fingerprint::Fingerprint, key::keys, units, value::Value},
 };
 use line::{Arrived, Line, MESSAGES_MAX, Reader, Room, Stream};
-use talk::{End, Life, Message, Next, Reply, Said, Talk};
+pub use live::Live;
+use live::{Connection, Standing, page};
+use talk::{End, Message, Next, Reply, Said, Talk};
 
 /// The interval in which messages are committed.
 pub const EVERY: Duration = Duration::from_secs(1);
@@ -100,70 +103,10 @@ enum Baseline {
     Until(Expr),
 }
 
-/// What lives between polls.
-#[derive(Debug, Default)]
-pub struct Live {
-    connection: Option<Connection>,
-    /// Failed connections in a row.
-    failed: u32,
-    /// A close code has led to a new login since a connection did well.
-    logged_in_again: bool,
-}
-
-#[derive(Debug)]
-struct Connection {
-    arrived: mpsc::Receiver<Arrived>,
-    /// Why it ended, once the channel is closed.
-    ended: Arc<Mutex<Option<End>>>,
-    /// When it had subscribed.
-    since: Instant,
-    /// The credentials of its handshake.
-    used: Vec<Used>,
-    standing: Standing,
-    /// Messages of the baseline, while it is gathered.
-    gathered: Vec<Bytes>,
-    /// What came behind the baseline, for the poll after it.
-    later: Vec<Bytes>,
-    /// Ends the task.
-    _task: DropGuard,
-}
-
-/// What a connection's messages were good for so far.
-#[derive(Debug, Clone, Default)]
-struct Standing {
-    /// One could be read.
-    understood: bool,
-    /// Why the first one could not, while none could.
-    unread: Option<decode::Error>,
-    /// One had records.
-    fruitful: bool,
-}
-
 /// What there is for a poll.
 enum Taken {
     Nothing { wait: Option<Duration> },
     Messages { bodies: Vec<Bytes>, fresh: bool },
-}
-
-impl Live {
-    /// What follows the end of a connection.
-    fn judge(&mut self, end: &End, life: Life) -> Next {
-        if life.fruitful || life.lived >= talk::LIVED_MIN {
-            (self.failed, self.logged_in_again) = (0, false);
-        }
-        let next = end.next(Life { may_log_in: life.may_log_in && !self.logged_in_again, ..life }, self.failed);
-        match next {
-            Next::LogIn => self.logged_in_again = true,
-            Next::Failed(_) => self.failed = self.failed.saturating_add(1),
-            Next::Now | Next::Wait(_) => {}
-        }
-        next
-    }
-
-    /// The next poll connects again, and asks from the mark: what came last could not be committed.
-    pub fn hang_up(&mut self) {
-        self.connection = None;
-    }
 }
 
 keys! {
@@ -647,87 +590,4 @@ fn input(ask: &Ask<'_>) -> Json {
 
 fn closed(origin: &str, why: String) -> Error {
     ErrorKind::Closed { origin: origin.to_owned(), why }.into()
-}
-
-fn page(url: &str, body: Bytes) -> Page {
-    Page { url: url.to_owned(), content_type: None, hash: Hash::of(&body), body }
-}
-
-impl Connection {
-    /// What is there now.
-    fn drain(&mut self) -> Vec<Arrived> {
-        let mut all = Vec::new();
-        while let Ok(arrived) = self.arrived.try_recv() {
-            all.push(arrived);
-        }
-        all
-    }
-
-    /// Looks at messages until one could be read and one had records: what a connection is good for.
-    async fn look(&mut self, talk: &Arc<Talk>, count: &Count, from: &str, arrived: &[Arrived]) -> Result<(), Error> {
-        if self.standing.understood && self.standing.fruitful || arrived.is_empty() {
-            return Ok(());
-        }
-        let pages: Vec<Page> = arrived.iter().map(|arrived| page(from, arrived.body.clone())).collect();
-        let (talk, count, mut standing) = (talk.clone(), count.clone(), self.standing.clone());
-        let look = move || {
-            for page in &pages {
-                if standing.understood && standing.fruitful {
-                    break;
-                }
-                match talk.unreadable(page) {
-                    None => standing.understood = true,
-                    Some(error) => {
-                        standing.unread.get_or_insert(error);
-                        continue;
-                    }
-                }
-                // Where `items` fails on a message, it has none.
-                standing.fruitful |= count(page).is_ok_and(|records| records > 0);
-            }
-            standing
-        };
-        let looked = compute(look).await;
-        self.standing = looked.map_err(|e| ErrorKind::Request(format!("reading a message panicked: {e}")))?;
-        Ok(())
-    }
-
-    fn life(&self) -> Life {
-        Life {
-            lived: self.since.elapsed(),
-            fruitful: self.standing.fruitful,
-            may_log_in: auth::token(&self.used).is_some(),
-        }
-    }
-
-    fn end(&self) -> End {
-        let end = self.ended.lock().expect("no thread panics with it").take();
-        end.unwrap_or_else(|| End::new("the connection ended"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A new login after each of a server's refusals, and none after its second in a row; what did well starts from the beginning.
-    #[test]
-    fn a_refusal_logs_in_once_until_a_connection_does_well() {
-        let seconds = Duration::from_secs;
-        let refused = End { code: Some(4401), ..End::new("no") };
-        let life = |lived: u64, fruitful: bool| Life { lived: seconds(lived), fruitful, may_log_in: true };
-        let mut live = Live::default();
-        for (lived, fruitful, next) in [
-            (0, false, Next::LogIn),
-            (0, false, Next::Failed(seconds(5))),
-            (1, false, Next::Failed(seconds(10))),
-            (90, false, Next::LogIn),
-            (0, false, Next::Failed(seconds(5))),
-            (3, true, Next::LogIn),
-            (3, true, Next::LogIn),
-            (0, false, Next::Failed(seconds(5))),
-        ] {
-            assert_eq!(live.judge(&refused, life(lived, fruitful)), next, "{lived} {fruitful}");
-        }
-    }
 }

@@ -230,13 +230,10 @@ impl Talk {
 
     /// The messages of a frame; those without a byte that counts are none.
     pub fn messages(&self, frame: &Bytes) -> Vec<Bytes> {
-        let is_message = |part: &&[u8]| !part.trim_ascii().is_empty();
-        match self.split.as_deref().map(str::as_bytes) {
-            Some(separator) => {
-                parts(frame, separator).into_iter().filter(is_message).map(|part| frame.slice_ref(part)).collect()
-            }
-            None => Some(frame).filter(|frame| is_message(&&***frame)).cloned().into_iter().collect(),
-        }
+        let is_message = |part: &[u8]| !part.trim_ascii().is_empty();
+        let whole: &[u8] = frame;
+        let parts = self.split.as_ref().map_or_else(|| vec![whole], |split| parts(whole, split.as_bytes()));
+        parts.into_iter().filter(|part| is_message(part)).map(|part| frame.slice_ref(part)).collect()
     }
 
     /// Why a message cannot be read, if it cannot.
