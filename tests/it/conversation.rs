@@ -265,6 +265,32 @@ async fn an_acknowledgement_that_never_comes_is_an_error_in_words() {
     assert_eq!(stage.heard(0), ["hello"]);
 }
 
+/// What a server quotes of a login stands in no error: neither from the reason of a close, nor from a message that cannot be read.
+#[tokio::test]
+async fn a_secret_of_a_message_stands_in_no_error() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = secret(&dir, "s3cret-of-the-message");
+    let lines = format!("send = [{{ op = \"auth\", token = {{ file = \"{}\" }} }}]", file.display());
+    for (closes, words) in [(true, "with 4000: "), (false, "could be read so far")] {
+        let stage = Stage::play(move |mut client| async move {
+            let Some(said) = client.hear().await else { return };
+            if closes {
+                let frame = CloseFrame { code: CloseCode::from(4000), reason: said.into() };
+                client.say(Message::Close(Some(frame))).await;
+            } else {
+                client.say(Message::text(format!("refused: {said}"))).await;
+            }
+            client.stay().await;
+        })
+        .await;
+        let mut world = stage.world(&lines).await;
+        assert!(world.rig.poll().await.result.is_err());
+        assert!(stage.heard(0)[0].contains("s3cret-of-the-message"), "it was sent");
+        let error = world.rig.polled().progress.last_error.clone().expect("an error");
+        assert!(error.contains(words) && !error.contains("s3cret"), "{error}");
+    }
+}
+
 /// What an entry waits for is seen by its jq: a challenge is answered.
 #[tokio::test]
 async fn jq_of_a_message_sees_the_one_that_it_waited_for() {
