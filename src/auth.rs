@@ -26,6 +26,7 @@ use crate::{
         place::set_parameter,
         target::{self, HTTP, check_url},
     },
+    model::Hash,
     settings::{
         Item, Table,
         key::{Form, Get, Shape, keys},
@@ -331,9 +332,7 @@ impl Auth {
     /// Looks at what an answer says of the credentials. `tries` counts the requests before this one.
     async fn learn(&self, sent: &Request, used: &Used, answer: &Answer, tries: usize, with: &mut With<'_>) -> Learned {
         let again = |yes| if yes { Learned::Again } else { Learned::Nothing };
-        let login = match self {
-            Self::Basic { .. } | Self::Bearer { .. } | Self::Header { .. } | Self::Headers(_) | Self::Query(_) => None,
-            Self::Wsse(_) | Self::Sigv4(_) => None,
+        match self {
             Self::Rotate(rotate) => {
                 let spent = rotate.learn(used.choice, answer.status, &answer.headers, with).await;
                 return match answer.status {
@@ -343,17 +342,36 @@ impl Auth {
                 };
             }
             Self::Digest(digest) => return again(tries == 0 && digest.learn(sent, answer, with).await),
-            Self::Oauth2(oauth2) => Some(oauth2.id),
-            Self::Jwt(jwt) => Some(jwt.id),
-            Self::Session(session) => Some(session.id),
-        };
+            _ => {}
+        }
         let is_refused = match self {
             Self::Session(session) => session.is_refused(answer.status),
             _ => answer.status == 401,
         };
-        let (Some(login), Some(token), true) = (login, &used.token, is_refused) else { return Learned::Nothing };
-        with.vault.refused(login, token).await;
-        again(tries == 0)
+        again(is_refused && self.forget(used, with.vault).await && tries == 0)
+    }
+
+    /// The login that brings its token, where it has one.
+    fn login(&self) -> Option<Hash> {
+        match self {
+            Self::Basic { .. } | Self::Bearer { .. } | Self::Header { .. } | Self::Headers(_) | Self::Query(_) => None,
+            Self::Wsse(_) | Self::Sigv4(_) | Self::Rotate(_) | Self::Digest(_) => None,
+            Self::Oauth2(oauth2) => Some(oauth2.id),
+            Self::Jwt(jwt) => Some(jwt.id),
+            Self::Session(session) => Some(session.id),
+        }
+    }
+
+    /// Forgets a token that was refused; whether there was one.
+    async fn forget(&self, used: &Used, vault: &Vault) -> bool {
+        let (Some(login), Some(token)) = (self.login(), &used.token) else { return false };
+        vault.refused(login, token).await;
+        true
+    }
+
+    /// Whether a login brings its token.
+    pub fn has_token(&self) -> bool {
+        self.login().is_some()
     }
 }
 
@@ -380,6 +398,20 @@ pub async fn learn(
         learned = learned.max(auth.learn(sent, used, answer, tries, with).await);
     }
     learned
+}
+
+/// The token of the first login that one was put on a request of.
+pub fn token(used: &[Used]) -> Option<&Secret> {
+    used.iter().find_map(|used| used.token.as_ref())
+}
+
+/// A server said in its protocol's own words that the credentials are not good any more: forgets tokens; whether there were any.
+pub async fn refused(all: &[Auth], used: &[Used], vault: &Vault) -> bool {
+    let mut forgotten = false;
+    for (auth, used) in all.iter().zip(used) {
+        forgotten |= auth.forget(used, vault).await;
+    }
+    forgotten
 }
 
 impl From<Secret> for Used {

@@ -11,6 +11,7 @@ pub mod hint;
 pub mod identity;
 pub mod named;
 pub mod names;
+pub mod packed;
 pub mod place;
 pub mod retry_after;
 pub mod target;

@@ -125,6 +125,17 @@ pub fn token(
     Ok(Some(mark))
 }
 
+/// The mark that a message of a stream names, if it names one.
+pub fn of_message(resume: &Expr, document: &[u8]) -> Result<Option<Mark>, String> {
+    let found = resume.all_of_text(document).map_err(|e| format!("`resume`: {e}"))?;
+    let Some(value) = meant(found.into_iter().next()) else { return Ok(None) };
+    let mark = Mark::of(&value);
+    match mark.text.len() > TOKEN_BYTES_MAX {
+        true => Err(format!("`resume` gives {} bytes (at most {TOKEN_BYTES_MAX} are kept)", mark.text.len())),
+        false => Ok(Some(mark)),
+    }
+}
+
 /// What is sent: the mark less the overlap; `start` before there is a mark. An overlap that the file does not give is left out
 /// where the last question with it brought nothing new.
 pub fn to_send(since: &Since, mark: Option<&Mark>, exactly: bool) -> Option<Mark> {
@@ -444,6 +455,26 @@ mod tests {
                 assert!(polls < 2000, "it stands still");
             }
             assert!(seen.iter().all(|seen| *seen), "{records:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_of_a_stream_may_name_a_mark() {
+        let resume = Expr::parse(".seq").expect("valid");
+        let long = format!("{{\"seq\":\"{}\"}}", "x".repeat(TOKEN_BYTES_MAX + 1));
+        let of = |text: &str, is_json| Ok(Some(Mark { text: text.into(), is_json: Some(is_json) }));
+        for (message, expected) in [
+            (r#"{"seq":12345678901234567890123}"#, of("12345678901234567890123", true)),
+            (r#"{"seq":"007"}"#, of("007", false)),
+            (r#"{"seq":[1,"a"]}"#, of("[1,\"a\"]", true)),
+            (r#"{"seq":null}"#, Ok(None)),
+            (r#"{"seq":false}"#, Ok(None)),
+            (r#"{"data":[]}"#, Ok(None)),
+        ] {
+            assert_eq!(of_message(&resume, message.as_bytes()), expected, "{message}");
+        }
+        for message in ["[1]", long.as_str()] {
+            assert!(of_message(&resume, message.as_bytes()).is_err_and(|e| e.starts_with("`resume`")), "{message}");
         }
     }
 

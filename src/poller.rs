@@ -378,7 +378,14 @@ impl Poller {
             Err(error) => (error.hint, Err(error.into())),
             Ok(Fetched::NotModified { hint }) => (hint, self.unchanged(polled).await),
             Ok(Fetched::Absent { hint }) => (hint, self.absent(polled).await),
-            Ok(Fetched::Pages(answer)) => (answer.hint, self.answered(polled, answer, &mut share).await),
+            Ok(Fetched::Pages(answer)) => {
+                let (hint, result) = (answer.hint, self.answered(polled, answer, &mut share).await);
+                if result.is_err() && polled.bridge.source.resume().is_some() {
+                    // What it brought is not committed, and comes again behind the mark.
+                    polled.memo.hang_up();
+                }
+                (hint, result)
+            }
         };
         polled.progress.last_poll = Some(self.clock.now());
         // A source that gives a few records at a time, the earliest first, gives the same ones to the same question.

@@ -8,6 +8,7 @@ pub mod fingerprint;
 pub mod key;
 pub mod redact;
 pub mod secret;
+pub mod template;
 pub mod units;
 pub mod value;
 

@@ -121,7 +121,8 @@ impl Source {
     pub fn decoder(&self) -> Option<crate::decode::Decoder> {
         match self {
             Self::Http(source) => source.decode.clone(),
-            Self::Websocket(_) | Self::Grpc(_) => None,
+            Self::Websocket(source) => source.decoder(),
+            Self::Grpc(_) => None,
             Self::Command(source) => source.decode.clone(),
         }
     }
@@ -177,6 +178,14 @@ impl Source {
         }
     }
 
+    /// jq over each message: how far a stream was read.
+    pub fn resume(&self) -> Option<&expr::Expr> {
+        match self {
+            Self::Websocket(source) => source.resume.as_ref(),
+            Self::Http(_) | Self::Command(_) | Self::Grpc(_) => None,
+        }
+    }
+
     /// Why the body that the file gives lacks such a place, if it does.
     pub fn misfit(&self, at: &At) -> Option<String> {
         match self {
@@ -200,7 +209,8 @@ impl Source {
         match self {
             Self::Http(_) => "`param` or `header`, `json` beside a JSON body, `variable` in graphql",
             Self::Grpc(_) => "`json`: a field of `request`",
-            Self::Websocket(_) | Self::Command(_) => "its jq sees `mark` in no request: leave `since` out",
+            Self::Websocket(_) => "write `resume` in the source: jq over a message",
+            Self::Command(_) => "its jq sees `mark` in no request: leave `since` out",
         }
     }
 
@@ -399,6 +409,11 @@ impl Memo {
         self.pages.get(&page).cloned()
     }
 
+    /// A stream's next poll asks from the mark.
+    pub fn hang_up(&mut self) {
+        self.live.hang_up();
+    }
+
     /// What still holds under another definition of the same source.
     pub fn of_the_same_source(self) -> Self {
         Self { pages: BTreeMap::new(), filled: false, ..self }
@@ -475,6 +490,8 @@ pub enum ErrorKind {
     Command { program: String, why: String },
     #[error("the connection to {origin} ended: {why}")]
     Closed { origin: String, why: String },
+    #[error("no message of {origin} could be read so far (`decode`, `split`): {cause}")]
+    Unread { origin: String, cause: crate::decode::Error },
     #[error("{0}")]
     Request(String),
     #[error("page {page} of {origin}: {message}")]
@@ -529,7 +546,7 @@ impl Error {
             | ErrorKind::Next { message, .. }
             | ErrorKind::Auth(auth::Error::Refused { message, .. }) => *message = words(),
             ErrorKind::Command { why, .. } | ErrorKind::Closed { why, .. } => *why = words(),
-            ErrorKind::Expr(_) | ErrorKind::Decode(_) => {
+            ErrorKind::Expr(_) | ErrorKind::Decode(_) | ErrorKind::Unread { .. } => {
                 error.kind = ErrorKind::Request(format!("the answer cannot be read; {UNQUOTED}"));
             }
             _ => {}

@@ -180,6 +180,8 @@ pub enum Marks {
     Records { from: Expr, order: Order, max: Option<MarkMax> },
     /// What the last page names.
     Token(Expr),
+    /// What the last message names that names one (`resume` of a stream).
+    Messages(Expr),
 }
 
 /// The highest mark that is obeyed.
@@ -233,6 +235,8 @@ impl Bridge {
         if let (Some(source), Some(since)) = (&source, &since) {
             check_since(&table, source, since);
         }
+        let resume = || source.as_ref().and_then(Source::resume).map(Since::resume);
+        let since = since.or_else(resume);
         let filters = Filters::read(&mut table);
         let routes = table.need(&bridge::TO);
         let alert = table.get(&bridge::ALERT).unwrap_or_default();
@@ -336,6 +340,7 @@ fn check_since(table: &Table<'_>, source: &Source, since: &Since) {
 fn check_mark(table: &Table<'_>, source: &Source, at: Option<&At>, (key, word): (&str, &str)) {
     let (title, own) = (table.title(), source.mark_help());
     let (message, help) = match at {
+        _ if source.is_stream() => (format!("`{key}` of {title} is of answers, and a message comes once"), own),
         Some(at) if !source.takes_mark(at) => {
             (format!("`{key}` of {title} has no place in a source of this kind"), own)
         }
@@ -402,11 +407,17 @@ impl Alert {
 }
 
 impl Since {
+    /// Of a stream: jq of its source puts the mark where it belongs.
+    fn resume(resume: &Expr) -> Self {
+        Self { at: None, marks: Marks::Messages(resume.clone()), start: None, window: None, reset: Vec::new() }
+    }
+
     /// Writes what the snapshot depends on: `max` and `reset` only say which marks count, and `window` how much is asked for at once.
     fn define(&self, text: &mut Fingerprint) {
         match &self.marks {
             Marks::Records { from, .. } => text.put("since", from),
             Marks::Token(token) => text.put("since.token", token),
+            Marks::Messages(resume) => text.put("resume", resume),
         }
         self.at.iter().for_each(|at| at.define(text));
         match &self.marks {
@@ -415,7 +426,7 @@ impl Since {
                 text.put("order.time", overlap.unwrap_or_default().as_secs_f64());
             }
             Marks::Records { order: Order::Text, .. } => text.put("order", "text"),
-            Marks::Token(_) => {}
+            Marks::Token(_) | Marks::Messages(_) => {}
         }
         text.put_some("start", self.start.as_ref().map(|start| start.text.as_str()));
     }

@@ -28,8 +28,8 @@ pub(super) fn decode_lines(input: &Input<'_, '_>) -> Result<Vec<u8>, Error> {
     if body.starts_with('<') {
         return Err(input.html(&text, "NDJSON"));
     }
-    let (separator, what) =
-        if body.starts_with(RECORD_SEPARATOR) { (RECORD_SEPARATOR, "record") } else { ('\n', "line") };
+    // Behind each value in SignalR. Within JSON it can only stand as an escape.
+    let (separator, what) = if body.contains(RECORD_SEPARATOR) { (RECORD_SEPARATOR, "record") } else { ('\n', "line") };
     let mut array = Vec::with_capacity(text.len() + 2);
     array.push(b'[');
     for (number, value) in text.split(separator).enumerate() {

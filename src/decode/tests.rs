@@ -51,6 +51,7 @@ fn json_and_lines_of_it() {
     assert_eq!(check("application/json", "\u{feff}[1]"), "[1]");
     assert_eq!(check("application/x-ndjson", "{\"a\":1}\n\n{\"a\":2}\r\n"), "[{\"a\":1},{\"a\":2}]");
     assert_eq!(check("application/json-seq", "\u{1e}{\"a\":\n1}\n\u{1e}2\n"), "[{\"a\":\n1},2]");
+    assert_eq!(check("application/x-ndjson", "{\"a\":\n1}\u{1e}2\u{1e}"), "[{\"a\":\n1},2]");
     assert_eq!(check_as("ndjson = {}", "text/plain", b""), "[]");
     for (content_type, body, error) in [
         (

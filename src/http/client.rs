@@ -37,15 +37,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// An idle connection holds 28 KiB: origins that are polled rarely give it back soon.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// What an answer may grow by decompression beyond `RATIO_FROM_BYTES`; real JSON stays under 50.
-const RATIO_MAX: u64 = 200;
+pub(super) const RATIO_MAX: u64 = 200;
 /// Below it a high ratio is harmless.
-const RATIO_FROM_BYTES: u64 = 1 << 20;
+pub(super) const RATIO_FROM_BYTES: u64 = 1 << 20;
 /// Clients of other identities that are kept; each has its own connections and roots.
 const IDENTITIES_MAX: usize = 1000;
 /// What is read at once.
-const CHUNK_BYTES: usize = 16 << 10;
+pub(super) const CHUNK_BYTES: usize = 16 << 10;
 /// What a file begins with that gzip made (RFC 1952, 2.3.1).
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+pub(super) const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// Encodings that are remembered as told; a server that makes up more of them is not told of again.
 const ENCODINGS_MAX: usize = 1000;
 

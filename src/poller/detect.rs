@@ -15,7 +15,7 @@ use crate::{
     decode::Page,
     diff::{self, Diff},
     expr::{Expr, Said},
-    extract::{self, Seen},
+    extract::{self, Parsed, Seen},
     http::{budget::Share, place::At},
     mark::{self, Clocks},
     model::{Entry, Hash, Mark, Timestamp, u64_of},
@@ -75,7 +75,8 @@ impl Poller {
         let mut lent = share.lend();
         let compare = move || {
             let mut compare = || -> Result<Detected, Failure> {
-                let PagesRead { mut records, mut left_out, document } = read(&bridge, &pages, known.len(), &mut lent)?;
+                let PagesRead { mut records, mut left_out, document, resume } =
+                    read(&bridge, &pages, known.len(), &mut lent)?;
                 if bridge.bad_records == BadRecords::Keep {
                     left_out.take_from(&mut records, &bridge, &known, clocks)?;
                 }
@@ -85,7 +86,9 @@ impl Poller {
                     left_out.keep_in(&mut diff);
                     return Ok(Detected { left_out, document, ..Detected::complete(diff) });
                 }
-                let (mut tombstones, mut absurd) = (BTreeSet::new(), None);
+                let (found, trouble) = resume;
+                let (mut tombstones, mut absurd) = (BTreeSet::new(), trouble);
+                mark = found.or_else(|| mark.take());
                 let seen = diff::parse_all(&bridge.definition, records, |parsed| -> Result<(), Failure> {
                     // Of several copies the last one counts.
                     match bridge.deletes.is_tombstone(&parsed.value)? {
@@ -182,12 +185,15 @@ struct PagesRead {
     left_out: LeftOut,
     /// Of the last page.
     document: Bytes,
+    /// The last mark that a message of a stream names, and why one could not be had.
+    resume: (Option<Mark>, Option<String>),
 }
 
 /// What pages hold, and what had to be left out of it. Refuses what would take more memory than there is for answers.
 fn read(bridge: &Bridge, pages: &[Page], known: usize, share: &mut Share) -> Result<PagesRead, Failure> {
     let mut all = Vec::with_capacity(pages.len());
     let (mut left_out, mut document) = (LeftOut::default(), Bytes::new());
+    let mut resume = (None, None);
     let mut largest = 0;
     let mut take = |bytes: usize, what: &str| match share.take(u64_of(bytes)) {
         true => Ok(()),
@@ -204,13 +210,20 @@ fn read(bridge: &Bridge, pages: &[Page], known: usize, share: &mut Share) -> Res
         let records = bridge.definition.records(page).map(|records| {
             left_out.flaws.replaced += u64_of(records.replaced);
             document = records.document;
+            if let Some(Since { marks: Marks::Messages(expr), .. }) = &bridge.since {
+                match mark::of_message(expr, &document) {
+                    Ok(found) => resume.0 = found.or(resume.0.take()),
+                    Err(error) => resume.1 = Some(error),
+                }
+            }
             records.all
         });
         let tried = match records {
             // A message comes once, and one that cannot be read must not take the others with it.
             Ok(records) if bridge.source.is_stream() => {
                 let only = vec![(name.clone(), records.clone())];
-                diff::parse_all(&bridge.definition, only, |_| Ok::<_, extract::Error>(())).map(|_| records)
+                let look = |parsed: &Parsed| bridge.deletes.is_tombstone(&parsed.value).map(|_| ());
+                diff::parse_all(&bridge.definition, only, look).map(|_| records)
             }
             Err(error) if !bridge.source.is_stream() => return Err(error.into()),
             other => other,
@@ -229,7 +242,7 @@ fn read(bridge: &Bridge, pages: &[Page], known: usize, share: &mut Share) -> Res
     }
     let values = largest.saturating_mul(VALUES);
     take(usize::try_from(values).unwrap_or(usize::MAX), "for the values of its largest record")?;
-    Ok(PagesRead { records: all, left_out, document })
+    Ok(PagesRead { records: all, left_out, document, resume })
 }
 
 /// The mark that the last page of a walk names. A page without a body names none, and neither does an answer that only its body is

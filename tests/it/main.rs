@@ -42,6 +42,7 @@ mod poll;
 mod manners;
 mod graphql;
 mod websocket;
+mod conversation;
 mod command;
 mod fan;
 mod grpc;

@@ -177,29 +177,28 @@ async fn a_feed_that_says_nothing_is_an_empty_baseline_and_its_first_message_an_
     assert_eq!(world.rig.lines().await, ["orders.created 1 #1"]);
 }
 
+/// A server that ends its connections every few seconds, each of which had brought records, was asked again after 5, 10, 20 s up to
+/// 15 minutes, and what it said meanwhile was lost.
 #[tokio::test]
-async fn a_connection_that_ends_is_opened_again_with_backoff_and_subscribed_again() {
+async fn a_connection_that_brought_records_and_ends_is_opened_again_soon() {
     let feed = Feed::start("").await;
     let mut world = feed.world("").await;
     world.poll().await;
-    let mut hints = Vec::new();
     for round in 1..=3 {
         feed.text(&format!(r#"{{"data":[{{"id":{round}}}]}}"#));
         feed.say(Message::Close(None));
         let outcome = loop {
             let outcome = world.rig.poll().await;
-            if outcome.result.is_err() {
+            if outcome.hint.is_some() {
                 break outcome;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         };
-        let error = outcome.result.expect_err("ended").to_string();
-        assert!(error.contains("ended: the server closed the connection"), "{error}");
-        hints.push(outcome.hint.expect("a wait").as_secs());
+        assert_eq!(outcome.result.expect("nothing failed"), Polling::Unchanged);
+        assert_eq!(outcome.hint, Some(Duration::from_secs(5)));
         world.poll().await;
         eventually("it has subscribed again", async || feed.count() == round + 1).await;
     }
-    assert_eq!(hints, [5, 10, 20]);
     assert!(feed.clients.lock().unwrap().iter().all(|client| client.said.len() == 2));
     let lines = world.rig.lines().await;
     assert_eq!(
