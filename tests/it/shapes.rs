@@ -208,7 +208,7 @@ async fn url_query_and_headers_from_the_event() {
     let requests = recorder.wait(1).await;
     assert_eq!(requests[0].path, "/orders/open");
     // A space was `+` here and `%20` in sources: not every server reads a query as a form.
-    assert!(requests[0].target.ends_with("fixed=a%20b"), "{}", requests[0].target);
+    assert!(requests[0].target.contains("fixed=a%20b"), "{}", requests[0].target);
     assert_eq!(requests[0].query, [("key", "1"), ("fixed", "a b")].map(|(n, v)| (n.to_owned(), v.to_owned())).into());
     assert_eq!((requests[0].header("x-change"), requests[0].header("x-fixed")), (Some("orders.created"), Some("1")));
     // What is absent is `null` in jq.
