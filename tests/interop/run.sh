@@ -4,7 +4,7 @@
 # Usage: tests/interop/run.sh [BINARY [PART...]]
 #
 #   PART      A json-server, a list that changes         B GitHub's recorded answers          lists: A and B, the default
-#             soap11 soap12 graphql grpc-unary grpc-stream websocket rss atom xml csv html alerts          sources: these 12
+#             soap11 soap12 graphql grpc-unary grpc-stream websocket graphql-ws socket-io rss atom xml csv html alerts          sources: these 14
 #             signatures node-red receivers          sinks: these 3
 #             all: lists, sources and sinks
 #
@@ -17,7 +17,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 lists=(A B)
-sources=(soap11 soap12 graphql grpc-unary grpc-stream websocket rss atom xml csv html alerts)
+sources=(soap11 soap12 graphql grpc-unary grpc-stream websocket graphql-ws socket-io rss atom xml csv html alerts)
 sinks=(signatures node-red receivers)
 limit_s=180
 
@@ -183,7 +183,7 @@ mkdir -p "$packages/servers"
 if wants soap11 soap12 grpc-unary grpc-stream rss atom xml csv html alerts; then
     optional PyPI "$(sha256sum <"$here/servers/requirements.txt")" bash -c 'pip_packages "$@"' bash "$packages/servers" "$here/servers/requirements.txt"
 fi
-if wants graphql websocket; then
+if wants graphql websocket graphql-ws socket-io; then
     cp "$here/servers/package.json" "$packages/servers/"
     optional npm "$(sha256sum <"$here/servers/package.json")" bash -c 'npm_packages "$@"' bash "$packages/servers"
     cp "$here"/servers/*.mjs "$packages/servers/"

@@ -436,7 +436,7 @@ class WebSocket(Source):
     name = "websocket"
     title = "WebSocket, npm's ws; trouble is a restart of the server"
     needs = ("npm",)
-    trouble = "1012"
+    trouble = "Connection refused"
     deletes = False
 
     def argv(self):
@@ -470,6 +470,74 @@ ping = "500ms"
         check("websocket: subscribed once for each connection", [r["message"] for r in seen if r["event"] == "message"] == wanted, seen)
         check("websocket: bellpull sent pings", events.count("ping") >= 2, events.count("ping"))
         check("websocket: and answered those of the server", events.count("pong") >= 2, events.count("pong"))
+
+
+class Conversation(WebSocket):
+    """A protocol over WebSockets in which the server has to be heard first."""
+
+    script = None
+
+    def argv(self):
+        return ["node", NODE_SERVERS / self.script]
+
+    def witness(self):
+        seen = self.requests()
+        check(f"{self.name}: connected twice, with the key", [r["allowed"] for r in seen if r["event"] == "connected"] == [True, True], seen)
+
+
+class GraphQLWs(Conversation):
+    name, script = "graphql-ws", "graphql_ws_server.mjs"
+    title = "graphql-transport-ws, npm's graphql-ws, whose acknowledgement comes late; trouble is a restart of the server"
+    subscription = "subscription Orders($region: String!) { order(region: $region) { id customer status total note lines { sku count } } }"
+
+    def record(self, order):
+        return {name: order[name] for name in ("id", "customer", "status", "total", "note", "lines")}
+
+    def bridge(self):
+        key = write_secret(self.directory, "key", "test-key")
+        return f"""items = 'select(.type == "next") | .payload.data.order'
+key = ".id"
+[bridge.{BRIDGE}.source.websocket]
+url = "ws://127.0.0.1:{self.port}/graphql"
+subprotocols = ["graphql-transport-ws"]
+send = [
+    {{ type = "connection_init", payload = {{ key = {{ file = "{key}" }} }} }},
+    {{ message = {{ id = "1", type = "subscribe", payload = {{ query = "{self.subscription}", variables = {{ region = "eu" }} }} }},
+      after = '.type == "connection_ack"' }},
+]
+answer = [{{ when = '.type == "ping"', send = {{ type = "pong" }} }}]
+"""
+
+    def witness(self):
+        super().witness()
+        seen = self.requests()
+        subscribed = [(r["id"], r["variables"]) for r in seen if r["event"] == "subscribed"]
+        check("graphql-ws: subscribed once for each connection", subscribed == [("1", {"region": "eu"})] * 2, seen)
+        codes = [r["code"] for r in seen if r["event"] == "closed"]
+        check("graphql-ws: never closed for a breach of the protocol", not any(4400 <= code < 4500 for code in codes), codes)
+
+
+class SocketIo(Conversation):
+    name, script = "socket-io", "socket_io_server.mjs"
+    title = "Socket.IO 4, npm's socket.io, which wants a sign of life 3 times a second; trouble is a restart of the server"
+
+    def bridge(self):
+        login = write_secret(self.directory, "login", '40{"key":"test-key"}')
+        return f"""items = 'select(startswith("42")) | .[2:] | fromjson | select(.[0] == "order") | .[1]'
+key = ".id"
+[bridge.{BRIDGE}.source.websocket]
+url = "ws://127.0.0.1:{self.port}/socket.io/?EIO=4&transport=websocket"
+send = [{{ message = {{ file = "{login}" }}, after = 'startswith("0")' }}]
+answer = [{{ when = '. == "2"', send = "3" }}]
+decode.text = {{}}
+"""
+
+    def witness(self):
+        super().witness()
+        seen = self.requests()
+        reasons = [r["reason"] for r in seen if r["event"] == "disconnected"]
+        check("socket-io: signs of life were given", sum(r["event"] == "pong" for r in seen) >= 3, seen[-5:])
+        check("socket-io: the server never missed one", "ping timeout" not in reasons, reasons)
 
 
 # ---------------------------------------------------------------- documents over HTTP
@@ -721,7 +789,7 @@ url = "{self.alerts_url}"
 
 # ---------------------------------------------------------------- the table
 
-SOURCES = [Soap11(), Soap12(), GraphQL(), GrpcUnary(), GrpcStream(), WebSocket(), Rss(), Atom(), Xml(), Csv(), Html(), Alerts()]
+SOURCES = [Soap11(), Soap12(), GraphQL(), GrpcUnary(), GrpcStream(), WebSocket(), GraphQLWs(), SocketIo(), Rss(), Atom(), Xml(), Csv(), Html(), Alerts()]
 
 
 def versions():
@@ -732,7 +800,7 @@ def versions():
             rows[f"{name} (PyPI)"] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    for name in ("graphql", "graphql-http", "graphql-relay", "ws"):
+    for name in ("graphql", "graphql-http", "graphql-relay", "graphql-ws", "socket.io", "ws"):
         file = NODE_SERVERS / "node_modules" / name / "package.json"
         if file.exists():
             rows[f"{name} (npm)"] = json.loads(file.read_text())["version"]

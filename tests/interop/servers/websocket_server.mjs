@@ -3,15 +3,12 @@
 // Usage: node websocket_server.mjs PORT_FILE STATE_FILE REQUEST_LOG [PORT]
 // PORT is for a restart at the same address. Clients that want another topic, or lack the key, get nothing.
 
-import { statSync } from "node:fs";
-
 import { WebSocketServer } from "ws";
 
-import { listening, log, state } from "./shop.mjs";
+import { follow, listening, log } from "./shop.mjs";
 
 const [portFile, stateFile, requestLog, port] = process.argv.slice(2);
 const KEY = "Bearer test-key"; // a test value
-const LOOK_EVERY_MS = 25;
 const PING_EVERY_MS = 200;
 
 const server = new WebSocketServer({ host: "127.0.0.1", port: Number(port ?? 0) });
@@ -20,40 +17,18 @@ server.on("listening", () => listening(portFile, server.address().port));
 server.on("connection", (socket, request) => {
   const allowed = request.headers.authorization === KEY;
   log(requestLog, { event: "connected", allowed });
-  const sent = new Map(); // id -> the version that this client has
-  const push = () => {
-    const { orders } = state(stateFile);
-    for (const order of orders) {
-      const version = JSON.stringify(order);
-      if (sent.get(order.id) !== version) {
-        sent.set(order.id, version);
-        socket.send(JSON.stringify({ type: "order", order }));
-      }
-    }
-    const there = new Set(orders.map((order) => order.id));
-    for (const id of sent.keys()) {
-      if (!there.has(id)) {
-        sent.delete(id);
-        socket.send(JSON.stringify({ type: "removed", id }));
-      }
-    }
-  };
-  const timers = [setInterval(() => socket.ping(), PING_EVERY_MS)];
+  const pings = setInterval(() => socket.ping(), PING_EVERY_MS);
+  const ends = [() => clearInterval(pings)];
   socket.on("message", (data) => {
     const message = JSON.parse(data.toString());
     log(requestLog, { event: "message", message });
     if (allowed && message.op === "subscribe" && message.topic === "orders") {
       socket.send(JSON.stringify({ type: "subscribed", topic: message.topic, id: message.id }));
-      push();
-      let seen = statSync(stateFile).ino;
-      timers.push(
-        setInterval(() => {
-          const now = statSync(stateFile).ino; // replaced whole: another file
-          if (now !== seen) {
-            seen = now;
-            push();
-          }
-        }, LOOK_EVERY_MS),
+      ends.push(
+        follow(stateFile, {
+          order: (order) => socket.send(JSON.stringify({ type: "order", order })),
+          removed: (id) => socket.send(JSON.stringify({ type: "removed", id })),
+        }),
       );
     } else {
       socket.send(JSON.stringify({ type: "error", reason: "not subscribed" }));
@@ -62,7 +37,7 @@ server.on("connection", (socket, request) => {
   socket.on("ping", () => log(requestLog, { event: "ping" })); // ws answers it by itself
   socket.on("pong", () => log(requestLog, { event: "pong" }));
   socket.on("close", (code) => {
-    timers.forEach(clearInterval);
+    ends.forEach((end) => end());
     log(requestLog, { event: "closed", code });
   });
 });
