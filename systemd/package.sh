@@ -3,7 +3,7 @@
 #
 # Usage: systemd/package.sh [BINARY]
 #
-# Without a binary it builds one for release. cargo-deb is the one in $PATH, else it is installed into $PACKAGE_CACHE (target/tools)
+# Without a binary it builds one with the `dist` profile. cargo-deb is the one in $PATH, else it is installed into $PACKAGE_CACHE (target/tools)
 # once. What the package needs beside the tree is made in target/package. $PACKAGE_REVISION is the Debian revision, 1.
 #
 # The package fits the distribution that it is built on, and later ones: its C library, and the drop-in for systemd before 253.
@@ -28,8 +28,8 @@ fi
 
 binary=${1:-}
 if [[ -z $binary ]]; then
-    cargo build --locked --release >&2
-    binary=${CARGO_TARGET_DIR:-target}/release/bellpull
+    cargo build --locked --profile dist >&2
+    binary=${CARGO_TARGET_DIR:-target}/dist/bellpull
 fi
 made=target/package
 rm -rf "$made"
