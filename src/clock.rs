@@ -17,10 +17,10 @@ pub const JUMP_MS: i64 = 60_000;
 
 /// A cheap handle; clones share the same time.
 #[derive(Debug, Clone)]
-pub struct Clock(Arc<Source>);
+pub struct Clock(Arc<TimeSource>);
 
 #[derive(Debug)]
-enum Source {
+enum TimeSource {
     System,
     /// `start` plus what tokio's (paused) clock has moved since `origin`.
     Manual {
@@ -32,17 +32,17 @@ enum Source {
 impl Clock {
     /// The machine's.
     pub fn system() -> Self {
-        Self(Arc::new(Source::System))
+        Self(Arc::new(TimeSource::System))
     }
 
     /// Starts at `start` and moves with tokio's clock. For tests on paused time.
     pub fn starting_at(start: Timestamp) -> Self {
-        Self(Arc::new(Source::Manual { start: AtomicI64::new(start.0), origin: Instant::now() }))
+        Self(Arc::new(TimeSource::Manual { start: AtomicI64::new(start.0), origin: Instant::now() }))
     }
 
     /// Sets a clock that was started so, as an admin or NTP sets the machine's.
     pub fn set(&self, now: Timestamp) {
-        if let Source::Manual { start, origin } = &*self.0 {
+        if let TimeSource::Manual { start, origin } = &*self.0 {
             let moved = Timestamp(0).plus(origin.elapsed());
             start.store(now.0.saturating_sub(moved.0), Ordering::Relaxed);
         }
@@ -52,11 +52,11 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "the one place where the machine's clock is read")]
     pub fn now(&self) -> Timestamp {
         match &*self.0 {
-            Source::System => {
+            TimeSource::System => {
                 let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
                 Timestamp(0).plus(since.unwrap_or_default())
             }
-            Source::Manual { start, origin } => Timestamp(start.load(Ordering::Relaxed)).plus(origin.elapsed()),
+            TimeSource::Manual { start, origin } => Timestamp(start.load(Ordering::Relaxed)).plus(origin.elapsed()),
         }
     }
 }

@@ -292,7 +292,7 @@ impl Handle {
 pub struct Deliveries {
     shared: Shared,
     requests: mpsc::Receiver<Request>,
-    running: BTreeMap<Name, Running>,
+    running: BTreeMap<Name, RunningDispatcher>,
     ended: JoinSet<Result<(), store::Error>>,
     others: watch::Sender<Arc<Others>>,
     /// Those of the file.
@@ -305,7 +305,7 @@ pub struct Deliveries {
 
 #[derive(Default)]
 struct Changing {
-    stopped: Vec<Running>,
+    stopped: Vec<RunningDispatcher>,
     answer: Option<oneshot::Sender<()>>,
 }
 
@@ -317,7 +317,7 @@ async fn stopped(changing: Option<&Changing>) {
     }
 }
 
-struct Running {
+struct RunningDispatcher {
     endpoint: Arc<Endpoint>,
     messages: mpsc::Sender<Message>,
     inbox: Inbox,
@@ -454,7 +454,7 @@ impl Deliveries {
     }
 
     /// An endpoint's dispatcher, also one that ends because the file has another.
-    fn of(&self, name: &Name) -> Option<&Running> {
+    fn of(&self, name: &Name) -> Option<&RunningDispatcher> {
         let mut stopping = self.changing.iter().flat_map(|changing| &changing.stopped);
         self.running.get(name).or_else(|| stopping.find(|running| running.endpoint.name == *name))
     }
@@ -477,13 +477,13 @@ impl Deliveries {
             let was = endpoint.was.as_ref().filter(|was| !self.endpoints.contains_key(*was));
             was.is_some_and(|was| queues.contains(was))
         };
-        let keep = |name: &Name, running: &Running| {
+        let keep = |name: &Name, running: &RunningDispatcher| {
             let same = self.endpoints.get(name).is_some_and(|endpoint| **endpoint == *running.endpoint);
             same_client && same && !running.is_to_be_read && !inherits(&running.endpoint)
         };
         let stop = self.running.iter().filter(|(name, running)| !keep(name, running)).map(|(name, _)| name.clone());
         let stop: Vec<Name> = stop.collect();
-        let stopped: Vec<Running> = stop.iter().filter_map(|name| self.running.remove(name)).collect();
+        let stopped: Vec<RunningDispatcher> = stop.iter().filter_map(|name| self.running.remove(name)).collect();
         stopped.iter().for_each(|running| running.stop.cancel());
         self.changing.get_or_insert_default().stopped.extend(stopped);
         Ok(())
@@ -566,7 +566,8 @@ impl Deliveries {
             drop(guard);
             Ok(())
         });
-        let running = Running { endpoint: endpoint.clone(), messages, inbox, stop, done, left, is_to_be_read: false };
+        let running =
+            RunningDispatcher { endpoint: endpoint.clone(), messages, inbox, stop, done, left, is_to_be_read: false };
         self.running.insert(endpoint.name.clone(), running);
         Ok(())
     }

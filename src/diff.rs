@@ -30,9 +30,9 @@ pub struct Diff {
 
 /// Compares a complete walk's records, page by page, with the known list. Beside what it returns a record takes some 40 bytes.
 pub fn complete(definition: &Definition, known: &[Entry], pages: Vec<(String, Vec<Raw>)>) -> Result<Diff, Error> {
-    let mut index = Index::default();
+    let mut index = KnownIndex::default();
     let mut met: Vec<Option<Met>> = vec![None; known.len()];
-    let mut order: Vec<Slot> = Vec::new();
+    let mut order: Vec<KnownSlot> = Vec::new();
     let mut created = Fresh::default();
     // In the order they were met, with the known record's place; of one that several pages have the last counts.
     let mut updated: Vec<(u32, Seen)> = Vec::new();
@@ -80,7 +80,7 @@ pub fn complete(definition: &Definition, known: &[Entry], pages: Vec<(String, Ve
                 continue;
             }
             match created.put(seen, page_number, record) {
-                Put::New(at) => order.push(Slot::New(short(at))),
+                Put::New(at) => order.push(KnownSlot::New(short(at))),
                 Put::Again => {}
                 Put::Twice(first) => return Err(same_key(first)),
             }
@@ -91,12 +91,12 @@ pub fn complete(definition: &Definition, known: &[Entry], pages: Vec<(String, Ve
     diff.present = u64::try_from(order.len()).unwrap_or(u64::MAX);
     diff.list.reserve_exact(known.len() + created.len());
     diff.list.extend(order.into_iter().filter_map(|slot| match slot {
-        Slot::Known(at) => match met.get(place(at)).copied().flatten()?.now {
+        KnownSlot::Known(at) => match met.get(place(at)).copied().flatten()?.now {
             Now::Known => known.get(place(at)).copied(),
             Now::Updated(at) => updated.get(place(at)).map(|(_, seen)| seen.entry),
             Now::Anew(at) => anew.get(place(at)).copied(),
         },
-        Slot::New(at) => created.get(place(at)).map(|seen| seen.entry),
+        KnownSlot::New(at) => created.get(place(at)).map(|seen| seen.entry),
     }));
     for (entry, met) in known.iter().zip(&met) {
         if met.is_none() {
@@ -127,7 +127,7 @@ fn place(short: u32) -> usize {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Slot {
+enum KnownSlot {
     Known(u32),
     New(u32),
 }
@@ -149,10 +149,10 @@ enum Now {
     Anew(u32),
 }
 
-fn note(met: &mut [Option<Met>], order: &mut Vec<Slot>, at: usize, now: Met) {
+fn note(met: &mut [Option<Met>], order: &mut Vec<KnownSlot>, at: usize, now: Met) {
     if let Some(slot) = met.get_mut(at) {
         if slot.is_none() {
-            order.push(Slot::Known(short(at)));
+            order.push(KnownSlot::Known(short(at)));
         }
         *slot = Some(now);
     }
@@ -160,13 +160,13 @@ fn note(met: &mut [Option<Met>], order: &mut Vec<Slot>, at: usize, now: Met) {
 
 /// Finds known records: the next in order first, tables only when that fails.
 #[derive(Default)]
-struct Index {
+struct KnownIndex {
     next: usize,
     bytes: Option<Places>,
     keys: Option<Places>,
 }
 
-impl Index {
+impl KnownIndex {
     fn by_bytes(&mut self, known: &[Entry], raw: Hash) -> Option<usize> {
         let of = |at: usize| known.get(at).map(|entry| &entry.raw);
         let at = match known.get(self.next) {

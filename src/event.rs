@@ -32,20 +32,20 @@ pub struct Maker {
 
 /// The body in the order of the reference.
 #[derive(Serialize)]
-struct Body<'a, D> {
+struct EventBody<'a, D> {
     r#type: &'a str,
     timestamp: String,
     data: D,
 }
 
-impl<D: Serialize> Body<'_, D> {
+impl<D: Serialize> EventBody<'_, D> {
     fn bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("JSON values and strings serialize")
     }
 }
 
 #[derive(Serialize)]
-struct Data<'a> {
+struct EventData<'a> {
     bridge: &'a str,
     key: &'a str,
     stream: &'a str,
@@ -76,7 +76,7 @@ impl Maker {
         self.make("present", sequence, key, (None, Some(record), None), |body| {
             let route = self.bridge.routes.iter().find(|route| &*route.endpoint == endpoint);
             let known = self.endpoints.get(endpoint);
-            let content = known.map_or(Content::Shared, |endpoint| content(route, endpoint, &Told::new(body)));
+            let content = known.map_or(Content::Shared, |endpoint| content(route, endpoint, &Standard::new(body)));
             vec![Delivery { endpoint: endpoint.into(), content }]
         })
     }
@@ -91,8 +91,8 @@ impl Maker {
     ) -> Event {
         let kind = format!("{}.{kind}", self.bridge.type_name());
         let (bridge, stream, item) = (&self.bridge.name, &self.stream, self.bridge.item.as_ref());
-        let data = Data { bridge, key, stream, sequence, item, before, after, patch };
-        let body = Body { r#type: &kind, timestamp: self.now.to_string(), data }.bytes();
+        let data = EventData { bridge, key, stream, sequence, item, before, after, patch };
+        let body = EventBody { r#type: &kind, timestamp: self.now.to_string(), data }.bytes();
         Event {
             id: EventId::random(),
             bridge: bridge.clone(),
@@ -107,7 +107,7 @@ impl Maker {
 
     /// Per endpoint the first route whose filters hold.
     fn deliveries(&self, kind: ChangeKind, body: &[u8]) -> Vec<Delivery> {
-        let told = Told::new(body);
+        let told = Standard::new(body);
         let whole = told.pass(&self.bridge.filters, kind);
         if whole == Ok(false) {
             return Vec::new();
@@ -136,7 +136,7 @@ impl Maker {
 /// What an endpoint would be sent of an event's standard body today: for `replay --remake`, and for what was coalesced.
 /// `None` where no route leads there.
 pub fn remake(bridge: &Bridge, endpoint: &Endpoint, body: &[u8]) -> Option<Content> {
-    let told = Told::new(body);
+    let told = Standard::new(body);
     let event = told.event().ok();
     let kind = event.and_then(|event| event.get("type")?.as_str()?.rsplit('.').next());
     let kinds = [ChangeKind::Created, ChangeKind::Updated, ChangeKind::Deleted];
@@ -168,8 +168,8 @@ pub fn sample(bridge: &str, stream: &str, now: Timestamp) -> Event {
     let kind = format!("{}.updated", type_name(bridge));
     let patch = Some(patch(Some(&before), Some(&after)));
     let (before, after) = (Some(&before), Some(&after));
-    let data = Data { bridge, key: "test", stream, sequence: 1, item: None, before, after, patch };
-    let body = Body { r#type: &kind, timestamp: now.to_string(), data }.bytes();
+    let data = EventData { bridge, key: "test", stream, sequence: 1, item: None, before, after, patch };
+    let body = EventBody { r#type: &kind, timestamp: now.to_string(), data }.bytes();
     Event {
         id: EventId::random(),
         bridge: bridge.into(),
@@ -183,12 +183,12 @@ pub fn sample(bridge: &str, stream: &str, now: Timestamp) -> Event {
 }
 
 /// An event's standard body, and the JSON that it is: made only when an expression asks for it.
-struct Told<'a> {
+struct Standard<'a> {
     body: &'a [u8],
     event: OnceCell<Result<Json, String>>,
 }
 
-impl<'a> Told<'a> {
+impl<'a> Standard<'a> {
     fn new(body: &'a [u8]) -> Self {
         Self { body, event: OnceCell::new() }
     }
@@ -209,7 +209,7 @@ impl<'a> Told<'a> {
 }
 
 /// Which of an event's contents an endpoint is sent. What is too large goes thin, and `payload` sees it thin.
-fn content(route: Option<&Route>, endpoint: &Endpoint, told: &Told<'_>) -> Content {
+fn content(route: Option<&Route>, endpoint: &Endpoint, told: &Standard<'_>) -> Content {
     let too_large = |body: &[u8]| u64::try_from(body.len()).is_ok_and(|length| length > endpoint.body_max);
     let thin = endpoint.thin || too_large(told.body);
     let payload: Option<&Expr> = route.and_then(|route| route.payload.as_ref()).or(endpoint.payload.as_ref());
@@ -224,7 +224,7 @@ fn content(route: Option<&Route>, endpoint: &Endpoint, told: &Told<'_>) -> Conte
         Ok(value) => Ok(value.to_string().into_bytes()),
         Err(error) => Err(error),
     };
-    let of_thin = || Told::new(&shape::thin(told.body)).event().and_then(run);
+    let of_thin = || Standard::new(&shape::thin(told.body)).event().and_then(run);
     let made = if thin { of_thin() } else { told.event().and_then(run) };
     let made = match made {
         Ok(body) if too_large(&body) && !thin => of_thin(),
@@ -271,7 +271,7 @@ pub fn is_operational(event: &Event) -> bool {
 /// `operational.payload` is made at the attempt.
 pub fn operational(kind: &str, about: &str, data: Json, to: &[Name], now: Timestamp) -> Event {
     let kind = format!("bellpull.{kind}");
-    let body = Body { r#type: &kind, timestamp: now.to_string(), data }.bytes();
+    let body = EventBody { r#type: &kind, timestamp: now.to_string(), data }.bytes();
     Event {
         id: EventId::random(),
         bridge: Name::from(""),

@@ -20,17 +20,17 @@ const CHANGED_MAX: usize = 1000;
 
 /// An event of a bridge as it is stored. Values keep the bytes that they have.
 #[derive(Serialize, Deserialize)]
-struct Stored<'a> {
+struct StoredEvent<'a> {
     #[serde(borrow)]
     r#type: Cow<'a, str>,
     #[serde(borrow)]
     timestamp: Cow<'a, str>,
     #[serde(borrow)]
-    data: Data<'a>,
+    data: StoredData<'a>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Data<'a> {
+struct StoredData<'a> {
     #[serde(borrow)]
     bridge: Cow<'a, str>,
     #[serde(borrow)]
@@ -68,7 +68,7 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
 
 /// A standard body without its values, with the paths that changed; one of an operational event as it is.
 pub fn thin(body: &[u8]) -> Vec<u8> {
-    let Ok(mut event) = serde_json::from_slice::<Stored<'_>>(body) else { return body.to_vec() };
+    let Ok(mut event) = serde_json::from_slice::<StoredEvent<'_>>(body) else { return body.to_vec() };
     #[derive(Deserialize)]
     struct Operation<'a> {
         #[serde(borrow)]
@@ -93,8 +93,8 @@ pub fn coalesce(
     last: &[u8],
     counts: impl Fn(&Json, &Json) -> bool,
 ) -> Result<Option<Vec<u8>>, serde_json::Error> {
-    let first: Stored<'_> = serde_json::from_slice(first)?;
-    let mut event: Stored<'_> = serde_json::from_slice(last)?;
+    let first: StoredEvent<'_> = serde_json::from_slice(first)?;
+    let mut event: StoredEvent<'_> = serde_json::from_slice(last)?;
     let (Some(before), Some(after)) = (first.data.before, event.data.after) else { return Ok(None) };
     let (from, to): (Json, Json) = (serde_json::from_str(before.get())?, serde_json::from_str(after.get())?);
     let patch = json_patch::diff(&from, &to);

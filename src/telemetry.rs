@@ -192,20 +192,20 @@ fn filter(level: Option<&str>) -> EnvFilter {
 
 /// What `RUST_LOG` says, and what is wrong with it.
 #[derive(Debug, PartialEq, Eq)]
-struct Wanted {
+struct LogFilter {
     directives: String,
     mistakes: Vec<String>,
 }
 
 /// `None` where it says nothing: then `log.level` counts.
-fn of_the_environment() -> Option<Wanted> {
+fn of_the_environment() -> Option<LogFilter> {
     let text = std::env::var("RUST_LOG").ok().filter(|text| !text.trim().is_empty())?;
     Some(read_wanted(&text))
 }
 
 /// Leaves out what is not a directive. A word that is not a level is a target, and silences all others, so that errors are
 /// said all the same unless `off` stands there.
-fn read_wanted(text: &str) -> Wanted {
+fn read_wanted(text: &str) -> LogFilter {
     let (mut directives, mut mistakes) = (Vec::new(), Vec::new());
     let mut is_whole = false;
     // A comma may stand in the fields of a span.
@@ -228,7 +228,7 @@ fn read_wanted(text: &str) -> Wanted {
     } else if !is_whole {
         directives.push("error");
     }
-    Wanted { directives: directives.join(","), mistakes }
+    LogFilter { directives: directives.join(","), mistakes }
 }
 
 #[cfg(test)]

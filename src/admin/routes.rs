@@ -30,9 +30,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const BODY_WITHIN: Duration = Duration::from_secs(60);
 
 /// The daemon's answers, while its store is open.
-struct Running(Admin);
+struct OpenAdmin(Admin);
 
-impl FromRequestParts<Web> for Running {
+impl FromRequestParts<Web> for OpenAdmin {
     type Rejection = Response;
 
     async fn from_request_parts(_: &mut Parts, web: &Web) -> Result<Self, Response> {
@@ -46,9 +46,9 @@ impl FromRequestParts<Web> for Running {
 }
 
 /// What a request brings, if it comes in time.
-struct Sent<T>(T);
+struct InTime<T>(T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for InTime<T> {
     type Rejection = Response;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
@@ -113,81 +113,81 @@ struct To {
 /// What is under `/api`.
 pub fn api() -> Router<Web> {
     Router::new()
-        .route("/api/status", get(|Running(a): Running| async move { answer(a.status().await) }))
-        .route("/api/bridges", get(|Running(a): Running| async move { answer(a.bridges().await) }))
-        .route("/api/endpoints", get(|Running(a): Running| async move { answer(a.endpoints().await) }))
-        .route("/api/strip.svg", get(|Running(a): Running| async move { svg(a.strip(None)) }))
+        .route("/api/status", get(|OpenAdmin(a): OpenAdmin| async move { answer(a.status().await) }))
+        .route("/api/bridges", get(|OpenAdmin(a): OpenAdmin| async move { answer(a.bridges().await) }))
+        .route("/api/endpoints", get(|OpenAdmin(a): OpenAdmin| async move { answer(a.endpoints().await) }))
+        .route("/api/strip.svg", get(|OpenAdmin(a): OpenAdmin| async move { svg(a.strip(None)) }))
         .route(
             "/api/bridges/{name}/strip.svg",
-            get(|Running(a): Running, At(name): At<String>| async move { svg(a.strip(Some(&name))) }),
+            get(|OpenAdmin(a): OpenAdmin, At(name): At<String>| async move { svg(a.strip(Some(&name))) }),
         )
-        .route("/api/stream", get(|Running(a): Running, State(web): State<Web>| async move { stream(&a, &web) }))
-        .route("/api/export", get(|Running(a): Running| async move { export(a.export().await) }))
+        .route("/api/stream", get(|OpenAdmin(a): OpenAdmin, State(web): State<Web>| async move { stream(&a, &web) }))
+        .route("/api/export", get(|OpenAdmin(a): OpenAdmin| async move { export(a.export().await) }))
         .route("/api/openapi.json", get(|| async { Body(api::openapi()) }))
         .route(
             "/api/bridges/{name}/pause",
-            post(|Running(a): Running, At(name): At<String>| async move { answer(a.pause(&name, true).await) }),
+            post(|OpenAdmin(a): OpenAdmin, At(name): At<String>| async move { answer(a.pause(&name, true).await) }),
         )
         .route(
             "/api/bridges/{name}/resume",
-            post(|Running(a): Running, At(name): At<String>| async move { answer(a.pause(&name, false).await) }),
+            post(|OpenAdmin(a): OpenAdmin, At(name): At<String>| async move { answer(a.pause(&name, false).await) }),
         )
         .route(
             "/api/bridges/{name}",
-            get(|Running(a): Running, At(name): At<String>| async move { answer(a.bridge(&name).await) }),
+            get(|OpenAdmin(a): OpenAdmin, At(name): At<String>| async move { answer(a.bridge(&name).await) }),
         )
         .route(
             "/api/bridges/{name}/poll",
-            post(|Running(a): Running, At(name): At<String>| async move { answer(a.poll(&name).await) }),
+            post(|OpenAdmin(a): OpenAdmin, At(name): At<String>| async move { answer(a.poll(&name).await) }),
         )
         .route(
             "/api/bridges/{name}/dry-run",
-            post(|Running(a): Running, At(name): At<String>, Sent(request): Sent<DryRun>| async move {
+            post(|OpenAdmin(a): OpenAdmin, At(name): At<String>, InTime(request): InTime<DryRun>| async move {
                 answer(a.dry_run(&name, request).await)
             })
             .layer(axum::extract::DefaultBodyLimit::max(RESPONSE_BYTES_MAX)),
         )
         .route(
             "/api/bridges/{name}/accept",
-            post(|Running(a): Running, At(name): At<String>, Query(held): Query<Held>| async move {
+            post(|OpenAdmin(a): OpenAdmin, At(name): At<String>, Query(held): Query<Held>| async move {
                 answer(a.accept(&name, held.hash).await)
             }),
         )
         .route(
             "/api/bridges/{name}/reject",
-            post(|Running(a): Running, At(name): At<String>, Query(held): Query<Held>| async move {
+            post(|OpenAdmin(a): OpenAdmin, At(name): At<String>, Query(held): Query<Held>| async move {
                 answer(a.reject(&name, held.hash).await)
             }),
         )
         .route(
             "/api/bridges/{name}/resend",
-            post(|Running(a): Running, At(name): At<String>, Query(to): Query<To>| async move {
+            post(|OpenAdmin(a): OpenAdmin, At(name): At<String>, Query(to): Query<To>| async move {
                 answer(a.resend(&name, &to.endpoint).await)
             }),
         )
         .route(
             "/api/endpoints/{name}/enable",
-            post(|Running(a): Running, At(name): At<String>| async move { answer(a.enable(&name, true).await) }),
+            post(|OpenAdmin(a): OpenAdmin, At(name): At<String>| async move { answer(a.enable(&name, true).await) }),
         )
         .route(
             "/api/endpoints/{name}/disable",
-            post(|Running(a): Running, At(name): At<String>| async move { answer(a.enable(&name, false).await) }),
+            post(|OpenAdmin(a): OpenAdmin, At(name): At<String>| async move { answer(a.enable(&name, false).await) }),
         )
         .route(
             "/api/endpoints/{name}/test",
-            post(|Running(a): Running, At(name): At<String>| async move { answer(a.test(&name).await) }),
+            post(|OpenAdmin(a): OpenAdmin, At(name): At<String>| async move { answer(a.test(&name).await) }),
         )
         .route(
             "/api/events",
-            get(|Running(a): Running, Query(query): Query<EventQuery>| async move { answer(a.events(query).await) }),
+            get(|OpenAdmin(a): OpenAdmin, Query(query): Query<EventQuery>| async move { answer(a.events(query).await) }),
         )
         .route(
             "/api/events/{id}",
-            get(|Running(a): Running, At(id): At<String>| async move { answer(a.event(&id).await) }),
+            get(|OpenAdmin(a): OpenAdmin, At(id): At<String>| async move { answer(a.event(&id).await) }),
         )
         .route(
             "/api/deliveries",
-            get(|Running(a): Running, Query(query): Query<DeliveryQuery>| async move {
+            get(|OpenAdmin(a): OpenAdmin, Query(query): Query<DeliveryQuery>| async move {
                 let (rows, total) = match a.deliveries(query).await {
                     Ok(listed) => (Ok(listed.rows), listed.total),
                     Err(error) => (Err(error), None),
@@ -198,7 +198,7 @@ pub fn api() -> Router<Web> {
         )
         .route(
             "/api/replay",
-            post(|Running(a): Running, Sent(request): Sent<Replay>| async move { answer(a.replay(request).await) }),
+            post(|OpenAdmin(a): OpenAdmin, InTime(request): InTime<Replay>| async move { answer(a.replay(request).await) }),
         )
 }
 
@@ -237,7 +237,7 @@ mod tests {
         });
         let request = Request::builder().header(CONTENT_TYPE, "application/json");
         let request = request.body(axum::body::Body::from_stream(drips)).expect("a request");
-        let refused = Sent::<Json>::from_request(request, &()).await.err().expect("refused");
+        let refused = InTime::<Json>::from_request(request, &()).await.err().expect("refused");
         assert_eq!(refused.status(), StatusCode::REQUEST_TIMEOUT);
     }
 }

@@ -146,7 +146,7 @@ impl Client {
                 let walk = pulse.walk();
                 waiting::for_poll(
                     Some(walk),
-                    alone(path, store, Names::Settle, pulse, async |admin| admin.poll(name).await),
+                    alone(path, store, StoredNames::Settle, pulse, async |admin| admin.poll(name).await),
                 )
                 .await
             }
@@ -168,7 +168,8 @@ impl Client {
                 };
                 let pulse = Pulse::new();
                 let walk = pulse.walk();
-                let work = alone(path, store, Names::Leave, pulse, async |admin| admin.dry_run(name, request).await);
+                let work =
+                    alone(path, store, StoredNames::Leave, pulse, async |admin| admin.dry_run(name, request).await);
                 waiting::for_poll(Some(walk), work).await
             }
         }
@@ -380,7 +381,7 @@ async fn stored(config: &Config) -> Result<Admin, Failure> {
 }
 
 /// What becomes of the names of bridges that the store knows.
-enum Names {
+enum StoredNames {
     /// They follow the file.
     Settle,
     /// They stay, for a look.
@@ -391,7 +392,7 @@ enum Names {
 async fn alone<T: Serialize>(
     path: &Path,
     store: Store,
-    names: Names,
+    names: StoredNames,
     pulse: Pulse,
     work: impl AsyncFnOnce(&Admin) -> Result<T, admin::Error>,
 ) -> Answer {
@@ -419,8 +420,8 @@ async fn alone<T: Serialize>(
     }
     let (runner, handle) = Runner::new(poller.clone(), 1);
     let runner = match names {
-        Names::Settle => runner,
-        Names::Leave => runner.only_looking(),
+        StoredNames::Settle => runner,
+        StoredNames::Leave => runner.only_looking(),
     };
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(runner.run(shutdown.clone()));

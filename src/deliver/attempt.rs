@@ -70,14 +70,14 @@ pub(super) struct Attempted {
 }
 
 /// What is sent, of how many of a job's events; or why nothing is.
-enum Made {
+enum Sendable {
     Ready { pieces: Vec<Piece>, events: usize },
     Nothing { result: Answered, events: usize },
 }
 
 /// One request, and what of its attempt is recorded.
 #[derive(Default)]
-struct Told {
+struct Recorded {
     status: Option<u16>,
     answer: String,
     id: String,
@@ -88,7 +88,7 @@ struct Told {
 
 /// Which attempt a request is of.
 #[derive(Default)]
-struct Turn<'a> {
+struct AttemptOf<'a> {
     number: u32,
     replay: bool,
     /// Nothing more is due: the connection need not stay.
@@ -113,7 +113,7 @@ impl Sender {
         let at = self.shared.clock.now();
         let number = job.events.iter().map(|waiting| waiting.attempts).max().unwrap_or_default().saturating_add(1);
         let replay = job.events.iter().any(|waiting| waiting.replay);
-        let mut told = Told::default();
+        let mut told = Recorded::default();
         let (result, ids) = match self.read(job).await {
             Err(error) => (Answered::Down { error: format!("the store: {error}"), retry_after: None }, Vec::new()),
             Ok(mut stored) => {
@@ -123,7 +123,7 @@ impl Sender {
                 told.operational = ids.iter().zip(&stored).filter(is_one).map(|(id, _)| id.clone()).collect();
                 let made = if let Some(error) = unsaid {
                     let error = self.redacted(error);
-                    Made::Nothing { result: Answered::Refused { error, retry_after: None }, events: 1 }
+                    Sendable::Nothing { result: Answered::Refused { error, retry_after: None }, events: 1 }
                 } else if self.endpoint.coalesce && stored.len() > 1 {
                     // What becomes one is made again, by jq maybe.
                     let (sender, job) = (self.clone(), job.clone());
@@ -132,10 +132,10 @@ impl Sender {
                     self.make(job, stored)
                 };
                 let (result, events) = match made {
-                    Made::Nothing { result, events } => (result, events),
-                    Made::Ready { pieces, events } => {
+                    Sendable::Nothing { result, events } => (result, events),
+                    Sendable::Ready { pieces, events } => {
                         let gate = job.gate.as_ref().map(|gate| (job, gate));
-                        let turn = Turn { number, replay, last: job.last, gate };
+                        let turn = AttemptOf { number, replay, last: job.last, gate };
                         let result = self.send(&pieces, &turn, &mut told).await;
                         let events = if matches!(result, Answered::Parked { .. }) { 0 } else { events };
                         (result, events)
@@ -150,7 +150,7 @@ impl Sender {
     /// What is recorded of an attempt that panicked.
     pub(super) fn panicked(&self, job: &Job) -> Attempted {
         let result = Answered::Refused { error: "the attempt panicked: see the log".into(), retry_after: None };
-        self.attempted(job, self.shared.clock.now(), Duration::ZERO, result, Vec::new(), Told::default())
+        self.attempted(job, self.shared.clock.now(), Duration::ZERO, result, Vec::new(), Recorded::default())
     }
 
     fn attempted(
@@ -160,7 +160,7 @@ impl Sender {
         took: Duration,
         result: Answered,
         ids: Vec<String>,
-        told: Told,
+        told: Recorded,
     ) -> Attempted {
         let error = match &result {
             Answered::Taken => None,
@@ -186,7 +186,7 @@ impl Sender {
             error: error.clone(),
         });
         let records = records.collect();
-        let Told { room, pass, operational, .. } = told;
+        let Recorded { room, pass, operational, .. } = told;
         Attempted { result, room, pass, records, operational, random: random() }
     }
 
@@ -194,10 +194,10 @@ impl Sender {
     pub(super) async fn trial(&self) -> Attempt {
         let started = Instant::now();
         let at = self.shared.clock.now();
-        let mut told = Told::default();
+        let mut told = Recorded::default();
         let result = match self.sample().await {
             Ok(piece) => {
-                let turn = Turn { number: 1, last: true, ..Turn::default() };
+                let turn = AttemptOf { number: 1, last: true, ..AttemptOf::default() };
                 self.send(&[piece], &turn, &mut told).await
             }
             Err(error) => Answered::Refused { error: self.redacted(error), retry_after: None },
@@ -247,9 +247,9 @@ impl Sender {
     }
 
     /// What goes in this request: the first events of the job, as many as fit.
-    fn make(&self, job: &Job, stored: Vec<Outgoing>) -> Made {
+    fn make(&self, job: &Job, stored: Vec<Outgoing>) -> Sendable {
         if stored.is_empty() {
-            return Made::Nothing { result: Answered::Lost, events: 1 };
+            return Sendable::Nothing { result: Answered::Lost, events: 1 };
         }
         let mut pieces = Vec::new();
         let (mut events, mut bytes) = (0, 0);
@@ -266,7 +266,7 @@ impl Sender {
                 Coalesced::One(piece) => (piece, length),
                 Coalesced::Nothing if job.events.iter().skip(events).take(length).all(|w| job.is_unsent(w)) => {
                     if pieces.is_empty() {
-                        return Made::Nothing { result: Answered::Idle, events: length };
+                        return Sendable::Nothing { result: Answered::Idle, events: length };
                     }
                     break;
                 }
@@ -282,7 +282,7 @@ impl Sender {
                 break;
             }
         }
-        Made::Ready { pieces, events }
+        Sendable::Ready { pieces, events }
     }
 
     /// Several updates of one record as one, under the id of the last.
@@ -311,7 +311,7 @@ impl Sender {
         }
     }
 
-    async fn send(&self, pieces: &[Piece], turn: &Turn<'_>, told: &mut Told) -> Answered {
+    async fn send(&self, pieces: &[Piece], turn: &AttemptOf<'_>, told: &mut Recorded) -> Answered {
         let down = |error: String| Answered::Down { error: self.redacted(error), retry_after: None };
         let refused = |error: String| Answered::Refused { error: self.redacted(error), retry_after: None };
         let Some(first) = pieces.first() else { return Answered::Lost };
@@ -334,7 +334,7 @@ impl Sender {
             self.request(&first.event, carried, turn)
         } else {
             let (sender, event) = (self.clone(), first.event.clone());
-            let turn = Turn { gate: None, ..*turn };
+            let turn = AttemptOf { gate: None, ..*turn };
             let request = move || sender.request(&event, carried, &turn);
             compute(request).await.expect("an attempt that panics is one that failed")
         };
@@ -412,7 +412,7 @@ impl Sender {
     }
 
     /// The request as it goes out, without its credentials.
-    fn request(&self, event: &Event, carried: Carried, turn: &Turn<'_>) -> Result<Request, String> {
+    fn request(&self, event: &Event, carried: Carried, turn: &AttemptOf<'_>) -> Result<Request, String> {
         let Carried { id, mut headers, mut body } = carried;
         let (id, now) = (id.to_string(), self.shared.clock.now());
         let mut set = |name: &'static str, value: &str| {

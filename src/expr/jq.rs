@@ -84,15 +84,15 @@ const MORE_DEFS: &str = include_str!("jq/more.jq");
 /// A compiled program.
 pub(super) struct Program {
     text: Arc<str>,
-    filter: jaq_core::Filter<Kind>,
+    filter: jaq_core::Filter<JqData>,
     /// Whether it names what an answer says beside its body.
     pub(super) sees_answer: bool,
 }
 
 /// What terms are evaluated with.
-struct Kind;
+struct JqData;
 
-impl DataT for Kind {
+impl DataT for JqData {
     type V<'a> = Value;
     type Data<'a> = Budget<'a>;
 }
@@ -100,7 +100,7 @@ impl DataT for Kind {
 /// The table of terms, handed out at every evaluation: so here the steps are counted.
 #[derive(Clone)]
 struct Budget<'a> {
-    lut: &'a Lut<Kind>,
+    lut: &'a Lut<JqData>,
     meter: &'a Meter,
 }
 
@@ -139,8 +139,8 @@ impl Meter {
     }
 }
 
-impl<'a> HasLut<'a, Kind> for Budget<'a> {
-    fn lut(&self) -> &'a Lut<Kind> {
+impl<'a> HasLut<'a, JqData> for Budget<'a> {
+    fn lut(&self) -> &'a Lut<JqData> {
         self.meter.tick();
         self.lut
     }
@@ -199,7 +199,7 @@ impl Program {
         Ok(Self { text: text.into(), filter, sees_answer })
     }
 
-    fn filter(text: &str, globals: &[&'static str]) -> Result<jaq_core::Filter<Kind>, CompileError> {
+    fn filter(text: &str, globals: &[&'static str]) -> Result<jaq_core::Filter<JqData>, CompileError> {
         let mut used = BTreeSet::new();
         let first = text.split_whitespace().next().unwrap_or(text);
         if ["include", "import", "module"].contains(&first) {
@@ -267,7 +267,7 @@ impl Program {
         limit: usize,
         output: &mut dyn FnMut(&str) -> bool,
     ) -> Result<(), Error> {
-        let ctx = Ctx::<Kind>::new(Budget { lut: &self.filter.lut, meter }, Vars::new(globals));
+        let ctx = Ctx::<JqData>::new(Budget { lut: &self.filter.lut, meter }, Vars::new(globals));
         for (count, result) in self.filter.id.run((ctx, input)).take(limit).enumerate() {
             let value = result.map_err(|exception| Error::Failed {
                 program: self.text.to_string(),

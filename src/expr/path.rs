@@ -8,11 +8,11 @@ use serde_json::{Value as Json, value::RawValue};
 /// Steps from the root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Path {
-    steps: Vec<Step>,
+    steps: Vec<PathStep>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Step {
+enum PathStep {
     /// `.name`: `null` when absent.
     Field(String),
     /// `[]`: each element, or each value of an object.
@@ -27,7 +27,7 @@ impl Path {
         let mut after_dot = true;
         while !rest.is_empty() {
             if let Some(tail) = rest.strip_prefix("[]") {
-                steps.push(Step::Each);
+                steps.push(PathStep::Each);
                 rest = tail;
                 after_dot = false;
             } else if let Some(tail) = rest.strip_prefix("[\"") {
@@ -68,8 +68,8 @@ impl Path {
         let (mut way, mut lists) = (Vec::new(), Vec::new());
         for step in &self.steps {
             match step {
-                Step::Field(name) => way.push(name.clone()),
-                Step::Each => lists.push(way.clone()),
+                PathStep::Field(name) => way.push(name.clone()),
+                PathStep::Each => lists.push(way.clone()),
             }
         }
         lists
@@ -82,12 +82,12 @@ impl Path {
             let mut next = Vec::with_capacity(found.len());
             for value in found {
                 match (step, value) {
-                    (Step::Field(name), Json::Object(map)) => next.push(map.get(name).unwrap_or(&Json::Null)),
-                    (Step::Field(_), Json::Null) => next.push(&Json::Null),
-                    (Step::Field(name), other) => return Err(format!("cannot take `{name}` of {}", kind(other))),
-                    (Step::Each, Json::Array(list)) => next.extend(list),
-                    (Step::Each, Json::Object(map)) => next.extend(map.values()),
-                    (Step::Each, other) => return Err(format!("cannot iterate over {}", kind(other))),
+                    (PathStep::Field(name), Json::Object(map)) => next.push(map.get(name).unwrap_or(&Json::Null)),
+                    (PathStep::Field(_), Json::Null) => next.push(&Json::Null),
+                    (PathStep::Field(name), other) => return Err(format!("cannot take `{name}` of {}", kind(other))),
+                    (PathStep::Each, Json::Array(list)) => next.extend(list),
+                    (PathStep::Each, Json::Object(map)) => next.extend(map.values()),
+                    (PathStep::Each, other) => return Err(format!("cannot iterate over {}", kind(other))),
                 }
             }
             found = next;
@@ -99,7 +99,7 @@ impl Path {
     pub fn raw_values<'t>(&self, text: &'t [u8]) -> Result<Vec<&'t RawValue>, String> {
         let mut out = Vec::new();
         let mut deserializer = serde_json::Deserializer::from_slice(text);
-        Walk { steps: &self.steps, out: &mut out }
+        PathWalk { steps: &self.steps, out: &mut out }
             .deserialize(&mut deserializer)
             .and_then(|()| deserializer.end())
             .map_err(|e| e.to_string())?;
@@ -110,9 +110,9 @@ impl Path {
     pub fn remove(&self, value: &mut Json) {
         if let Some((last, parents)) = self.steps.split_last() {
             visit(parents, value, &mut |parent| match (last, parent) {
-                (Step::Field(name), Json::Object(map)) => drop(map.remove(name)),
-                (Step::Each, Json::Array(list)) => list.clear(),
-                (Step::Each, Json::Object(map)) => map.clear(),
+                (PathStep::Field(name), Json::Object(map)) => drop(map.remove(name)),
+                (PathStep::Each, Json::Array(list)) => list.clear(),
+                (PathStep::Each, Json::Object(map)) => map.clear(),
                 _ => {}
             });
         }
@@ -124,23 +124,23 @@ impl Path {
     }
 }
 
-fn field(name: &str) -> Option<Step> {
+fn field(name: &str) -> Option<PathStep> {
     // Escapes and interpolation are jq's business.
-    (!name.contains('\\')).then(|| Step::Field(name.to_owned()))
+    (!name.contains('\\')).then(|| PathStep::Field(name.to_owned()))
 }
 
-fn visit(steps: &[Step], value: &mut Json, change: &mut dyn FnMut(&mut Json)) {
+fn visit(steps: &[PathStep], value: &mut Json, change: &mut dyn FnMut(&mut Json)) {
     let Some((step, rest)) = steps.split_first() else {
         return change(value);
     };
     match (step, value) {
-        (Step::Field(name), Json::Object(map)) => {
+        (PathStep::Field(name), Json::Object(map)) => {
             if let Some(value) = map.get_mut(name) {
                 visit(rest, value, change);
             }
         }
-        (Step::Each, Json::Array(list)) => list.iter_mut().for_each(|value| visit(rest, value, change)),
-        (Step::Each, Json::Object(map)) => map.values_mut().for_each(|value| visit(rest, value, change)),
+        (PathStep::Each, Json::Array(list)) => list.iter_mut().for_each(|value| visit(rest, value, change)),
+        (PathStep::Each, Json::Object(map)) => map.values_mut().for_each(|value| visit(rest, value, change)),
         _ => {}
     }
 }
@@ -157,12 +157,12 @@ fn kind(value: &Json) -> &'static str {
 }
 
 /// Walks the way over a deserializer, collecting raw values at its end.
-struct Walk<'s, 'o, 't> {
-    steps: &'s [Step],
+struct PathWalk<'s, 'o, 't> {
+    steps: &'s [PathStep],
     out: &'o mut Vec<&'t RawValue>,
 }
 
-impl<'t> DeserializeSeed<'t> for Walk<'_, '_, 't> {
+impl<'t> DeserializeSeed<'t> for PathWalk<'_, '_, 't> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'t>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -180,12 +180,12 @@ fn null<'t>() -> &'t RawValue {
     serde_json::from_str("null").expect("null is JSON")
 }
 
-impl<'t> Visitor<'t> for Walk<'_, '_, 't> {
+impl<'t> Visitor<'t> for PathWalk<'_, '_, 't> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.steps.first() {
-            Some(Step::Field(name)) => write!(f, "an object with `{name}`"),
+            Some(PathStep::Field(name)) => write!(f, "an object with `{name}`"),
             _ => write!(f, "an array or an object to iterate over"),
         }
     }
@@ -198,17 +198,17 @@ impl<'t> Visitor<'t> for Walk<'_, '_, 't> {
         let mut found = false;
         while let Some(key) = map.next_key::<std::borrow::Cow<'t, str>>()? {
             match step {
-                Step::Field(name) if *name == key => {
+                PathStep::Field(name) if *name == key => {
                     // Of a repeated name the last counts, as in jq.
                     self.out.truncate(start);
-                    map.next_value_seed(Walk { steps: rest, out: self.out })?;
+                    map.next_value_seed(PathWalk { steps: rest, out: self.out })?;
                     found = true;
                 }
-                Step::Field(_) => drop(map.next_value::<IgnoredAny>()?),
-                Step::Each => map.next_value_seed(Walk { steps: rest, out: self.out })?,
+                PathStep::Field(_) => drop(map.next_value::<IgnoredAny>()?),
+                PathStep::Each => map.next_value_seed(PathWalk { steps: rest, out: self.out })?,
             }
         }
-        if matches!(step, Step::Field(_)) && !found {
+        if matches!(step, PathStep::Field(_)) && !found {
             return absent(rest, self.out);
         }
         Ok(())
@@ -216,8 +216,8 @@ impl<'t> Visitor<'t> for Walk<'_, '_, 't> {
 
     fn visit_seq<A: SeqAccess<'t>>(self, mut seq: A) -> Result<(), A::Error> {
         match self.steps.split_first() {
-            Some((Step::Each, rest)) => {
-                while seq.next_element_seed(Walk { steps: rest, out: self.out })?.is_some() {}
+            Some((PathStep::Each, rest)) => {
+                while seq.next_element_seed(PathWalk { steps: rest, out: self.out })?.is_some() {}
                 Ok(())
             }
             _ => Err(A::Error::invalid_type(serde::de::Unexpected::Seq, &self)),
@@ -226,15 +226,15 @@ impl<'t> Visitor<'t> for Walk<'_, '_, 't> {
 
     fn visit_unit<E: serde::de::Error>(self) -> Result<(), E> {
         match self.steps.first() {
-            Some(Step::Field(_)) => absent(self.steps, self.out),
+            Some(PathStep::Field(_)) => absent(self.steps, self.out),
             _ => Err(E::invalid_type(serde::de::Unexpected::Unit, &self)),
         }
     }
 }
 
 /// The rest of the way from a `null`.
-fn absent<E: serde::de::Error>(rest: &[Step], out: &mut Vec<&RawValue>) -> Result<(), E> {
-    if rest.contains(&Step::Each) {
+fn absent<E: serde::de::Error>(rest: &[PathStep], out: &mut Vec<&RawValue>) -> Result<(), E> {
+    if rest.contains(&PathStep::Each) {
         return Err(E::custom("cannot iterate over null"));
     }
     out.push(null());

@@ -72,8 +72,8 @@ pub(super) fn has_workers() -> bool {
 pub(super) fn run(work: Work<'_>, pace: &Pace) -> Result<Vec<String>, Error> {
     if !pace.slow.load(Ordering::Relaxed) {
         match POOL.quick.ask(work, Bound::Quick)? {
-            Asked::Answered(outputs) => return outputs,
-            Asked::Late | Asked::Died(_) => pace.slow.store(true, Ordering::Relaxed),
+            WorkerAnswer::Answered(outputs) => return outputs,
+            WorkerAnswer::Late | WorkerAnswer::Died(_) => pace.slow.store(true, Ordering::Relaxed),
         }
     }
     compute::aside(|| {
@@ -85,9 +85,9 @@ pub(super) fn run(work: Work<'_>, pace: &Pace) -> Result<Vec<String>, Error> {
         let asked = POOL.slow.ask(work, Bound::Slow)?;
         pace.slow.store(began.elapsed() > QUICK / 2, Ordering::Relaxed);
         match asked {
-            Asked::Answered(outputs) => outputs,
-            Asked::Late => Err(stopped("longer than 5 s".into())),
-            Asked::Died(why) => Err(stopped(why)),
+            WorkerAnswer::Answered(outputs) => outputs,
+            WorkerAnswer::Late => Err(stopped("longer than 5 s".into())),
+            WorkerAnswer::Died(why) => Err(stopped(why)),
         }
     })
 }
@@ -112,7 +112,7 @@ enum Bound {
 }
 
 /// How a worker answered.
-enum Asked {
+enum WorkerAnswer {
     Answered(Result<Vec<String>, Error>),
     /// It had to be ended.
     Late,
@@ -125,7 +125,7 @@ impl Lane {
         Self { mib, idle: Mutex::new(Vec::new()) }
     }
 
-    fn ask(&self, work: Work<'_>, bound: Bound) -> Result<Asked, Error> {
+    fn ask(&self, work: Work<'_>, bound: Bound) -> Result<WorkerAnswer, Error> {
         let none = |e: io::Error| Error::Failed {
             program: work.program.to_owned(),
             message: format!("no process can be started to run it: {e}"),
@@ -135,7 +135,7 @@ impl Lane {
         let alive = idle.and_then(|mut worker| matches!(worker.child.try_wait(), Ok(None)).then_some(worker));
         let mut worker = alive.map_or_else(|| Worker::start(self.mib), Ok).map_err(none)?;
         let asked = worker.ask(work, bound, self.mib);
-        if matches!(asked, Asked::Answered(_)) {
+        if matches!(asked, WorkerAnswer::Answered(_)) {
             worker.used = Instant::now();
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             idle.push(worker);
@@ -189,21 +189,21 @@ impl Worker {
         Ok(Self { child, socket, stderr, used, cpu: Default::default() })
     }
 
-    fn ask(&mut self, work: Work<'_>, bound: Bound, mib: u64) -> Asked {
+    fn ask(&mut self, work: Work<'_>, bound: Bound, mib: u64) -> WorkerAnswer {
         if self.cpu.1 > QUICK / 5 {
             self.cpu = (self.processor_time(), Duration::ZERO);
         }
         let began = Instant::now();
-        let answered = self.answer(work, Clock { began, bound });
+        let answered = self.answer(work, RunClock { began, bound });
         self.cpu.1 += began.elapsed();
         match answered {
-            Ok(outputs) => Asked::Answered(outputs),
-            Err(Broken::Late) => Asked::Late,
-            Err(Broken::Died) => Asked::Died(self.why(mib)),
+            Ok(outputs) => WorkerAnswer::Answered(outputs),
+            Err(Broken::Late) => WorkerAnswer::Late,
+            Err(Broken::Died) => WorkerAnswer::Died(self.why(mib)),
         }
     }
 
-    fn answer(&mut self, work: Work<'_>, clock: Clock) -> Result<Result<Vec<String>, Error>, Broken> {
+    fn answer(&mut self, work: Work<'_>, clock: RunClock) -> Result<Result<Vec<String>, Error>, Broken> {
         let Work { program, input, .. } = work;
         self.send(&Request::head(work), clock)?;
         self.send(input, clock)?;
@@ -234,7 +234,7 @@ impl Worker {
         }
     }
 
-    fn send(&mut self, mut bytes: &[u8], clock: Clock) -> Result<(), Broken> {
+    fn send(&mut self, mut bytes: &[u8], clock: RunClock) -> Result<(), Broken> {
         while !bytes.is_empty() {
             match self.socket.get_mut().write(bytes) {
                 Ok(0) => return Err(Broken::Died),
@@ -245,7 +245,7 @@ impl Worker {
         Ok(())
     }
 
-    fn receive(&mut self, mut into: &mut [u8], clock: Clock) -> Result<(), Broken> {
+    fn receive(&mut self, mut into: &mut [u8], clock: RunClock) -> Result<(), Broken> {
         while !into.is_empty() {
             match self.socket.read(into) {
                 Ok(0) => return Err(Broken::Died),
@@ -257,14 +257,14 @@ impl Worker {
     }
 
     /// Nothing moved for a moment: whether it may go on.
-    fn wait(&self, error: &io::Error, clock: Clock) -> Result<(), Broken> {
+    fn wait(&self, error: &io::Error, clock: RunClock) -> Result<(), Broken> {
         match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => self.in_time(clock),
             _ => Err(Broken::Died),
         }
     }
 
-    fn in_time(&self, Clock { began, bound }: Clock) -> Result<(), Broken> {
+    fn in_time(&self, RunClock { began, bound }: RunClock) -> Result<(), Broken> {
         let took = began.elapsed();
         let late = match bound {
             Bound::Slow => took > SLOW,
@@ -310,7 +310,7 @@ impl Worker {
 
 /// Since when a run goes on, and how long it may.
 #[derive(Clone, Copy)]
-struct Clock {
+struct RunClock {
     began: Instant,
     bound: Bound,
 }
@@ -318,27 +318,27 @@ struct Clock {
 /// Turns in the order in which they were asked for, from threads.
 struct Turns {
     max: usize,
-    line: Mutex<Line>,
+    line: Mutex<TurnLine>,
     moved: Condvar,
 }
 
 #[derive(Default)]
-struct Line {
+struct TurnLine {
     running: usize,
     waiting: VecDeque<u64>,
     next: u64,
 }
 
-struct Turn<'a>(&'a Turns);
+struct HeldTurn<'a>(&'a Turns);
 
 impl Turns {
     const fn new(max: usize) -> Self {
-        let line = Line { running: 0, waiting: VecDeque::new(), next: 0 };
+        let line = TurnLine { running: 0, waiting: VecDeque::new(), next: 0 };
         Self { max, line: Mutex::new(line), moved: Condvar::new() }
     }
 
     /// `None` where too many wait.
-    fn take(&self) -> Option<Turn<'_>> {
+    fn take(&self) -> Option<HeldTurn<'_>> {
         let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         if line.waiting.len() >= SLOW_WAITING_MAX {
             return None;
@@ -346,18 +346,18 @@ impl Turns {
         let number = line.next;
         line.next += 1;
         line.waiting.push_back(number);
-        let waits = |line: &mut Line| line.running >= self.max || line.waiting.front() != Some(&number);
+        let waits = |line: &mut TurnLine| line.running >= self.max || line.waiting.front() != Some(&number);
         let mut line = self.moved.wait_while(line, waits).unwrap_or_else(PoisonError::into_inner);
         line.waiting.pop_front();
         line.running += 1;
         drop(line);
         // There may be another turn for the next one.
         self.moved.notify_all();
-        Some(Turn(self))
+        Some(HeldTurn(self))
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for HeldTurn<'_> {
     fn drop(&mut self) {
         self.0.line.lock().unwrap_or_else(PoisonError::into_inner).running -= 1;
         self.0.moved.notify_all();

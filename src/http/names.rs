@@ -57,29 +57,29 @@ pub enum Error {
 }
 
 type Addresses = Arc<[IpAddr]>;
-type Answer = Result<Addresses, Error>;
+type Found = Result<Addresses, Error>;
 /// `None` until the look-up has ended.
-type Answering = watch::Receiver<Option<Answer>>;
+type Answering = watch::Receiver<Option<Found>>;
 
 /// What is known of a name.
 #[derive(Debug)]
-struct Known {
-    stage: Stage,
+struct KnownName {
+    stage: LookupStage,
     /// The last look-up took long.
     slow: bool,
 }
 
 #[derive(Debug)]
-enum Stage {
-    Waits(watch::Sender<Option<Answer>>),
-    Asked(Instant, watch::Sender<Option<Answer>>),
-    Answered(Answer, Instant),
+enum LookupStage {
+    Waits(watch::Sender<Option<Found>>),
+    Asked(Instant, watch::Sender<Option<Found>>),
+    Answered(Found, Instant),
 }
 
 /// What the one who asks gets.
 #[derive(Debug)]
-enum Asked {
-    Answer(Answer),
+enum Reply {
+    Answer(Found),
     /// Another one asked already, or a thread may have to be started: see [`Lookups::next`].
     Wait(Answering),
 }
@@ -87,7 +87,7 @@ enum Asked {
 /// Names that are looked up, wait for it, or were looked up a moment ago.
 #[derive(Debug, Default)]
 struct Lookups {
-    names: HashMap<String, Known>,
+    names: HashMap<String, KnownName>,
     quick: VecDeque<String>,
     slow: VecDeque<String>,
     running: usize,
@@ -95,33 +95,33 @@ struct Lookups {
 }
 
 impl Lookups {
-    fn ask(&mut self, name: &str, now: Instant) -> Asked {
+    fn ask(&mut self, name: &str, now: Instant) -> Reply {
         let mut slow = false;
         if let Some(known) = self.names.get(name) {
             slow = known.slow;
             match &known.stage {
-                Stage::Answered(answer, until) if now < *until => return Asked::Answer(answer.clone()),
-                Stage::Answered(..) => {}
-                Stage::Asked(since, _) if now.duration_since(*since) >= WITHIN => {
-                    return Asked::Answer(Err(Error::Late { name: name.to_owned() }));
+                LookupStage::Answered(answer, until) if now < *until => return Reply::Answer(answer.clone()),
+                LookupStage::Answered(..) => {}
+                LookupStage::Asked(since, _) if now.duration_since(*since) >= WITHIN => {
+                    return Reply::Answer(Err(Error::Late { name: name.to_owned() }));
                 }
-                Stage::Asked(_, answer) | Stage::Waits(answer) => return Asked::Wait(answer.subscribe()),
+                LookupStage::Asked(_, answer) | LookupStage::Waits(answer) => return Reply::Wait(answer.subscribe()),
             }
         }
         if self.stuck(now) == THREADS_MAX {
-            return Asked::Answer(Err(Error::Stuck { name: name.to_owned() }));
+            return Reply::Answer(Err(Error::Stuck { name: name.to_owned() }));
         }
         if self.names.len() >= NAMES_MAX {
             self.forget(now);
         }
         if self.names.len() >= NAMES_MAX {
-            return Asked::Answer(Err(Error::Full { name: name.to_owned() }));
+            return Reply::Answer(Err(Error::Full { name: name.to_owned() }));
         }
         let (answer, answering) = watch::channel(None);
-        self.names.insert(name.to_owned(), Known { stage: Stage::Waits(answer), slow });
+        self.names.insert(name.to_owned(), KnownName { stage: LookupStage::Waits(answer), slow });
         let line = if slow { &mut self.slow } else { &mut self.quick };
         line.push_back(name.to_owned());
-        Asked::Wait(answering)
+        Reply::Wait(answering)
     }
 
     /// The name that is looked up next, on one thread more; `None` where all that may be used are.
@@ -129,15 +129,15 @@ impl Lookups {
         while self.running < THREADS_MAX {
             let may_be_slow = self.running_slow < SLOW_MAX;
             let name = self.quick.pop_front().or_else(|| may_be_slow.then(|| self.slow.pop_front()).flatten())?;
-            let Some(Known { stage, slow }) = self.names.get_mut(&name) else { continue };
-            let Stage::Waits(answer) = stage else { continue };
+            let Some(KnownName { stage, slow }) = self.names.get_mut(&name) else { continue };
+            let LookupStage::Waits(answer) = stage else { continue };
             if answer.is_closed() {
                 // All who waited for it have given up.
                 self.names.remove(&name);
                 continue;
             }
             let answer = answer.clone();
-            *stage = Stage::Asked(now, answer);
+            *stage = LookupStage::Asked(now, answer);
             self.running += 1;
             self.running_slow += usize::from(*slow);
             return Some(name);
@@ -146,13 +146,13 @@ impl Lookups {
     }
 
     /// A look-up has ended, and with it the use of its thread.
-    fn ended(&mut self, name: &str, answer: Answer, now: Instant) {
+    fn ended(&mut self, name: &str, answer: Found, now: Instant) {
         let Some(known) = self.names.get_mut(name) else { return };
         let until = now + if answer.is_ok() { KNOWN_FOR } else { FAILED_FOR };
-        let stage = std::mem::replace(&mut known.stage, Stage::Answered(answer.clone(), until));
+        let stage = std::mem::replace(&mut known.stage, LookupStage::Answered(answer.clone(), until));
         self.running -= 1;
         self.running_slow -= usize::from(known.slow);
-        if let Stage::Asked(since, waiting) = stage {
+        if let LookupStage::Asked(since, waiting) = stage {
             known.slow = now.duration_since(since) >= SLOW_FROM;
             waiting.send_replace(Some(answer));
         }
@@ -163,21 +163,20 @@ impl Lookups {
         if self.running < THREADS_MAX {
             return 0;
         }
-        let is_stuck =
-            |known: &&Known| matches!(&known.stage, Stage::Asked(since, _) if now.duration_since(*since) >= WITHIN);
+        let is_stuck = |known: &&KnownName| matches!(&known.stage, LookupStage::Asked(since, _) if now.duration_since(*since) >= WITHIN);
         self.names.values().filter(is_stuck).count()
     }
 
     /// Leaves what is under way, or waited for.
     fn forget(&mut self, now: Instant) {
         self.names.retain(|_, known| match &known.stage {
-            Stage::Waits(answer) => !answer.is_closed(),
-            Stage::Asked(..) => true,
-            Stage::Answered(_, until) => now < *until,
+            LookupStage::Waits(answer) => !answer.is_closed(),
+            LookupStage::Asked(..) => true,
+            LookupStage::Answered(_, until) => now < *until,
         });
         let names = &self.names;
         for line in [&mut self.quick, &mut self.slow] {
-            line.retain(|name| matches!(names.get(name), Some(Known { stage: Stage::Waits(_), .. })));
+            line.retain(|name| matches!(names.get(name), Some(KnownName { stage: LookupStage::Waits(_), .. })));
         }
     }
 }
@@ -216,11 +215,11 @@ impl Names {
     }
 
     /// The addresses of a name, in the system's order.
-    pub async fn addresses(&self, name: &str) -> Answer {
+    pub async fn addresses(&self, name: &str) -> Found {
         let asked = self.lock().ask(name, Instant::now());
         let mut answering = match asked {
-            Asked::Answer(answer) => return answer,
-            Asked::Wait(answering) => answering,
+            Reply::Answer(answer) => return answer,
+            Reply::Wait(answering) => answering,
         };
         self.start();
         let late = || Error::Late { name: name.to_owned() };
@@ -265,22 +264,22 @@ mod tests {
 
     const LOOPBACK: [IpAddr; 1] = [IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)];
 
-    fn good() -> Answer {
+    fn good() -> Found {
         Ok(LOOPBACK.into())
     }
 
     /// Asks for a name that has to be looked up.
     fn wait(lookups: &mut Lookups, name: &str, now: Instant) -> Answering {
         match lookups.ask(name, now) {
-            Asked::Wait(answering) => answering,
-            Asked::Answer(answer) => panic!("{name}: {answer:?}"),
+            Reply::Wait(answering) => answering,
+            Reply::Answer(answer) => panic!("{name}: {answer:?}"),
         }
     }
 
-    fn told(lookups: &mut Lookups, name: &str, now: Instant) -> Answer {
+    fn told(lookups: &mut Lookups, name: &str, now: Instant) -> Found {
         match lookups.ask(name, now) {
-            Asked::Answer(answer) => answer,
-            Asked::Wait(_) => panic!("{name} is looked up"),
+            Reply::Answer(answer) => answer,
+            Reply::Wait(_) => panic!("{name} is looked up"),
         }
     }
 
@@ -368,7 +367,7 @@ mod tests {
                 now += Duration::from_millis(random(3000));
                 match random(4) {
                     0 | 1 => {
-                        if let Asked::Wait(answering) = lookups.ask(&format!("n{}", random(30)), now) {
+                        if let Reply::Wait(answering) = lookups.ask(&format!("n{}", random(30)), now) {
                             waiting.push(answering);
                         }
                     }

@@ -212,7 +212,7 @@ impl Poller {
         sequence: u64,
         now: Timestamp,
         wanted: Wanted,
-    ) -> Result<Made, Failure> {
+    ) -> Result<WrittenStep, Failure> {
         let old = self.stored(&polled.bridge.name, step.replaced()).await?;
         let maker = self.maker(&polled.bridge, now);
         let bridge = polled.bridge.clone();
@@ -394,7 +394,7 @@ struct Wanted {
 
 /// What a step writes, and what of its records differs where that is wanted.
 #[derive(Default)]
-struct Made {
+struct WrittenStep {
     differing: Differing,
     put: Vec<Record>,
     delete: Vec<Hash>,
@@ -409,8 +409,8 @@ fn make(
     step: Step,
     old: &BTreeMap<Hash, Record>,
     wanted: Wanted,
-) -> Result<Made, Failure> {
-    let mut made = Made::default();
+) -> Result<WrittenStep, Failure> {
+    let mut made = WrittenStep::default();
     match &step {
         Step::Deleted(keys) | Step::Forgotten(keys) => made.delete.clone_from(keys),
         Step::SeenAgain(_) => made.put.extend(old.values().map(|record| Record { seen: now, ..record.clone() })),

@@ -33,7 +33,7 @@ struct Face {
 }
 
 /// A part of a field of days: for the crate, and what the crate does not know. One of them restricts nothing.
-type Part = (String, Vec<Special>);
+type DayPart = (String, Vec<Special>);
 
 impl Cron {
     pub(super) fn parse(text: &str, zone: Tz) -> Result<Self, String> {
@@ -184,7 +184,7 @@ fn parts(
     field: &str,
     special: impl Fn(&str) -> Option<Special>,
     read: impl FnOnce(&str) -> Result<String, String>,
-) -> Result<Vec<Part>, String> {
+) -> Result<Vec<DayPart>, String> {
     let known: Vec<Special> = field.split(',').filter_map(&special).collect();
     let plain: Vec<&str> = field.split(',').filter(|part| special(part).is_none()).collect();
     let mut parts = Vec::new();

@@ -34,20 +34,20 @@ pub enum Fault {
 /// A store in memory.
 pub struct MemoryEngine {
     stream: Name,
-    inner: Mutex<Inner>,
+    inner: Mutex<Rows>,
 }
 
 #[derive(Default)]
-struct Inner {
+struct Rows {
     epoch: u64,
-    bridges: BTreeMap<Name, Bridge>,
+    bridges: BTreeMap<Name, BridgeRows>,
     endpoints: BTreeMap<Name, EndpointState>,
     /// By commit and place in it.
-    events: BTreeMap<Position, Kept>,
+    events: BTreeMap<Position, KeptEvent>,
     next_pack: u64,
     /// Newest last.
     attempts: VecDeque<Attempt>,
-    stages: BTreeMap<u64, Stage>,
+    stages: BTreeMap<u64, StagedCommit>,
     next_stage: u64,
     syncs: u64,
     reset: Option<Reset>,
@@ -58,15 +58,15 @@ struct Inner {
 
 /// A commit that is written ahead.
 #[derive(Default)]
-struct Stage {
+struct StagedCommit {
     bridge: Name,
     put: Vec<Record>,
     delete: Vec<Hash>,
-    events: Vec<(Position, Kept)>,
+    events: Vec<(Position, KeptEvent)>,
 }
 
 #[derive(Default)]
-struct Bridge {
+struct BridgeRows {
     state: Option<BridgeState>,
     progress: Option<Progress>,
     hold: Option<Hold>,
@@ -75,7 +75,7 @@ struct Bridge {
 }
 
 /// An event with a delivery for each of `event.deliveries`, in that order.
-struct Kept {
+struct KeptEvent {
     event: Event,
     deliveries: Vec<Standing>,
 }
@@ -113,11 +113,11 @@ impl MemoryEngine {
         self.lock().full = full;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Rows> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read(&self) -> Result<MutexGuard<'_, Inner>, Error> {
+    fn read(&self) -> Result<MutexGuard<'_, Rows>, Error> {
         let inner = self.lock();
         match &inner.failed {
             Some(error) => Err(error.clone()),
@@ -126,7 +126,7 @@ impl MemoryEngine {
     }
 }
 
-impl Inner {
+impl Rows {
     fn op(&mut self, op: Op) -> Result<Written, Error> {
         match op {
             Op::Commit(commit) => return self.commit(*commit).map(Written::Queued),
@@ -156,7 +156,7 @@ impl Inner {
             Op::Stage(bridge) => {
                 self.stages.retain(|_, stage| stage.bridge != bridge);
                 self.next_stage += 1;
-                self.stages.insert(self.next_stage, Stage { bridge, ..Stage::default() });
+                self.stages.insert(self.next_stage, StagedCommit { bridge, ..StagedCommit::default() });
                 return Ok(Written::Staged(self.next_stage));
             }
             Op::Ahead(ahead) => {
@@ -176,7 +176,7 @@ impl Inner {
             }
             Op::Rename { from, to } => self.rename(&from, &to),
             Op::RenameBridge { from, to } => {
-                let there = |bridge: &&Bridge| {
+                let there = |bridge: &&BridgeRows| {
                     bridge.progress.is_some() || bridge.state.as_ref().is_some_and(|state| state.version > 0)
                 };
                 if self.bridges.get(&from).filter(there).is_none() {
@@ -200,10 +200,10 @@ impl Inner {
     }
 
     /// All that a bridge was; its sequence number alone stays under its name.
-    fn leave_sequence(&mut self, name: &Name) -> Bridge {
+    fn leave_sequence(&mut self, name: &Name) -> BridgeRows {
         let bridge = self.bridges.remove(name).unwrap_or_default();
         if let Some(left) = bridge.state.clone().and_then(BridgeState::sequence_alone) {
-            self.bridges.insert(name.clone(), Bridge { state: Some(left), ..Bridge::default() });
+            self.bridges.insert(name.clone(), BridgeRows { state: Some(left), ..BridgeRows::default() });
         }
         bridge
     }
@@ -217,7 +217,7 @@ impl Inner {
             }
             let stage = match ahead {
                 Some(number) => self.stages.remove(&number).ok_or(Error::Conflict { stored, expected })?,
-                None => Stage::default(),
+                None => StagedCommit::default(),
             };
             self.events.extend(stage.events);
             let bridge = self.bridges.entry(name).or_default();
@@ -258,7 +258,7 @@ impl Inner {
     }
 
     /// Gives events their places.
-    fn queue(&mut self, events: Vec<Event>) -> (Vec<(Position, Kept)>, Queued) {
+    fn queue(&mut self, events: Vec<Event>) -> (Vec<(Position, KeptEvent)>, Queued) {
         let pack = self.next_pack;
         self.next_pack += 1;
         let (mut all, mut queued) = (Vec::new(), Vec::new());
@@ -276,7 +276,7 @@ impl Inner {
                     content: delivery.content.clone(),
                 }
             });
-            let kept = Kept { deliveries: deliveries.collect(), event };
+            let kept = KeptEvent { deliveries: deliveries.collect(), event };
             for (endpoint, standing) in kept.each() {
                 if standing.state == DeliveryState::Waiting {
                     queued.push((endpoint.clone(), kept.waiting(position, standing)));
@@ -350,9 +350,10 @@ impl Inner {
             }
             let events = || self.events.iter().filter(|(position, _)| position.pack == pack).map(|(_, kept)| kept);
             let latest = events().map(|kept| kept.event.at).max();
-            let times = events().flat_map(Kept::each).map(|(name, _)| *keep.get(name).unwrap_or(&default));
+            let times = events().flat_map(KeptEvent::each).map(|(name, _)| *keep.get(name).unwrap_or(&default));
             let longest = times.max().unwrap_or(default);
-            let settled = events().flat_map(Kept::each).all(|(_, standing)| standing.state == DeliveryState::Delivered);
+            let settled =
+                events().flat_map(KeptEvent::each).all(|(_, standing)| standing.state == DeliveryState::Delivered);
             if settled && latest.is_some_and(|at| at.plus(longest) <= now) {
                 swept += events().count();
                 dropped += 1;
@@ -363,7 +364,7 @@ impl Inner {
     }
 }
 
-impl Kept {
+impl KeptEvent {
     fn each(&self) -> impl Iterator<Item = (&Name, &Standing)> {
         self.event.deliveries.iter().map(|d| &d.endpoint).zip(&self.deliveries)
     }
@@ -418,7 +419,7 @@ impl Kept {
     }
 }
 
-impl Bridge {
+impl BridgeRows {
     fn loaded(&self, name: &Name) -> Option<Loaded> {
         let (state, progress) = (self.state.clone(), self.progress.clone());
         let known = state.is_some() || progress.is_some();

@@ -93,7 +93,7 @@ pub struct SledEngine {
     gate: RwLock<Vec<Stage>>,
     writer: Mutex<WriterState>,
     readers: Readers,
-    dead: Mutex<Dead>,
+    dead: Mutex<DeadRows>,
     syncs: AtomicU64,
     rows: AtomicU64,
     /// Locked as long as it is open.
@@ -102,7 +102,7 @@ pub struct SledEngine {
 
 /// Dead deliveries, of the endpoints that were asked for.
 #[derive(Default)]
-struct Dead {
+struct DeadRows {
     counts: BTreeMap<Name, u64>,
     /// How often some were added or taken away.
     changes: u64,
@@ -115,7 +115,7 @@ struct WriterState {
 }
 
 /// At which step applying a group failed.
-enum Failure {
+enum GroupFailure {
     Transaction(Error),
     Sync(Error),
 }
@@ -176,13 +176,13 @@ impl SledEngine {
             group.changed().try_for_each(|(table, row)| self.readers.keep(&self.tables, table, row))?;
         }
         let group_rows = group.rows()?;
-        let panicked = |_| Err(Failure::Transaction(Error::Io("the database panicked while writing".into())));
+        let panicked = |_| Err(GroupFailure::Transaction(Error::Io("the database panicked while writing".into())));
         match catch_unwind(AssertUnwindSafe(|| self.write_rows(&group_rows.rows))).unwrap_or_else(panicked) {
             Ok(()) => {}
-            Err(Failure::Transaction(error) | Failure::Sync(error)) if failpoint::is_on("drop-engine") => {
+            Err(GroupFailure::Transaction(error) | GroupFailure::Sync(error)) if failpoint::is_on("drop-engine") => {
                 return Err(error);
             }
-            Err(Failure::Transaction(_) | Failure::Sync(_)) if failpoint::is_on("swallow-enospc") => {}
+            Err(GroupFailure::Transaction(_) | GroupFailure::Sync(_)) if failpoint::is_on("swallow-enospc") => {}
             Err(failure) => self.end(&failure, &group_rows),
         }
         self.syncs.fetch_add(1, Ordering::Relaxed);
@@ -205,35 +205,35 @@ impl SledEngine {
         Ok(())
     }
 
-    fn write_rows(&self, rows: &[redo::Rows]) -> Result<(), Failure> {
+    fn write_rows(&self, rows: &[redo::Rows]) -> Result<(), GroupFailure> {
         if failpoint::is_on("deliver-before-sync") {
             // The group before this one.
             self.sync()?;
         }
-        redo::write(&self.tables, rows).map_err(Failure::Transaction)?;
+        redo::write(&self.tables, rows).map_err(GroupFailure::Transaction)?;
         if failpoint::is_on("deliver-before-sync") || failpoint::is_on("skip-sync") { Ok(()) } else { self.sync() }
     }
 
-    fn sync(&self) -> Result<(), Failure> {
+    fn sync(&self) -> Result<(), GroupFailure> {
         // Never `flush_async`, which hung, and never inside of the transaction.
-        self.db.flush().map_err(|e| Failure::Sync(tables::error(e)))?;
-        self.file.sync_all().map_err(|e| Failure::Sync(io_error("syncing the database", &e)))
+        self.db.flush().map_err(|e| GroupFailure::Sync(tables::error(e)))?;
+        self.file.sync_all().map_err(|e| GroupFailure::Sync(io_error("syncing the database", &e)))
     }
 
     /// Ends the process at once. No destructor may run: sled would write what it has begun of the group, and sync it.
-    fn end(&self, failure: &Failure, group: &Redo) -> ! {
+    fn end(&self, failure: &GroupFailure, group: &Redo) -> ! {
         let (what, error) = match failure {
-            Failure::Transaction(error) => ("a commit", error),
-            Failure::Sync(error) => ("a sync", error),
+            GroupFailure::Transaction(error) => ("a commit", error),
+            GroupFailure::Sync(error) => ("a sync", error),
         };
         // Where there is no room nothing of it was written, and this is not either.
-        if matches!(failure, Failure::Transaction(_))
+        if matches!(failure, GroupFailure::Transaction(_))
             && let Err(error) = group.keep(&self.dir)
         {
             tracing::error!(%error, "failed to keep the group that failed for the next start");
         }
         // Sled writes back within its transaction, too; what found no room was never written.
-        if !matches!(failure, Failure::Transaction(Error::Full(_)))
+        if !matches!(failure, GroupFailure::Transaction(Error::Full(_)))
             && let Err(error) = self.mark.doubt()
         {
             tracing::error!(%error, "failed to note in `mark` that the disk failed");

@@ -24,13 +24,13 @@ pub struct Writing {
     /// Open where something was written ahead.
     stage: Option<u64>,
     /// Not written yet.
-    part: Part,
+    part: WritePart,
     /// What waits, in the order of the parts.
     queued: Vec<Queued>,
 }
 
 #[derive(Default)]
-struct Part {
+struct WritePart {
     put: Vec<Record>,
     delete: Vec<Hash>,
     chunks: Vec<ListChunk>,
@@ -42,7 +42,7 @@ struct Part {
 impl Store {
     /// Begins a commit over a version of a bridge.
     pub fn commit(&self, bridge: Name, expected: u64) -> Writing {
-        Writing { store: self.clone(), bridge, expected, stage: None, part: Part::default(), queued: Vec::new() }
+        Writing { store: self.clone(), bridge, expected, stage: None, part: WritePart::default(), queued: Vec::new() }
     }
 
     /// Brings a list into the engine's form, off the writer's thread where it is long.
@@ -115,7 +115,7 @@ impl Writing {
                 other => return Err(Error::Io(format!("a stage was answered by {other:?}"))),
             },
         };
-        let Part { put, delete, chunks, events, .. } = std::mem::take(&mut self.part);
+        let WritePart { put, delete, chunks, events, .. } = std::mem::take(&mut self.part);
         let ahead = Ahead { stage, put, delete, chunks, events };
         if let Written::Queued(queued) = self.store.write(Op::Ahead(Box::new(ahead))).await? {
             self.queued.push(queued);
@@ -147,7 +147,7 @@ impl Writing {
             // The last group is small: state, manifest, hold.
             self.write_ahead().await?;
         }
-        let Part { put, delete, events, .. } = self.part;
+        let WritePart { put, delete, events, .. } = self.part;
         let (bridge, expected, ahead) = (Some(self.bridge), self.expected, self.stage);
         let commit = Commit { bridge, expected, state, list, put, delete, hold, events, ahead };
         if let Written::Queued(queued) = self.store.write(Op::Commit(Box::new(commit))).await? {

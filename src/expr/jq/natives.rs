@@ -10,7 +10,7 @@ use jaq_core::{
 use jaq_json::Val;
 
 use super::{
-    DIGITS_MAX, Kind, definitions, has_long_number,
+    DIGITS_MAX, JqData, definitions, has_long_number,
     operators::{contains, same_kind},
     outside_strings,
     patterns::{matches, pieces},
@@ -18,9 +18,9 @@ use super::{
 };
 
 /// Everything that programs may call: ours instead of jaq's where both have a name.
-pub(super) fn all() -> impl Iterator<Item = Fun<Kind>> {
-    let own: Vec<Fun<Kind>> =
-        own().into_iter().map(|(name, arity, filter)| run::<Kind>((name, v(arity), filter))).collect();
+pub(super) fn all() -> impl Iterator<Item = Fun<JqData>> {
+    let own: Vec<Fun<JqData>> =
+        own().into_iter().map(|(name, arity, filter)| run::<JqData>((name, v(arity), filter))).collect();
     let names: BTreeSet<&'static str> = own.iter().map(|(name, ..)| *name).collect();
     // `range` is a definition, whose steps are counted.
     let jaq = jaq_core::funs().chain(jaq_std::funs());
@@ -28,7 +28,7 @@ pub(super) fn all() -> impl Iterator<Item = Fun<Kind>> {
 }
 
 /// Name, number of arguments, and what it does.
-fn own() -> Vec<(&'static str, usize, RunPtr<Kind>)> {
+fn own() -> Vec<(&'static str, usize, RunPtr<JqData>)> {
     vec![
         ("tojson", 0, |cv| bome(Ok(Value::text(cv.1.to_string())))),
         ("fromjson", 0, |cv| bome(from_json(&cv.1))),

@@ -15,7 +15,7 @@ use super::{
 use crate::store::{Error, codec::key};
 
 /// A row's key, with its chunk number.
-type Row = Vec<u8>;
+type RowKey = Vec<u8>;
 
 /// Rows of one page.
 const PAGE: usize = 256;
@@ -24,7 +24,7 @@ const KEPT_BYTES_MAX: usize = 256 << 20;
 
 /// Rows as they were when the state was frozen, of those that were changed since; `None` was not there.
 #[derive(Default)]
-struct Kept {
+struct FrozenRows {
     rows: PerTable<BTreeMap<Vec<u8>, Option<IVec>>>,
     bytes: usize,
 }
@@ -32,12 +32,12 @@ struct Kept {
 /// A frozen state, for as long as it is held.
 pub struct Frozen<'a> {
     engine: &'a SledEngine,
-    kept: Arc<Mutex<Kept>>,
+    kept: Arc<Mutex<FrozenRows>>,
 }
 
 /// The frozen states that somebody holds.
 #[derive(Default)]
-pub struct Readers(Mutex<Vec<Weak<Mutex<Kept>>>>);
+pub struct Readers(Mutex<Vec<Weak<Mutex<FrozenRows>>>>);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -68,7 +68,7 @@ impl Readers {
 impl SledEngine {
     /// The state between two groups of writes.
     pub(super) fn freeze(&self) -> Result<Frozen<'_>, Error> {
-        let kept = Arc::new(Mutex::new(Kept::default()));
+        let kept = Arc::new(Mutex::new(FrozenRows::default()));
         let _between = self.gate.write().map_err(|_| super::read::poisoned())?;
         lock(&self.readers.0).push(Arc::downgrade(&kept));
         Ok(Frozen { engine: self, kept })
@@ -85,7 +85,7 @@ impl Rows for Frozen<'_> {
 }
 
 impl Frozen<'_> {
-    fn kept(&self) -> Result<MutexGuard<'_, Kept>, Error> {
+    fn kept(&self) -> Result<MutexGuard<'_, FrozenRows>, Error> {
         let kept = lock(&self.kept);
         if kept.bytes > KEPT_BYTES_MAX {
             let why = "more was changed meanwhile than can be kept as it was: try again when less goes on, or stop the daemon";
@@ -120,7 +120,7 @@ impl Frozen<'_> {
     }
 
     /// The next rows of a prefix, and where to go on.
-    fn page(&self, table: Table, prefix: &[u8], from: Bound<Vec<u8>>) -> Result<(Vec<Row>, Option<Row>), Error> {
+    fn page(&self, table: Table, prefix: &[u8], from: Bound<Vec<u8>>) -> Result<(Vec<RowKey>, Option<RowKey>), Error> {
         let _gate = self.engine.reading()?;
         let mut rows: BTreeMap<Vec<u8>, bool> = BTreeMap::new();
         let mut last = None;

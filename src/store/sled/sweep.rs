@@ -37,7 +37,7 @@ impl Group<'_> {
         times.insert(default_keep);
         // A reload may have changed them: what is kept for another time now is looked for from the start.
         self.sweep.0.retain(|time, _| times.contains(time));
-        let mut kept = Kept {
+        let mut kept = Keeping {
             keep: keep.iter().map(|(name, keep)| (name, *keep)).collect(),
             default_keep,
             known: BTreeMap::new(),
@@ -115,13 +115,13 @@ impl Group<'_> {
 }
 
 /// For how long packs are kept.
-struct Kept<'a> {
+struct Keeping<'a> {
     keep: BTreeMap<&'a Name, Duration>,
     default_keep: Duration,
     known: BTreeMap<u64, Duration>,
 }
 
-impl Kept<'_> {
+impl Keeping<'_> {
     /// As long as the endpoint wants that keeps its events longest.
     fn time(&mut self, rows: &impl Rows, header: &PackHeader) -> Result<Duration, Error> {
         let mut longest = None;
