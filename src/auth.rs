@@ -21,11 +21,13 @@ use url::Url;
 
 use crate::{
     clock::Clock,
+    expr::{self, Expr, Said},
     http::{
-        self, Answer, Client, Request, is_clear,
+        self, Answer, Client, Request, is_clear, origin,
         place::set_parameter,
         target::{self, HTTP, check_url},
     },
+    model::Hash,
     settings::{
         Item, Table,
         key::{Form, Get, Shape, keys},
@@ -141,6 +143,17 @@ keys! {
     need VALUE: Secret = "value", SECRET, "value = { env = \"TOKEN\" }";
 }
 
+keys! {
+    /// How a token that a login brought is refused.
+    mod refusal;
+    /// jq over an answer: true, or a text, says that it refuses the token, as a 401 does. Then the token is forgotten, one new
+    /// login brings another one, and the same request is sent once more. Its input is what a source's `fail` sees, or a text
+    /// where the answer cannot be read; in an endpoint it is the receiver's body, as JSON or as a text. It sees `$headers` and `$status`:
+    /// `'$status == 302 or .error? == "invalid_auth"'`.
+    maybe REFUSED: Expr = "refused", EXPR_OVER_ANSWER,
+        "GraphQL: an error's `extensions.code` is `UNAUTHENTICATED`; SOAP: the code of a Fault names a session or a token";
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub enum Auth {
     /// The password, and the pair as it is sent.
@@ -205,6 +218,8 @@ pub enum Error {
     Refused { origin: String, status: u16, message: String, wait: Option<Duration> },
     #[error("the login brought no token: of the answer of {origin}, {why}")]
     Answer { origin: String, why: String },
+    #[error("{origin} answered {status} and refuses the token of a new login too (`auth.{kind}.refused`): {message}")]
+    Token { origin: String, status: u16, kind: &'static str, message: String },
     #[error("{0}")]
     Store(String),
 }
@@ -220,7 +235,7 @@ impl Error {
 
     /// Whether it will not mend itself in seconds.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused { status: 400 | 401 | 403, .. })
+        matches!(self, Self::Refused { status: 400 | 401 | 403, .. } | Self::Token { .. })
     }
 }
 
@@ -331,9 +346,7 @@ impl Auth {
     /// Looks at what an answer says of the credentials. `tries` counts the requests before this one.
     async fn learn(&self, sent: &Request, used: &Used, answer: &Answer, tries: usize, with: &mut With<'_>) -> Learned {
         let again = |yes| if yes { Learned::Again } else { Learned::Nothing };
-        let login = match self {
-            Self::Basic { .. } | Self::Bearer { .. } | Self::Header { .. } | Self::Headers(_) | Self::Query(_) => None,
-            Self::Wsse(_) | Self::Sigv4(_) => None,
+        match self {
             Self::Rotate(rotate) => {
                 let spent = rotate.learn(used.choice, answer.status, &answer.headers, with).await;
                 return match answer.status {
@@ -343,17 +356,87 @@ impl Auth {
                 };
             }
             Self::Digest(digest) => return again(tries == 0 && digest.learn(sent, answer, with).await),
-            Self::Oauth2(oauth2) => Some(oauth2.id),
-            Self::Jwt(jwt) => Some(jwt.id),
-            Self::Session(session) => Some(session.id),
-        };
+            _ => {}
+        }
         let is_refused = match self {
             Self::Session(session) => session.is_refused(answer.status),
             _ => answer.status == 401,
         };
-        let (Some(login), Some(token), true) = (login, &used.token, is_refused) else { return Learned::Nothing };
+        if is_refused { self.forget(used, tries, with).await } else { Learned::Nothing }
+    }
+
+    /// What tells its login from others, where it has one, and what the file says of an answer that refuses its token.
+    fn login(&self) -> Option<(Hash, Option<&Expr>)> {
+        match self {
+            Self::Oauth2(oauth2) => Some((oauth2.id, oauth2.refused.as_ref())),
+            Self::Jwt(jwt) => Some((jwt.id, jwt.refused.as_ref())),
+            Self::Session(session) => Some((session.id, session.refused.as_ref())),
+            Self::Basic { .. } | Self::Bearer { .. } | Self::Header { .. } | Self::Headers(_) | Self::Query(_) => None,
+            Self::Rotate(_) | Self::Wsse(_) | Self::Digest(_) | Self::Sigv4(_) => None,
+        }
+    }
+
+    /// Forgets a token that was refused. Only the first time another one may fare better.
+    async fn forget(&self, used: &Used, tries: usize, with: &mut With<'_>) -> Learned {
+        let (Some((login, _)), Some(token)) = (self.login(), &used.token) else { return Learned::Nothing };
         with.vault.refused(login, token).await;
-        again(tries == 0)
+        if tries == 0 { Learned::Again } else { Learned::Nothing }
+    }
+}
+
+/// How an answer refuses a token in words, of one of the credentials of a request.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    /// Its place among them.
+    at: usize,
+    /// `None`: the protocol's own words.
+    expr: Option<Expr>,
+}
+
+/// Of each kind whose token an answer may refuse: by what the file says of it, and by the protocol's words where `own`.
+pub fn refusals(all: &[Auth], own: bool) -> Vec<Refusal> {
+    let refusal = |(at, auth): (usize, &Auth)| {
+        let (_, expr) = auth.login()?;
+        (own || expr.is_some()).then(|| Refusal { at, expr: expr.cloned() })
+    };
+    all.iter().enumerate().filter_map(refusal).collect()
+}
+
+impl Refusal {
+    pub fn sees_answer(&self) -> bool {
+        self.expr.as_ref().is_some_and(Expr::sees_answer)
+    }
+
+    /// Whether an answer refuses the token. `own` finds out whether it does in the protocol's words.
+    pub fn holds(&self, document: &[u8], said: &Said, own: impl FnOnce() -> bool) -> Result<bool, expr::Error> {
+        let Some(expr) = &self.expr else { return Ok(own()) };
+        Ok(expr::meant(expr.all_of_answer(document, said)?.into_iter().next()).is_some())
+    }
+}
+
+/// Forgets the tokens that an answer refused in words. After a new login that is an error where the file knew the words: the
+/// protocol's own ones are an error anyway.
+pub async fn forget(
+    all: &[Auth],
+    used: &[Used],
+    refused: &[Refusal],
+    answer: &Answer,
+    tries: usize,
+    told: &str,
+    with: &mut With<'_>,
+) -> Result<Learned, Error> {
+    let mut learned = Learned::Nothing;
+    for refusal in refused {
+        let Some((auth, used)) = all.get(refusal.at).zip(used.get(refusal.at)) else { continue };
+        learned = learned.max(auth.forget(used, tries, with).await);
+    }
+    let of_file = refused.iter().find(|refusal| refusal.expr.is_some()).and_then(|refusal| all.get(refusal.at));
+    match of_file.filter(|_| learned != Learned::Again) {
+        Some(auth) => {
+            let (origin, message) = (origin(&answer.url), told.to_owned());
+            Err(Error::Token { origin, status: answer.status, kind: auth.kind(), message })
+        }
+        None => Ok(learned),
     }
 }
 

@@ -527,7 +527,7 @@ impl Error {
             | ErrorKind::Job { message, .. }
             | ErrorKind::Grpc { message, .. }
             | ErrorKind::Next { message, .. }
-            | ErrorKind::Auth(auth::Error::Refused { message, .. }) => *message = words(),
+            | ErrorKind::Auth(auth::Error::Refused { message, .. } | auth::Error::Token { message, .. }) => *message = words(),
             ErrorKind::Command { why, .. } | ErrorKind::Closed { why, .. } => *why = words(),
             ErrorKind::Expr(_) | ErrorKind::Decode(_) => {
                 error.kind = ErrorKind::Request(format!("the answer cannot be read; {UNQUOTED}"));

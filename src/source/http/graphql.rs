@@ -111,6 +111,25 @@ impl Query {
     }
 }
 
+/// The code by which servers say that a credential is not good (Apollo Server, Hasura, Yoga and others).
+pub const UNAUTHENTICATED: &str = "UNAUTHENTICATED";
+
+/// The code of an error (`extensions.code`).
+fn code(error: &Json) -> Option<&str> {
+    error.get("extensions")?.get("code")?.as_str()
+}
+
+/// Whether an error of an answer has a code.
+pub fn has_code(document: &[u8], wanted: &str) -> bool {
+    let Ok(Answer { errors: Some(Json::Array(errors)) }) = serde_json::from_slice(document) else { return false };
+    errors.iter().any(|error| code(error) == Some(wanted))
+}
+
+/// Whether an answer refuses the token that it was asked with.
+pub fn refuses(document: &[u8]) -> bool {
+    has_code(document, UNAUTHENTICATED)
+}
+
 #[derive(Deserialize)]
 struct Answer {
     #[serde(default)]
@@ -134,6 +153,24 @@ pub fn errors(document: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_code_is_found_in_every_error() {
+        let error = |code: &str| format!(r#"{{"message":"m","extensions":{{"code":{code}}}}}"#);
+        let (yes, no) = (error("\"UNAUTHENTICATED\""), error("\"FORBIDDEN\""));
+        for (errors, expected) in [
+            (format!("[{yes}]"), true),
+            (format!("[{no},{yes}]"), true),
+            (format!("[{no}]"), false),
+            (format!("[{}]", error("401")), false),
+            (r#"[{"message":"UNAUTHENTICATED"},7]"#.into(), false),
+            (yes, false),
+            ("null".into(), false),
+        ] {
+            assert_eq!(refuses(format!(r#"{{"errors":{errors}}}"#).as_bytes()), expected, "{errors}");
+        }
+        assert!(!refuses(b"UNAUTHENTICATED"));
+    }
 
     #[test]
     fn errors_are_found_in_every_shape() {

@@ -149,23 +149,71 @@ fn child<'a>(parent: &'a Json, name: &str) -> Option<&'a Json> {
     if let Json::Array(all) = found { all.first() } else { Some(found) }
 }
 
+/// Codes of a Fault that say that a session or a token is over: Salesforce's, those of WS-Security (SOAP Message Security 1.1, section 12),
+/// of WS-Trust and of WS-SecureConversation. Sabre writes its code behind `Client.`.
+const REFUSALS: [&str; 6] = [
+    "INVALID_SESSION_ID",
+    "FailedAuthentication",
+    "InvalidSecurityToken",
+    "SecurityTokenUnavailable",
+    "ExpiredData",
+    "BadContextToken",
+];
+
+/// Whether a Fault refuses the token that was sent.
+pub fn refuses(document: &[u8]) -> bool {
+    let Some(document) = serde_json::from_slice::<Json>(document).ok() else { return false };
+    let Some(fault) = fault_in(&document) else { return false };
+    let codes = [&["faultcode"][..], &["Code", "Value"], &["Code", "Subcode", "Value"], &["Code", "Subcode", "Subcode", "Value"]];
+    let codes = codes.into_iter().filter_map(|path| text_at(fault, path));
+    codes.into_iter().any(|code| code.rsplit([':', '.']).next().is_some_and(|word| REFUSALS.contains(&word.trim())))
+}
+
+fn fault_in(document: &Json) -> Option<&Json> {
+    child(child(child(document, "Envelope")?, "Body")?, "Fault")
+}
+
+/// The text of an element further down.
+fn text_at<'a>(fault: &'a Json, path: &[&str]) -> Option<&'a str> {
+    let found = path.iter().try_fold(fault, |at, name| child(at, name))?;
+    found.as_str().or_else(|| found.get("#text")?.as_str())
+}
+
 /// What a Fault says: `faultcode` and `faultstring` in 1.1, `Code` and `Reason` in 1.2.
 pub fn fault(document: &[u8]) -> Option<String> {
     let document: Json = serde_json::from_slice(document).ok()?;
-    let fault = child(child(child(&document, "Envelope")?, "Body")?, "Fault")?;
-    let text = |path: &[&str]| {
-        let found = path.iter().try_fold(fault, |at, name| child(at, name))?;
-        found.as_str().or_else(|| found.get("#text")?.as_str()).map(str::to_owned)
-    };
+    let fault = fault_in(&document)?;
+    let text = |path: &[&str]| text_at(fault, path);
     let code = text(&["faultcode"]).or_else(|| text(&["Code", "Value"]));
     let reason = text(&["faultstring"]).or_else(|| text(&["Reason", "Text"]));
-    let told: Vec<String> = code.into_iter().chain(reason).filter(|text| !text.is_empty()).collect();
+    let told: Vec<&str> = code.into_iter().chain(reason).filter(|text| !text.is_empty()).collect();
     Some(if told.is_empty() { "a Fault without a reason".into() } else { told.join(": ") })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fault_refuses_a_token_by_its_code() {
+        let of_1_1 = |code: &str| format!(r#"{{"Envelope":{{"Body":{{"Fault":{{"faultcode":{code}}}}}}}}}"#);
+        let of_1_2 = |code: &str| format!(r#"{{"Envelope":{{"Body":{{"Fault":{{"Code":{code}}}}}}}}}"#);
+        for (document, expected) in [
+            (of_1_1(r#""sf:INVALID_SESSION_ID""#), true),
+            (of_1_1(r#""INVALID_SESSION_ID""#), true),
+            (of_1_1(r#""soap-env:Client.InvalidSecurityToken""#), true),
+            (of_1_1(r##"{"@xmlns":"urn:a","#text":"wsse:FailedAuthentication"}"##), true),
+            (of_1_2(r#"{"Value":"s:Sender","Subcode":{"Value":"wsse:InvalidSecurityToken"}}"#), true),
+            (of_1_2(r#"{"Value":"s:Sender","Subcode":{"Value":"a:b","Subcode":{"Value":"wsc:BadContextToken"}}}"#), true),
+            (of_1_1(r#""soap:Server""#), false),
+            (of_1_1(r#""soap:INVALID_SESSION_IDS""#), false),
+            (of_1_2(r#"{"Value":"s:Sender","Subcode":{"Value":"wsse:FailedCheck"}}"#), false),
+            (r#"{"Envelope":{"Body":{"faultcode":"INVALID_SESSION_ID"}}}"#.into(), false),
+            ("no JSON".into(), false),
+        ] {
+            assert_eq!(refuses(document.as_bytes()), expected, "{document}");
+        }
+    }
 
     #[test]
     fn faults_of_both_versions() {

@@ -391,7 +391,7 @@ impl Walk {
             (validators_of(headers, self.request, now), retry_after::date(headers), meta(ask.vault, answer, now))
         };
         gathered.first.get_or_insert_with(first);
-        gathered.said = ask.token_sees_answer.then(|| said(answer));
+        gathered.said = ask.token_sees_answer.then(|| answer.said());
         gathered.pages.push(page);
         Ok(Judged::Step(step))
     }
@@ -444,7 +444,7 @@ impl Walk {
         if source.fail.is_none() && source.retry.is_none() && !list && !source.body.speaks() {
             return Ok(Read::Known(Known::default()));
         }
-        let said = if source.sees_answer() { said(answer) } else { Said::default() };
+        let said = if source.sees_answer() { answer.said() } else { Said::default() };
         let (source, count, page, origin) = (source.clone(), ask.count.clone(), page.clone(), origin(&answer.url));
         blocking(move || read_page(&source, &count, &page, &said, number + 1, origin)).await
     }
@@ -541,16 +541,6 @@ pub(super) fn read_json<T>(
     })
 }
 
-/// What jq over a page sees beside its document.
-fn said(answer: &http::Answer) -> Said {
-    let mut headers = serde_json::Map::new();
-    for (name, value) in &answer.headers {
-        let value = || String::from_utf8_lossy(value.as_bytes()).into_owned().into();
-        headers.entry(name.as_str()).or_insert_with(value);
-    }
-    Said::new(&headers, answer.status)
-}
-
 fn read_page(
     source: &Source,
     count: &Count,
@@ -584,6 +574,25 @@ impl Body {
     /// Whether its answers have a way of their own to say that they failed.
     fn speaks(&self) -> bool {
         matches!(self, Self::Graphql(_) | Self::Soap(_))
+    }
+
+    /// Whether an answer could refuse a token in its protocol's own words, by its bytes.
+    pub(super) fn may_refuse(&self, answer: &[u8]) -> bool {
+        let word: &[u8] = match self {
+            Self::Graphql(_) => graphql::UNAUTHENTICATED.as_bytes(),
+            Self::Soap(_) => b"Fault",
+            Self::None | Self::Text(_) | Self::Json(_) => return false,
+        };
+        answer.windows(word.len()).any(|bytes| bytes == word)
+    }
+
+    /// Whether an answer refuses the token that it was asked with, in its protocol's own words.
+    pub(super) fn refuses(&self, document: &[u8]) -> bool {
+        match self {
+            Self::Graphql(_) => graphql::refuses(document),
+            Self::Soap(_) => soap::refuses(document),
+            Self::None | Self::Text(_) | Self::Json(_) => false,
+        }
     }
 
     /// What an answer says went wrong.
