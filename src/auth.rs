@@ -11,7 +11,7 @@ mod rotate;
 mod session;
 mod sigv4;
 pub mod vault;
-mod wsse;
+pub mod wsse;
 
 use std::{sync::Arc, time::Duration};
 

@@ -9,6 +9,7 @@ mod csv;
 mod feed;
 mod html;
 mod json;
+mod multipart;
 mod xml;
 
 use std::{
@@ -93,9 +94,9 @@ impl Decoder {
         text.put_some("charset", self.charset.map(Encoding::name));
     }
 
-    /// XML in which some elements are always arrays.
-    pub fn xml(lists: BTreeSet<String>) -> Self {
-        Self { kind: Kind::Xml(xml::Options::with_lists(lists)), charset: None }
+    /// XML of SOAP, in which some elements are always arrays.
+    pub fn soap(lists: BTreeSet<String>) -> Self {
+        Self { kind: Kind::Xml(xml::Options::of_soap(lists)), charset: None }
     }
 }
 
@@ -195,6 +196,12 @@ pub struct Document<'a> {
     pub replaced: usize,
 }
 
+impl Document<'_> {
+    fn into_owned(self) -> Document<'static> {
+        Document { text: Cow::Owned(self.text.into_owned()), replaced: self.replaced }
+    }
+}
+
 /// The document as JSON text, checked for nesting but not yet parsed.
 pub fn decode<'a>(decoder: Option<&Decoder>, page: &'a Page, depth_max: usize) -> Result<Cow<'a, [u8]>, Error> {
     document(decoder, page, depth_max, &[]).map(|document| document.text)
@@ -209,6 +216,19 @@ pub fn document<'a>(
     lists: &[Vec<String>],
 ) -> Result<Document<'a>, Error> {
     DECODED.fetch_add(1, Ordering::Relaxed);
+    match multipart::root(page)? {
+        Some(root) => document_of(decoder, &root, depth_max, lists).map(Document::into_owned),
+        None => document_of(decoder, page, depth_max, lists),
+    }
+}
+
+/// The document of a page that is one.
+fn document_of<'a>(
+    decoder: Option<&Decoder>,
+    page: &'a Page,
+    depth_max: usize,
+    lists: &[Vec<String>],
+) -> Result<Document<'a>, Error> {
     let content_type = page.content_type.as_deref().unwrap_or_default().to_ascii_lowercase();
     let charset = decoder.and_then(|d| d.charset);
     let input = Input { page, content_type: &content_type, charset, depth_max, lists, replaced: Cell::new(0) };

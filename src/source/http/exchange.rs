@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use url::Url;
 
 use super::{
-    Source, complaint, excerpt, holds,
+    Body, Source, complaint, excerpt, holds,
     walk::{Walk, blocking, read_json},
 };
 use crate::{
@@ -36,8 +36,15 @@ impl Walk {
                 headers.insert(name, value);
             }
         }
-        let request = Request { method: self.source.method.clone(), url: self.url.clone(), headers, body: self.body() };
-        let answer = self.redirected(ask, request.clone()).await?;
+        let (url, body) = self.sent(false);
+        let mut request = Request { method: self.source.method.clone(), url, headers, body };
+        let mut answer = self.redirected(ask, request.clone()).await?;
+        if let Body::Graphql(query) = &self.source.body
+            && query.wants_text(&answer.body)
+        {
+            (request.url, request.body) = self.sent(true);
+            answer = self.redirected(ask, request.clone()).await?;
+        }
         if answer.status == 202 && self.source.job.is_some() {
             return self.follow(ask, request, answer).await;
         }

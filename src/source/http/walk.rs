@@ -115,7 +115,8 @@ impl Walk {
             Body::Text(value) => text = Some(one(value, "body").await?.into()),
             Body::Graphql(query) => json = Some(query.body(&input).await.map_err(ErrorKind::Expr)?),
             Body::Soap(envelope) => {
-                text = Some(envelope.text(&one(&envelope.body, "body").await?).into());
+                let body = one(&envelope.body, "body").await?;
+                text = Some(envelope.message(&body, url.as_str()).map_err(ErrorKind::Request)?.into());
                 content_type = Some(envelope.put_headers(&mut headers).map_err(ErrorKind::Request)?);
             }
         }
@@ -153,13 +154,14 @@ impl Walk {
     fn hash(&self) -> Hash {
         let mut headers: Vec<_> = self.headers.iter().collect();
         headers.sort_by_key(|(name, _)| name.as_str());
-        let mut text = format!("{} {}\n", self.source.method, self.url).into_bytes();
+        let (url, body) = self.sent(true);
+        let mut text = format!("{} {url}\n", self.source.method).into_bytes();
         for (name, value) in headers {
             let value = if value.is_sensitive() { &[] } else { value.as_bytes() };
             text.extend([name.as_str().as_bytes(), b": ", value, b"\n"].concat());
         }
         text.push(b'\n');
-        text.extend(self.body().unwrap_or_default());
+        text.extend(body.unwrap_or_default());
         Hash::of(&text)
     }
 
@@ -180,11 +182,15 @@ impl Walk {
         origin(&self.home)
     }
 
-    /// The body of the next request.
-    pub(super) fn body(&self) -> Option<Bytes> {
-        match &self.json {
-            Some(json) => Some(Bytes::from(json.to_string())),
-            None => self.text.clone(),
+    /// The URL and the body of the next request. A persisted query goes without its text, unless `whole`.
+    pub(super) fn sent(&self, whole: bool) -> (Url, Option<Bytes>) {
+        match (&self.source.body, &self.json) {
+            (Body::Graphql(query), Some(json)) => {
+                let (url, body) = query.sent(&self.url, json, whole);
+                (url, body.map(Bytes::from))
+            }
+            (_, Some(json)) => (self.url.clone(), Some(Bytes::from(json.to_string()))),
+            (_, None) => (self.url.clone(), self.text.clone()),
         }
     }
 
