@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 
 use crate::support::{
     rig::{World, list},
-    server::{Answer, Request, Server},
+    server::{Answer, Request, Server, eventually},
     tls::{Mutual, SelfSigned},
 };
 
@@ -448,6 +448,30 @@ source.http.auth.oauth2 = { token-url = "API/token", client-id = "b", client-sec
     let pages: Vec<_> = api.asked("/items").iter().filter_map(|asked| asked.query.get("page").cloned()).collect();
     assert_eq!(pages, ["1", "2", "3", "3", "4"]);
     assert_eq!(api.asked("/token").len(), 2);
+}
+
+/// A receiver that answers 200 and forgot the session: the event was taken for delivered.
+#[tokio::test]
+async fn a_receiver_refuses_a_token_in_words() {
+    for good in [2, usize::MAX] {
+        let api = Api::start(move |request, before| match request.path.as_str() {
+            "/login" => Answer::json(format!(r#"{{"t":"session-{before}"}}"#)),
+            "/hook" if request.header("x-session") == Some(&format!("session-{}", good - 1)) => Answer::json(r#"{"ok":true}"#),
+            "/hook" => Answer::json(r#"{"ok":false,"error":"invalid_auth"}"#),
+            _ => items(),
+        })
+        .await;
+        let endpoint = format!(
+            "[endpoint.me]\nurl = \"API/hook\"\nretry.schedule = [\"1h\"]\nauth.session = {{ request.url = \"API/login\", token = \".t\", \
+             inject.header = \"x-session\", refused = '.error? == \"invalid_auth\"' }}\n"
+        );
+        let text = api.text("first-poll = \"emit\"") + &endpoint.replace("API", &api.server.origin());
+        let mut world = World::start(&text).await;
+        world.poll().await;
+        // Once more with a new token, and not a third time.
+        eventually("both requests came", async || api.asked("/hook").len() == 2).await;
+        assert_eq!(api.asked("/login").len(), 2);
+    }
 }
 
 #[tokio::test]

@@ -333,6 +333,10 @@ impl Walk {
         if !empty && !source.accept.contains(&answer.status) {
             return Err(self.refused(answer, page).await);
         }
+        // Pages are parts too, of which the walk makes the whole.
+        if matches!(answer.status, 206 | 226) && ask.wants_all && source.pages.is_none() {
+            return Err(ErrorKind::Part { origin: from, status: answer.status }.into());
+        }
         let bytes = u64::try_from(page.body.len()).unwrap_or(u64::MAX);
         let limit = source.transport.size_max.saturating_mul(WALK_SIZES);
         if gathered.size.saturating_add(bytes) > limit {
