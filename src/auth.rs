@@ -146,10 +146,10 @@ keys! {
 keys! {
     /// How a token that a login brought is refused.
     mod refusal;
-    /// jq over an answer: true, or a text, says that it refuses the token, as a 401 does. Then the token is forgotten, one new
-    /// login brings another one, and the same request is sent once more. Its input is what a source's `fail` sees, or a text
-    /// where the answer cannot be read; in an endpoint it is the receiver's body, as JSON or as a text. It sees `$headers` and `$status`:
-    /// `'$status == 302 or .error? == "invalid_auth"'`.
+    /// jq over an answer: true, or a text, says that it refuses the token, as a 401 does. Then the token is forgotten,
+    /// one new login brings another one, and the same request is sent once more. Its input is what a source's `fail`
+    /// sees, or a text where the answer cannot be read; in an endpoint it is the receiver's body, as JSON or as a text.
+    /// It sees `$headers` and `$status`: `'$status == 302 or .error? == "invalid_auth"'`.
     maybe REFUSED: Expr = "refused", EXPR_OVER_ANSWER,
         "GraphQL: an error's `extensions.code` is `UNAUTHENTICATED`; SOAP: the code of a Fault names a session or a token";
 }
@@ -414,8 +414,8 @@ impl Refusal {
     }
 }
 
-/// Forgets the tokens that an answer refused in words. After a new login that is an error where the file knew the words: the
-/// protocol's own ones are an error anyway.
+/// Forgets the tokens that an answer refused in words. After a new login that is an error where the file knew the
+/// words: the protocol's own ones are an error anyway.
 pub async fn forget(
     all: &[Auth],
     used: &[Used],

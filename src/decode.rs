@@ -147,18 +147,18 @@ keys! {
     /// `column_N`.
     /// `text/tab-separated-values` has tabs.
     get CSV: () = "csv", Form::raw(Shape::Table(&csv::csv::FAMILY));
-    /// RSS 0.9x to 2.0, RSS 1.0, Atom and JSON Feed:
-    /// `{ title, link, entries: [{ id, title, link, summary, content, published, updated, authors, categories }] }`; dates are in
-    /// RFC 3339, or as they came where they cannot be read, links absolute, and what is absent is null. The id of an entry without
-    /// one is `rdf:about` in RSS 1.0, otherwise its link, otherwise a hash of its title and date. Of several entries with one id the
-    /// newest counts, of equal ones the first. A feed shows its newest entries only: its bridge is a `window`, unless the file says
-    /// `window = false`.
+    /// RSS 0.9x to 2.0, RSS 1.0, Atom and JSON Feed: `{ title, link, entries: [{ id, title, link, summary, content,
+    /// published, updated, authors, categories }] }`; dates are in RFC 3339, or as they came where they cannot be read,
+    /// links absolute, and what is absent is null. The id of an entry without one is `rdf:about` in RSS 1.0, otherwise
+    /// its link, otherwise a hash of its title and date. Of several entries with one id the newest counts, of equal
+    /// ones the first. A feed shows its newest entries only: its bridge is a `window`, unless the file says `window =
+    /// false`.
     get FEED: () = "feed", Form::raw(Shape::Table(&feed::feed::FAMILY));
     /// An array of one object for each element that the CSS selector `select` finds.
     get HTML: () = "html", Form::raw(Shape::Table(&html::html::FAMILY));
-    /// Server-sent events of a stream that ends: `[{ event, id, data, retry }]` (WHATWG's grammar). `event` is `message` where the
-    /// stream names none, `id` the last one that it named, or null, `data` a text (`.data | fromjson`), and `retry` milliseconds, only where the event
-    /// has it. What no empty line ends is no event.
+    /// Server-sent events of a stream that ends: `[{ event, id, data, retry }]` (WHATWG's grammar). `event` is
+    /// `message` where the stream names none, `id` the last one that it named, or null, `data` a text (`.data |
+    /// fromjson`), and `retry` milliseconds, only where the event has it. What no empty line ends is no event.
     get SSE: () = "sse", Form::raw(Shape::Table(&bare::FAMILY));
     /// One string.
     get TEXT: () = "text", Form::raw(Shape::Table(&bare::FAMILY));

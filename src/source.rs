@@ -492,7 +492,9 @@ impl Error {
     /// The status that an answer was refused for.
     pub fn status(&self) -> Option<u16> {
         match self.kind {
-            ErrorKind::Status { status, .. } | ErrorKind::Fault { status, .. } | ErrorKind::Part { status, .. } => Some(status),
+            ErrorKind::Status { status, .. } | ErrorKind::Fault { status, .. } | ErrorKind::Part { status, .. } => {
+                Some(status)
+            }
             _ => None,
         }
     }
@@ -534,7 +536,9 @@ impl Error {
             | ErrorKind::Job { message, .. }
             | ErrorKind::Grpc { message, .. }
             | ErrorKind::Next { message, .. }
-            | ErrorKind::Auth(auth::Error::Refused { message, .. } | auth::Error::Token { message, .. }) => *message = words(),
+            | ErrorKind::Auth(auth::Error::Refused { message, .. } | auth::Error::Token { message, .. }) => {
+                *message = words()
+            }
             ErrorKind::Command { why, .. } | ErrorKind::Closed { why, .. } => *why = words(),
             ErrorKind::Expr(_) | ErrorKind::Decode(_) => {
                 error.kind = ErrorKind::Request(format!("the answer cannot be read; {UNQUOTED}"));

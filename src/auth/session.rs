@@ -159,8 +159,17 @@ impl Session {
             return None;
         }
         let (url, method, headers, body) = request?;
-        let mut session =
-            Self { url, method, headers, body, token: token?, inject: inject?, expires, refused: None, id: Hash::default() };
+        let mut session = Self {
+            url,
+            method,
+            headers,
+            body,
+            token: token?,
+            inject: inject?,
+            expires,
+            refused: None,
+            id: Hash::default(),
+        };
         let secrets: Vec<&str> = session.secrets().into_iter().map(Secret::expose).collect();
         session.id = vault::id(&format!("{session:?}"), &secrets);
         // Not part of it: what one bridge takes for a refusal makes its login no other one.

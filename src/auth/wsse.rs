@@ -145,7 +145,8 @@ mod tests {
     /// Made with Python's hashlib: base64(sha1(b"0123456789abcdef" + created + b"hunter2")).
     #[test]
     fn the_digest_is_of_nonce_time_and_password() {
-        let wsse = Wsse { username: "a&b".into(), password: Secret::new("hunter2".into()), digest: true, timestamp: None };
+        let wsse =
+            Wsse { username: "a&b".into(), password: Secret::new("hunter2".into()), digest: true, timestamp: None };
         let at = Timestamp::parse("2026-11-23T04:05:06.000Z").expect("a time");
         let block = wsse.block(b"0123456789abcdef", at);
         assert!(!block.contains("wsu:Timestamp"), "{block}");

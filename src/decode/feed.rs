@@ -43,10 +43,11 @@ const NAMESPACE_ATOM: &str = "http://www.w3.org/2005/Atom";
 keys! {
     /// How a feed is read.
     mod feed;
-    /// `true`: an entry has also `enclosures: [{ url, type, length, duration, title }]` (enclosures of RSS and Atom, `media:content`, and
-    /// attachments of JSON Feed, each URL once), `thumbnail` (`media:thumbnail`, `image` of JSON Feed), `duration` (`itunes:duration`) and
-    /// `transcripts: [{ url, type, language }]` (`podcast:transcript`). Lengths are bytes and durations seconds, or texts as they came
-    /// where they cannot be read; what is absent is null.
+    /// `true`: an entry has also `enclosures: [{ url, type, length, duration, title }]` (enclosures of RSS and Atom,
+    /// `media:content`, and attachments of JSON Feed, each URL once), `thumbnail` (`media:thumbnail`, `image` of JSON
+    /// Feed), `duration` (`itunes:duration`) and `transcripts: [{ url, type, language }]` (`podcast:transcript`).
+    /// Lengths are bytes and durations seconds, or texts as they came where they cannot be read; what is absent is
+    /// null.
     or MEDIA: bool = "media", BOOLEAN, || false;
     + super::super::plain::FAMILY;
 }

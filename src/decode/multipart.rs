@@ -1,5 +1,5 @@
-//! `multipart/related` (RFC 2387), as SOAP with attachments and MTOM answer: the root part is the document, and the others are not read.
-//! What refers to them, such as `xop:Include`, stays as it is.
+//! `multipart/related` (RFC 2387), as SOAP with attachments and MTOM answer: the root part is the document, and the
+//! others are not read. What refers to them, such as `xop:Include`, stays as it is.
 
 use super::{Error, Page, malformed_text};
 
@@ -9,7 +9,8 @@ const HEAD_BYTES: usize = 16 << 10;
 
 /// The root part of an answer of several; `None`: it is one document.
 pub(super) fn root(page: &Page) -> Result<Option<Page>, Error> {
-    let Some(content_type) = page.content_type.as_deref().filter(|of| essence(of).eq_ignore_ascii_case(MULTIPART)) else {
+    let Some(content_type) = page.content_type.as_deref().filter(|of| essence(of).eq_ignore_ascii_case(MULTIPART))
+    else {
         return Ok(None);
     };
     let wrong = |cause: &str| {
@@ -196,7 +197,10 @@ mod tests {
             ),
         ] {
             let found = check_as("xml = {}", kind, body.as_bytes());
-            assert!(found.starts_with("error: the answer is not multipart/related") && found.contains(cause), "{body:?}: {found}");
+            assert!(
+                found.starts_with("error: the answer is not multipart/related") && found.contains(cause),
+                "{body:?}: {found}"
+            );
         }
     }
 

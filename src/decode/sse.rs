@@ -1,4 +1,5 @@
-//! Server-sent events (WHATWG HTML, section 9.2.6), piece by piece as they come, and as a document where the stream ends.
+//! Server-sent events (WHATWG HTML, section 9.2.6), piece by piece as they come, and as a document where the stream
+//! ends.
 
 use serde_json::Value as Json;
 
@@ -132,7 +133,7 @@ pub(super) fn decode(input: &Input<'_, '_>) -> Result<Vec<u8>, Error> {
     out.raw("[");
     let mut written = 0;
     // A line at a time, so that what is written is bounded while it is written.
-    for line in text.as_bytes().split_inclusive(|byte| *byte == b'\n') {
+    for line in text.as_bytes().split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {
         for event in parser.push(line) {
             out.raw(if written > 0 { "," } else { "" });
             out.raw(&event.json().to_string());
@@ -166,12 +167,18 @@ mod tests {
             ("data\n\ndata\ndata\n\ndata:", vec![event("message", "", ""), event("message", "", "\n")]),
             ("data:test\n\ndata: test\n\n", vec![event("message", "", "test"), event("message", "", "test")]),
             // Line ends of every kind, and mixed.
-            ("event: e\rdata: a\r\rdata: b\r\n\r\ndata: c\n\r", vec![event("e", "", "a"), event("message", "", "b"), event("message", "", "c")]),
+            (
+                "event: e\rdata: a\r\rdata: b\r\n\r\ndata: c\n\r",
+                vec![event("e", "", "a"), event("message", "", "b"), event("message", "", "c")],
+            ),
             ("\u{feff}data: a\n\n", vec![event("message", "", "a")]),
             ("\u{feff}\u{feff}data: a\n\n", vec![]),
             ("\n\u{feff}data: a\n\n", vec![]),
             // An id stays, an event's name does not; one with a null is none.
-            ("id: 7\nevent: x\n\ndata: a\n\nid: a\0b\ndata: b\n\n", vec![event("message", "7", "a"), event("message", "7", "b")]),
+            (
+                "id: 7\nevent: x\n\ndata: a\n\nid: a\0b\ndata: b\n\n",
+                vec![event("message", "7", "a"), event("message", "7", "b")],
+            ),
             ("DATA: a\ndata : b\n data: c\nother: d\n\n", vec![]),
             ("data: a\nevent: x\nevent:\n\n", vec![event("message", "", "a")]),
             ("data: a: b\n\n", vec![event("message", "", "a: b")]),
@@ -181,9 +188,13 @@ mod tests {
             assert_eq!(Parser::default().push(text.as_bytes()), expected, "{text:?}");
         }
         let retries = |text: &str| Parser::default().push(text.as_bytes()).first().and_then(|event| event.retry);
-        for (text, expected) in
-            [("retry: 70", Some(70)), ("retry: 7s", None), ("retry:", None), ("retry: -1", None), ("retry: 7\n\n:", Some(7))]
-        {
+        for (text, expected) in [
+            ("retry: 70", Some(70)),
+            ("retry: 7s", None),
+            ("retry:", None),
+            ("retry: -1", None),
+            ("retry: 7\n\n:", Some(7)),
+        ] {
             assert_eq!(retries(&format!("{text}\ndata: a\n\n")), expected, "{text:?}");
         }
     }
@@ -257,7 +268,8 @@ mod tests {
     #[test]
     fn a_document_of_events() {
         let text = "event: tick\nid: 1\nretry: 9\ndata: {\"a\":1}\n\ndata: x\n\ndata: half";
-        let found: Json = serde_json::from_str(&check_as("sse = {}", "text/event-stream", text.as_bytes())).expect("JSON");
+        let found: Json =
+            serde_json::from_str(&check_as("sse = {}", "text/event-stream", text.as_bytes())).expect("JSON");
         let expected = serde_json::json!([
             { "event": "tick", "id": "1", "data": "{\"a\":1}", "retry": 9 },
             { "event": "message", "id": "1", "data": "x" },

@@ -54,8 +54,9 @@ keys! {
     or LISTS: Vec<String> = "lists", TEXTS, Vec::new;
     /// `true` keeps `a:b` and `xmlns`.
     or PREFIXES: bool = "prefixes", BOOLEAN, || false;
-    /// `true`: an element without content but `href="#ID"` becomes the element whose `id` is `ID`, as SOAP's RPC/encoded answers have it
-    /// (`multiRef`). One that would stand for itself, or for no element, stays as it is. In `source.soap` without `decode` it is `true`.
+    /// `true`: an element without content but `href="#ID"` becomes the element whose `id` is `ID`, as SOAP's
+    /// RPC/encoded answers have it (`multiRef`). One that would stand for itself, or for no element, stays as it is. In
+    /// `source.soap` without `decode` it is `true`.
     or REFERENCES: bool = "references", BOOLEAN, || false;
     + super::super::plain::FAMILY;
 }
@@ -353,7 +354,16 @@ struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     fn new(name: &'a str, from: usize) -> Self {
-        Self { name, from, text: String::new(), names: Vec::new(), by_name: HashMap::new(), values: Vec::new(), nil: false, holds: false }
+        Self {
+            name,
+            from,
+            text: String::new(),
+            names: Vec::new(),
+            by_name: HashMap::new(),
+            values: Vec::new(),
+            nil: false,
+            holds: false,
+        }
     }
 
     fn add(&mut self, name: Cow<'a, str>, end: usize) {

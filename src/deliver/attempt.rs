@@ -548,8 +548,8 @@ impl Sender {
     }
 }
 
-/// The credentials whose tokens an answer refuses in words. What an expression fails on does not refuse: its event is judged as
-/// any other is.
+/// The credentials whose tokens an answer refuses in words. What an expression fails on does not refuse: its event is
+/// judged as any other is.
 async fn refused_in_words(all: &[Auth], answer: &http::Answer) -> Vec<Refusal> {
     let rules = auth::refusals(all, false);
     if rules.is_empty() {

@@ -31,7 +31,8 @@ use crate::{
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 const SIZE_MAX: u64 = 32 << 20;
-/// How long what a program wrote may be on its way after it has ended, where a child that it left behind holds the pipe.
+/// How long what a program wrote may be on its way after it has ended, where a child that it left behind holds the
+/// pipe.
 const LINGER: Duration = Duration::from_secs(1);
 /// Of what it says went wrong, for the message; the rest is read and forgotten.
 const STDERR_BYTES: usize = 4096;
@@ -68,8 +69,9 @@ keys! {
     /// A table of values. In addition the program gets `PATH`, `HOME`, `LANG`, `LC_ALL` and `TZ` of the daemon's environment, and
     /// nothing else.
     get ENV: Vec<(String, Value)> = "env", VALUES;
-    /// Limit until the program ends. What it wrote counts once it has ended and its output was silent for a second (a quarter of
-    /// `timeout`, if that is shorter), whatever child of it still holds the output. The children are killed then.
+    /// Limit until the program ends. What it wrote counts once it has ended and its output was silent for a second (a
+    /// quarter of `timeout`, if that is shorter), whatever child of it still holds the output. The children are killed
+    /// then.
     or TIMEOUT: Duration = "timeout", SOME_DURATION, || super::TIMEOUT;
     /// Limit of its output.
     or SIZE_MAX: u64 = "size-max", SIZE, || super::SIZE_MAX;

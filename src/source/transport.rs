@@ -119,9 +119,13 @@ impl Transport {
         let auth = table.item(&requests::AUTH).and_then(|item| {
             let auth = requests::AUTH.read(&item)?;
             if !is_http && !auth::refusals(&auth, false).is_empty() {
-                item.error(format!("`refused` in `{}` is jq over an answer of HTTP, and {} has none", item.path, table.title()))
-                    .help("leave it out: the protocol's own refusals are known".into())
-                    .report();
+                item.error(format!(
+                    "`refused` in `{}` is jq over an answer of HTTP, and {} has none",
+                    item.path,
+                    table.title()
+                ))
+                .help("leave it out: the protocol's own refusals are known".into())
+                .report();
             }
             Some(auth)
         });

@@ -342,7 +342,11 @@ const WORDS: [Words; 5] = [
         source: "soap = { body = \"<a/>\", lists = [\"a\"], ",
         refused: "",
         good: "<Envelope><Body><a><id>1</id></a></Body></Envelope>",
-        bad: (500, "text/xml", "<E:Envelope><E:Body><E:Fault><faultcode>sf:INVALID_SESSION_ID</faultcode><faultstring>over</faultstring></E:Fault></E:Body></E:Envelope>"),
+        bad: (
+            500,
+            "text/xml",
+            "<E:Envelope><E:Body><E:Fault><faultcode>sf:INVALID_SESSION_ID</faultcode><faultstring>over</faultstring></E:Fault></E:Body></E:Envelope>",
+        ),
         error: "API answered 500 with an error: sf:INVALID_SESSION_ID: over",
     },
     Words {
@@ -378,14 +382,18 @@ impl Words {
         let api = Api::start(move |request, before| match request.path.as_str() {
             "/login" => Answer::json(format!(r#"{{"t":"session-{before}"}}"#)),
             // Each session is refused the answer behind its last one, and that request comes with the next session.
-            _ if request.header("x-session").and_then(|t| t.strip_prefix("session-")) == Some(&session_of(before, answers).to_string()) => {
-                Answer::new(200, good).header("content-type", if good.starts_with('<') { "text/xml" } else { "application/json" })
+            _ if request.header("x-session").and_then(|t| t.strip_prefix("session-"))
+                == Some(&session_of(before, answers).to_string()) =>
+            {
+                Answer::new(200, good)
+                    .header("content-type", if good.starts_with('<') { "text/xml" } else { "application/json" })
             }
             _ => Answer::new(status, bad).header("content-type", kind),
         })
         .await;
         let refused = if self.refused.is_empty() { String::new() } else { format!(", refused = '{}'", self.refused) };
-        let login = format!("{{ request.url = \"API/login\", token = \".t\", inject.header = \"x-session\"{refused} }}");
+        let login =
+            format!("{{ request.url = \"API/login\", token = \".t\", inject.header = \"x-session\"{refused} }}");
         let text = format!(
             "[bridge.orders]\nevery = \"1h\"\nitems = '[.. | objects | select(.id?)][]'\nkey = \".id\"\nto = [\"me\"]\n\
              source.{}url = \"API/items\", auth.session = {login} }}\n",
@@ -396,14 +404,15 @@ impl Words {
     }
 }
 
-/// The session that the request after so many is good with, where each lasts for so many answers and then is refused once.
+/// The session that the request after so many is good with, where each lasts for so many answers and then is refused
+/// once.
 fn session_of(before: usize, answers: usize) -> usize {
     // The request that is refused counts to the session before it.
     if answers == 0 { usize::MAX } else { (before + 1) / (answers + 1) }
 }
 
-/// A server forgets a token and says so in its protocol's own words. Only a 401 was heard: until the token's hour was over, each
-/// poll failed.
+/// A server forgets a token and says so in its protocol's own words. Only a 401 was heard: until the token's hour was
+/// over, each poll failed.
 #[tokio::test]
 async fn a_token_is_refused_in_words() {
     for words in &WORDS {
@@ -456,7 +465,9 @@ async fn a_receiver_refuses_a_token_in_words() {
     for good in [2, usize::MAX] {
         let api = Api::start(move |request, before| match request.path.as_str() {
             "/login" => Answer::json(format!(r#"{{"t":"session-{before}"}}"#)),
-            "/hook" if request.header("x-session") == Some(&format!("session-{}", good - 1)) => Answer::json(r#"{"ok":true}"#),
+            "/hook" if request.header("x-session") == Some(&format!("session-{}", good - 1)) => {
+                Answer::json(r#"{"ok":true}"#)
+            }
             "/hook" => Answer::json(r#"{"ok":false,"error":"invalid_auth"}"#),
             _ => items(),
         })

@@ -98,8 +98,8 @@ async fn a_child_that_outlives_it_is_killed_too() {
     eventually("the child is gone", async || !lives(&pid)).await;
 }
 
-/// Helpers such as ssh's ControlPersist and gpg-agent stay, and hold what the program had open. The program had ended and all its
-/// output was there, and the poll failed at `timeout`.
+/// Helpers such as ssh's ControlPersist and gpg-agent stay, and hold what the program had open. The program had ended
+/// and all its output was there, and the poll failed at `timeout`.
 #[tokio::test]
 async fn what_was_read_counts_whoever_holds_the_pipe() {
     for redirect in ["", ">/dev/null", "2>/dev/null"] {

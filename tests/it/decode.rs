@@ -407,14 +407,17 @@ async fn a_list_that_becomes_a_window_tells_nothing_twice() {
 async fn a_part_is_never_the_whole_list() {
     const ACCEPT: &str = "source.http.accept = [200, 206, 226]";
     for (status, name) in [(206, "Partial Content"), (226, "IM Used")] {
-        let part = || -> Reply { Answer::new(status, r#"[{"id":1,"v":1}]"#).header("content-type", "application/json").into() };
+        let part = || -> Reply {
+            Answer::new(status, r#"[{"id":1,"v":1}]"#).header("content-type", "application/json").into()
+        };
         let mut whole = world(&format!("{JSON}\n{ACCEPT}")).await;
         whole.upstream.next(answer("application/json", r#"[{"id":1,"v":1},{"id":2,"v":1}]"#));
         whole.poll().await;
         let before = whole.rig.export().await;
         whole.upstream.next(part());
         let error = whole.fail().await;
-        let expected = format!("{} answered {status} {name}: a part is not taken for the whole list", whole.upstream.origin());
+        let expected =
+            format!("{} answered {status} {name}: a part is not taken for the whole list", whole.upstream.origin());
         assert!(error.starts_with(&expected), "{error}");
         assert_eq!(whole.rig.export().await, before);
         // A window, and a walk over pages of which each is a part.
@@ -429,7 +432,8 @@ async fn a_part_is_never_the_whole_list() {
 #[tokio::test]
 async fn events_of_a_stream_that_ends() {
     let events = |all: &[&str]| -> String {
-        all.iter().map(|json| format!(": ping\r\nevent: order\r\ndata: {json}\r\n\r\n")).collect::<String>() + "data: half"
+        all.iter().map(|json| format!(": ping\r\nevent: order\r\ndata: {json}\r\n\r\n")).collect::<String>()
+            + "data: half"
     };
     for decoder in ["", "\nsource.http.decode.sse = {}"] {
         polls(

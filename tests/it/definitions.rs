@@ -101,8 +101,8 @@ fn what_is_asked_is_part_of_it_and_limits_are_not() {
     }
 }
 
-/// A feed became a window where the file says nothing: no store of one is an edited bridge's for it. To say `false` is an edit, since the
-/// list has to be made of the records again.
+/// A feed became a window where the file says nothing: no store of one is an edited bridge's for it. To say `false` is
+/// an edit, since the list has to be made of the records again.
 #[test]
 fn a_feed_without_a_word_about_windows_is_the_same_as_ever() {
     let of = |window: &str| {

@@ -50,7 +50,8 @@ impl Shop {
         }
         let asked = asked(&request);
         if asked["query"].is_null() && self.asked_whole(&asked) == 0 {
-            let error = json!({"message": "PersistedQueryNotFound", "extensions": {"code": "PERSISTED_QUERY_NOT_FOUND"}});
+            let error =
+                json!({"message": "PersistedQueryNotFound", "extensions": {"code": "PERSISTED_QUERY_NOT_FOUND"}});
             return Answer::json(json!({ "errors": [error] }).to_string());
         }
         let variables = asked["variables"].clone();
@@ -95,7 +96,8 @@ impl Shop {
     }
 }
 
-/// A sort over a column that may be null gives a page without a cursor, and the walk ended there: what was behind it looked deleted.
+/// A sort over a column that may be null gives a page without a cursor, and the walk ended there: what was behind it
+/// looked deleted.
 #[tokio::test]
 async fn a_page_that_has_a_next_one_and_no_cursor_fails_the_walk() {
     let (shop, server) = Shop::start().await;
@@ -127,7 +129,10 @@ async fn a_query_may_go_in_the_url_and_by_its_hash() {
         assert!(seen.iter().all(|request| request.method == method && request.body.is_empty() == (method == "GET")));
         for asked in &all {
             assert_eq!(asked["operationName"], "Orders");
-            assert_eq!((&asked["extensions"]["trace"], &asked["extensions"]["key"]), (&json!({"on": true, "tags": [null, 7, "hunter3-secret"]}), &json!("hunter2-secret")));
+            assert_eq!(
+                (&asked["extensions"]["trace"], &asked["extensions"]["key"]),
+                (&json!({"on": true, "tags": [null, 7, "hunter3-secret"]}), &json!("hunter2-secret"))
+            );
             assert_eq!(asked["variables"]["first"], json!(2));
         }
         let after: Vec<Json> = all.iter().map(|asked| asked["variables"]["after"].clone()).collect();

@@ -138,10 +138,14 @@ async fn the_detail_of_a_fault_is_told_without_secrets_and_not_for_ever() {
     let (script, _, server) = bank(|_| orders("")).await;
     let text = ORDERS.replace("SERVER", &server.origin()) + "auth.bearer.secret = { value = \"hunter2-secret\" }\n";
     let mut world = World::start(&text).await;
-    *script.lock().unwrap() =
-        Box::new(move |_| fault("<v:error xmlns:v='urn:v'><v:field>iban</v:field><v:token>hunter2-secret</v:token></v:error>"));
+    *script.lock().unwrap() = Box::new(move |_| {
+        fault("<v:error xmlns:v='urn:v'><v:field>iban</v:field><v:token>hunter2-secret</v:token></v:error>")
+    });
     let error = world.rig.poll().await.result.err().map(|_| world.rig.polled().progress.last_error.clone());
-    let expected = format!("{} answered 500 with an error: S:Client: Validation failed (field: iban, token: ***)", server.origin());
+    let expected = format!(
+        "{} answered 500 with an error: S:Client: Validation failed (field: iban, token: ***)",
+        server.origin()
+    );
     assert_eq!(error.flatten(), Some(expected));
     *script.lock().unwrap() = Box::new(move |_| fault(&"<x>long </x>".repeat(100_000)));
     let error = world.fail().await;
@@ -218,7 +222,8 @@ async fn a_timestamp_and_addresses_stand_in_the_header() {
         let text = String::from_utf8(asked.body.clone()).expect("UTF-8");
         let document = Document::parse(&text).expect("XML");
         let of = |ns, name| {
-            let found = document.descendants().find(|n| n.has_tag_name((ns, name))).unwrap_or_else(|| panic!("{name}: {text}"));
+            let found =
+                document.descendants().find(|n| n.has_tag_name((ns, name))).unwrap_or_else(|| panic!("{name}: {text}"));
             let parents: Vec<_> = found.ancestors().filter(|n| n.is_element()).map(|n| n.tag_name().name()).collect();
             assert!(parents.contains(&"Header"), "{text}");
             found

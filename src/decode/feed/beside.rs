@@ -71,7 +71,10 @@ impl Reader {
                     let of = name.split_once(':').and_then(|(prefix, _)| self.namespaces.get(prefix).copied());
                     take_file(&mut entry.media, (local(name), of), tag);
                 }
-                if !opens_entry && in_entry && let Some(place) = self.place(name, scan.open()) {
+                if !opens_entry
+                    && in_entry
+                    && let Some(place) = self.place(name, scan.open())
+                {
                     self.reading = Some((place, depth, String::new()));
                 }
             }

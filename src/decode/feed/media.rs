@@ -1,4 +1,5 @@
-//! The files that an entry of a feed names: enclosures, attachments, thumbnails and transcripts, whatever the feed calls them.
+//! The files that an entry of a feed names: enclosures, attachments, thumbnails and transcripts, whatever the feed
+//! calls them.
 
 use std::collections::HashSet;
 
@@ -13,7 +14,14 @@ pub(super) struct Media {
     pub thumbnail: Option<String>,
     /// Of the entry itself, as it came.
     pub duration: Option<String>,
-    transcripts: Vec<(String, Option<String>, Option<String>)>,
+    transcripts: Vec<Transcript>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Transcript {
+    url: String,
+    kind: Option<String>,
+    language: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -42,7 +50,7 @@ impl Media {
     }
 
     pub fn transcript(&mut self, url: String, kind: Option<String>, language: Option<String>) {
-        self.transcripts.push((url, kind, language));
+        self.transcripts.push(Transcript { url, kind, language });
     }
 
     /// Atom's enclosures, which are links.
@@ -58,7 +66,8 @@ impl Media {
         let mut media = Self { thumbnail: image.and_then(Json::as_str).map(str::to_owned), ..Self::default() };
         for attachment in attachments.and_then(Json::as_array).into_iter().flatten() {
             let text = |name: &str| attachment.get(name).and_then(Json::as_str).map(str::to_owned);
-            let value = |name: &str| attachment.get(name).filter(|value| value.is_number()).cloned().unwrap_or_default();
+            let value =
+                |name: &str| attachment.get(name).filter(|value| value.is_number()).cloned().unwrap_or_default();
             let Some(url) = text("url") else { continue };
             let (length, duration) = (value("size_in_bytes"), value("duration_in_seconds"));
             media.enclosures.push(File { url, kind: text("mime_type"), length, duration, title: text("title") });
@@ -70,7 +79,7 @@ impl Media {
     pub fn resolve(&mut self, base: Option<&Url>) {
         let Some(base) = base else { return };
         let files = self.enclosures.iter_mut().map(|file| &mut file.url);
-        let transcripts = self.transcripts.iter_mut().map(|(url, ..)| url);
+        let transcripts = self.transcripts.iter_mut().map(|transcript| &mut transcript.url);
         for link in files.chain(transcripts).chain(&mut self.thumbnail) {
             if let Ok(url) = base.join(link) {
                 *link = url.to_string();
@@ -83,10 +92,7 @@ impl Media {
         let mut known = HashSet::new();
         let once = self.enclosures.iter().filter(|file| known.insert(file.url.as_str()));
         let enclosures: Vec<Json> = once.map(File::json).collect();
-        let transcript = |(url, kind, language): &(String, Option<String>, Option<String>)| {
-            json!({ "url": url, "type": kind, "language": language })
-        };
-        let transcripts: Vec<Json> = self.transcripts.iter().map(transcript).collect();
+        let transcripts: Vec<Json> = self.transcripts.iter().map(Transcript::json).collect();
         let duration = seconds(self.duration.clone());
         let fields = json!({
             "enclosures": enclosures, "thumbnail": self.thumbnail, "duration": duration, "transcripts": transcripts,
@@ -99,6 +105,12 @@ impl File {
     fn json(&self) -> Json {
         let Self { url, kind, length, duration, title } = self;
         json!({ "url": url, "type": kind, "length": length, "duration": duration, "title": title })
+    }
+}
+
+impl Transcript {
+    fn json(&self) -> Json {
+        json!({ "url": self.url, "type": self.kind, "language": self.language })
     }
 }
 
@@ -157,7 +169,8 @@ mod tests {
              </item></channel></rss>"
         );
         let found = entry(&rss);
-        let second = json!({ "url": "https://example.com/b.mp4", "type": null, "length": "many", "duration": 9, "title": null });
+        let second =
+            json!({ "url": "https://example.com/b.mp4", "type": null, "length": "many", "duration": 9, "title": null });
         assert_eq!(found["enclosures"], json!([file, second]));
         assert_eq!(found["thumbnail"], "https://example.com/data/t.png");
         assert_eq!(found["duration"], 62);
@@ -170,10 +183,16 @@ mod tests {
         assert_eq!(entry(&atom)["enclosures"], json!([file]));
         let json = r#"{"version":"https://jsonfeed.org/version/1.1","items":[{"id":"1","image":"t.png","attachments":[
             {"url":"a.mp3","mime_type":"audio/mpeg","size_in_bytes":7},{"mime_type":"x"},7]}]}"#;
-        assert_eq!((&entry(json)["enclosures"], &entry(json)["thumbnail"]), (&json!([file]), &json!("https://example.com/data/t.png")));
+        assert_eq!(
+            (&entry(json)["enclosures"], &entry(json)["thumbnail"]),
+            (&json!([file]), &json!("https://example.com/data/t.png"))
+        );
         // An entry without any has the same fields, and a bridge that does not want them has none.
         let bare = entry("<rss version='2.0'><channel><item><guid>1</guid></item></channel></rss>");
-        assert_eq!((&bare["enclosures"], &bare["thumbnail"], &bare["duration"]), (&json!([]), &json!(null), &json!(null)));
+        assert_eq!(
+            (&bare["enclosures"], &bare["thumbnail"], &bare["duration"]),
+            (&json!([]), &json!(null), &json!(null))
+        );
         assert!(!check_as("feed = {}", "", rss.as_bytes()).contains("enclosures"));
     }
 
@@ -187,6 +206,9 @@ mod tests {
         );
         let found = entry(&rss);
         let file = &found["enclosures"][0];
-        assert_eq!((&found["duration"], &file["duration"], &file["length"]), (&json!(huge), &json!(huge), &json!("-1")));
+        assert_eq!(
+            (&found["duration"], &file["duration"], &file["length"]),
+            (&json!(huge), &json!(huge), &json!("-1"))
+        );
     }
 }

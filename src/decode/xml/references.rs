@@ -1,4 +1,5 @@
-//! SOAP 1.1, section 5: `href="#id"` stands for the element that has the `id`, which may stand elsewhere and be meant several times.
+//! SOAP 1.1, section 5: `href="#id"` stands for the element that has the `id`, which may stand elsewhere and be meant
+//! several times.
 
 use std::collections::HashMap;
 
@@ -12,8 +13,8 @@ use super::{
 /// What of an element is about its being meant, and nothing of its value.
 const OF_REFERENCES: [&str; 3] = ["@id", "@root", "@encodingStyle"];
 
-/// A document in which each reference is what it stands for. One to an element around it, or to none, stays as it is; what grows beyond
-/// `out`, or is nested deeper than allowed, is an error.
+/// A document in which each reference is what it stands for. One to an element around it, or to none, stays as it is;
+/// what grows beyond `out`, or is nested deeper than allowed, is an error.
 pub(super) fn resolve(document: &[u8], out: Out, depth_max: usize) -> Result<Vec<u8>, Error> {
     check_nesting(document, depth_max)?;
     let document: Json = serde_json::from_slice(document).map_err(|error| malformed(&error, document))?;
@@ -164,7 +165,8 @@ mod tests {
             ),
             ("<a><b id='1' href='#1'/></a>", r##"{"a":{"b":{"@id":"1","@href":"#1"}}}"##),
         ] {
-            let found: serde_json::Value = serde_json::from_str(&check(text)).unwrap_or_else(|_| panic!("{}", check(text)));
+            let found: serde_json::Value =
+                serde_json::from_str(&check(text)).unwrap_or_else(|_| panic!("{}", check(text)));
             let expected: serde_json::Value = serde_json::from_str(expected).expect("JSON");
             assert_eq!(found, expected, "{text}");
         }

@@ -242,8 +242,8 @@ impl Walk {
     }
 }
 
-/// Those rules by which a page refuses a token. What cannot be read, such as a login page, is a text; an expression that fails counts
-/// only where the page would be data.
+/// Those rules by which a page refuses a token. What cannot be read, such as a login page, is a text; an expression
+/// that fails counts only where the page would be data.
 fn refused(
     source: &Source,
     page: &Page,

@@ -1,5 +1,6 @@
-//! `source.graphql`: a query over HTTP, as POST with a JSON body or as GET with parameters (graphql.org, "Serving over HTTP"). Pages
-//! are cursors in a variable, and `errors` in a 200 say that it failed, also beside `data`: half an answer is not a snapshot.
+//! `source.graphql`: a query over HTTP, as POST with a JSON body or as GET with parameters (graphql.org, "Serving over
+//! HTTP"). Pages are cursors in a variable, and `errors` in a 200 say that it failed, also beside `data`: half an
+//! answer is not a snapshot.
 
 use std::fmt;
 
@@ -101,17 +102,18 @@ keys! {
     need URL: Value = "url", target::URL, "url = \"https://api.example.com/graphql\"";
     /// The query, plain text.
     need QUERY: String = "query", TEXT, "query = \"{ orders { id status } }\"";
-    /// A table; what is in it keeps its type, tables and lists too. A table such as `{ env = "TOKEN" }` is a secret, which is sent as a
-    /// string, and `{ jq = "..." }` is its result, which keeps its type.
+    /// A table; what is in it keeps its type, tables and lists too. A table such as `{ env = "TOKEN" }` is a secret,
+    /// which is sent as a string, and `{ jq = "..." }` is its result, which keeps its type.
     get VARIABLES: Vec<(String, Variable)> = "variables", Form::new(Shape::Named(&Shape::Any), read_variables);
     /// The operation that is run, where `query` has several.
     get OPERATION_NAME: String = "operation-name", TEXT;
     /// A table of protocol extensions, read as `variables` is.
     get EXTENSIONS: Vec<(String, Variable)> = "extensions", Form::new(Shape::Named(&Shape::Any), read_variables);
-    /// `"GET"` sends query, variables, operation name and extensions as parameters of the URL, the last three as JSON where they are tables.
+    /// `"GET"` sends query, variables, operation name and extensions as parameters of the URL, the last three as JSON
+    /// where they are tables.
     or METHOD: Method = "method", Form::words(&METHODS), || Method::POST;
-    /// `true`: sends the query's SHA-256 (`extensions.persistedQuery`) in place of its text, and the text with it once more where the
-    /// server answers `PERSISTED_QUERY_NOT_FOUND`.
+    /// `true`: sends the query's SHA-256 (`extensions.persistedQuery`) in place of its text, and the text with it once
+    /// more where the server answers `PERSISTED_QUERY_NOT_FOUND`.
     or PERSISTED: bool = "persisted", BOOLEAN, || false;
     /// How a list goes on.
     maybe PAGES: Pages = "pages", Form::table(&page::graphql_pages::FAMILY, Pages::read_variable), "one page";
@@ -148,7 +150,8 @@ fn read_variables(item: &Item<'_>) -> Option<Vec<(String, Variable)>> {
     item.table()?.take_all().into_iter().map(read).collect()
 }
 
-/// Whether a table is a secret, such as `{ env = "TOKEN" }`. One with more in it, such as `{ field = "a", value = "b" }`, is an input object.
+/// Whether a table is a secret, such as `{ env = "TOKEN" }`. One with more in it, such as `{ field = "a", value = "b"
+/// }`, is an input object.
 fn is_secret(item: &Item<'_>) -> bool {
     let alone = |mut table: Table<'_>| matches!(table.take_all().as_slice(), [(_, _, value)] if value.is_string());
     item.is_secret() && item.table().is_some_and(alone)
@@ -321,7 +324,10 @@ mod tests {
         let expected = json!({ "query": "{ a }", "variables": {}, "operationName": "A", "extensions": { "trace": { "on": true } } });
         assert_eq!(asked, expected);
         let (to, body) = query(false, false).sent(&url, &asked, false);
-        assert_eq!((to, body.map(|body| serde_json::from_str(&body).expect("JSON"))), (url.clone(), Some(expected.clone())));
+        assert_eq!(
+            (to, body.map(|body| serde_json::from_str(&body).expect("JSON"))),
+            (url.clone(), Some(expected.clone()))
+        );
         let (to, body) = query(false, true).sent(&url, &asked, false);
         assert_eq!(body, None);
         for (name, value) in expected.as_object().expect("an object") {
@@ -339,10 +345,17 @@ mod tests {
         for in_url in [false, true] {
             let query = query(true, in_url);
             let asked = query.body(&json!({})).await.expect("a body");
-            assert_eq!(asked["extensions"]["persistedQuery"]["sha256Hash"], "1c7e1e347f726166b5b1c55afd61f278cc9b45e00c108ec33d540a566379811b");
+            assert_eq!(
+                asked["extensions"]["persistedQuery"]["sha256Hash"],
+                "1c7e1e347f726166b5b1c55afd61f278cc9b45e00c108ec33d540a566379811b"
+            );
             for whole in [false, true] {
                 let (to, body) = query.sent(&url, &asked, whole);
-                let sent = format!("{} {}", to.query_pairs().map(|(k, v)| format!("{k}={v} ")).collect::<String>(), body.unwrap_or_default());
+                let sent = format!(
+                    "{} {}",
+                    to.query_pairs().map(|(k, v)| format!("{k}={v} ")).collect::<String>(),
+                    body.unwrap_or_default()
+                );
                 assert_eq!(sent.contains("{ a }"), whole, "{sent}");
                 assert!(sent.contains("1c7e1e347f726166b5b1c55afd61f278cc9b45e00c108ec33d540a566379811b"), "{sent}");
             }

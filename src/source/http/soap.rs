@@ -207,8 +207,8 @@ fn child<'a>(parent: &'a Json, name: &str) -> Option<&'a Json> {
     if let Json::Array(all) = found { all.first() } else { Some(found) }
 }
 
-/// Codes of a Fault that say that a session or a token is over: Salesforce's, those of WS-Security (SOAP Message Security 1.1, section 12),
-/// of WS-Trust and of WS-SecureConversation. Sabre writes its code behind `Client.`.
+/// Codes of a Fault that say that a session or a token is over: Salesforce's, those of WS-Security (SOAP Message
+/// Security 1.1, section 12), of WS-Trust and of WS-SecureConversation. Sabre writes its code behind `Client.`.
 const REFUSALS: [&str; 6] = [
     "INVALID_SESSION_ID",
     "FailedAuthentication",
@@ -222,7 +222,12 @@ const REFUSALS: [&str; 6] = [
 pub fn refuses(document: &[u8]) -> bool {
     let Some(document) = serde_json::from_slice::<Json>(document).ok() else { return false };
     let Some(fault) = fault_in(&document) else { return false };
-    let codes = [&["faultcode"][..], &["Code", "Value"], &["Code", "Subcode", "Value"], &["Code", "Subcode", "Subcode", "Value"]];
+    let codes = [
+        &["faultcode"][..],
+        &["Code", "Value"],
+        &["Code", "Subcode", "Value"],
+        &["Code", "Subcode", "Subcode", "Value"],
+    ];
     let codes = codes.into_iter().filter_map(|path| text_at(fault, path));
     codes.into_iter().any(|code| code.rsplit([':', '.']).next().is_some_and(|word| REFUSALS.contains(&word.trim())))
 }
@@ -254,8 +259,8 @@ fn detail(of: &Json, told: &mut Vec<String>) {
     }
 }
 
-/// What a Fault says: `faultcode`, `faultstring` and `detail` in 1.1, `Code`, `Reason` and `Detail` in 1.2. A message quotes its
-/// beginning.
+/// What a Fault says: `faultcode`, `faultstring` and `detail` in 1.1, `Code`, `Reason` and `Detail` in 1.2. A message
+/// quotes its beginning.
 pub fn fault(document: &[u8]) -> Option<String> {
     let document: Json = serde_json::from_slice(document).ok()?;
     let fault = fault_in(&document)?;
@@ -287,7 +292,10 @@ mod tests {
             (of_1_1(r#""soap-env:Client.InvalidSecurityToken""#), true),
             (of_1_1(r##"{"@xmlns":"urn:a","#text":"wsse:FailedAuthentication"}"##), true),
             (of_1_2(r#"{"Value":"s:Sender","Subcode":{"Value":"wsse:InvalidSecurityToken"}}"#), true),
-            (of_1_2(r#"{"Value":"s:Sender","Subcode":{"Value":"a:b","Subcode":{"Value":"wsc:BadContextToken"}}}"#), true),
+            (
+                of_1_2(r#"{"Value":"s:Sender","Subcode":{"Value":"a:b","Subcode":{"Value":"wsc:BadContextToken"}}}"#),
+                true,
+            ),
             (of_1_1(r#""soap:Server""#), false),
             (of_1_1(r#""soap:INVALID_SESSION_IDS""#), false),
             (of_1_2(r#"{"Value":"s:Sender","Subcode":{"Value":"wsse:FailedCheck"}}"#), false),
@@ -328,9 +336,13 @@ mod tests {
     #[test]
     fn addressing_says_what_is_asked_and_where() {
         let action = "urn:a&b".to_owned();
-        let envelope = Envelope { version: Version::V11, action, body: Value::Literal(String::new()), addressing: true };
+        let envelope =
+            Envelope { version: Version::V11, action, body: Value::Literal(String::new()), addressing: true };
         let block = envelope.addressed("https://example.com/s?a=1&b=2", [0xff; 16]);
-        assert!(block.contains(">urn:a&amp;b</wsa:Action>") && block.contains(">https://example.com/s?a=1&amp;b=2</wsa:To>"));
+        assert!(
+            block.contains(">urn:a&amp;b</wsa:Action>")
+                && block.contains(">https://example.com/s?a=1&amp;b=2</wsa:To>")
+        );
         assert!(block.contains(">urn:uuid:ffffffff-ffff-4fff-bfff-ffffffffffff<"), "{block}");
         assert!(envelope.addressed("x", [0; 16]).contains(">urn:uuid:00000000-0000-4000-8000-000000000000<"));
         for body in ["<a/>", "<s:Envelope xmlns:s='urn:s'><s:Header><own/></s:Header><s:Body/></s:Envelope>"] {
