@@ -480,8 +480,12 @@ async fn a_receiver_refuses_a_token_in_words() {
         let mut world = World::start(&text).await;
         world.poll().await;
         // Once more with a new token, and not a third time.
-        eventually("both requests came", async || api.asked("/hook").len() == 2).await;
-        assert_eq!(api.asked("/login").len(), 2);
+        eventually("both requests came", async || api.asked("/hook").len() >= 2).await;
+        let hooks = api.asked("/hook");
+        let tokens: Vec<_> = hooks.iter().take(2).filter_map(|hook| hook.header("x-session")).collect();
+        assert_eq!(tokens, ["session-0", "session-1"]);
+        let first = hooks[0].header("webhook-id").expect("an id");
+        assert_eq!(hooks.iter().filter(|hook| hook.header("webhook-id") == Some(first)).count(), 2);
     }
 }
 

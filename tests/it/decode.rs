@@ -387,7 +387,7 @@ async fn a_feed_is_a_window_unless_the_file_says_otherwise() {
 async fn a_list_that_becomes_a_window_tells_nothing_twice() {
     let text = |window: &str| {
         format!(
-            "[bridge.orders]\nevery = \"100ms\"\nto = [\"me\"]\ndeletes.after = 1\nguard.deletes = 1.0\n{window}{FEED}\n\
+            "[bridge.orders]\nevery = \"100ms\"\nto = [\"me\"]\ndeletes.after = 1\nguard.deletes = 1.0\nguard.definition = 1.0\n{window}{FEED}\n\
              source.http.url = \"UPSTREAM/data/list\"\n"
         )
     };

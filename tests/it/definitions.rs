@@ -108,8 +108,8 @@ fn a_feed_without_a_word_about_windows_is_the_same_as_ever() {
     let of = |window: &str| {
         let text = format!(
             "[bridge.a]\nevery = \"1m\"\nitems = \".entries[]\"\nkey = \".id\"\nto = [\"me\"]\n{window}\n\
-             source.http = {{ url = \"http://127.0.0.1:1/feed\", decode.feed = {{}} }}\n\
-             [endpoint.me]\nurl = \"http://127.0.0.1:1/\"\n"
+             source.http = {{ url = \"https://example.com/feed\", decode.feed = {{}} }}\n\
+             [endpoint.me]\nurl = \"https://example.com/\"\n"
         );
         bridges(&read(&text))["a"].clone()
     };
