@@ -147,10 +147,12 @@ impl Walk {
         let source = &self.source;
         let own = source.body.may_refuse(&answer.body);
         let rules = auth::refusals(&source.transport.auth, own);
+        if rules.is_empty() {
+            return Ok(Learned::Nothing);
+        }
         let page = self.page(answer);
         // What was read in the last walk did not refuse.
-        let is_known = ask.memo.known(page.hash).is_some() && !rules.iter().any(auth::Refusal::sees_answer);
-        if rules.is_empty() || is_known {
+        if ask.memo.known(page.hash).is_some() && !rules.iter().any(auth::Refusal::sees_answer) {
             return Ok(Learned::Nothing);
         }
         let (source, said, is_data) = (source.clone(), answer.said(), source.accept.contains(&answer.status));
