@@ -11,7 +11,7 @@ mod rotate;
 mod session;
 mod sigv4;
 pub mod vault;
-mod wsse;
+pub mod wsse;
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,8 +21,9 @@ use url::Url;
 
 use crate::{
     clock::Clock,
+    expr::{self, Expr, Said},
     http::{
-        self, Answer, Client, Request, is_clear,
+        self, Answer, Client, Request, is_clear, origin,
         place::set_parameter,
         target::{self, HTTP, check_url},
     },
@@ -142,6 +143,17 @@ keys! {
     need VALUE: Secret = "value", SECRET, "value = { env = \"TOKEN\" }";
 }
 
+keys! {
+    /// How a token that a login brought is refused.
+    mod refusal;
+    /// jq over an answer: true, or a text, says that it refuses the token, as a 401 does. Then the token is forgotten,
+    /// one new login brings another one, and the same request is sent once more. Its input is what a source's `fail`
+    /// sees, or a text where the answer cannot be read; in an endpoint it is the receiver's body, as JSON or as a text.
+    /// It sees `$headers` and `$status`: `'$status == 302 or .error? == "invalid_auth"'`.
+    maybe REFUSED: Expr = "refused", EXPR_OVER_ANSWER,
+        "GraphQL: an error's `extensions.code` is `UNAUTHENTICATED`; SOAP: the code of a Fault names a session or a token";
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub enum Auth {
     /// The password, and the pair as it is sent.
@@ -206,6 +218,8 @@ pub enum Error {
     Refused { origin: String, status: u16, message: String, wait: Option<Duration> },
     #[error("the login brought no token: of the answer of {origin}, {why}")]
     Answer { origin: String, why: String },
+    #[error("{origin} answered {status} and refuses the token of a new login too (`auth.{kind}.refused`): {message}")]
+    Token { origin: String, status: u16, kind: &'static str, message: String },
     #[error("{0}")]
     Store(String),
 }
@@ -221,7 +235,7 @@ impl Error {
 
     /// Whether it will not mend itself in seconds.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused { status: 400 | 401 | 403, .. })
+        matches!(self, Self::Refused { status: 400 | 401 | 403, .. } | Self::Token { .. })
     }
 }
 
@@ -351,20 +365,20 @@ impl Auth {
         again(is_refused && self.forget(used, with.vault).await && tries == 0)
     }
 
-    /// The login that brings its token, where it has one.
-    fn login(&self) -> Option<Hash> {
+    /// What tells its login from others, where it has one, and what the file says of an answer that refuses its token.
+    fn login(&self) -> Option<(Hash, Option<&Expr>)> {
         match self {
+            Self::Oauth2(oauth2) => Some((oauth2.id, oauth2.refused.as_ref())),
+            Self::Jwt(jwt) => Some((jwt.id, jwt.refused.as_ref())),
+            Self::Session(session) => Some((session.id, session.refused.as_ref())),
             Self::Basic { .. } | Self::Bearer { .. } | Self::Header { .. } | Self::Headers(_) | Self::Query(_) => None,
-            Self::Wsse(_) | Self::Sigv4(_) | Self::Rotate(_) | Self::Digest(_) => None,
-            Self::Oauth2(oauth2) => Some(oauth2.id),
-            Self::Jwt(jwt) => Some(jwt.id),
-            Self::Session(session) => Some(session.id),
+            Self::Rotate(_) | Self::Wsse(_) | Self::Digest(_) | Self::Sigv4(_) => None,
         }
     }
 
     /// Forgets a token that was refused; whether there was one.
     async fn forget(&self, used: &Used, vault: &Vault) -> bool {
-        let (Some(login), Some(token)) = (self.login(), &used.token) else { return false };
+        let (Some((login, _)), Some(token)) = (self.login(), &used.token) else { return false };
         vault.refused(login, token).await;
         true
     }
@@ -372,6 +386,65 @@ impl Auth {
     /// Whether a login brings its token.
     pub fn has_token(&self) -> bool {
         self.login().is_some()
+    }
+}
+
+/// How an answer refuses a token in words, of one of the credentials of a request.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    /// Its place among them.
+    at: usize,
+    /// `None`: the protocol's own words.
+    expr: Option<Expr>,
+}
+
+/// Of each kind whose token an answer may refuse: by what the file says of it, and by the protocol's words where `own`.
+pub fn refusals(all: &[Auth], own: bool) -> Vec<Refusal> {
+    let refusal = |(at, auth): (usize, &Auth)| {
+        let (_, expr) = auth.login()?;
+        (own || expr.is_some()).then(|| Refusal { at, expr: expr.cloned() })
+    };
+    all.iter().enumerate().filter_map(refusal).collect()
+}
+
+impl Refusal {
+    pub fn sees_answer(&self) -> bool {
+        self.expr.as_ref().is_some_and(Expr::sees_answer)
+    }
+
+    /// Whether an answer refuses the token. `own` finds out whether it does in the protocol's words.
+    pub fn holds(&self, document: &[u8], said: &Said, own: impl FnOnce() -> bool) -> Result<bool, expr::Error> {
+        let Some(expr) = &self.expr else { return Ok(own()) };
+        Ok(expr::meant(expr.all_of_answer(document, said)?.into_iter().next()).is_some())
+    }
+}
+
+/// Forgets the tokens that an answer refused in words. After a new login that is an error where the file knew the
+/// words: the protocol's own ones are an error anyway.
+pub async fn forget(
+    all: &[Auth],
+    used: &[Used],
+    refused: &[Refusal],
+    answer: &Answer,
+    tries: usize,
+    told: &str,
+    with: &mut With<'_>,
+) -> Result<Learned, Error> {
+    let mut learned = Learned::Nothing;
+    for refusal in refused {
+        let Some((auth, used)) = all.get(refusal.at).zip(used.get(refusal.at)) else { continue };
+        // Only the first time another token may fare better.
+        if auth.forget(used, with.vault).await && tries == 0 {
+            learned = Learned::Again;
+        }
+    }
+    let of_file = refused.iter().find(|refusal| refusal.expr.is_some()).and_then(|refusal| all.get(refusal.at));
+    match of_file.filter(|_| learned != Learned::Again) {
+        Some(auth) => {
+            let (origin, message) = (origin(&answer.url), told.to_owned());
+            Err(Error::Token { origin, status: answer.status, kind: auth.kind(), message })
+        }
+        None => Ok(learned),
     }
 }
 

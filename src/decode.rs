@@ -9,6 +9,8 @@ mod csv;
 mod feed;
 mod html;
 mod json;
+mod multipart;
+pub mod sse;
 mod xml;
 
 use std::{
@@ -65,7 +67,11 @@ enum Kind {
     Xml(xml::Options),
     Csv(csv::Options),
     Feed,
+    /// With the files that its entries name.
+    FeedWithMedia,
     Html(html::Options),
+    /// Server-sent events; `items` sees an array.
+    Sse,
     /// The body as one string.
     Text,
 }
@@ -79,6 +85,11 @@ impl Decoder {
         }
     }
 
+    /// Whether it reads a feed, which shows its newest entries only.
+    pub fn is_feed(&self) -> bool {
+        matches!(self.kind, Kind::Feed | Kind::FeedWithMedia)
+    }
+
     /// Writes how a body is read.
     pub fn define(&self, text: &mut Fingerprint) {
         match &self.kind {
@@ -87,15 +98,17 @@ impl Decoder {
             Kind::Xml(options) => options.define(text),
             Kind::Csv(options) => options.define(text),
             Kind::Feed => text.put("decode", "feed"),
+            Kind::FeedWithMedia => text.put("decode", "feed with media"),
             Kind::Html(options) => options.define(text),
+            Kind::Sse => text.put("decode", "sse"),
             Kind::Text => text.put("decode", "text"),
         }
         text.put_some("charset", self.charset.map(Encoding::name));
     }
 
-    /// XML in which some elements are always arrays.
-    pub fn xml(lists: BTreeSet<String>) -> Self {
-        Self { kind: Kind::Xml(xml::Options::with_lists(lists)), charset: None }
+    /// XML of SOAP, in which some elements are always arrays.
+    pub fn soap(lists: BTreeSet<String>) -> Self {
+        Self { kind: Kind::Xml(xml::Options::of_soap(lists)), charset: None }
     }
 }
 
@@ -134,14 +147,19 @@ keys! {
     /// `column_N`.
     /// `text/tab-separated-values` has tabs.
     get CSV: () = "csv", Form::raw(Shape::Table(&csv::csv::FAMILY));
-    /// RSS 0.9x to 2.0, RSS 1.0, Atom and JSON Feed:
-    /// `{ title, link, entries: [{ id, title, link, summary, content, published, updated, authors, categories }] }`; dates are in
-    /// RFC 3339, or as they came where they cannot be read, links absolute, and what is absent is null. The id of an entry without
-    /// one is `rdf:about` in RSS 1.0, otherwise its link, otherwise a hash of its title and date. Of several entries with one id the
-    /// newest counts, of equal ones the first.
-    get FEED: () = "feed", Form::raw(Shape::Table(&bare::FAMILY));
+    /// RSS 0.9x to 2.0, RSS 1.0, Atom and JSON Feed: `{ title, link, entries: [{ id, title, link, summary, content,
+    /// published, updated, authors, categories }] }`; dates are in RFC 3339, or as they came where they cannot be read,
+    /// links absolute, and what is absent is null. The id of an entry without one is `rdf:about` in RSS 1.0, otherwise
+    /// its link, otherwise a hash of its title and date. Of several entries with one id the newest counts, of equal
+    /// ones the first. A feed shows its newest entries only: its bridge is a `window`, unless the file says `window =
+    /// false`.
+    get FEED: () = "feed", Form::raw(Shape::Table(&feed::feed::FAMILY));
     /// An array of one object for each element that the CSS selector `select` finds.
     get HTML: () = "html", Form::raw(Shape::Table(&html::html::FAMILY));
+    /// Server-sent events of a stream that ends: `[{ event, id, data, retry }]` (WHATWG's grammar). `event` is
+    /// `message` where the stream names none, `id` the last one that it named, or null, `data` a text (`.data |
+    /// fromjson`), and `retry` milliseconds, only where the event has it. What no empty line ends is no event.
+    get SSE: () = "sse", Form::raw(Shape::Table(&bare::FAMILY));
     /// One string.
     get TEXT: () = "text", Form::raw(Shape::Table(&bare::FAMILY));
 }
@@ -168,13 +186,16 @@ pub const DECODER: Form<Decoder> = Form::table(&decode_kinds::FAMILY, read);
 fn read(item: &Item<'_>) -> Option<Decoder> {
     let mut table = item.table()?;
     type Read = fn(&mut Table<'_>) -> Option<Kind>;
-    let kinds: [(&key::Get<()>, Read); 7] = [
+    let kinds: [(&key::Get<()>, Read); 8] = [
         (&decode_kinds::JSON, |_| Some(Kind::Json)),
         (&decode_kinds::NDJSON, |_| Some(Kind::Ndjson)),
         (&decode_kinds::XML, |options| Some(Kind::Xml(xml::Options::read(options)))),
         (&decode_kinds::CSV, |options| Some(Kind::Csv(csv::Options::read(options)))),
-        (&decode_kinds::FEED, |_| Some(Kind::Feed)),
+        (&decode_kinds::FEED, |options| {
+            Some(if options.or(&feed::feed::MEDIA) { Kind::FeedWithMedia } else { Kind::Feed })
+        }),
         (&decode_kinds::HTML, |options| html::Options::read(options).map(Kind::Html)),
+        (&decode_kinds::SSE, |_| Some(Kind::Sse)),
         (&decode_kinds::TEXT, |_| Some(Kind::Text)),
     ];
     let found = table.kind(&kinds);
@@ -195,6 +216,12 @@ pub struct Document<'a> {
     pub replaced: usize,
 }
 
+impl Document<'_> {
+    fn into_owned(self) -> Document<'static> {
+        Document { text: Cow::Owned(self.text.into_owned()), replaced: self.replaced }
+    }
+}
+
 /// The document as JSON text, checked for nesting but not yet parsed.
 pub fn decode<'a>(decoder: Option<&Decoder>, page: &'a Page, depth_max: usize) -> Result<Cow<'a, [u8]>, Error> {
     document(decoder, page, depth_max, &[]).map(|document| document.text)
@@ -209,6 +236,19 @@ pub fn document<'a>(
     lists: &[Vec<String>],
 ) -> Result<Document<'a>, Error> {
     DECODED.fetch_add(1, Ordering::Relaxed);
+    match multipart::root(page)? {
+        Some(root) => document_of(decoder, &root, depth_max, lists).map(Document::into_owned),
+        None => document_of(decoder, page, depth_max, lists),
+    }
+}
+
+/// The document of a page that is one.
+fn document_of<'a>(
+    decoder: Option<&Decoder>,
+    page: &'a Page,
+    depth_max: usize,
+    lists: &[Vec<String>],
+) -> Result<Document<'a>, Error> {
     let content_type = page.content_type.as_deref().unwrap_or_default().to_ascii_lowercase();
     let charset = decoder.and_then(|d| d.charset);
     let input = Input { page, content_type: &content_type, charset, depth_max, lists, replaced: Cell::new(0) };
@@ -225,8 +265,10 @@ pub fn document<'a>(
         Kind::Ndjson => json::decode_lines(&input)?.into(),
         Kind::Xml(options) => xml::decode(options, &input)?.into(),
         Kind::Csv(options) => csv::decode(options, &input)?.into(),
-        Kind::Feed => feed::decode(&input)?.into(),
+        Kind::Feed => feed::decode(&input, false)?.into(),
+        Kind::FeedWithMedia => feed::decode(&input, true)?.into(),
         Kind::Html(options) => html::decode(options, &input)?.into(),
+        Kind::Sse => sse::decode(&input)?.into(),
         Kind::Text => {
             let mut out = input.out("text");
             out.string(&input.text(Declared::Nowhere, "text")?);
@@ -265,6 +307,7 @@ impl<'a> Input<'a, '_> {
                 Kind::Feed
             }
             "text/csv" | "application/csv" => Kind::Csv(csv::Options::with_delimiter(b',')),
+            "text/event-stream" => Kind::Sse,
             "text/tab-separated-values" => Kind::Csv(csv::Options::with_delimiter(b'\t')),
             xml if matches!(xml, "text/xml" | "application/xml") || xml.ends_with("+xml") => {
                 let text = self.text(Declared::Xml, "XML")?;

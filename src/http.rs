@@ -22,6 +22,8 @@ use bytes::Bytes;
 use reqwest::{Method, header::HeaderMap};
 use url::Url;
 
+use crate::expr::Said;
+
 pub use client::Client;
 
 /// What is asked.
@@ -46,6 +48,16 @@ impl Answer {
     /// A header as text, when it is there once and readable.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+
+    /// What jq over it sees beside its body.
+    pub fn said(&self) -> Said {
+        let mut headers = serde_json::Map::new();
+        for (name, value) in &self.headers {
+            let value = || String::from_utf8_lossy(value.as_bytes()).into_owned().into();
+            headers.entry(name.as_str()).or_insert_with(value);
+        }
+        Said::new(&headers, self.status)
     }
 }
 

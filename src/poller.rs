@@ -502,6 +502,7 @@ impl Poller {
                 until: until.as_ref().map(|until| &until.mark),
                 until_at: since.and_then(|since| since.window.as_ref()?.until.as_ref()),
                 token_sees_answer: since.is_some_and(Since::token_sees_answer),
+                wants_all: bridge.is_complete() && bridge.definition.items.is_some(),
                 absent: &bridge.absent,
                 item: bridge.item.as_ref(),
                 count,

@@ -286,6 +286,8 @@ pub struct Ask<'a> {
     pub until_at: Option<&'a At>,
     /// The mark of `since.token` depends on more of an answer than its body.
     pub token_sees_answer: bool,
+    /// What an answer lacks has left: a part of the list is none.
+    pub wants_all: bool,
     /// Statuses that mean "no such document".
     pub absent: &'a [u16],
     /// The member of a fan-out that is asked for.
@@ -478,6 +480,11 @@ pub enum ErrorKind {
     Short { origin: String, records: u64, total: u64, kind: &'static str },
     #[error("all pages of {origin} did not come within {} (`deadline`)", crate::settings::units::show(*.after))]
     Deadline { origin: String, after: Duration },
+    #[error(
+        "{origin} answered {status} {}: a part is not taken for the whole list; ask for all of it, or write `window = true` if it is the newest of it",
+        if *.status == 226 { "IM Used" } else { "Partial Content" }
+    )]
+    Part { origin: String, status: u16 },
     #[error("all pages of {origin} are larger than {limit} bytes")]
     WalkSize { origin: String, limit: u64 },
     #[error("{origin} allows no more requests for {}: the next page is not asked for", crate::settings::units::show(*.wait))]
@@ -502,7 +509,9 @@ impl Error {
     /// The status that an answer was refused for.
     pub fn status(&self) -> Option<u16> {
         match self.kind {
-            ErrorKind::Status { status, .. } | ErrorKind::Fault { status, .. } => Some(status),
+            ErrorKind::Status { status, .. } | ErrorKind::Fault { status, .. } | ErrorKind::Part { status, .. } => {
+                Some(status)
+            }
             _ => None,
         }
     }
@@ -544,7 +553,9 @@ impl Error {
             | ErrorKind::Job { message, .. }
             | ErrorKind::Grpc { message, .. }
             | ErrorKind::Next { message, .. }
-            | ErrorKind::Auth(auth::Error::Refused { message, .. }) => *message = words(),
+            | ErrorKind::Auth(auth::Error::Refused { message, .. } | auth::Error::Token { message, .. }) => {
+                *message = words()
+            }
             ErrorKind::Command { why, .. } | ErrorKind::Closed { why, .. } => *why = words(),
             ErrorKind::Expr(_) | ErrorKind::Decode(_) | ErrorKind::Unread { .. } => {
                 error.kind = ErrorKind::Request(format!("the answer cannot be read; {UNQUOTED}"));

@@ -8,9 +8,10 @@ use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
 use serde_json::{Map, Value as Json, json};
 use url::Url;
 
-use super::{Error, TOKEN_URL, With, request, vault};
+use super::{Error, TOKEN_URL, With, refusal, request, vault};
 use crate::{
     compute::compute,
+    expr::Expr,
     model::{Hash, Timestamp},
     settings::{
         Item, Table,
@@ -32,6 +33,7 @@ pub struct Jwt {
     claims: Map<String, Json>,
     ttl: Duration,
     token_url: Option<Url>,
+    pub refused: Option<Expr>,
     /// Tells it from other logins.
     pub id: Hash,
 }
@@ -62,6 +64,7 @@ keys! {
     or TTL: Duration = "ttl", SOME_DURATION, || super::TTL;
     /// Where it is exchanged for an access token, or for an ID token, if the answer has `id_token` and no `access_token`.
     get TOKEN_URL: Url = "token-url", super::TOKEN_URL;
+    + refusal::FAMILY;
 }
 
 fn read_claims(item: &Item<'_>) -> Option<Map<String, Json>> {
@@ -78,7 +81,7 @@ impl Jwt {
         let item = table.need_item(&jwt::KEY);
         let key = item.as_ref().and_then(|item| jwt::KEY.read(item));
         let (claims, ttl) = (table.get(&jwt::CLAIMS).unwrap_or_default(), table.or(&jwt::TTL));
-        let token_url = table.get(&jwt::TOKEN_URL);
+        let (token_url, refused) = (table.get(&jwt::TOKEN_URL), table.get(&refusal::REFUSED));
         let (algorithm, key) = (algorithm?, key?);
         if let Some(item) = item.as_ref().filter(|item| item.resolved(&key))
             && let Err(why) = sign(algorithm, &key, b"")
@@ -99,7 +102,7 @@ impl Jwt {
         let text = Json::Object(claims.clone()).to_string();
         let url = token_url.as_ref().map(Url::as_str).unwrap_or_default();
         let id = vault::id("jwt", &[algorithm, key.expose(), &text, &format!("{ttl:?}"), url]);
-        Some(Self { algorithm, key, claims, ttl, token_url, id })
+        Some(Self { algorithm, key, claims, ttl, token_url, refused, id })
     }
 
     pub fn secrets(&self) -> Vec<&Secret> {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use url::Url;
 
-use super::{Error, NAME, TOKEN_URL, With, request, vault};
+use super::{Error, NAME, TOKEN_URL, With, refusal, request, vault};
 use crate::{
+    expr::Expr,
     model::Hash,
     settings::{
         Item, Table,
@@ -58,6 +59,7 @@ keys! {
         Form::new(Shape::Named(&Shape::OneOf(&[Shape::Scalar, Shape::Secret])), read_params);
     /// Where id and secret go: `"basic"` is a header, `"body"` the form.
     or CLIENT_AUTH: bool = "client-auth", Form::words(&[("basic", false), ("body", true)]), || false;
+    + refusal::FAMILY;
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -72,6 +74,7 @@ pub struct Oauth2 {
     grant: Grant,
     /// The client's name and secret in the form instead of the header.
     in_body: bool,
+    pub refused: Option<Expr>,
     /// Tells it from other logins.
     pub id: Hash,
 }
@@ -105,7 +108,7 @@ impl Oauth2 {
         let (token_url, client_id) = (table.need(&oauth2::TOKEN_URL), table.need(&oauth2::CLIENT_ID));
         let (has_secret, client_secret) = (table.has(&oauth2::CLIENT_SECRET), table.get(&oauth2::CLIENT_SECRET));
         let (scopes, audience) = (table.or(&oauth2::SCOPES), table.get(&oauth2::AUDIENCE));
-        let in_body = table.or(&oauth2::CLIENT_AUTH);
+        let (in_body, refused) = (table.or(&oauth2::CLIENT_AUTH), table.get(&refusal::REFUSED));
         let params = table.get(&oauth2::PARAMS).unwrap_or_default();
         let grant = match table.or(&oauth2::GRANT) {
             Asks::RefreshToken => {
@@ -140,6 +143,7 @@ impl Oauth2 {
             params,
             grant: grant?,
             in_body,
+            refused,
             id: Hash::default(),
         };
         if !has_secret && oauth2.grant == Grant::ClientCredentials {

@@ -11,7 +11,7 @@ use reqwest::{
 use serde_json::Value as Json;
 use url::Url;
 
-use super::{Error, With, header, request, vault};
+use super::{Error, With, header, refusal, request, vault};
 use crate::{
     compute::compute,
     decode::{self, Page},
@@ -55,6 +55,7 @@ keys! {
     need INJECT: Inject = "inject", Form::table(&inject::FAMILY, read_inject), "inject.header = \"X-Session\"";
     /// How long a token is used.
     or EXPIRES: Duration = "expires", SOME_DURATION, || super::EXPIRES;
+    + refusal::FAMILY;
 }
 
 keys! {
@@ -105,6 +106,7 @@ pub struct Session {
     token: Found,
     inject: Inject,
     expires: Duration,
+    pub refused: Option<Expr>,
     /// Tells it from other logins.
     pub id: Hash,
 }
@@ -146,7 +148,7 @@ impl Session {
         let token = read_found(table);
         let place = table.need_item(&session::INJECT);
         let inject = place.as_ref().and_then(|item| session::INJECT.read(item));
-        let expires = table.or(&session::EXPIRES);
+        let (expires, refused) = (table.or(&session::EXPIRES), table.get(&refusal::REFUSED));
         if let (Some(Found::Cookie), Some(inject), Some(place)) = (&token, &inject, &place)
             && !matches!(inject, Inject::Cookie(_))
         {
@@ -157,10 +159,21 @@ impl Session {
             return None;
         }
         let (url, method, headers, body) = request?;
-        let mut session =
-            Self { url, method, headers, body, token: token?, inject: inject?, expires, id: Hash::default() };
+        let mut session = Self {
+            url,
+            method,
+            headers,
+            body,
+            token: token?,
+            inject: inject?,
+            expires,
+            refused: None,
+            id: Hash::default(),
+        };
         let secrets: Vec<&str> = session.secrets().into_iter().map(Secret::expose).collect();
         session.id = vault::id(&format!("{session:?}"), &secrets);
+        // Not part of it: what one bridge takes for a refusal makes its login no other one.
+        session.refused = refused;
         Some(session)
     }
 

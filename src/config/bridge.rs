@@ -47,7 +47,8 @@ pub struct Bridge {
     pub bad_records: BadRecords,
     pub first_poll: FirstPoll,
     pub deletes: Deletes,
-    pub window: bool,
+    /// As the file says.
+    pub window: Option<bool>,
     pub forget: Duration,
     pub absent: Vec<u16>,
     pub guard: Guard,
@@ -216,7 +217,7 @@ impl Bridge {
         let definition = Definition::read(&mut table, source.as_ref());
         let (bad_records, first_poll) = (table.or(&bridge::BAD_RECORDS), table.or(&bridge::FIRST_POLL));
         let deletes = table.get(&bridge::DELETES).unwrap_or_default();
-        let (window, forget) = (table.or(&bridge::WINDOW), table.or(&bridge::FORGET));
+        let (window, forget) = (table.get(&bridge::WINDOW), table.or(&bridge::FORGET));
         let absent = table.item(&bridge::ABSENT);
         if let Some(item) = &absent
             && definition.as_ref().is_some_and(|definition| definition.items.is_some())
@@ -269,7 +270,17 @@ impl Bridge {
 
     /// Whether a complete answer says that what it lacks is gone.
     pub fn is_complete(&self) -> bool {
-        !self.window && self.since.is_none() && self.source.shows_all()
+        !self.is_window() && self.since.is_none() && self.source.shows_all()
+    }
+
+    /// Whether the source shows only its newest records. A feed does, unless the file says that it does not.
+    pub fn is_window(&self) -> bool {
+        self.window.unwrap_or_else(|| self.reads_feed())
+    }
+
+    fn reads_feed(&self) -> bool {
+        let is_feed = |decoder: &crate::decode::Decoder| decoder.is_feed();
+        self.definition.items.is_some() && self.definition.decoder.as_ref().is_some_and(is_feed)
     }
 
     /// Of all that the snapshot depends on.
@@ -277,8 +288,11 @@ impl Bridge {
         let mut text = Fingerprint::default();
         self.source.define(&mut text);
         self.definition.define(&mut text);
-        if self.window {
-            text.put("window", true);
+        // Where the file says nothing nothing is written: that a feed is a window makes no stored bridge an edited one.
+        match self.window {
+            Some(true) => text.put("window", true),
+            Some(false) if self.reads_feed() => text.put("window", false),
+            _ => {}
         }
         self.since.iter().for_each(|since| since.define(&mut text));
         text.put_some("deletes.when", self.deletes.when.as_ref());
@@ -291,7 +305,7 @@ impl Bridge {
     pub fn fingerprint_0_1(&self) -> Hash {
         let since = self.since.as_ref().map_or("None".into(), |since| format!("Some({})", since.definition_0_1()));
         let (source, definition) = (self.source.definition_0_1(), self.definition.definition_0_1());
-        let text = format!("{source} {definition} {:?} {since}", self.window);
+        let text = format!("{source} {definition} {:?} {since}", self.window.unwrap_or_default());
         // Of a member: another item is another question.
         let item = self.item.as_ref().map(|item| format!(" {item}")).unwrap_or_default();
         Hash::of((text + &item).as_bytes())

@@ -4,6 +4,7 @@
 //! an id is known by its link, else by a hash of its title and date. Of several entries with one id the newest counts.
 
 mod beside;
+mod media;
 
 use std::{borrow::Cow, collections::HashMap, rc::Rc};
 
@@ -21,8 +22,9 @@ use super::{
     Declared, Error, Input, Out, check_nesting, malformed_text,
     xml::{Entities, Piece, Scan},
 };
-use crate::model::Hash;
+use crate::{model::Hash, settings::key::keys};
 use beside::{Beside, Reader};
+use media::Media;
 
 const FEED: &str = "a feed";
 
@@ -37,6 +39,18 @@ const NAMESPACES_UNUSED: [&str; 3] = [
 /// Those whose elements are read.
 const NAMESPACE_RSS: &str = "http://purl.org/rss/1.0/";
 const NAMESPACE_ATOM: &str = "http://www.w3.org/2005/Atom";
+
+keys! {
+    /// How a feed is read.
+    mod feed;
+    /// `true`: an entry has also `enclosures: [{ url, type, length, duration, title }]` (enclosures of RSS and Atom,
+    /// `media:content`, and attachments of JSON Feed, each URL once), `thumbnail` (`media:thumbnail`, `image` of JSON
+    /// Feed), `duration` (`itunes:duration`) and `transcripts: [{ url, type, language }]` (`podcast:transcript`).
+    /// Lengths are bytes and durations seconds, or texts as they came where they cannot be read; what is absent is
+    /// null.
+    or MEDIA: bool = "media", BOOLEAN, || false;
+    + super::super::plain::FAMILY;
+}
 
 /// Whether XML of this root, without its prefix, is a feed.
 pub(super) fn is_root(name: &str) -> bool {
@@ -56,9 +70,11 @@ struct Entry {
     /// Entries without authors of their own share those of their feed.
     authors: Rc<[String]>,
     categories: Vec<String>,
+    /// Where the file wants it.
+    media: Option<Media>,
 }
 
-pub(super) fn decode(input: &Input<'_, '_>) -> Result<Vec<u8>, Error> {
+pub(super) fn decode(input: &Input<'_, '_>, with_media: bool) -> Result<Vec<u8>, Error> {
     let text = input.text(Declared::Xml, FEED)?;
     if text.trim().is_empty() {
         return Err(Error::Empty);
@@ -69,14 +85,19 @@ pub(super) fn decode(input: &Input<'_, '_>) -> Result<Vec<u8>, Error> {
     let mut out = input.out(FEED);
     if text.trim_start().starts_with('{') {
         let text = input.whole_pairs(text);
-        json_feed(&text, base.as_ref(), input.depth_max, &mut out)?;
+        json_feed(&text, base.as_ref(), (input.depth_max, with_media), &mut out)?;
     } else {
-        xml_feed(&text, base.as_ref(), input.depth_max, &mut out)?;
+        xml_feed(&text, base.as_ref(), (input.depth_max, with_media), &mut out)?;
     }
     out.finish()
 }
 
-fn xml_feed(text: &str, base: Option<&Url>, depth_max: usize, out: &mut Out) -> Result<(), Error> {
+fn xml_feed(
+    text: &str,
+    base: Option<&Url>,
+    (depth_max, with_media): (usize, bool),
+    out: &mut Out,
+) -> Result<(), Error> {
     let (checked, besides) = checked(text, depth_max)?;
     let entries = besides.len();
     let feed = parser::Builder::new()
@@ -100,7 +121,13 @@ fn xml_feed(text: &str, base: Option<&Url>, depth_max: usize, out: &mut Out) -> 
     // Where feed-rs finds entries that are none here, it is not known which is which.
     let besides = if feed.entries.len() == entries { besides } else { vec![Beside::default(); feed.entries.len()] };
     let entries = feed.entries.into_iter().zip(besides);
-    write_entries(entries.map(|(entry, beside)| Entry::from(entry).with(beside, is_rss)).collect(), out)
+    let entry = |(entry, mut beside): (model::Entry, Beside)| {
+        let mut media = std::mem::take(&mut beside.media);
+        media.resolve(base);
+        media.take_links(&entry.links);
+        Entry { media: with_media.then_some(media), ..Entry::from(entry).with(beside, is_rss) }
+    };
+    write_entries(entries.map(entry).collect(), out)
 }
 
 /// The feed from its root on, and what its entries say beside what feed-rs reads, after a check that it is a whole
@@ -212,6 +239,7 @@ impl From<model::Entry> for Entry {
             updated: entry.updated.map(time),
             authors: entry.authors.into_iter().filter_map(name).collect(),
             categories: entry.categories.into_iter().map(|c| c.term).collect(),
+            media: None,
         }
     }
 }
@@ -273,6 +301,10 @@ impl Entry {
             }
             out.raw("]");
         }
+        if let Some(media) = &self.media {
+            out.raw(",");
+            out.raw(&media.fields());
+        }
         out.raw("}");
         out.check()
     }
@@ -309,9 +341,16 @@ struct JsonItem {
     author: Option<JsonAuthor>,
     authors: Option<Vec<JsonAuthor>>,
     tags: Option<Vec<String>>,
+    image: Option<Json>,
+    attachments: Option<Json>,
 }
 
-fn json_feed(text: &str, base: Option<&Url>, depth_max: usize, out: &mut Out) -> Result<(), Error> {
+fn json_feed(
+    text: &str,
+    base: Option<&Url>,
+    (depth_max, with_media): (usize, bool),
+    out: &mut Out,
+) -> Result<(), Error> {
     check_nesting(text.as_bytes(), depth_max)?;
     let feed: JsonFeed = serde_json::from_str(text).map_err(|e| malformed_text(FEED, e.to_string(), text))?;
     if !feed.version.starts_with("https://jsonfeed.org/version/1") {
@@ -341,6 +380,11 @@ fn json_feed(text: &str, base: Option<&Url>, depth_max: usize, out: &mut Out) ->
             // An item without authors has those of the feed (JSON Feed 1.1, "authors").
             authors: if own.is_empty() { authors.clone() } else { own.into() },
             categories: item.tags.unwrap_or_default(),
+            media: with_media.then(|| {
+                let mut media = Media::of_json(item.attachments.as_ref(), item.image.as_ref());
+                media.resolve(base);
+                media
+            }),
         }
     };
     write_entries(feed.items.into_iter().map(entry).collect(), out)

@@ -4,9 +4,12 @@
 //! that no entity grows and none reads a file or an address. [`Scan`] is the one reader of XML; feeds are checked by it
 //! too.
 
+mod references;
+
 use std::{
     borrow::Cow,
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
+    fmt,
 };
 
 use quick_xml::{
@@ -19,13 +22,27 @@ use super::{Declared, Error, Input, Out, line, malformed_text};
 use crate::settings::{Table, fingerprint::Fingerprint, key::keys};
 
 const XML: &str = "XML";
+/// XML Schema, part 1, section 2.6.
+const INSTANCE: &str = "http://www.w3.org/2001/XMLSchema-instance";
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Options {
     /// Elements that are arrays even where there is one of them.
     lists: BTreeSet<String>,
     /// Whether `a:b` stays `a:b`; else it is `b`, and `xmlns` is left out.
     prefixes: bool,
+    /// Whether `href="#id"` stands for the element with that `id`.
+    references: bool,
+    /// A source of SOAP has references by itself, which is no line of its definition.
+    of_soap: bool,
+}
+
+/// As 0.1.0 printed it, which hashed this.
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { lists, prefixes, references: _, of_soap: _ } = self;
+        f.debug_struct("Options").field("lists", lists).field("prefixes", prefixes).finish()
+    }
 }
 
 keys! {
@@ -37,6 +54,10 @@ keys! {
     or LISTS: Vec<String> = "lists", TEXTS, Vec::new;
     /// `true` keeps `a:b` and `xmlns`.
     or PREFIXES: bool = "prefixes", BOOLEAN, || false;
+    /// `true`: an element without content but `href="#ID"` becomes the element whose `id` is `ID`, as SOAP's
+    /// RPC/encoded answers have it (`multiRef`). One that would stand for itself, or for no element, stays as it is. In
+    /// `source.soap` without `decode` it is `true`.
+    or REFERENCES: bool = "references", BOOLEAN, || false;
     + super::super::plain::FAMILY;
 }
 
@@ -48,15 +69,23 @@ impl Options {
         if self.prefixes {
             text.put("prefixes", true);
         }
+        if self.references && !self.of_soap {
+            text.put("references", true);
+        }
     }
 
     pub(super) fn read(table: &mut Table<'_>) -> Self {
-        Self { lists: table.or(&xml::LISTS).into_iter().collect(), prefixes: table.or(&xml::PREFIXES) }
+        Self {
+            lists: table.or(&xml::LISTS).into_iter().collect(),
+            prefixes: table.or(&xml::PREFIXES),
+            references: table.or(&xml::REFERENCES),
+            of_soap: false,
+        }
     }
 
-    /// With elements that are always arrays.
-    pub(super) fn with_lists(lists: BTreeSet<String>) -> Self {
-        Self { lists, prefixes: false }
+    /// Of SOAP, with elements that are always arrays.
+    pub(super) fn of_soap(lists: BTreeSet<String>) -> Self {
+        Self { lists, prefixes: false, references: true, of_soap: true }
     }
 
     /// A name as it stands in the object; `None` leaves an attribute out.
@@ -267,7 +296,13 @@ pub(super) fn decode(options: &Options, input: &Input<'_, '_>) -> Result<Vec<u8>
         return Err(Error::Empty);
     }
     input.refuse_html(&text, XML, &["<!doctype html"])?;
-    let mut tree = Tree { options, lists: input.lists, out: input.out(XML), open: vec![Frame::new("", 0)] };
+    let mut tree = Tree {
+        options,
+        lists: input.lists,
+        out: input.out(XML),
+        open: vec![Frame::new("", 0)],
+        instance: HashSet::from(["xsi".to_owned()]),
+    };
     let mut scan = Scan::new(&text, XML, input.depth_max, Entities::Refused);
     while let Some(piece) = scan.next()? {
         match piece {
@@ -280,7 +315,11 @@ pub(super) fn decode(options: &Options, input: &Input<'_, '_>) -> Result<Vec<u8>
         }
         tree.out.check()?;
     }
-    tree.finish()
+    let document = tree.finish()?;
+    if options.references && text.contains("href=") {
+        return references::resolve(&document, input.out(XML), input.depth_max);
+    }
+    Ok(document)
 }
 
 /// The object under construction. Values are written at the end of `out` as they are read; when an element ends, those
@@ -292,6 +331,8 @@ struct Tree<'a, 'o> {
     out: Out,
     /// Open elements; the first stands for the document.
     open: Vec<Frame<'a>>,
+    /// Prefixes of XML Schema's own attributes. The last declaration counts.
+    instance: HashSet<String>,
 }
 
 /// An open element.
@@ -305,11 +346,24 @@ struct Frame<'a> {
     by_name: HashMap<Cow<'a, str>, usize>,
     /// Of each value its name, and where it ends in `out`.
     values: Vec<(usize, usize)>,
+    /// It says that it has no value (`xsi:nil`).
+    nil: bool,
+    /// It has more than attributes of XML Schema.
+    holds: bool,
 }
 
 impl<'a> Frame<'a> {
     fn new(name: &'a str, from: usize) -> Self {
-        Self { name, from, text: String::new(), names: Vec::new(), by_name: HashMap::new(), values: Vec::new() }
+        Self {
+            name,
+            from,
+            text: String::new(),
+            names: Vec::new(),
+            by_name: HashMap::new(),
+            values: Vec::new(),
+            nil: false,
+            holds: false,
+        }
     }
 
     fn add(&mut self, name: Cow<'a, str>, end: usize) {
@@ -331,6 +385,7 @@ impl<'a, 'o> Tree<'a, 'o> {
     }
 
     fn attributes(&mut self, tag: &BytesStart<'_>) -> Result<(), String> {
+        self.declare(tag);
         for attribute in tag.attributes() {
             let attribute = attribute.map_err(|e| e.to_string())?;
             let name = attribute.key.0;
@@ -338,6 +393,10 @@ impl<'a, 'o> Tree<'a, 'o> {
                 return Err(format!("an attribute without a proper name: {name:?}"));
             }
             let value = attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|e| format!("`{name}`: {e}"))?;
+            let is_instance = name.split_once(':').is_some_and(|(prefix, _)| self.instance.contains(prefix));
+            let top = self.top();
+            top.nil |= is_instance && local(name) == "nil" && matches!(value.trim(), "true" | "1");
+            top.holds |= !is_instance && name != "xmlns" && !name.starts_with("xmlns:");
             if let Some(name) = self.options.name(name) {
                 self.out.string(&value);
                 let end = self.out.bytes.len();
@@ -345,6 +404,19 @@ impl<'a, 'o> Tree<'a, 'o> {
             }
         }
         Ok(())
+    }
+
+    /// The prefixes that a tag declares.
+    fn declare(&mut self, tag: &BytesStart<'_>) {
+        for attribute in tag.attributes().flatten() {
+            if let Some(prefix) = attribute.key.0.strip_prefix("xmlns:") {
+                if attribute.value.as_ref() == INSTANCE {
+                    self.instance.insert(prefix.to_owned());
+                } else {
+                    self.instance.remove(prefix);
+                }
+            }
+        }
     }
 
     fn text(&mut self, text: &str) {
@@ -356,14 +428,19 @@ impl<'a, 'o> Tree<'a, 'o> {
         let frame = self.open.pop().expect("only what is open ends");
         let text = frame.text.trim();
         let empty = self.empty_lists(&frame);
-        if frame.values.is_empty() && (empty.is_empty() || !text.is_empty()) {
+        if frame.nil && !frame.holds && text.is_empty() && empty.is_empty() {
+            self.out.bytes.truncate(frame.from);
+            self.out.raw("null");
+        } else if frame.values.is_empty() && (empty.is_empty() || !text.is_empty()) {
             self.out.string(text);
         } else {
             let values = self.out.bytes.split_off(frame.from);
             self.object(&frame, &values, text, &empty)?;
         }
         let end = self.out.bytes.len();
-        self.top().add(Cow::Borrowed(frame.name), end);
+        let top = self.top();
+        top.holds = true;
+        top.add(Cow::Borrowed(frame.name), end);
         Ok(())
     }
 
@@ -609,6 +686,27 @@ mod tests {
         }
     }
 
+    /// A field that had no value was an object where it is a string otherwise, and `key` or `since.from` failed on it.
+    #[test]
+    fn an_element_that_is_nil_is_null() {
+        let xsi = "xmlns:i='http://www.w3.org/2001/XMLSchema-instance'";
+        for (text, expected) in [
+            ("<a xsi:nil='true'/>", "null"),
+            (&format!("<a {xsi} i:nil='1'>\n</a>"), "null"),
+            (&format!("<a {xsi} i:nil='true' i:type='x:int'/>"), "null"),
+            (&format!("<a {xsi}><b i:nil='true'/><b>1</b></a>"), r#"{"b":[null,"1"]}"#),
+            // What says more than that stays.
+            (&format!("<a {xsi} i:nil='true' id='7'/>"), r#"{"@nil":"true","@id":"7"}"#),
+            (&format!("<a {xsi} i:nil='true'>x</a>"), r##"{"@nil":"true","#text":"x"}"##),
+            (&format!("<a {xsi} i:nil='true'><b/></a>"), r#"{"@nil":"true","b":""}"#),
+            ("<a xsi:nil='false'/>", r#"{"@nil":"false"}"#),
+            ("<a nil='true'/>", r#"{"@nil":"true"}"#),
+            ("<a xmlns:xsi='urn:other' xsi:nil='true'/>", r#"{"@nil":"true"}"#),
+        ] {
+            assert_eq!(check_as("xml = {}", "text/xml", text.as_bytes()), format!("{{\"a\":{expected}}}"), "{text}");
+        }
+    }
+
     /// The last account was deleted at the bank, `<GetAccountsResponse/>` became a text, and the bridge failed in place
     /// of the deletion.
     #[test]
@@ -616,7 +714,7 @@ mod tests {
         let way = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let lists = [way(&["r", "l", "e"]), way(&["r", "l", "e", "i"])];
         let check = |text: &str, expected: &str| {
-            let decoder = super::super::Decoder::xml(["e", "i"].map(str::to_owned).into());
+            let decoder = super::super::Decoder::soap(["e", "i"].map(str::to_owned).into());
             let page = super::super::tests::body("text/xml", text.as_bytes());
             let made = super::super::document(Some(&decoder), &page, 8, &lists).expect("a document");
             assert_eq!(std::str::from_utf8(&made.text), Ok(expected), "{text}");

@@ -8,6 +8,7 @@ use reqwest::{
     Method,
     header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
+use serde::de::IgnoredAny;
 use serde_json::Value as Json;
 use tokio::{sync::OnceCell, time::Instant};
 use url::Url;
@@ -18,7 +19,7 @@ use super::{
     verdict,
 };
 use crate::{
-    auth::{self, Learned, With},
+    auth::{self, Auth, Learned, Refusal, Used, With},
     compute::compute,
     config::{Endpoint, Format, METHODS, Verb},
     event,
@@ -380,7 +381,10 @@ impl Sender {
             let text = String::from_utf8_lossy(&answer.body);
             let kept = text.char_indices().take_while(|(at, _)| *at < ANSWER_KEPT).map(|(_, c)| c).collect();
             told.answer = self.redacted(kept);
-            let learned = auth::learn(&self.endpoint.auth, &used, &request, &answer, tries, &mut with).await;
+            let learned = match self.learn(&used, &request, &answer, tries, &told.answer, &mut with).await {
+                Ok(learned) => learned,
+                Err(error) => return refused(error.to_string()),
+            };
             if learned != Learned::Again || tries > 0 {
                 let (answered, room) = verdict::judge(&self.endpoint.answers, &answer, self.shared.clock.now()).await;
                 told.room = room;
@@ -394,6 +398,25 @@ impl Sender {
             tries += 1;
             request = bare.clone();
         }
+    }
+
+    /// What an answer says of the credentials, by its status or in the words that the file gives.
+    async fn learn(
+        &self,
+        used: &[Used],
+        request: &Request,
+        answer: &http::Answer,
+        tries: usize,
+        told: &str,
+        with: &mut With<'_>,
+    ) -> Result<Learned, auth::Error> {
+        let all = &self.endpoint.auth;
+        let learned = auth::learn(all, used, request, answer, tries, with).await;
+        if learned == Learned::Again {
+            return Ok(learned);
+        }
+        let refused = refused_in_words(all, answer).await;
+        Ok(learned.max(auth::forget(all, used, &refused, answer, tries, told, with).await?))
     }
 
     /// Asks the target of CloudEvents whether it wants them, as the file's credentials and headers let one in. No answer
@@ -523,6 +546,23 @@ impl Sender {
         let message = self.shared.vault.redact(&message);
         if message.len() <= ANSWER_KEPT { message } else { message.chars().take(ERROR_CHARS).collect() }
     }
+}
+
+/// The credentials whose tokens an answer refuses in words. What an expression fails on does not refuse: its event is
+/// judged as any other is.
+async fn refused_in_words(all: &[Auth], answer: &http::Answer) -> Vec<Refusal> {
+    let rules = auth::refusals(all, false);
+    if rules.is_empty() {
+        return rules;
+    }
+    let (body, said) = (answer.body.clone(), answer.said());
+    let refuse = move || {
+        let text = || Json::from(String::from_utf8_lossy(&body)).to_string().into();
+        let is_json = serde_json::from_slice::<IgnoredAny>(&body).is_ok();
+        let document = if is_json { body.clone() } else { text() };
+        rules.into_iter().filter(|rule| rule.holds(&document, &said, || false).unwrap_or(false)).collect()
+    };
+    compute(refuse).await.expect("an attempt that panics is one that failed")
 }
 
 /// Whether updates of a record became one.

@@ -166,7 +166,7 @@ pub(super) fn of_answer(bridge: &Bridge, document: &[u8], meta: &Json, records: 
     let items = bridge.definition.items.as_ref()?;
     let decoder = bridge.source.decoder();
     let select = decoder.as_ref().and_then(Decoder::select);
-    let is_read = bridge.window || !bridge.source.could_have_pages();
+    let is_read = bridge.is_window() || !bridge.source.could_have_pages();
     let link = meta.pointer("/headers/link").and_then(Json::as_str);
     let empty = select.and_then(|select| finds_nothing(select, document));
     let unread = || (!is_read).then(|| unread(link, document, records, items.as_path().is_some())).flatten();

@@ -3,14 +3,17 @@
 //!
 //! It runs in a process group of its own, which is killed when the poll ends, however it ends.
 
-use std::{process::Stdio, time::Duration};
+use std::{
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     process::{Child, Command},
-    time::timeout,
+    time::sleep,
 };
 
 use super::{Answer, Ask, Error, ErrorKind, Fetched, http::excerpt};
@@ -28,6 +31,9 @@ use crate::{
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 const SIZE_MAX: u64 = 32 << 20;
+/// How long what a program wrote may be on its way after it has ended, where a child that it left behind holds the
+/// pipe.
+const LINGER: Duration = Duration::from_secs(1);
 /// Of what it says went wrong, for the message; the rest is read and forgotten.
 const STDERR_BYTES: usize = 4096;
 const CHUNK_BYTES: usize = 16 << 10;
@@ -43,6 +49,8 @@ pub struct Source {
     env: Vec<(String, Value)>,
     timeout: Duration,
     size_max: u64,
+    /// The codes of success.
+    exit: Vec<u8>,
     pub decode: Option<decode::Decoder>,
 }
 
@@ -61,10 +69,16 @@ keys! {
     /// A table of values. In addition the program gets `PATH`, `HOME`, `LANG`, `LC_ALL` and `TZ` of the daemon's environment, and
     /// nothing else.
     get ENV: Vec<(String, Value)> = "env", VALUES;
-    /// Limit until the program ends.
+    /// Limit until the program ends. What it wrote counts once it has ended and its output was silent for a second (a
+    /// quarter of `timeout`, if that is shorter), whatever child of it still holds the output. The children are killed
+    /// then.
     or TIMEOUT: Duration = "timeout", SOME_DURATION, || super::TIMEOUT;
     /// Limit of its output.
     or SIZE_MAX: u64 = "size-max", SIZE, || super::SIZE_MAX;
+    /// Exit codes that are a success, such as `[0, 1, 2]` of a check whose code says how grave its findings are.
+    or EXIT: Vec<u8> = "exit",
+        Form::shown_by(Shape::Some(&Shape::Whole(0, 255)), read_exit, |codes| codes.as_slice().into()),
+        || vec![0];
     /// How its output becomes a document: [below](#decode).
     maybe DECODE: decode::Decoder = "decode", decode::DECODER, "JSON";
 }
@@ -74,9 +88,9 @@ impl Source {
     pub fn read(mut table: Table<'_>) -> Option<Self> {
         let (argv, env) = (table.need(&command::ARGV), table.get(&command::ENV).unwrap_or_default());
         let (timeout, size_max) = (table.or(&command::TIMEOUT), table.or(&command::SIZE_MAX));
-        let decode = table.get(&command::DECODE);
+        let (exit, decode) = (table.or(&command::EXIT), table.get(&command::DECODE));
         table.finish();
-        Some(Self { argv: argv?, env, timeout, size_max, decode })
+        Some(Self { argv: argv?, env, timeout, size_max, exit, decode })
     }
 
     /// Writes what the snapshot depends on.
@@ -85,6 +99,9 @@ impl Source {
             text.put(if word.many { "argv.many" } else { "argv" }, &word.value);
         }
         text.put_all("env", &self.env);
+        if self.exit != [0] {
+            text.put("exit", self.exit.clone());
+        }
     }
 
     /// As 0.1.0 wrote it, which knew no `many`.
@@ -115,19 +132,8 @@ impl Source {
         let wrong = |why: String| Error::from(ErrorKind::Command { program: program.clone(), why });
         let mut child = command.spawn().map_err(|e| wrong(format!("failed to start: {e}")))?;
         let _group = Group::of(&child);
-        let (Some(out), Some(err)) = (child.stdout.take(), child.stderr.take()) else {
-            return Err(wrong("it has no output".into()));
-        };
-        let run = async {
-            let (body, told) = tokio::join!(self.body(out, ask.share), beginning(err));
-            (body, told, child.wait().await)
-        };
-        let late =
-            |_| wrong(format!("it did not end within {} (`timeout`)", crate::settings::units::show(self.timeout)));
-        let (body, told, status) = timeout(self.timeout, run).await.map_err(late)?;
-        let body = body.map_err(&wrong)?;
-        let status = status.map_err(|e| wrong(e.to_string()))?;
-        if !status.success() {
+        let (body, told, status) = self.run(&mut child, ask.share).await.map_err(&wrong)?;
+        if !status.code().is_some_and(|code| self.exit.iter().any(|known| i32::from(*known) == code)) {
             let told = excerpt(&told);
             return Err(wrong(if told.is_empty() { status.to_string() } else { format!("{status}: {told}") }));
         }
@@ -163,34 +169,59 @@ impl Source {
         Ok((program.clone(), command))
     }
 
-    /// The whole of its output; an error beyond `size-max`.
-    async fn body(&self, mut out: impl AsyncRead + Unpin, share: &mut Share) -> Result<Bytes, String> {
-        let mut body = BytesMut::new();
-        loop {
-            body.reserve(CHUNK_BYTES);
-            let read = out.read_buf(&mut body).await.map_err(|e| format!("failed to read its output: {e}"))?;
-            if read == 0 {
-                return Ok(body.freeze());
-            }
-            if u64::try_from(body.len()).unwrap_or(u64::MAX) > self.size_max {
-                return Err(format!("its output is larger than {} bytes (`size-max`)", self.size_max));
-            }
-            if !share.take(u64::try_from(read).unwrap_or(u64::MAX)) {
-                return Err("the answers in flight take all of `daemon.memory`".into());
+    /// Its output, the beginning of its excuse, and how it ended.
+    async fn run(&self, child: &mut Child, share: &mut Share) -> Result<(Bytes, String, ExitStatus), String> {
+        let (Some(mut out), Some(err)) = (child.stdout.take(), child.stderr.take()) else {
+            return Err("it has no output".into());
+        };
+        let (mut body, mut told) = (BytesMut::new(), Vec::new());
+        let (mut writes, mut excuses, mut status) = (true, true, None);
+        // A child may hold the pipes for ever. One that still writes is waited for: half of an output is none.
+        let linger = LINGER.min(self.timeout / 4);
+        {
+            let late = sleep(self.timeout);
+            let excuse = beginning(err, &mut told);
+            tokio::pin!(late, excuse);
+            while writes || excuses || status.is_none() {
+                body.reserve(CHUNK_BYTES);
+                tokio::select! {
+                    read = out.read_buf(&mut body), if writes => writes = self.takes(read, body.len(), share)?,
+                    () = &mut excuse, if excuses => excuses = false,
+                    ended = child.wait(), if status.is_none() => status = Some(ended.map_err(|e| e.to_string())?),
+                    () = sleep(linger), if status.is_some() => break,
+                    () = &mut late => {
+                        let what = if status.is_some() { "a child that it left behind" } else { "it" };
+                        let timeout = crate::settings::units::show(self.timeout);
+                        return Err(format!("{what} did not end within {timeout} (`timeout`)"));
+                    }
+                }
             }
         }
+        let status = status.ok_or("it did not end")?;
+        Ok((body.freeze(), String::from_utf8_lossy(&told).into_owned(), status))
+    }
+
+    /// Whether more of its output may follow what was read; an error beyond `size-max`.
+    fn takes(&self, read: std::io::Result<usize>, all: usize, share: &mut Share) -> Result<bool, String> {
+        let read = read.map_err(|e| format!("failed to read its output: {e}"))?;
+        if u64::try_from(all).unwrap_or(u64::MAX) > self.size_max {
+            return Err(format!("its output is larger than {} bytes (`size-max`)", self.size_max));
+        }
+        if !share.take(u64::try_from(read).unwrap_or(u64::MAX)) {
+            return Err("the answers in flight take all of `daemon.memory`".into());
+        }
+        Ok(read > 0)
     }
 }
 
-/// The first bytes of a stream that is read to its end.
-async fn beginning(mut err: impl AsyncRead + Unpin) -> String {
-    let (mut kept, mut chunk) = (Vec::new(), vec![0; STDERR_BYTES]);
+/// Keeps the first bytes of a stream that is read to its end.
+async fn beginning(mut err: impl AsyncRead + Unpin, kept: &mut Vec<u8>) {
+    let mut chunk = vec![0; STDERR_BYTES];
     // An excuse that cannot be read is not an error of its own.
     while let Ok(read @ 1..) = err.read(&mut chunk).await {
         let room = STDERR_BYTES.saturating_sub(kept.len()).min(read);
         kept.extend(chunk.iter().take(room));
     }
-    String::from_utf8_lossy(&kept).into_owned()
 }
 
 /// A program and what it started. Kills them when dropped.
@@ -241,4 +272,16 @@ fn read_argv(item: &Item<'_>) -> Option<Vec<Word>> {
     };
     let words: Vec<Option<Word>> = all.iter().map(word).collect();
     words.into_iter().collect()
+}
+
+/// Exit codes; without one no end would be good.
+fn read_exit(item: &Item<'_>) -> Option<Vec<u8>> {
+    let all = item.items()?;
+    if all.is_empty() {
+        item.error(format!("`{}` is empty: no end of the program would be a success", item.path))
+            .help("leave it out for [0]".into())
+            .report();
+        return None;
+    }
+    all.iter().map(|code| code.integer(0..=255).and_then(|code| u8::try_from(code).ok())).collect()
 }

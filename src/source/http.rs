@@ -94,7 +94,8 @@ keys! {
 keys! {
     /// How an answer is read.
     mod answers;
-    /// How an answer becomes a document: `json`, `ndjson`, `xml`, `csv`, `feed`, `html` or `text`: [below](#decode).
+    /// How an answer becomes a document: `json`, `ndjson`, `xml`, `csv`, `feed`, `html`, `sse` or `text`:
+    /// [below](#decode).
     maybe DECODE: Decoder = "decode", decode::DECODER, "by `Content-Type`, otherwise JSON";
     /// jq over each page: a string or true is an error, `if .ok then null else .error end`.
     get FAIL: Expr = "fail", EXPR_OVER_ANSWER;

@@ -116,9 +116,22 @@ impl Transport {
     /// Reads `headers` (under the name that the source has for them), `auth`, `tls` and the limits.
     pub fn read(table: &mut Table<'_>, headers: &Get<Vec<(HeaderName, Value)>>, over: Over) -> Self {
         let is_http = over == Over::Http;
+        let auth = table.item(&requests::AUTH).and_then(|item| {
+            let auth = requests::AUTH.read(&item)?;
+            if !is_http && !auth::refusals(&auth, false).is_empty() {
+                item.error(format!(
+                    "`refused` in `{}` is jq over an answer of HTTP, and {} has none",
+                    item.path,
+                    table.title()
+                ))
+                .help("leave it out: the protocol's own refusals are known".into())
+                .report();
+            }
+            Some(auth)
+        });
         Self {
             headers: table.get(headers).unwrap_or_default(),
-            auth: table.get(&requests::AUTH).unwrap_or_default(),
+            auth: auth.unwrap_or_default(),
             identity: Identity::read(table, is_http),
             timeout: if over == Over::Grpc { TIMEOUT } else { table.or(&timed::TIMEOUT) },
             deadline: table.or(&requests::DEADLINE),

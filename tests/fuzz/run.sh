@@ -12,7 +12,7 @@ root=$(cd "$here/../.." && pwd)
 runs=${FUZZ_RUNS:-1000000}
 seconds=${FUZZ_SECONDS:-1200}
 # A body longer than this finds nothing that a shorter one does not; a short one is quick.
-declare -A length=([xml]=2048 [csv]=1024 [feed]=2048 [html]=512 [json]=1024 [charset]=512 [link]=512 [retry_after]=128
+declare -A length=([xml]=2048 [csv]=1024 [feed]=2048 [html]=512 [sse]=512 [json]=1024 [charset]=512 [link]=512 [retry_after]=128
     [program]=512 [file]=2048 [redact]=512 [request]=2048 [signature]=256 [rows]=1024)
 
 if ! command -v rustup >/dev/null || ! rustup toolchain list | grep -q '^nightly'; then
@@ -26,7 +26,7 @@ host=$(rustc +nightly -vV | sed -n 's/^host: //p')
 build=$root/target/fuzz
 targets=("$@")
 if [[ ${#targets[@]} -eq 0 ]]; then
-    targets=(xml csv feed html json charset link retry_after program file redact request signature rows)
+    targets=(xml csv feed html sse json charset link retry_after program file redact request signature rows)
 fi
 found=0
 for target in "${targets[@]}"; do

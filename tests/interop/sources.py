@@ -336,7 +336,7 @@ key = ".id"
 url = "{self.origin}/graphql"
 query = "{self.query}"
 variables = {{ first = {PAGE} }}
-pages.cursor = {{ variable = "after", next = ".data.orders.pageInfo | if .hasNextPage then .endCursor else null end" }}
+pages.cursor = {{ variable = "after", next = '.data.orders.pageInfo | if .hasNextPage then .endCursor // error("hasNextPage without endCursor") else null end' }}
 """
 
     def prove(self):

@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 
 use crate::support::{
     rig::{World, list},
-    server::{Answer, Request, Server},
+    server::{Answer, Request, Server, eventually},
     tls::{Mutual, SelfSigned},
 };
 
@@ -315,6 +315,178 @@ inject.header = { name = "X-Session", prefix = "id=" }
     assert_eq!(logins.len(), 2);
     assert_eq!(logins[0].json(), json!({ "user": "me", "password": "hunter2-secret" }));
     assert_eq!((logins[0].method.as_str(), logins[0].header("x-app")), ("POST", Some("7")));
+}
+
+/// How a server says that a session is over: its status, content type and body.
+struct Words {
+    what: &'static str,
+    source: &'static str,
+    /// `refused` in the file, where the words are not the protocol's own.
+    refused: &'static str,
+    good: &'static str,
+    bad: (u16, &'static str, &'static str),
+    error: &'static str,
+}
+
+const WORDS: [Words; 5] = [
+    Words {
+        what: "GraphQL in a 200",
+        source: "graphql = { query = \"{ a }\", ",
+        refused: "",
+        good: r#"{"data":{"a":[{"id":1}]}}"#,
+        bad: (200, "application/json", r#"{"errors":[{"message":"who?","extensions":{"code":"UNAUTHENTICATED"}}]}"#),
+        error: "API answered 200 with an error: who?",
+    },
+    Words {
+        what: "a Fault",
+        source: "soap = { body = \"<a/>\", lists = [\"a\"], ",
+        refused: "",
+        good: "<Envelope><Body><a><id>1</id></a></Body></Envelope>",
+        bad: (
+            500,
+            "text/xml",
+            "<E:Envelope><E:Body><E:Fault><faultcode>sf:INVALID_SESSION_ID</faultcode><faultstring>over</faultstring></E:Fault></E:Body></E:Envelope>",
+        ),
+        error: "API answered 500 with an error: sf:INVALID_SESSION_ID: over",
+    },
+    Words {
+        what: "JSON in a 200",
+        source: "http = { ",
+        refused: ".error? == \"invalid_auth\"",
+        good: r#"[{"id":1}]"#,
+        bad: (200, "application/json", r#"{"ok":false,"error":"invalid_auth"}"#),
+        error: "API answered 200 and refuses the token of a new login too (`auth.session.refused`): {\"ok\":false,\"error\":\"invalid_auth\"}",
+    },
+    Words {
+        what: "a login page",
+        source: "http = { ",
+        refused: "type == \"string\" and test(\"Log in\")",
+        good: r#"[{"id":1}]"#,
+        bad: (200, "text/html", "<!DOCTYPE html><title>Log in</title>"),
+        error: "API answered 200 and refuses the token of a new login too (`auth.session.refused`): <!DOCTYPE html><title>Log in</title>",
+    },
+    Words {
+        what: "a status and a header",
+        source: "http = { ",
+        refused: "$status == 403 and $headers[\"x-why\"] == null",
+        good: r#"[{"id":1}]"#,
+        bad: (403, "text/plain", "no"),
+        error: "API answered 403 and refuses the token of a new login too (`auth.session.refused`): no",
+    },
+];
+
+impl Words {
+    /// A server whose sessions end after so many answers each, and what a bridge over it is.
+    async fn start(&self, answers: usize) -> (Api, World) {
+        let (good, (status, kind, bad)) = (self.good, self.bad);
+        let api = Api::start(move |request, before| match request.path.as_str() {
+            "/login" => Answer::json(format!(r#"{{"t":"session-{before}"}}"#)),
+            // Each session is refused the answer behind its last one, and that request comes with the next session.
+            _ if request.header("x-session").and_then(|t| t.strip_prefix("session-"))
+                == Some(&session_of(before, answers).to_string()) =>
+            {
+                Answer::new(200, good)
+                    .header("content-type", if good.starts_with('<') { "text/xml" } else { "application/json" })
+            }
+            _ => Answer::new(status, bad).header("content-type", kind),
+        })
+        .await;
+        let refused = if self.refused.is_empty() { String::new() } else { format!(", refused = '{}'", self.refused) };
+        let login =
+            format!("{{ request.url = \"API/login\", token = \".t\", inject.header = \"x-session\"{refused} }}");
+        let text = format!(
+            "[bridge.orders]\nevery = \"1h\"\nitems = '[.. | objects | select(.id?)][]'\nkey = \".id\"\nto = [\"me\"]\n\
+             source.{}url = \"API/items\", auth.session = {login} }}\n",
+            self.source
+        );
+        let world = World::start(&text.replace("API", &api.server.origin())).await;
+        (api, world)
+    }
+}
+
+/// The session that the request after so many is good with, where each lasts for so many answers and then is refused
+/// once.
+fn session_of(before: usize, answers: usize) -> usize {
+    // The request that is refused counts to the session before it.
+    if answers == 0 { usize::MAX } else { (before + 1) / (answers + 1) }
+}
+
+/// A server forgets a token and says so in its protocol's own words. Only a 401 was heard: until the token's hour was
+/// over, each poll failed.
+#[tokio::test]
+async fn a_token_is_refused_in_words() {
+    for words in &WORDS {
+        let (api, mut world) = words.start(2).await;
+        for poll in 0..6 {
+            let polled = world.rig.poll().await.result;
+            assert!(polled.is_ok(), "{}, poll {poll}: {polled:?}", words.what);
+        }
+        // Two answers of each session, and between two sessions one that refuses.
+        assert_eq!((api.asked("/login").len(), api.asked("/items").len()), (3, 8), "{}", words.what);
+    }
+}
+
+/// A new login changes nothing: the poll says so after one, and logs in no third time.
+#[tokio::test]
+async fn a_new_token_that_is_refused_too_is_the_polls_error() {
+    for words in &WORDS {
+        let (api, mut world) = words.start(0).await;
+        let error = world.fail().await;
+        assert_eq!(error, words.error.replace("API", &api.server.origin()), "{}", words.what);
+        assert_eq!((api.asked("/login").len(), api.asked("/items").len()), (2, 2), "{}", words.what);
+    }
+}
+
+/// In the middle of a walk: the pages before it are not asked for again.
+#[tokio::test]
+async fn a_token_that_ends_in_a_walk_is_replaced_there() {
+    let api = Api::start(|request, before| {
+        let page = request.query.get("page").map_or(1, |page| page.parse::<usize>().expect("a number"));
+        match request.path.as_str() {
+            "/token" => Answer::json(format!(r#"{{"access_token":"t{before}"}}"#)),
+            _ if page > 2 && bearer(request) == "t0" => Answer::json(r#"{"error":"expired_token"}"#),
+            _ if page > 3 => Answer::json("[]"),
+            _ => Answer::json(json!([{ "id": page }]).to_string()),
+        }
+    })
+    .await;
+    let lines = r#"source.http.pages.page = { param = "page", start = 1 }
+source.http.auth.oauth2 = { token-url = "API/token", client-id = "b", client-secret = { value = "hunter2-secret" }, refused = '.error? == "expired_token"' }"#;
+    let mut world = api.world(lines).await;
+    assert_eq!(world.poll().await, Polling::Baseline { records: 3 });
+    let pages: Vec<_> = api.asked("/items").iter().filter_map(|asked| asked.query.get("page").cloned()).collect();
+    assert_eq!(pages, ["1", "2", "3", "3", "4"]);
+    assert_eq!(api.asked("/token").len(), 2);
+}
+
+/// A receiver that answers 200 and forgot the session: the event was taken for delivered.
+#[tokio::test]
+async fn a_receiver_refuses_a_token_in_words() {
+    for good in [2, usize::MAX] {
+        let api = Api::start(move |request, before| match request.path.as_str() {
+            "/login" => Answer::json(format!(r#"{{"t":"session-{before}"}}"#)),
+            "/hook" if request.header("x-session") == Some(&format!("session-{}", good - 1)) => {
+                Answer::json(r#"{"ok":true}"#)
+            }
+            "/hook" => Answer::json(r#"{"ok":false,"error":"invalid_auth"}"#),
+            _ => items(),
+        })
+        .await;
+        let endpoint = format!(
+            "[endpoint.me]\nurl = \"API/hook\"\nretry.schedule = [\"1h\"]\nauth.session = {{ request.url = \"API/login\", token = \".t\", \
+             inject.header = \"x-session\", refused = '.error? == \"invalid_auth\"' }}\n"
+        );
+        let text = api.text("first-poll = \"emit\"") + &endpoint.replace("API", &api.server.origin());
+        let mut world = World::start(&text).await;
+        world.poll().await;
+        // Once more with a new token, and not a third time.
+        eventually("both requests came", async || api.asked("/hook").len() >= 2).await;
+        let hooks = api.asked("/hook");
+        let tokens: Vec<_> = hooks.iter().take(2).filter_map(|hook| hook.header("x-session")).collect();
+        assert_eq!(tokens, ["session-0", "session-1"]);
+        let first = hooks[0].header("webhook-id").expect("an id");
+        assert_eq!(hooks.iter().filter(|hook| hook.header("webhook-id") == Some(first)).count(), 2);
+    }
 }
 
 #[tokio::test]

@@ -98,6 +98,53 @@ async fn a_child_that_outlives_it_is_killed_too() {
     eventually("the child is gone", async || !lives(&pid)).await;
 }
 
+/// Helpers such as ssh's ControlPersist and gpg-agent stay, and hold what the program had open. The program had ended
+/// and all its output was there, and the poll failed at `timeout`.
+#[tokio::test]
+async fn what_was_read_counts_whoever_holds_the_pipe() {
+    for redirect in ["", ">/dev/null", "2>/dev/null"] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let pid = dir.path().join("pid");
+        let text = format!("sleep 600 {redirect} & echo $! > {}; echo '[{{\"id\":1}}]'", pid.display());
+        let mut world = World::start(&script(&text, "timeout = \"20s\"")).await;
+        let began = Instant::now();
+        assert_eq!(world.poll().await, Polling::Baseline { records: 1 }, "sleep {redirect}");
+        assert!(began.elapsed() < Duration::from_secs(10), "sleep {redirect}");
+        let pid = std::fs::read_to_string(&pid).expect("the child began").trim().to_owned();
+        eventually("the child is gone", async || !lives(&pid)).await;
+    }
+}
+
+/// The output of a program that has ended is not whole while a child still writes it.
+#[tokio::test]
+async fn a_child_that_still_writes_is_waited_for() {
+    let text = "(for id in 2 3 4; do sleep 0.3; echo \"{\\\"id\\\":$id}\"; done) & echo '{\"id\":1}'";
+    let lines = "decode.ndjson = {}\ntimeout = \"20s\"";
+    let mut world = World::start(&script(text, lines)).await;
+    assert_eq!(world.poll().await, Polling::Baseline { records: 4 });
+    let endless = "while :; do sleep 0.05; echo 1; done & echo 1";
+    let error = World::start(&script(endless, "timeout = \"2s\"")).await.fail().await;
+    assert_eq!(error, "the program /bin/sh: a child that it left behind did not end within 2s (`timeout`)");
+}
+
+/// Checks of monitoring exit with 1 or 2 beside their data.
+#[tokio::test]
+async fn the_file_says_which_exits_are_a_success() {
+    let exits = |code: &str, lines: &str| script(&format!("echo '[{{\"id\":1}}]'; {code}"), lines);
+    for code in ["exit 0", "exit 1", "exit 2"] {
+        let mut world = World::start(&exits(code, "exit = [0, 1, 2]")).await;
+        assert_eq!(world.poll().await, Polling::Baseline { records: 1 }, "{code}");
+    }
+    for (code, lines, expected) in [
+        ("exit 3", "exit = [0, 1, 2]", "exit status: 3"),
+        ("exit 0", "exit = [1]", "exit status: 0"),
+        ("kill -9 $$", "exit = [0, 9, 137]", "signal: 9 (SIGKILL)"),
+    ] {
+        let mut world = World::start(&exits(code, lines)).await;
+        assert_eq!(world.fail().await, format!("the program /bin/sh: {expected}"), "{code}");
+    }
+}
+
 #[tokio::test]
 async fn a_flood_ends_at_the_limit() {
     let mut world = World::start(&script("yes '[1],'", "size-max = \"1MiB\"")).await;

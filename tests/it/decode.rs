@@ -361,6 +361,91 @@ const HTML_GOOD: [&str; 2] = ["<li id=1><b>a</b>", "<li id=1><b>b</b>"];
 const JSON: &str = "items = \".[]\"\nkey = \".id\"\nsource.http.decode.json = {}";
 const JSON_GOOD: [&str; 2] = [r#"[{"id":1,"v":1}]"#, r#"[{"id":1,"v":2}]"#];
 
+fn feed_of(ids: &[u32]) -> String {
+    let items: String = ids.iter().map(|id| format!("<item><guid>{id}</guid><title>t{id}</title></item>")).collect();
+    format!("<rss version='2.0'><channel>{items}</channel></rss>")
+}
+
+/// An entry that scrolled off its feed was `deleted`, unless the file knew the word `window`.
+#[tokio::test]
+async fn a_feed_is_a_window_unless_the_file_says_otherwise() {
+    for (line, deleted) in [("", 0), ("window = true\n", 0), ("window = false\n", 1)] {
+        let mut world = world(&format!("{line}{FEED}")).await;
+        world.upstream.next(answer("application/rss+xml", feed_of(&[2, 1])));
+        assert_eq!(world.poll().await, Polling::Baseline { records: 2 }, "{line:?}");
+        world.upstream.next(answer("application/rss+xml", feed_of(&[3, 2])));
+        assert_eq!(world.poll().await, Polling::Changed { created: 1, updated: 0, deleted }, "{line:?}");
+        // One that comes back is not created again while it is known.
+        world.upstream.next(answer("application/rss+xml", feed_of(&[3, 2, 1])));
+        let again = if deleted == 0 { Polling::Same } else { Polling::Changed { created: 1, updated: 0, deleted: 0 } };
+        assert_eq!(world.poll().await, again, "{line:?}");
+    }
+}
+
+/// The store of a bridge that was a complete list holds it while the bridge becomes a window, and back.
+#[tokio::test]
+async fn a_list_that_becomes_a_window_tells_nothing_twice() {
+    let text = |window: &str| {
+        format!(
+            "[bridge.orders]\nevery = \"100ms\"\nto = [\"me\"]\ndeletes.after = 1\nguard.deletes = 1.0\nguard.definition = 1.0\n{window}{FEED}\n\
+             source.http.url = \"UPSTREAM/data/list\"\n"
+        )
+    };
+    let mut world = World::start(&text("window = false\n")).await;
+    world.upstream.next(answer("application/rss+xml", feed_of(&[2, 1])));
+    assert_eq!(world.poll().await, Polling::Baseline { records: 2 });
+    world.restart(&text("")).await;
+    world.upstream.next(answer("application/rss+xml", feed_of(&[3, 2])));
+    assert_eq!(world.poll().await, Polling::Changed { created: 1, updated: 0, deleted: 0 });
+    world.restart(&text("window = false\n")).await;
+    world.upstream.next(answer("application/rss+xml", feed_of(&[4, 3, 2])));
+    assert_eq!(world.poll().await, Polling::Changed { created: 1, updated: 0, deleted: 1 });
+}
+
+/// A part of a list was taken for all of it, and the rest was `deleted`.
+#[tokio::test]
+async fn a_part_is_never_the_whole_list() {
+    const ACCEPT: &str = "source.http.accept = [200, 206, 226]";
+    for (status, name) in [(206, "Partial Content"), (226, "IM Used")] {
+        let part = || -> Reply {
+            Answer::new(status, r#"[{"id":1,"v":1}]"#).header("content-type", "application/json").into()
+        };
+        let mut whole = world(&format!("{JSON}\n{ACCEPT}")).await;
+        whole.upstream.next(answer("application/json", r#"[{"id":1,"v":1},{"id":2,"v":1}]"#));
+        whole.poll().await;
+        let before = whole.rig.export().await;
+        whole.upstream.next(part());
+        let error = whole.fail().await;
+        let expected =
+            format!("{} answered {status} {name}: a part is not taken for the whole list", whole.upstream.origin());
+        assert!(error.starts_with(&expected), "{error}");
+        assert_eq!(whole.rig.export().await, before);
+        // A window, and a walk over pages of which each is a part.
+        for lines in ["window = true\n", "source.http.pages.link = {}\n"] {
+            let mut world = world(&format!("{lines}{JSON}\n{ACCEPT}")).await;
+            world.upstream.next(part());
+            assert_eq!(world.poll().await, Polling::Baseline { records: 1 }, "{lines}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn events_of_a_stream_that_ends() {
+    let events = |all: &[&str]| -> String {
+        all.iter().map(|json| format!(": ping\r\nevent: order\r\ndata: {json}\r\n\r\n")).collect::<String>()
+            + "data: half"
+    };
+    for decoder in ["", "\nsource.http.decode.sse = {}"] {
+        polls(
+            &format!("items = '.[] | select(.event == \"order\").data | fromjson'\nkey = \".id\"{decoder}"),
+            "text/event-stream",
+            events(&[r#"{"id":"1"}"#, r#"{"id":"2"}"#, r#"{"id":"3"}"#]),
+            events(&[r#"{"id":"1"}"#, r#"{"id":"3","v":1}"#, r#"{"id":"4"}"#]),
+        )
+        .await;
+    }
+}
+
 #[tokio::test]
 async fn a_billion_laughs() {
     let mut laughs = "<?xml version=\"1.0\"?>\n<!DOCTYPE l [\n<!ENTITY a \"ha\">\n".to_owned();

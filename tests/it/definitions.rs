@@ -101,6 +101,26 @@ fn what_is_asked_is_part_of_it_and_limits_are_not() {
     }
 }
 
+/// A feed became a window where the file says nothing: no store of one is an edited bridge's for it. To say `false` is
+/// an edit, since the list has to be made of the records again.
+#[test]
+fn a_feed_without_a_word_about_windows_is_the_same_as_ever() {
+    let of = |window: &str| {
+        let text = format!(
+            "[bridge.a]\nevery = \"1m\"\nitems = \".entries[]\"\nkey = \".id\"\nto = [\"me\"]\n{window}\n\
+             source.http = {{ url = \"https://example.com/feed\", decode.feed = {{}} }}\n\
+             [endpoint.me]\nurl = \"https://example.com/\"\n"
+        );
+        bridges(&read(&text))["a"].clone()
+    };
+    let [unsaid, yes, no] = ["", "window = true", "window = false"].map(of);
+    assert!(!unsaid.fingerprint().text().contains("window"), "{}", unsaid.fingerprint().text());
+    assert_eq!([&unsaid, &yes, &no].map(Bridge::is_window), [true, true, false]);
+    assert_eq!(unsaid.fingerprint_0_1(), no.fingerprint_0_1());
+    let hashes: std::collections::BTreeSet<_> = [&unsaid, &yes, &no].map(|bridge| bridge.fingerprint().hash()).into();
+    assert_eq!(hashes.len(), 3);
+}
+
 /// A store of 0.1.0 under this program: no bridge counts as edited, so marks and validators go on.
 #[test]
 fn a_snapshot_of_0_1_0_is_of_the_same_definition() {

@@ -125,6 +125,126 @@ async fn a_fault_is_an_error_whatever_its_status_and_changes_nothing() {
     assert!(error.ends_with("answered 500: Internal"), "{error}");
 }
 
+/// The one thing that says what is wrong was left out.
+#[tokio::test]
+async fn the_detail_of_a_fault_is_told_without_secrets_and_not_for_ever() {
+    let fault = |detail: &str| {
+        let body = format!(
+            "<S:Envelope xmlns:S='http://schemas.xmlsoap.org/soap/envelope/'><S:Body><S:Fault><faultcode>S:Client</faultcode>\
+             <faultstring>Validation failed</faultstring><detail>{detail}</detail></S:Fault></S:Body></S:Envelope>"
+        );
+        Answer::new(500, body).header("content-type", "text/xml")
+    };
+    let (script, _, server) = bank(|_| orders("")).await;
+    let text = ORDERS.replace("SERVER", &server.origin()) + "auth.bearer.secret = { value = \"hunter2-secret\" }\n";
+    let mut world = World::start(&text).await;
+    *script.lock().unwrap() = Box::new(move |_| {
+        fault("<v:error xmlns:v='urn:v'><v:field>iban</v:field><v:token>hunter2-secret</v:token></v:error>")
+    });
+    let error = world.rig.poll().await.result.err().map(|_| world.rig.polled().progress.last_error.clone());
+    let expected = format!(
+        "{} answered 500 with an error: S:Client: Validation failed (field: iban, token: ***)",
+        server.origin()
+    );
+    assert_eq!(error.flatten(), Some(expected));
+    *script.lock().unwrap() = Box::new(move |_| fault(&"<x>long </x>".repeat(100_000)));
+    let error = world.fail().await;
+    assert!(error.len() < 400, "{} bytes", error.len());
+}
+
+/// CXF and Metro answer so whenever MTOM is on, also Faults; the answer was "not XML".
+#[tokio::test]
+async fn of_an_answer_with_attachments_the_root_is_read() {
+    let parts = |root: &str| {
+        let body = format!(
+            "--uuid:1\r\nContent-Type: image/png\r\nContent-ID: <a@x>\r\n\r\n\u{1}\u{2}\r\n--uuid:1\r\n\
+             Content-Type: application/xop+xml; charset=UTF-8; type=\"text/xml\"\r\nContent-Transfer-Encoding: binary\r\n\
+             Content-ID: <root@x>\r\n\r\n{root}\r\n--uuid:1--"
+        );
+        Answer::new(200, body).header(
+            "content-type",
+            "multipart/related; type=\"application/xop+xml\"; boundary=\"uuid:1\"; start=\"<root@x>\"; start-info=\"text/xml\"",
+        )
+    };
+    let envelope = |body: &str| {
+        format!("<S:Envelope xmlns:S='http://schemas.xmlsoap.org/soap/envelope/'><S:Body>{body}</S:Body></S:Envelope>")
+    };
+    let order = "<GetOrdersResponse><order><id>1</id><scan><x:Include xmlns:x='http://www.w3.org/2004/08/xop/include' \
+                 href='cid:a@x'/></scan></order></GetOrdersResponse>";
+    let answer = envelope(order);
+    let (script, _, server) = bank(move |_| parts(&answer)).await;
+    let mut world = World::start(&ORDERS.replace("SERVER", &server.origin())).await;
+    assert_eq!(world.poll().await, Polling::Baseline { records: 1 });
+    assert_eq!(world.rig.snapshot().await["1"], r#"{"id":"1","scan":{"Include":{"@href":"cid:a@x"}}}"#);
+    let fault = envelope("<S:Fault><faultstring>closed</faultstring></S:Fault>");
+    *script.lock().unwrap() = Box::new(move |_| parts(&fault));
+    let error = world.fail().await;
+    assert!(error.ends_with("answered 200 with an error: closed"), "{error}");
+    let cut = Answer::new(200, "--b\r\n\r\n<Envelope>").header("content-type", "multipart/related; boundary=b");
+    *script.lock().unwrap() = Box::new(move |_| cut.clone());
+    let error = world.fail().await;
+    assert!(error.contains("the answer is not multipart/related: a part of it is cut off"), "{error}");
+}
+
+/// An answer of RPC/encoded names its records by reference, and a value that is not there is `xsi:nil`.
+#[tokio::test]
+async fn references_and_nil_are_values() {
+    let response = "<order href='#id0'/><order href='#id1'/></ns2:GetOrdersResponse>\
+        <multiRef id='id0' soapenc:root='0'><id>1</id><note xsi:nil='true'/><to href='#id2'/></multiRef>\
+        <multiRef id='id1' soapenc:root='0'><id>2</id><note>x</note><to href='#id2'/></multiRef>\
+        <multiRef id='id2'><city>Bonn</city></multiRef><ns2:GetOrdersResponse>";
+    let (_, _, server) = bank(move |_| {
+        let answer = orders(response);
+        let text = String::from_utf8_lossy(&answer.body).replace("<ns2:GetOrdersResponse></ns2:GetOrdersResponse>", "");
+        Answer::new(200, text).header("content-type", "text/xml")
+    })
+    .await;
+    let mut world = World::start(&ORDERS.replace("SERVER", &server.origin())).await;
+    assert_eq!(world.poll().await, Polling::Baseline { records: 2 });
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+    let records = world.rig.snapshot().await;
+    assert_eq!(json(&records["1"]), json(r#"{"id":"1","note":null,"to":{"city":"Bonn"}}"#));
+    assert_eq!(json(&records["2"]), json(r#"{"id":"2","note":"x","to":{"city":"Bonn"}}"#));
+}
+
+/// WCF's bindings want both: a time beside the token, and what is asked in the header.
+#[tokio::test]
+async fn a_timestamp_and_addresses_stand_in_the_header() {
+    const WSU: &str = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-utility-1.0.xsd";
+    const WSA: &str = "http://www.w3.org/2005/08/addressing";
+    let (_, seen, server) = bank(|_| orders("<order><id>1</id></order>")).await;
+    let lines = "addressing = true\nauth.wsse = { username = \"ann\", password = { value = \"hunter2-secret\" }, timestamp = \"5m\" }\n";
+    let mut world = World::start(&(ORDERS.replace("SERVER", &server.origin()) + lines)).await;
+    world.poll().await;
+    world.poll().await;
+    let mut ids = std::collections::BTreeSet::new();
+    for asked in seen.lock().unwrap().iter() {
+        let text = String::from_utf8(asked.body.clone()).expect("UTF-8");
+        let document = Document::parse(&text).expect("XML");
+        let of = |ns, name| {
+            let found =
+                document.descendants().find(|n| n.has_tag_name((ns, name))).unwrap_or_else(|| panic!("{name}: {text}"));
+            let parents: Vec<_> = found.ancestors().filter(|n| n.is_element()).map(|n| n.tag_name().name()).collect();
+            assert!(parents.contains(&"Header"), "{text}");
+            found
+        };
+        assert_eq!(of(WSA, "Action").text(), Some("urn:shop/GetOrders"));
+        assert_eq!(of(WSA, "To").text(), Some(format!("{}/service", server.origin()).as_str()));
+        assert_eq!(of(WSA, "Address").text(), Some("http://www.w3.org/2005/08/addressing/anonymous"));
+        let id = of(WSA, "MessageID").text().expect("an id").to_owned();
+        assert!(id.starts_with("urn:uuid:") && id.len() == 45, "{id}");
+        ids.insert(id);
+        let timestamp = of(WSU, "Timestamp");
+        let times: Vec<chrono::DateTime<chrono::FixedOffset>> = timestamp
+            .children()
+            .filter(|n| n.is_element())
+            .map(|n| n.text().expect("a time").parse().expect("RFC 3339"))
+            .collect();
+        assert_eq!(times[1] - times[0], chrono::TimeDelta::minutes(5), "{text}");
+    }
+    assert_eq!(ids.len(), 2, "each message has an id of its own");
+}
+
 #[tokio::test]
 async fn version_1_2_has_its_action_in_the_content_type() {
     let (_, seen, server) = bank(|_| orders("<order><id>1</id></order>")).await;

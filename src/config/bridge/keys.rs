@@ -53,7 +53,7 @@ keys! {
     /// When a missing record counts as deleted.
     get DELETES: Deletes = "deletes", Form::table(&deletes::FAMILY, Deletes::read);
     /// `true`: the source shows only its newest records; a missing record is not deleted.
-    or WINDOW: bool = "window", BOOLEAN, || false;
+    maybe WINDOW: bool = "window", BOOLEAN, "`false`; `true` with `decode.feed` and `items`";
     /// How long a record that left a window stays known.
     or FORGET: Duration = "forget", DURATION, || FORGET_AFTER;
     /// Statuses that mean that the document is gone, such as `[404, 410]`; only without `items`.

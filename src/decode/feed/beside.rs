@@ -5,15 +5,19 @@ use std::collections::HashMap;
 
 use quick_xml::{XmlVersion, events::BytesStart};
 
-use super::super::xml::{Piece, Scan, local};
+use super::{
+    super::xml::{Piece, Scan, local},
+    media::Media,
+};
 
 /// Of one entry.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub(super) struct Beside {
     pub about: Option<String>,
     pub title: Option<String>,
     pub published: Option<String>,
     pub updated: Option<String>,
+    pub media: Media,
 }
 
 /// Namespaces in which entries say something that is of use here.
@@ -22,10 +26,16 @@ enum Namespace {
     Atom,
     DublinCore,
     Rdf,
+    Media,
+    Itunes,
+    Podcast,
 }
 
 fn namespace(uri: &str) -> Option<Namespace> {
     match uri {
+        "http://search.yahoo.com/mrss/" | "http://search.yahoo.com/mrss" => Some(Namespace::Media),
+        "https://podcastindex.org/namespace/1.0" => Some(Namespace::Podcast),
+        itunes if itunes.eq_ignore_ascii_case("http://www.itunes.com/dtds/podcast-1.0.dtd") => Some(Namespace::Itunes),
         super::NAMESPACE_ATOM => Some(Namespace::Atom),
         "http://purl.org/dc/elements/1.1/" => Some(Namespace::DublinCore),
         "http://www.w3.org/1999/02/22-rdf-syntax-ns#" => Some(Namespace::Rdf),
@@ -55,7 +65,16 @@ impl Reader {
                 self.declare(tag);
                 if opens_entry {
                     self.entries.push(Beside { about: self.about(tag), ..Beside::default() });
-                } else if in_entry && let Some(place) = self.place(name, scan.open()) {
+                } else if let Some(entry) = self.entries.last_mut()
+                    && (in_entry || is_in_group(scan.open(), &self.namespaces))
+                {
+                    let of = name.split_once(':').and_then(|(prefix, _)| self.namespaces.get(prefix).copied());
+                    take_file(&mut entry.media, (local(name), of), tag);
+                }
+                if !opens_entry
+                    && in_entry
+                    && let Some(place) = self.place(name, scan.open())
+                {
                     self.reading = Some((place, depth, String::new()));
                 }
             }
@@ -108,7 +127,36 @@ impl Reader {
             "date" if is_rss && of == Some(Namespace::DublinCore) => |entry| &mut entry.published,
             "pubDate" | "published" if is_own => |entry| &mut entry.published,
             "updated" if is_own => |entry| &mut entry.updated,
+            "duration" if of == Some(Namespace::Itunes) => |entry| &mut entry.media.duration,
             _ => return None,
         })
+    }
+}
+
+/// Whether what was opened last stands in a `media:group` of an entry.
+fn is_in_group(open: &[&str], namespaces: &HashMap<String, Namespace>) -> bool {
+    let [entry @ .., group, _] = open else { return false };
+    let Some(("group", prefix)) = group.split_once(':').map(|(prefix, name)| (name, prefix)) else { return false };
+    super::is_entry(entry) && namespaces.get(prefix) == Some(&Namespace::Media)
+}
+
+/// The file that an element names.
+fn take_file(media: &mut Media, (name, of): (&str, Option<Namespace>), tag: &BytesStart<'_>) {
+    let attribute = |wanted: &str| {
+        let found = tag.attributes().flatten().find(|attribute| attribute.key.0 == wanted)?;
+        let value = found.normalized_value(XmlVersion::Implicit1_0).ok()?;
+        Some(value.trim().to_owned()).filter(|value| !value.is_empty())
+    };
+    let Some(url) = attribute("url") else { return };
+    match (name, of) {
+        ("enclosure", None) => media.file(url, attribute("type"), attribute("length"), None, None),
+        ("content", Some(Namespace::Media)) => {
+            media.file(url, attribute("type"), attribute("fileSize"), attribute("duration"), None);
+        }
+        ("thumbnail", Some(Namespace::Media)) => {
+            media.thumbnail.get_or_insert(url);
+        }
+        ("transcript", Some(Namespace::Podcast)) => media.transcript(url, attribute("type"), attribute("language")),
+        _ => {}
     }
 }

@@ -5,11 +5,12 @@ use reqwest::{
     Method,
     header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LOCATION},
 };
+use serde::de::IgnoredAny;
 use serde_json::Value as Json;
 use url::Url;
 
 use super::{
-    complaint, excerpt, holds,
+    Body, Source, complaint, excerpt, holds,
     walk::{Walk, blocking, read_json},
 };
 use crate::{
@@ -35,8 +36,15 @@ impl Walk {
                 headers.insert(name, value);
             }
         }
-        let request = Request { method: self.source.method.clone(), url: self.url.clone(), headers, body: self.body() };
-        let answer = self.redirected(ask, request.clone()).await?;
+        let (url, body) = self.sent(false);
+        let mut request = Request { method: self.source.method.clone(), url, headers, body };
+        let mut answer = self.redirected(ask, request.clone()).await?;
+        if let Body::Graphql(query) = &self.source.body
+            && query.wants_text(&answer.body)
+        {
+            (request.url, request.body) = self.sent(true);
+            answer = self.redirected(ask, request.clone()).await?;
+        }
         if answer.status == 202 && self.source.job.is_some() {
             return self.follow(ask, request, answer).await;
         }
@@ -111,7 +119,12 @@ impl Walk {
             // Later steps and messages see the URL without the credentials of `auth.query`.
             answer.url = request.url.clone();
             let mut with = With { client: &self.client, clock: ask.clock, vault: ask.vault };
-            match auth::learn(&transport.auth, &used, &sent, &answer, tries, &mut with).await {
+            let learned = match auth::learn(&transport.auth, &used, &sent, &answer, tries, &mut with).await {
+                Learned::Again => Learned::Again,
+                learned if at_home => learned.max(self.learn_words(ask, &used, &answer, tries).await?),
+                learned => learned,
+            };
+            match learned {
                 Learned::Nothing => return Ok(answer),
                 Learned::Spare => {
                     hint::forget_budget(&mut answer.headers);
@@ -121,6 +134,32 @@ impl Walk {
             }
             tries += 1;
         }
+    }
+
+    /// What an answer says of the tokens in words: those that the file gives (`refused`), or the protocol's own.
+    async fn learn_words(
+        &self,
+        ask: &mut Ask<'_>,
+        used: &[auth::Used],
+        answer: &http::Answer,
+        tries: usize,
+    ) -> Result<Learned, Error> {
+        let source = &self.source;
+        let own = source.body.may_refuse(&answer.body);
+        let rules = auth::refusals(&source.transport.auth, own);
+        if rules.is_empty() {
+            return Ok(Learned::Nothing);
+        }
+        let page = self.page(answer);
+        // What was read in the last walk did not refuse.
+        if ask.memo.known(page.hash).is_some() && !rules.iter().any(auth::Refusal::sees_answer) {
+            return Ok(Learned::Nothing);
+        }
+        let (source, said, is_data) = (source.clone(), answer.said(), source.accept.contains(&answer.status));
+        let refused = blocking(move || refused(&source, &page, &said, rules, is_data)).await?;
+        let told = excerpt(&String::from_utf8_lossy(&answer.body));
+        let mut with = With { client: &self.client, clock: ask.clock, vault: ask.vault };
+        Ok(auth::forget(&self.source.transport.auth, used, &refused, answer, tries, &told, &mut with).await?)
     }
 
     /// Looks at the job that a 202 began, until it is done. The walk's deadline bounds it.
@@ -203,6 +242,31 @@ impl Walk {
         };
         Page { url: self.source.shown(&answer.url), content_type, hash: Hash::of(&body), body }
     }
+}
+
+/// Those rules by which a page refuses a token. What cannot be read, such as a login page, is a text; an expression
+/// that fails counts only where the page would be data.
+fn refused(
+    source: &Source,
+    page: &Page,
+    said: &Said,
+    rules: Vec<auth::Refusal>,
+    is_data: bool,
+) -> Result<Vec<auth::Refusal>, Error> {
+    let document = decode::decode(source.decode.as_ref(), page, source.transport.depth_max);
+    let document = document.ok().filter(|text| serde_json::from_slice::<IgnoredAny>(text).is_ok());
+    let is_data = is_data && document.is_some();
+    let text = || Json::from(String::from_utf8_lossy(&page.body)).to_string().into_bytes().into();
+    let document = document.unwrap_or_else(text);
+    let mut refused = Vec::new();
+    for rule in rules {
+        match rule.holds(&document, said, || source.body.refuses(&document)) {
+            Ok(true) => refused.push(rule),
+            Err(error) if is_data => return Err(ErrorKind::Expr(error).into()),
+            Ok(false) | Err(_) => {}
+        }
+    }
+    Ok(refused)
 }
 
 /// The headers that say nothing of who asks.

@@ -115,7 +115,8 @@ impl Walk {
             Body::Text(value) => text = Some(one(value, "body").await?.into()),
             Body::Graphql(query) => json = Some(query.body(&input).await.map_err(ErrorKind::Expr)?),
             Body::Soap(envelope) => {
-                text = Some(envelope.text(&one(&envelope.body, "body").await?).into());
+                let body = one(&envelope.body, "body").await?;
+                text = Some(envelope.message(&body, url.as_str()).map_err(ErrorKind::Request)?.into());
                 content_type = Some(envelope.put_headers(&mut headers).map_err(ErrorKind::Request)?);
             }
         }
@@ -153,13 +154,14 @@ impl Walk {
     fn hash(&self) -> Hash {
         let mut headers: Vec<_> = self.headers.iter().collect();
         headers.sort_by_key(|(name, _)| name.as_str());
-        let mut text = format!("{} {}\n", self.source.method, self.url).into_bytes();
+        let (url, body) = self.sent(true);
+        let mut text = format!("{} {url}\n", self.source.method).into_bytes();
         for (name, value) in headers {
             let value = if value.is_sensitive() { &[] } else { value.as_bytes() };
             text.extend([name.as_str().as_bytes(), b": ", value, b"\n"].concat());
         }
         text.push(b'\n');
-        text.extend(self.body().unwrap_or_default());
+        text.extend(body.unwrap_or_default());
         Hash::of(&text)
     }
 
@@ -180,11 +182,15 @@ impl Walk {
         origin(&self.home)
     }
 
-    /// The body of the next request.
-    pub(super) fn body(&self) -> Option<Bytes> {
-        match &self.json {
-            Some(json) => Some(Bytes::from(json.to_string())),
-            None => self.text.clone(),
+    /// The URL and the body of the next request. A persisted query goes without its text, unless `whole`.
+    pub(super) fn sent(&self, whole: bool) -> (Url, Option<Bytes>) {
+        match (&self.source.body, &self.json) {
+            (Body::Graphql(query), Some(json)) => {
+                let (url, body) = query.sent(&self.url, json, whole);
+                (url, body.map(Bytes::from))
+            }
+            (_, Some(json)) => (self.url.clone(), Some(Bytes::from(json.to_string()))),
+            (_, None) => (self.url.clone(), self.text.clone()),
         }
     }
 
@@ -327,6 +333,10 @@ impl Walk {
         if !empty && !source.accept.contains(&answer.status) {
             return Err(self.refused(answer, page).await);
         }
+        // Pages are parts too, of which the walk makes the whole.
+        if matches!(answer.status, 206 | 226) && ask.wants_all && source.pages.is_none() {
+            return Err(ErrorKind::Part { origin: from, status: answer.status }.into());
+        }
         let bytes = u64::try_from(page.body.len()).unwrap_or(u64::MAX);
         let limit = source.transport.size_max.saturating_mul(WALK_SIZES);
         if gathered.size.saturating_add(bytes) > limit {
@@ -391,7 +401,7 @@ impl Walk {
             (validators_of(headers, self.request, now), retry_after::date(headers), meta(ask.vault, answer, now))
         };
         gathered.first.get_or_insert_with(first);
-        gathered.said = ask.token_sees_answer.then(|| said(answer));
+        gathered.said = ask.token_sees_answer.then(|| answer.said());
         gathered.pages.push(page);
         Ok(Judged::Step(step))
     }
@@ -444,7 +454,7 @@ impl Walk {
         if source.fail.is_none() && source.retry.is_none() && !list && !source.body.speaks() {
             return Ok(Read::Known(Known::default()));
         }
-        let said = if source.sees_answer() { said(answer) } else { Said::default() };
+        let said = if source.sees_answer() { answer.said() } else { Said::default() };
         let (source, count, page, origin) = (source.clone(), ask.count.clone(), page.clone(), origin(&answer.url));
         blocking(move || read_page(&source, &count, &page, &said, number + 1, origin)).await
     }
@@ -541,16 +551,6 @@ pub(super) fn read_json<T>(
     })
 }
 
-/// What jq over a page sees beside its document.
-fn said(answer: &http::Answer) -> Said {
-    let mut headers = serde_json::Map::new();
-    for (name, value) in &answer.headers {
-        let value = || String::from_utf8_lossy(value.as_bytes()).into_owned().into();
-        headers.entry(name.as_str()).or_insert_with(value);
-    }
-    Said::new(&headers, answer.status)
-}
-
 fn read_page(
     source: &Source,
     count: &Count,
@@ -584,6 +584,25 @@ impl Body {
     /// Whether its answers have a way of their own to say that they failed.
     fn speaks(&self) -> bool {
         matches!(self, Self::Graphql(_) | Self::Soap(_))
+    }
+
+    /// Whether an answer could refuse a token in its protocol's own words, by its bytes.
+    pub(super) fn may_refuse(&self, answer: &[u8]) -> bool {
+        let word: &[u8] = match self {
+            Self::Graphql(_) => graphql::UNAUTHENTICATED.as_bytes(),
+            Self::Soap(_) => b"Fault",
+            Self::None | Self::Text(_) | Self::Json(_) => return false,
+        };
+        answer.windows(word.len()).any(|bytes| bytes == word)
+    }
+
+    /// Whether an answer refuses the token that it was asked with, in its protocol's own words.
+    pub(super) fn refuses(&self, document: &[u8]) -> bool {
+        match self {
+            Self::Graphql(_) => graphql::refuses(document),
+            Self::Soap(_) => soap::refuses(document),
+            Self::None | Self::Text(_) | Self::Json(_) => false,
+        }
     }
 
     /// What an answer says went wrong.
