@@ -36,8 +36,9 @@ use crate::{model::Hash, settings::units::Rate, telemetry::trace::Span};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// An idle connection holds 28 KiB: origins that are polled rarely give it back soon.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
-/// On HTTP/2 with requests open and nothing heard for so long, a PING asks whether anybody is there. Servers of gRPC end a connection
-/// that asks more often while they say nothing (gRFC A8: after three PINGs too many); none is sent while nothing is asked.
+/// On HTTP/2 with requests open and nothing heard for so long, a PING asks whether anybody is there. Servers of gRPC
+/// end a connection that asks more often while they say nothing (gRFC A8: after three PINGs too many); none is sent
+/// while nothing is asked.
 const PING_AFTER: Duration = Duration::from_secs(30);
 /// How long its answer may take; the connection is dead then, and so are its requests.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -79,8 +80,8 @@ pub struct Client {
     shared: Arc<Shared>,
 }
 
-/// The connections of an identity, in two pools: when a request to an origin has timed out, that origin's next requests use the
-/// other one. HTTP/2 has one connection for all, and nobody says when something on the way has forgotten it.
+/// The connections of an identity, in two pools: when a request to an origin has timed out, that origin's next requests
+/// use the other one. HTTP/2 has one connection for all, and nobody says when something on the way has forgotten it.
 #[derive(Debug)]
 struct Pools {
     identity: Identity,
@@ -126,8 +127,8 @@ struct Lane {
 }
 
 impl Lane {
-    /// Changes it after a request that began then and was not answered. Not if it went through the other pool, and not while that
-    /// one's connections are there still, which were in doubt before.
+    /// Changes it after a request that began then and was not answered. Not if it went through the other pool, and not
+    /// while that one's connections are there still, which were in doubt before.
     fn change(&mut self, began: Instant, now: Instant) {
         let is_of_the_other = self.since.is_some_and(|since| began < since);
         if !is_of_the_other && !self.is_new(now) {
@@ -197,8 +198,8 @@ impl Client {
         Arc::ptr_eq(&self.shared, &other.shared)
     }
 
-    /// A request that began then was not answered in time. The connections to its origin may be dead: the next request uses none
-    /// of them.
+    /// A request that began then was not answered in time. The connections to its origin may be dead: the next request
+    /// uses none of them.
     pub fn doubt(&self, origin: &str, began: Instant) {
         let origin = self.shared.origin(origin.to_owned());
         origin.lane.lock().expect("no thread panics with it").change(began, Instant::now());
@@ -596,14 +597,19 @@ mod tests {
 
     use super::*;
 
+    /// A client that may ask this machine.
+    fn client(version: Version) -> Client {
+        let config = Config { allow: vec!["127.0.0.0/8".parse().expect("a range")], ..Config::default() };
+        let client = Client::new(&config).expect("a client");
+        let identity = Identity { version, hash: Hash::of(b"a test"), ..Identity::default() };
+        client.identified(&identity).expect("a client")
+    }
+
     /// What the client says of a server that does this with its first connection.
     async fn said<F: Future<Output = ()>>(version: Version, server: impl FnOnce(TcpStream) -> F) -> Error {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/", listener.local_addr().expect("an address")).parse().expect("a URL");
-        let config = Config { allow: vec!["127.0.0.0/8".parse().expect("a range")], ..Config::default() };
-        let client = Client::new(&config).expect("a client");
-        let identity = Identity { version, hash: Hash::of(b"a test"), ..Identity::default() };
-        let client = client.identified(&identity).expect("a client");
+        let client = client(version);
         let request =
             Request { method: reqwest::Method::POST, url, headers: HeaderMap::new(), body: Some("{}".into()) };
         let turn = Client::own_turn();
@@ -614,6 +620,45 @@ mod tests {
             asked = asked => asked.expect_err("no answer"),
             () = &mut served => unreachable!("it goes on for ever"),
         }
+    }
+
+    /// Each request that timed out on HTTP/2 left its connection in the pool, and the next one waited on it again.
+    #[tokio::test]
+    async fn after_a_timeout_the_next_request_takes_a_new_connection() {
+        /// Of the requests to a connection that says nothing.
+        const WITHIN: Duration = Duration::from_secs(1);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url: Url = format!("http://{}/", listener.local_addr().expect("an address")).parse().expect("a URL");
+        let silent = Arc::new(tokio::sync::Notify::new());
+        let is_silent = silent.clone();
+        let serving = tokio::spawn(async move {
+            let mut dumb = Vec::new();
+            loop {
+                let mut connection =
+                    h2::server::handshake(listener.accept().await.expect("one").0).await.expect("HTTP/2");
+                let (_, mut respond) = connection.accept().await.expect("a request").expect("whole");
+                respond.send_response(http::Response::new(()), true).expect("sent");
+                // Until it is written; after that nobody reads the connection, and it stays open.
+                let _ = timeout(Duration::from_millis(100), connection.accept()).await;
+                dumb.push(connection);
+                is_silent.notify_one();
+            }
+        });
+        let client = client(Version::Two);
+        let ask = async || {
+            let (headers, url) = (HeaderMap::new(), url.clone());
+            let request = Request { method: reqwest::Method::GET, url, headers, body: None };
+            client.send(&Client::own_turn(), request, WITHIN, BodyLimit::Head(100), None).await.map(|_| ())
+        };
+        assert_eq!(ask().await, Ok(()));
+        silent.notified().await;
+        let (one, other) = tokio::join!(ask(), ask());
+        assert!(
+            matches!((&one, &other), (Err(Error::Timeout { .. }), Err(Error::Timeout { .. }))),
+            "{one:?} {other:?}"
+        );
+        assert_eq!(ask().await, Ok(()), "on a new connection");
+        serving.abort();
     }
 
     #[test]

@@ -47,8 +47,8 @@ use crate::{
     },
 };
 use channel::{Channel, Wire};
-pub use reflection::Described;
 use reflection::Asking;
+pub use reflection::Described;
 
 /// What one message may be of `size-max`: 4 MiB by default, as everywhere in gRPC. Decoded it takes far more memory than on
 /// the wire: some fifty times for a list of booleans.
@@ -95,8 +95,8 @@ keys! {
               "not": { "required": ["descriptors"] } }
         ] }"#
     );
-    /// A value; `https://`, or `http://` for HTTP/2 without TLS (h2c). A path in it stands before that of each call, reflection
-    /// included: `"https://example.com/grpc/v1"`.
+    /// A value; `https://`, or `http://` for HTTP/2 without TLS (h2c). A path in it stands before that of each call,
+    /// reflection included: `"https://example.com/grpc/v1"`.
     need TARGET: Value = "target", super::TARGET, "target = \"https://grpc.example.com\"";
     /// `"pkg.Service/Method"`.
     need METHOD: (String, String) = "method",
@@ -110,8 +110,8 @@ keys! {
     or REFLECTION: bool = "reflection", BOOLEAN, || false;
     /// The path of a descriptor set, from `protoc --include_imports --descriptor_set_out`.
     maybe DESCRIPTORS: () = "descriptors", Form::raw(Shape::Text), "this or `reflection`";
-    /// `true`: fields at their default (0, `""`, `false`, the first word of an enum, an empty list) are written, unless they are
-    /// `optional`, in a `oneof` or a message.
+    /// `true`: fields at their default (0, `""`, `false`, the first word of an enum, an empty list) are written, unless
+    /// they are `optional`, in a `oneof` or a message.
     or DEFAULTS: bool = "defaults", BOOLEAN, || false;
     + requests::FAMILY;
 }

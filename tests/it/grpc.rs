@@ -383,7 +383,8 @@ async fn a_server_that_is_none_of_grpc() {
     assert!(error.contains(&server.origin()), "{error}");
 }
 
-/// `https://host/grpc/v1` passed `check`, and the calls went to `/`, with the credentials, where a proxy has another backend.
+/// `https://host/grpc/v1` passed `check`, and the calls went to `/`, with the credentials, where a proxy has another
+/// backend.
 #[tokio::test]
 async fn the_path_of_a_target_stands_before_each_call() {
     let set = descriptor_set();
@@ -409,8 +410,8 @@ async fn the_path_of_a_target_stands_before_each_call() {
     }
 }
 
-/// A balancer's 503 with `Retry-After: 120` was "invalid compression flag: 60", since a `<` was read as gRPC's flag, and was asked
-/// again after 1, 6 and 16 s.
+/// A balancer's 503 with `Retry-After: 120` was "invalid compression flag: 60", since a `<` was read as gRPC's flag,
+/// and was asked again after 1, 6 and 16 s.
 #[tokio::test]
 async fn an_answer_in_plain_http_is_what_it_says() {
     let shop = Shop::start(Reflection::V1).await;
@@ -422,7 +423,13 @@ async fn an_answer_in_plain_http_is_what_it_says() {
         (429, "text/html", &[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "50")], "Unavailable", Some(50)),
         (403, "text/html; charset=utf-8", &[], "PermissionDenied: the answer is not gRPC's but 403", None),
         (401, "text/html", &[], "Unauthenticated: the answer is not gRPC's but 401", None),
-        (200, "text/html", &[], "Unknown: the answer is not gRPC's but 200 with text/html: <html> <h1>Down</h1> ***", None),
+        (
+            200,
+            "text/html",
+            &[],
+            "Unknown: the answer is not gRPC's but 200 with text/html: <html> <h1>Down</h1> ***",
+            None,
+        ),
         (500, "application/grpc", &[], "Unknown: the answer is not gRPC's but 500", None),
     ] {
         shop.head(status, content_type, headers);
@@ -466,8 +473,8 @@ async fn a_401_in_plain_http_starts_one_login() {
     assert_eq!(tokens, ["Bearer token-1", "Bearer token-1", "Bearer token-2"]);
 }
 
-/// Of RESOURCE_EXHAUSTED with a RetryInfo of 60 s nothing was told and nothing waited for. Details that are not base64 ended the
-/// poll's task.
+/// Of RESOURCE_EXHAUSTED with a RetryInfo of 60 s nothing was told and nothing waited for. Details that are not base64
+/// ended the poll's task.
 #[tokio::test]
 async fn what_a_status_tells_is_heard() {
     use base64::Engine as _;
@@ -498,7 +505,10 @@ async fn what_a_status_tells_is_heard() {
                 let owned = details.to_owned();
                 shop.head(200, "application/grpc", &[]);
                 shop.answers(move |_| {
-                    frames(vec![], &[("grpc-status", "8"), ("grpc-message", "slow down"), ("grpc-status-details-bin", &owned)])
+                    frames(
+                        vec![],
+                        &[("grpc-status", "8"), ("grpc-message", "slow down"), ("grpc-status-details-bin", &owned)],
+                    )
                 });
             } else {
                 shop.head(200, "application/grpc", &status);
@@ -550,9 +560,11 @@ async fn packed_messages_are_read() {
 async fn the_type_of_an_any_is_asked_for() {
     let all = set_of(&["notes.proto", "extra.proto"]);
     let shop = Shop::of(&all, &all, Reflection::V1, "").await;
-    let any = |text: &str| json!({ "@type": "type.googleapis.com/extra.Extra", "text": text, "inner": {
+    let any = |text: &str| {
+        json!({ "@type": "type.googleapis.com/extra.Extra", "text": text, "inner": {
         "@type": "type.googleapis.com/notes.Note", "id": "7",
-    } });
+    } })
+    };
     let notes = |text: &str| json!({ "notes": [{ "id": "1", "detail": any(text) }, { "id": "2" }] });
     let frame = shop.frame("notes.ListResponse", notes("x"));
     shop.answers(move |_| frames(vec![frame.clone()], &[("grpc-status", "0")]));
@@ -618,7 +630,8 @@ async fn files_that_a_server_does_not_give() {
     assert!(error.contains("it does not know its own option.proto") && error.contains("descriptors"), "{error}");
 }
 
-/// The first word of an enum, 0 and "" were absent, in silence: `when = '.state == "OPEN"'` never held, id 0 was no key.
+/// The first word of an enum, 0 and "" were absent, in silence: `when = '.state == "OPEN"'` never held, id 0 was no
+/// key.
 #[tokio::test]
 async fn defaults_are_there_on_request() {
     let all = set_of(&["notes.proto"]);
@@ -632,6 +645,18 @@ async fn defaults_are_there_on_request() {
     assert_eq!(world.poll().await, Polling::Baseline { records: 1 });
     let stored: Json = serde_json::from_str(&world.rig.snapshot().await["0"]).expect("JSON");
     assert_eq!((&stored["state"], &stored["tags"], &stored["rank"]), (&json!("OPEN"), &json!([]), &Json::Null));
+    // It is a part of the definition where it is true, and only there.
+    let text = |lines: &str| {
+        format!(
+            "[bridge.notes]\nevery = \"1h\"\nto = [\"me\"]\n[bridge.notes.source.grpc]\ntarget = \"https://a.example\"\n\
+             method = \"notes.Notes/List\"\nreflection = true\n{lines}\n[endpoint.me]\nurl = \"https://a.example\"\n"
+        )
+    };
+    let fingerprint = |lines| load(&text(lines)).1.bridges.values().next().expect("a bridge").fingerprint();
+    let [none, off, on] = ["", "defaults = false", "defaults = true"].map(fingerprint);
+    assert_eq!(none.text(), off.text());
+    assert_eq!(on.text().replace("defaults = true\n", ""), none.text());
+    assert_ne!(on.hash(), none.hash());
 }
 
 /// "timestamp out of range" named neither the record nor the field, of a list of thousands.
@@ -677,7 +702,9 @@ fn a_target_with_a_query_is_refused() {
         )
     };
     load(&text("https://a.example/grpc/v1/"));
-    for (target, told) in [("https://a.example/?key=7", "it has a query"), ("https://a.example/v1#x", "it has a fragment")] {
+    for (target, told) in
+        [("https://a.example/?key=7", "it has a query"), ("https://a.example/v1#x", "it has a fragment")]
+    {
         let error = crate::support::rig::refused(&text(target));
         assert!(error.contains(told) && error.contains("`bridge.orders.source.grpc.target`"), "{error}");
     }

@@ -1,5 +1,5 @@
-//! Connections that die in silence: something on the way, such as a balancer or NAT, forgets a connection and tells neither end. New
-//! connections work.
+//! Connections that die in silence: something on the way, such as a balancer or NAT, forgets a connection and tells
+//! neither end. New connections work.
 
 use std::{
     net::SocketAddr,
@@ -118,7 +118,8 @@ async fn forward(
     }
 }
 
-/// 60 bridges of one origin with a timeout of 5 s stood still for 231 s: each request kept the dead connection from being idle.
+/// 60 bridges of one origin with a timeout of 5 s stood still for 231 s: each request kept the dead connection from
+/// being idle.
 #[tokio::test]
 async fn all_bridges_of_an_origin_are_well_after_one_timeout_and_one_interval() {
     for per_host in [8, BRIDGES] {
@@ -145,7 +146,8 @@ async fn all_bridges_of_an_origin_are_well_after_one_timeout_and_one_interval() 
     }
 }
 
-/// A call of gRPC without an end waited for its deadline of 5 minutes. Time is paused: a PING after 30 s, and 10 s for its answer.
+/// A call of gRPC without an end waited for its deadline of 5 minutes. Time is paused: a PING after 30 s, and 10 s for
+/// its answer.
 #[tokio::test]
 async fn a_ping_finds_a_dead_connection_while_a_call_is_open() {
     let way = Way::start().await;

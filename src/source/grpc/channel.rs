@@ -125,7 +125,50 @@ fn timeout(left: std::time::Duration) -> HeaderValue {
 mod tests {
     use std::time::Duration;
 
+    use axum::{Router, extract::Request, http::StatusCode};
+    use tonic::Code;
+
     use super::*;
+    use crate::http::{
+        client::Config,
+        identity::{Identity, Version},
+    };
+
+    /// A path of `target` was dropped, and a balancer's page was read as frames.
+    #[tokio::test]
+    async fn a_call_goes_below_the_target_and_its_answer_is_looked_at() {
+        let router = Router::new().fallback(async |request: Request| {
+            let header = |name| request.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or("none").to_owned();
+            let said = format!("{} {} {}", request.uri(), header("grpc-timeout"), header("grpc-accept-encoding"));
+            (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "120"), ("content-type", "text/html")], said)
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let at = listener.local_addr().expect("an address");
+        let serving = tokio::spawn(async move { axum::serve(listener, router).await });
+        let config = Config { allow: vec!["127.0.0.0/8".parse().expect("a range")], ..Config::default() };
+        let identity = Identity::default().with(Version::Two);
+        let client = Client::new(&config).and_then(|client| client.identified(&identity)).expect("a client");
+        for path in ["", "/", "/grpc/v1", "/grpc/v1/", "/a%20b"] {
+            let wire = Wire {
+                client: client.clone(),
+                target: format!("http://{at}{path}").parse().expect("a URL"),
+                headers: HeaderMap::from_iter([(TIMEOUT, HeaderValue::from_static("7S"))]),
+                message_max: 1000,
+                ends: Instant::now() + Duration::from_secs(5),
+                clock: Clock::system(),
+                _turn: Arc::new(Client::own_turn()),
+            };
+            let request = http::Request::post("/shop.Orders/List").body(Body::empty()).expect("a request");
+            let error = wire.send(request).await.err().expect("no answer of gRPC");
+            assert_eq!(error.hint, Some(Duration::from_secs(120)));
+            let ErrorKind::Grpc { code: Code::Unavailable, message, .. } = error.kind else { panic!("{error}") };
+            let path = path.trim_end_matches('/');
+            // The file's own metadata goes before ours.
+            let said = format!("503 with text/html: http://{at}{path}/shop.Orders/List 7S gzip");
+            assert_eq!(message, format!("the answer is not gRPC's but {said}"));
+        }
+        serving.abort();
+    }
 
     #[test]
     fn a_timeout_has_eight_digits_at_most() {

@@ -1,5 +1,5 @@
-//! The messages of an answer as they come: each has five bytes in front of it, the flag whether it is packed and its length.
-//! Each is bounded before it is read, and unpacked whatever was offered: some servers always pack.
+//! The messages of an answer as they come: each has five bytes in front of it, the flag whether it is packed and its
+//! length. Each is bounded before it is read, and unpacked whatever was offered: some servers always pack.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{StreamExt, stream, stream::BoxStream};
@@ -118,7 +118,9 @@ impl Frames {
                 let why = format!("a message is packed by {other:?}, and bellpull reads gzip and deflate");
                 return Err(self.failed(Code::Unimplemented, why));
             }
-            None => return Err(self.failed(Code::Internal, "a message is packed, and no `grpc-encoding` says how".into())),
+            None => {
+                return Err(self.failed(Code::Internal, "a message is packed, and no `grpc-encoding` says how".into()));
+            }
         }
         match packed::unpack_whole(message, u64::try_from(*message_max).unwrap_or(u64::MAX)).await {
             Ok(Some(message)) => Ok(message),
@@ -175,7 +177,12 @@ mod tests {
     }
 
     /// The messages of these bytes, which come in pieces of `piece`.
-    async fn read(bytes: &[u8], piece: usize, encoding: Option<&str>, message_max: usize) -> Result<Vec<Vec<u8>>, Error> {
+    async fn read(
+        bytes: &[u8],
+        piece: usize,
+        encoding: Option<&str>,
+        message_max: usize,
+    ) -> Result<Vec<Vec<u8>>, Error> {
         let pieces: Vec<Result<Bytes, std::io::Error>> =
             bytes.chunks(piece).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
         let body = reqwest::Body::wrap_stream(stream::iter(pieces));
@@ -206,7 +213,8 @@ mod tests {
             // Each place at which it may be cut, except those between two messages.
             let whole: Vec<usize> = (1..=sent.len())
                 .map(|n| {
-                    let of = |(n, m): (usize, &Vec<u8>)| HEADER_BYTES + if n % 2 == 0 { m.len() } else { pack(m).len() };
+                    let of =
+                        |(n, m): (usize, &Vec<u8>)| HEADER_BYTES + if n % 2 == 0 { m.len() } else { pack(m).len() };
                     sent.iter().enumerate().take(n).map(of).sum()
                 })
                 .collect();

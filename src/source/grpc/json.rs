@@ -1,11 +1,13 @@
-//! A message as canonical protobuf JSON, as `prost-reflect` writes it; with these differences. The types of `Any` are those that
-//! a server told later, and one that nobody knows stands there as bytes. Fields at their default are written where the file asks
-//! for them. What has no JSON is an error that names its place.
+//! A message as canonical protobuf JSON, as `prost-reflect` writes it; with these differences. The types of `Any` are
+//! those that a server told later, and one that nobody knows stands there as bytes. Fields at their default are written
+//! where the file asks for them. What has no JSON is an error that names its place.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage as _, Value};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage as _, Value,
+};
 use serde::Serialize;
 
 /// Messages within messages; also those in an `Any`, which the decoder does not count.
@@ -243,9 +245,23 @@ fn well_known(kind: &MessageDescriptor) -> Option<&str> {
     let name = kind.full_name().strip_prefix("google.protobuf.")?;
     let is_one = matches!(
         name,
-        "Any" | "Timestamp" | "Duration" | "Struct" | "FloatValue" | "DoubleValue" | "Int32Value" | "Int64Value"
-            | "UInt32Value" | "UInt64Value" | "BoolValue" | "StringValue" | "BytesValue" | "FieldMask" | "ListValue"
-            | "Value" | "Empty"
+        "Any"
+            | "Timestamp"
+            | "Duration"
+            | "Struct"
+            | "FloatValue"
+            | "DoubleValue"
+            | "Int32Value"
+            | "Int64Value"
+            | "UInt32Value"
+            | "UInt64Value"
+            | "BoolValue"
+            | "StringValue"
+            | "BytesValue"
+            | "FieldMask"
+            | "ListValue"
+            | "Value"
+            | "Empty"
     );
     is_one.then_some(name)
 }
@@ -304,8 +320,12 @@ mod tests {
     /// A Note with some of its fields, and notes within it.
     fn note(seed: &mut Seed, depth: usize) -> Json {
         let mut fields = serde_json::Map::new();
-        for (name, at) in ["id", "state", "text", "done", "weight", "share", "blob", "tags", "rank", "person", "at", "took", "more",
-            "limit", "name", "mask", "states", "flags", "anyValue", "raw", "detail", "inner", "parts", "notes"].iter().zip(0..)
+        for (name, at) in [
+            "id", "state", "text", "done", "weight", "share", "blob", "tags", "rank", "person", "at", "took", "more",
+            "limit", "name", "mask", "states", "flags", "anyValue", "raw", "detail", "inner", "parts", "notes",
+        ]
+        .iter()
+        .zip(0..)
         {
             if seed.below(3) > 0 || depth == 0 && at > 20 {
                 continue;
@@ -316,7 +336,8 @@ mod tests {
                 "text" | "person" | "name" => json!(seed.text()),
                 "done" => json!(seed.below(2) == 1),
                 "weight" | "share" => [json!(0.0), json!(-1.5), json!(1e20), json!("NaN"), json!("-Infinity")]
-                    [usize::try_from(seed.below(5)).expect("small")].clone(),
+                    [usize::try_from(seed.below(5)).expect("small")]
+                .clone(),
                 "blob" | "raw" => json!(STANDARD.encode(seed.text())),
                 "tags" => json!([seed.text(), seed.text()]),
                 "rank" => json!(seed.below(2)),
@@ -361,7 +382,11 @@ mod tests {
         let mut expected = fields.clone();
         expected["inner"] = fields;
         assert_eq!(written(&open, &pool, true), expected);
-        let known = message(&pool, "notes.Note", json!({ "detail": { "@type": "x/notes.ListResponse" }, "rank": 0, "team": "0" }));
+        let known = message(
+            &pool,
+            "notes.Note",
+            json!({ "detail": { "@type": "x/notes.ListResponse" }, "rank": 0, "team": "0" }),
+        );
         let found = written(&known, &pool, true);
         assert_eq!(found["detail"], json!({ "@type": "x/notes.ListResponse", "notes": [] }));
         assert_eq!((&found["rank"], &found["team"]), (&json!(0), &json!("0")));
@@ -404,7 +429,8 @@ mod tests {
         assert_eq!(written(&none, &notes, false), json!({}));
         // The program's own types need nobody.
         let value = json!({ "@type": "type.googleapis.com/google.protobuf.Duration", "value": "1.500s" });
-        let any = DynamicMessage::deserialize(all.get_message_by_name("google.protobuf.Any").expect("known"), &value).expect("an Any");
+        let any = DynamicMessage::deserialize(all.get_message_by_name("google.protobuf.Any").expect("known"), &value)
+            .expect("an Any");
         assert_eq!(written(&any, &DescriptorPool::new(), false), value);
     }
 
@@ -451,10 +477,9 @@ mod tests {
             }
         }
         spoil(&mut odd);
-        for (bad, field, why) in [
-            (late, ".at", "out of range"),
-            (odd, ".more.a[1].b", "NaN is no number of a google.protobuf.Value"),
-        ] {
+        for (bad, field, why) in
+            [(late, ".at", "out of range"), (odd, ".more.a[1].b", "NaN is no number of a google.protobuf.Value")]
+        {
             for (wrap, place) in [("notes", "notes[1]"), ("parts", "parts.k")] {
                 let mut list = message(&pool, "notes.Note", json!({}));
                 let value = match wrap {

@@ -147,7 +147,9 @@ impl Asking<'_> {
                 [] => String::new(),
                 names => format!(" (it does not know its own {})", excerpt(&names.join(", "))),
             };
-            self.wrong(format!("describes itself wrongly by reflection: {e}{without}; `descriptors` names a file that says it"))
+            self.wrong(format!(
+                "describes itself wrongly by reflection: {e}{without}; `descriptors` names a file that says it"
+            ))
         })
     }
 
@@ -244,7 +246,8 @@ mod tests {
 
     #[test]
     fn the_well_known_files_are_here() {
-        let names = ["any", "api", "descriptor", "duration", "empty", "field_mask", "struct", "timestamp", "type", "wrappers"];
+        let names =
+            ["any", "api", "descriptor", "duration", "empty", "field_mask", "struct", "timestamp", "type", "wrappers"];
         for name in names {
             let file = own(&format!("google/protobuf/{name}.proto"));
             assert!(file.is_some_and(|file| file.package() == "google.protobuf"), "{name}");

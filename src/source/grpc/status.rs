@@ -1,5 +1,5 @@
-//! What an answer that brings no message means: a status of gRPC with its details, or an answer of plain HTTP from something on
-//! the way, whose status stands for one of gRPC's (gRPC's doc/http-grpc-status-mapping.md).
+//! What an answer that brings no message means: a status of gRPC with its details, or an answer of plain HTTP from
+//! something on the way, whose status stands for one of gRPC's (gRPC's doc/http-grpc-status-mapping.md).
 
 use std::time::Duration;
 
@@ -145,7 +145,8 @@ pub(super) fn has_failed(trailers: &HeaderMap) -> bool {
 /// Whether an answer is one of gRPC: of another, the status and the type are those of something on the way.
 pub(super) fn is_grpc(status: u16, headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
-    let is_ours = kind.strip_prefix("application/grpc").is_some_and(|rest| matches!(rest.chars().next(), None | Some('+' | ';')));
+    let is_ours =
+        kind.strip_prefix("application/grpc").is_some_and(|rest| matches!(rest.chars().next(), None | Some('+' | ';')));
     headers.contains_key(STATUS) || status == 200 && is_ours
 }
 
@@ -205,7 +206,8 @@ mod tests {
         failure(&status, "https://a.example", NOW)
     }
 
-    /// RESOURCE_EXHAUSTED with a RetryInfo of 60 s was asked again after 1, 6 and 16 s, and nothing of the details was told.
+    /// RESOURCE_EXHAUSTED with a RetryInfo of 60 s was asked again after 1, 6 and 16 s, and nothing of the details was
+    /// told.
     #[test]
     fn details_are_a_wait_and_words() {
         let retry = rpc::RetryInfo { retry_delay: Some(Span { seconds: 60, nanos: 500_000_000 }) };
@@ -267,8 +269,11 @@ mod tests {
             let status = Status::from_header_map(&headers).expect("a status");
             assert_eq!(failure(&status, "https://a.example", NOW).hint, None);
         }
-        for (sent, kept) in [("AAA", Some("AAA=")), ("AAA=", Some("AAA=")), ("AAAA", Some("AAAA")), ("A", None), ("A*", None)] {
-            let mut headers: HeaderMap = [(DETAILS.parse().expect("a name"), sent.parse().expect("a value"))].into_iter().collect();
+        for (sent, kept) in
+            [("AAA", Some("AAA=")), ("AAA=", Some("AAA=")), ("AAAA", Some("AAAA")), ("A", None), ("A*", None)]
+        {
+            let mut headers: HeaderMap =
+                [(DETAILS.parse().expect("a name"), sent.parse().expect("a value"))].into_iter().collect();
             mend_details(&mut headers);
             assert_eq!(headers.get(DETAILS).and_then(|v| v.to_str().ok()), kept, "{sent}");
         }
