@@ -37,9 +37,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// An idle connection holds 28 KiB: origins that are polled rarely give it back soon.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// On HTTP/2 with requests open and nothing heard for so long, a PING asks whether anybody is there. Servers of gRPC
-/// end a connection that asks more often while they say nothing (gRFC A8: after three PINGs too many); none is sent
-/// while nothing is asked.
-const PING_AFTER: Duration = Duration::from_secs(30);
+/// expect one in 5 minutes, and end a connection at the third that comes sooner while they say nothing (gRFC A8): a
+/// call with the default deadline ends before that.
+const PING_AFTER: Duration = Duration::from_secs(75);
 /// How long its answer may take; the connection is dead then, and so are its requests.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// What an answer may grow by decompression beyond `RATIO_FROM_BYTES`; real JSON stays under 50.
@@ -622,43 +622,59 @@ mod tests {
         }
     }
 
-    /// Each request that timed out on HTTP/2 left its connection in the pool, and the next one waited on it again.
-    #[tokio::test]
-    async fn after_a_timeout_the_next_request_takes_a_new_connection() {
-        /// Of the requests to a connection that says nothing.
-        const WITHIN: Duration = Duration::from_secs(1);
+    /// A server over HTTP/2 that answers the first request of each connection, and then reads nothing more from it and keeps it
+    /// open. It tells when it does so.
+    async fn falls_silent() -> (Url, Arc<tokio::sync::Notify>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url: Url = format!("http://{}/", listener.local_addr().expect("an address")).parse().expect("a URL");
+        let url = format!("http://{}/", listener.local_addr().expect("an address")).parse().expect("a URL");
         let silent = Arc::new(tokio::sync::Notify::new());
         let is_silent = silent.clone();
-        let serving = tokio::spawn(async move {
+        tokio::spawn(async move {
             let mut dumb = Vec::new();
             loop {
-                let mut connection =
-                    h2::server::handshake(listener.accept().await.expect("one").0).await.expect("HTTP/2");
+                let (stream, _) = listener.accept().await.expect("one");
+                let mut connection = h2::server::handshake(stream).await.expect("HTTP/2");
                 let (_, mut respond) = connection.accept().await.expect("a request").expect("whole");
                 respond.send_response(http::Response::new(()), true).expect("sent");
-                // Until it is written; after that nobody reads the connection, and it stays open.
+                // Until it is written.
                 let _ = timeout(Duration::from_millis(100), connection.accept()).await;
                 dumb.push(connection);
                 is_silent.notify_one();
             }
         });
-        let client = client(Version::Two);
-        let ask = async || {
-            let (headers, url) = (HeaderMap::new(), url.clone());
-            let request = Request { method: reqwest::Method::GET, url, headers, body: None };
-            client.send(&Client::own_turn(), request, WITHIN, BodyLimit::Head(100), None).await.map(|_| ())
-        };
-        assert_eq!(ask().await, Ok(()));
+        (url, silent)
+    }
+
+    async fn ask(client: &Client, url: &Url) -> Result<(), Error> {
+        let request = Request { method: reqwest::Method::GET, url: url.clone(), headers: HeaderMap::new(), body: None };
+        let within = Duration::from_secs(1);
+        client.send(&Client::own_turn(), request, within, BodyLimit::Head(100), None).await.map(|_| ())
+    }
+
+    /// Each request that timed out on HTTP/2 left its connection in the pool, and the next one waited on it again.
+    #[tokio::test]
+    async fn after_a_timeout_the_next_request_takes_a_new_connection() {
+        let ((url, silent), client) = (falls_silent().await, client(Version::Two));
+        assert_eq!(ask(&client, &url).await, Ok(()));
         silent.notified().await;
-        let (one, other) = tokio::join!(ask(), ask());
-        assert!(
-            matches!((&one, &other), (Err(Error::Timeout { .. }), Err(Error::Timeout { .. }))),
-            "{one:?} {other:?}"
-        );
-        assert_eq!(ask().await, Ok(()), "on a new connection");
-        serving.abort();
+        let both = tokio::join!(ask(&client, &url), ask(&client, &url));
+        assert!(matches!(both, (Err(Error::Timeout { .. }), Err(Error::Timeout { .. }))), "{both:?}");
+        assert_eq!(ask(&client, &url).await, Ok(()), "on a new connection");
+    }
+
+    /// A call of gRPC on a dead connection waited for its whole deadline.
+    #[tokio::test]
+    async fn a_ping_finds_a_dead_connection_while_a_call_is_open() {
+        let ((url, silent), client) = (falls_silent().await, client(Version::Two));
+        assert_eq!(ask(&client, &url).await, Ok(()));
+        silent.notified().await;
+        tokio::time::pause();
+        let start = Instant::now();
+        let error = client.stream(url.clone(), HeaderMap::new(), Bytes::new()).await.expect_err("no answer");
+        let after = start.elapsed();
+        assert!(after >= PING_TIMEOUT && after <= PING_AFTER + PING_TIMEOUT, "{after:?}: {error}");
+        tokio::time::resume();
+        assert_eq!(ask(&client, &url).await, Ok(()), "on a new connection");
     }
 
     #[test]

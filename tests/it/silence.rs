@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Bytes, routing::any};
+use axum::{Router, routing::any};
 use bellpull::{
     http::{
         BodyLimit, Client, Request,
@@ -144,26 +144,6 @@ async fn all_bridges_of_an_origin_are_well_after_one_timeout_and_one_interval() 
         assert!(*last < WELL_WITHIN, "with {per_host} at once the last is well after {last:?}");
         assert_eq!(way.opened(), 2, "all of them share the new connection");
     }
-}
-
-/// A call of gRPC without an end waited for its deadline of 5 minutes. Time is paused: a PING after 30 s, and 10 s for
-/// its answer.
-#[tokio::test]
-async fn a_ping_finds_a_dead_connection_while_a_call_is_open() {
-    let way = Way::start().await;
-    let client = way.client(8);
-    assert!(way.ask(&client).await);
-    way.forget();
-    tokio::time::pause();
-    let start = Instant::now();
-    let url = format!("{}/shop.Orders/List", way.origin).parse().expect("a URL");
-    let call = tokio::time::timeout(Duration::from_secs(300), client.stream(url, HeaderMap::new(), Bytes::new()));
-    let error = call.await.expect("before its deadline").err().expect("no answer");
-    let after = start.elapsed();
-    assert!((30..=45).contains(&after.as_secs()), "{after:?}: {error}");
-    tokio::time::resume();
-    assert!(way.ask(&client).await, "a new connection");
-    assert_eq!(way.opened(), 2);
 }
 
 /// The whole way: one failed poll, and the next one is well.

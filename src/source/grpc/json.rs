@@ -413,7 +413,7 @@ mod tests {
         for (url, bytes, name) in [
             ("x/notes.Note", &b"\xff\xff"[..], None),
             ("", b"abc", None),
-            ("x/../../etc", b"", None),
+            ("x/no name", b"", None),
             ("x/extra.Extra", b"", Some("extra.Extra")),
             ("extra.Extra", b"", Some("extra.Extra")),
         ] {

@@ -148,7 +148,7 @@ impl Asking<'_> {
                 names => format!(" (it does not know its own {})", excerpt(&names.join(", "))),
             };
             self.wrong(format!(
-                "describes itself wrongly by reflection: {e}{without}; `descriptors` names a file that says it"
+                "describes itself wrongly by reflection: {e}{without}; write `descriptors` with its descriptor set"
             ))
         })
     }
