@@ -5,9 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use prost_reflect::{
-    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage as _, Value,
-};
+use prost_reflect::{DescriptorPool, DynamicMessage, Kind, MapKey, MessageDescriptor, ReflectMessage as _, Value};
 use serde::Serialize;
 
 /// Messages within messages; also those in an `Any`, which the decoder does not count.
@@ -68,13 +66,12 @@ impl Writer<'_> {
                 self.out.push('}');
             }
             Some("Any") => self.any(message)?,
-            Some("Struct") => self.only_field(message, 1)?,
-            Some("ListValue") => self.only_field(message, 1)?,
+            Some("Struct" | "ListValue") => self.only_field(message, 1)?,
             Some("Value") => match message.fields().next() {
                 Some((_, Value::F64(number))) if !number.is_finite() => {
                     return Err(format!("{number} is no number of a google.protobuf.Value"));
                 }
-                Some((field, value)) => self.value(value, &field)?,
+                Some((field, value)) => self.value(value, &field.kind())?,
                 None => self.out.push_str("null"),
             },
             Some(name) if name.ends_with("Value") => self.only_field(message, 1)?,
@@ -92,13 +89,13 @@ impl Writer<'_> {
                 let end = self.place.len();
                 self.place.push('.');
                 self.place.push_str(field.json_name());
-                self.value(&message.get_field(&field), &field)?;
+                self.value(&message.get_field(&field), &field.kind())?;
                 self.place.truncate(end);
             }
         }
         for (extension, value) in message.extensions() {
             self.key(extension.json_name(), &mut first)?;
-            self.one(value, &extension.kind())?;
+            self.value(value, &extension.kind())?;
         }
         Ok(())
     }
@@ -115,14 +112,10 @@ impl Writer<'_> {
     /// A field's value in place of its message.
     fn only_field(&mut self, message: &DynamicMessage, number: u32) -> Result<(), String> {
         let field = message.descriptor().get_field(number).ok_or("it is not the well-known type of this name")?;
-        self.value(&message.get_field(&field), &field)
+        self.value(&message.get_field(&field), &field.kind())
     }
 
-    fn value(&mut self, value: &Value, field: &FieldDescriptor) -> Result<(), String> {
-        self.one(value, &field.kind())
-    }
-
-    fn one(&mut self, value: &Value, kind: &Kind) -> Result<(), String> {
+    fn value(&mut self, value: &Value, kind: &Kind) -> Result<(), String> {
         match value {
             Value::Bool(value) => self.scalar(value),
             Value::I32(value) => self.scalar(value),
@@ -156,7 +149,7 @@ impl Writer<'_> {
                 self.out.push(',');
             }
             self.place.push_str(&format!("[{index}]"));
-            self.one(value, kind)?;
+            self.value(value, kind)?;
             self.place.truncate(end);
         }
         self.out.push(']');
@@ -181,7 +174,7 @@ impl Writer<'_> {
             self.key(&key, &mut first)?;
             self.place.push('.');
             self.place.extend(key.chars().take(KEY_CHARS));
-            self.one(value, &kind)?;
+            self.value(value, &kind)?;
             self.place.truncate(end);
         }
         self.out.push('}');
