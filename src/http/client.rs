@@ -5,7 +5,7 @@ use std::{
     io::Cursor,
     pin::Pin,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -36,8 +36,14 @@ use crate::{model::Hash, settings::units::Rate, telemetry::trace::Span};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// An idle connection holds 28 KiB: origins that are polled rarely give it back soon.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+/// On HTTP/2 with requests open and nothing heard for so long, a PING asks whether anybody is there. Servers of gRPC
+/// expect one in 5 minutes, and end a connection at the third that comes sooner while they say nothing (gRFC A8): a
+/// call with the default deadline ends before that.
+const PING_AFTER: Duration = Duration::from_secs(75);
+/// How long its answer may take; the connection is dead then, and so are its requests.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// What an answer may grow by decompression beyond `RATIO_FROM_BYTES`; real JSON stays under 50.
-pub(super) const RATIO_MAX: u64 = 200;
+pub const RATIO_MAX: u64 = 200;
 /// Below it a high ratio is harmless.
 pub(super) const RATIO_FROM_BYTES: u64 = 1 << 20;
 /// Clients of other identities that are kept; each has its own connections and roots.
@@ -70,8 +76,18 @@ impl Default for Config {
 /// Cheap to clone; clones share connections, turns and paces.
 #[derive(Debug, Clone)]
 pub struct Client {
-    client: reqwest::Client,
+    pools: Arc<Pools>,
     shared: Arc<Shared>,
+}
+
+/// The connections of an identity, in two pools: when a request to an origin has timed out, that origin's next requests
+/// use the other one. HTTP/2 has one connection for all, and nobody says when something on the way has forgotten it.
+#[derive(Debug)]
+struct Pools {
+    identity: Identity,
+    kept: Kept,
+    first: reqwest::Client,
+    second: OnceLock<reqwest::Client>,
 }
 
 #[derive(Debug)]
@@ -80,7 +96,7 @@ struct Shared {
     egress: Egress,
     origins: Mutex<BTreeMap<String, Arc<Origin>>>,
     /// Clients of other identities, each with its own connections; and those that keep none.
-    others: Mutex<BTreeMap<(Hash, Kept), reqwest::Client>>,
+    others: Mutex<BTreeMap<(Hash, Kept), Arc<Pools>>>,
     /// Content encodings that nobody knows, by origin, of which the log was told.
     unknown_encodings: Mutex<BTreeSet<(String, String)>>,
 }
@@ -99,6 +115,31 @@ struct Origin {
     /// When the next request may begin, where a `rate` says so. Held by the one who waits for it: those who give up take
     /// nothing with them.
     free: tokio::sync::Mutex<Instant>,
+    lane: Mutex<Lane>,
+}
+
+/// Which of the two pools is used.
+#[derive(Debug, Clone, Copy, Default)]
+struct Lane {
+    is_second: bool,
+    /// When it was changed.
+    since: Option<Instant>,
+}
+
+impl Lane {
+    /// Changes it after a request that began then and was not answered. Not if it went through the other pool, and not
+    /// while that one's connections are there still, which were in doubt before.
+    fn change(&mut self, began: Instant, now: Instant) {
+        let is_of_the_other = self.since.is_some_and(|since| began < since);
+        if !is_of_the_other && !self.is_new(now) {
+            *self = Self { is_second: !self.is_second, since: Some(now) };
+        }
+    }
+
+    /// Whether idle connections of the other pool may be there still.
+    fn is_new(&self, now: Instant) -> bool {
+        self.since.is_some_and(|since| now < since + IDLE_TIMEOUT)
+    }
 }
 
 /// A place among the requests in flight to one origin (`network.per-host`), given back when dropped.
@@ -111,7 +152,7 @@ impl Client {
     /// Errors when a root or the proxy cannot be used.
     pub fn new(config: &Config) -> Result<Self, String> {
         let egress = Egress::new(config.allow.clone());
-        let client = build(config, &egress, &Identity::default(), Kept::Idle)?;
+        let pools = Pools::new(config, &egress, &Identity::default(), Kept::Idle)?.into();
         let shared = Shared {
             config: config.clone(),
             egress,
@@ -119,7 +160,7 @@ impl Client {
             others: Mutex::default(),
             unknown_encodings: Mutex::default(),
         };
-        Ok(Self { client, shared: Arc::new(shared) })
+        Ok(Self { pools, shared: Arc::new(shared) })
     }
 
     /// The same client with the certificates, the proxy and the HTTP version of a source. One for each distinct identity
@@ -135,16 +176,16 @@ impl Client {
 
     fn other(&self, identity: &Identity, kept: Kept) -> Result<Self, String> {
         let mut others = self.shared.others.lock().expect("no thread panics with it");
-        if let Some(client) = others.get(&(identity.hash, kept)) {
-            return Ok(Self { client: client.clone(), shared: self.shared.clone() });
+        if let Some(pools) = others.get(&(identity.hash, kept)) {
+            return Ok(Self { pools: pools.clone(), shared: self.shared.clone() });
         }
         // Identities of earlier configurations: those that still count are built again.
         if others.len() >= IDENTITIES_MAX {
             others.clear();
         }
-        let client = build(&self.shared.config, &self.shared.egress, identity, kept)?;
-        others.insert((identity.hash, kept), client.clone());
-        Ok(Self { client, shared: self.shared.clone() })
+        let pools = Arc::new(Pools::new(&self.shared.config, &self.shared.egress, identity, kept)?);
+        others.insert((identity.hash, kept), pools.clone());
+        Ok(Self { pools, shared: self.shared.clone() })
     }
 
     /// Requests in flight to one origin, at the most.
@@ -155,6 +196,20 @@ impl Client {
     /// Whether both share their connections.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
+    /// A request that began then was not answered in time. The connections to its origin may be dead: the next request
+    /// uses none of them.
+    pub fn doubt(&self, origin: &str, began: Instant) {
+        let origin = self.shared.origin(origin.to_owned());
+        origin.lane.lock().expect("no thread panics with it").change(began, Instant::now());
+    }
+
+    /// The connections to use for an origin.
+    fn connections(&self, origin: &str) -> &reqwest::Client {
+        let origin = self.shared.known(origin);
+        let is_second = origin.is_some_and(|o| o.lane.lock().expect("no thread panics with it").is_second);
+        if is_second && self.pools.kept == Kept::Idle { self.pools.second(&self.shared) } else { &self.pools.first }
     }
 
     /// Waits for a place among the requests in flight to a URL's origin, and for its pace: that of the file, or `rate`
@@ -190,8 +245,12 @@ impl Client {
         let origin = origin(&request.url);
         let late = || Error::Timeout { origin: origin.clone(), after: within };
         let span = Span::request(&origin, request.method.as_str());
+        let began = Instant::now();
         let exchange = timeout(within, self.exchange(request, &origin, limit, share));
         let answer = span.around(exchange).await.map_err(|_| late()).flatten();
+        if matches!(answer, Err(Error::Timeout { .. })) {
+            self.doubt(&origin, began);
+        }
         match &answer {
             Ok(answer) => span.answered(answer.status, Some(answer.body.len())),
             Err(error) => span.failed(error),
@@ -215,7 +274,7 @@ impl Client {
             let url = request.url.clone();
             let mut wire = reqwest::Request::new(request.method, request.url);
             *wire.headers_mut() = request.headers;
-            let response = self.client.execute(wire).await.map_err(|e| classify(&e, &from))?;
+            let response = self.connections(&from).execute(wire).await.map_err(|e| classify(&e, &from))?;
             let (status, headers) = (response.status().as_u16(), response.headers().clone());
             if status == 101 {
                 return Ok(Ok((headers, response.upgrade().await.map_err(|e| classify(&e, &from))?)));
@@ -239,7 +298,7 @@ impl Client {
         *wire.headers_mut() = headers;
         *wire.body_mut() = Some(body.into());
         let span = Span::request(&from, "POST");
-        let response = span.around(self.client.execute(wire)).await.map_err(|e| classify(&e, &from));
+        let response = span.around(self.connections(&from).execute(wire)).await.map_err(|e| classify(&e, &from));
         match &response {
             Ok(response) => span.answered(response.status().as_u16(), None),
             Err(error) => span.failed(error),
@@ -260,14 +319,32 @@ impl Client {
         *wire.headers_mut() = request.headers;
         wire.headers_mut().entry(ACCEPT_ENCODING).or_insert(HeaderValue::from_static("gzip, br, zstd, deflate"));
         *wire.body_mut() = request.body.map(reqwest::Body::from);
-        let response = self.client.execute(wire).await.map_err(|e| classify(&e, origin))?;
+        let response = self.connections(origin).execute(wire).await.map_err(|e| classify(&e, origin))?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = self.shared.read_body(response, origin, limit, share).await?;
         Ok(Answer { status, headers, body, url })
     }
 }
 
+impl Pools {
+    fn new(config: &Config, egress: &Egress, identity: &Identity, kept: Kept) -> Result<Self, String> {
+        let first = build(config, egress, identity, kept)?;
+        Ok(Self { identity: identity.clone(), kept, first, second: OnceLock::new() })
+    }
+
+    /// Made when it is needed for the first time; what made the first pool makes the second one.
+    fn second(&self, shared: &Shared) -> &reqwest::Client {
+        let make = || build(&shared.config, &shared.egress, &self.identity, self.kept);
+        self.second.get_or_init(|| make().unwrap_or_else(|_| self.first.clone()))
+    }
+}
+
 impl Shared {
+    /// What is known of an origin.
+    fn known(&self, name: &str) -> Option<Arc<Origin>> {
+        self.origins.lock().expect("no thread panics with it").get(name).cloned()
+    }
+
     fn origin(&self, name: String) -> Arc<Origin> {
         let mut origins = self.origins.lock().expect("no thread panics with it");
         if let Some(origin) = origins.get(&name) {
@@ -279,9 +356,10 @@ impl Shared {
             Arc::strong_count(origin) > 1
                 || Arc::strong_count(&origin.turns) > 1
                 || origin.free.try_lock().is_ok_and(|free| *free > now)
+                || origin.lane.lock().expect("no thread panics with it").is_new(now)
         });
         let turns = Arc::new(Semaphore::new(self.config.per_host));
-        let origin = Arc::new(Origin { turns, free: tokio::sync::Mutex::new(now) });
+        let origin = Arc::new(Origin { turns, free: tokio::sync::Mutex::new(now), lane: Mutex::default() });
         origins.insert(name, origin.clone());
         origin
     }
@@ -417,6 +495,8 @@ fn build(config: &Config, egress: &Egress, identity: &Identity, kept: Kept) -> R
             .referer(false)
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(IDLE_TIMEOUT)
+            .http2_keep_alive_interval(PING_AFTER)
+            .http2_keep_alive_timeout(PING_TIMEOUT)
             .pool_max_idle_per_host(if kept == Kept::Idle { config.per_host } else { 0 })
             .dns_resolver(Arc::new(egress.clone()));
         builder = match identity.version {
@@ -447,7 +527,7 @@ fn build(config: &Config, egress: &Egress, identity: &Identity, kept: Kept) -> R
 }
 
 /// What reqwest's error is, without its URL: that may hold a secret.
-fn classify(error: &reqwest::Error, origin: &str) -> Error {
+pub fn classify(error: &reqwest::Error, origin: &str) -> Error {
     let mut source = std::error::Error::source(error);
     let mut lost = None;
     while let Some(cause) = source {
@@ -517,14 +597,19 @@ mod tests {
 
     use super::*;
 
+    /// A client that may ask this machine.
+    fn client(version: Version) -> Client {
+        let config = Config { allow: vec!["127.0.0.0/8".parse().expect("a range")], ..Config::default() };
+        let client = Client::new(&config).expect("a client");
+        let identity = Identity { version, hash: Hash::of(b"a test"), ..Identity::default() };
+        client.identified(&identity).expect("a client")
+    }
+
     /// What the client says of a server that does this with its first connection.
     async fn said<F: Future<Output = ()>>(version: Version, server: impl FnOnce(TcpStream) -> F) -> Error {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/", listener.local_addr().expect("an address")).parse().expect("a URL");
-        let config = Config { allow: vec!["127.0.0.0/8".parse().expect("a range")], ..Config::default() };
-        let client = Client::new(&config).expect("a client");
-        let identity = Identity { version, hash: Hash::of(b"a test"), ..Identity::default() };
-        let client = client.identified(&identity).expect("a client");
+        let client = client(version);
         let request =
             Request { method: reqwest::Method::POST, url, headers: HeaderMap::new(), body: Some("{}".into()) };
         let turn = Client::own_turn();
@@ -534,6 +619,82 @@ mod tests {
         tokio::select! {
             asked = asked => asked.expect_err("no answer"),
             () = &mut served => unreachable!("it goes on for ever"),
+        }
+    }
+
+    /// A server over HTTP/2 that answers the first request of each connection, and then reads nothing more from it and keeps it
+    /// open. It tells when it does so.
+    async fn falls_silent() -> (Url, Arc<tokio::sync::Notify>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}/", listener.local_addr().expect("an address")).parse().expect("a URL");
+        let silent = Arc::new(tokio::sync::Notify::new());
+        let is_silent = silent.clone();
+        tokio::spawn(async move {
+            let mut dumb = Vec::new();
+            loop {
+                let (stream, _) = listener.accept().await.expect("one");
+                let mut connection = h2::server::handshake(stream).await.expect("HTTP/2");
+                let (_, mut respond) = connection.accept().await.expect("a request").expect("whole");
+                respond.send_response(http::Response::new(()), true).expect("sent");
+                // Until it is written.
+                let _ = timeout(Duration::from_millis(100), connection.accept()).await;
+                dumb.push(connection);
+                is_silent.notify_one();
+            }
+        });
+        (url, silent)
+    }
+
+    async fn ask(client: &Client, url: &Url) -> Result<(), Error> {
+        let request = Request { method: reqwest::Method::GET, url: url.clone(), headers: HeaderMap::new(), body: None };
+        let within = Duration::from_secs(1);
+        client.send(&Client::own_turn(), request, within, BodyLimit::Head(100), None).await.map(|_| ())
+    }
+
+    /// Each request that timed out on HTTP/2 left its connection in the pool, and the next one waited on it again.
+    #[tokio::test]
+    async fn after_a_timeout_the_next_request_takes_a_new_connection() {
+        let ((url, silent), client) = (falls_silent().await, client(Version::Two));
+        assert_eq!(ask(&client, &url).await, Ok(()));
+        silent.notified().await;
+        let both = tokio::join!(ask(&client, &url), ask(&client, &url));
+        assert!(matches!(both, (Err(Error::Timeout { .. }), Err(Error::Timeout { .. }))), "{both:?}");
+        assert_eq!(ask(&client, &url).await, Ok(()), "on a new connection");
+    }
+
+    /// A call of gRPC on a dead connection waited for its whole deadline.
+    #[tokio::test]
+    async fn a_ping_finds_a_dead_connection_while_a_call_is_open() {
+        let ((url, silent), client) = (falls_silent().await, client(Version::Two));
+        assert_eq!(ask(&client, &url).await, Ok(()));
+        silent.notified().await;
+        tokio::time::pause();
+        let start = Instant::now();
+        let error = client.stream(url.clone(), HeaderMap::new(), Bytes::new()).await.expect_err("no answer");
+        let after = start.elapsed();
+        assert!(after >= PING_TIMEOUT && after <= PING_AFTER + PING_TIMEOUT, "{after:?}: {error}");
+        tokio::time::resume();
+        assert_eq!(ask(&client, &url).await, Ok(()), "on a new connection");
+    }
+
+    #[test]
+    fn a_doubt_changes_the_pool_once() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut lane = Lane::default();
+        // When a request began, when it timed out, and whether the second pool is used then.
+        for (began, timed_out, is_second) in [
+            (0, 30, true),
+            // Those that began with it, and one on the new connection too soon after.
+            (1, 31, true),
+            (29, 59, true),
+            (31, 40, true),
+            (31, 61, false),
+            (60, 90, false),
+            (62, 92, true),
+        ] {
+            lane.change(at(began), at(timed_out));
+            assert_eq!(lane.is_second, is_second, "{began} to {timed_out}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Bytes that are packed beside HTTP's own encodings: what a binary message of a WebSocket holds.
+//! Bytes that are packed beside HTTP's own encodings: what a binary message of a WebSocket or a message of gRPC holds.
 
 use async_compression::tokio::bufread::{GzipDecoder, ZlibDecoder};
 use bytes::{Bytes, BytesMut};
@@ -16,16 +16,20 @@ pub enum Error {
 
 /// What gzip (RFC 1952) or zlib (RFC 1950) packed; other bytes, and damaged ones, as they are: who reads them says what is wrong.
 pub async fn unpack(bytes: Bytes, max: u64) -> Result<Bytes, Error> {
-    let unpacked = if bytes.starts_with(&GZIP_MAGIC) {
-        let mut decoder = GzipDecoder::new(&*bytes);
+    Ok(unpack_whole(&bytes, max).await?.unwrap_or(bytes))
+}
+
+/// The same of bytes that are said to be packed: `None` for others, and for damaged ones.
+pub async fn unpack_whole(bytes: &[u8], max: u64) -> Result<Option<Bytes>, Error> {
+    if bytes.starts_with(&GZIP_MAGIC) {
+        let mut decoder = GzipDecoder::new(bytes);
         decoder.multiple_members(true);
-        read(decoder, bytes.len(), max).await?
-    } else if is_zlib(&bytes) {
-        read(ZlibDecoder::new(&*bytes), bytes.len(), max).await?
+        read(decoder, bytes.len(), max).await
+    } else if is_zlib(bytes) {
+        read(ZlibDecoder::new(bytes), bytes.len(), max).await
     } else {
-        None
-    };
-    Ok(unpacked.unwrap_or(bytes))
+        Ok(None)
+    }
 }
 
 /// RFC 1950, section 2.2: deflate with a window of 32 KiB, and a check that 31 divides.

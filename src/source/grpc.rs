@@ -3,9 +3,12 @@
 //! array.
 
 mod channel;
+mod frames;
+mod json;
 mod reflection;
+mod status;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use ::http::uri::PathAndQuery;
 use bytes::Bytes;
@@ -33,30 +36,25 @@ use crate::{
         self, Client, Request,
         identity::Version,
         origin,
-        target::{self, fixed_origin, made_url},
+        target::{self, HTTP, fixed_origin, made_url, read_url},
     },
     model::Hash,
     settings::{
         Item, Table,
         fingerprint::Fingerprint,
-        key::keys,
+        key::{Form, Shape, keys},
         value::{JSON_BODY, JsonBody, Value},
     },
 };
-use channel::Channel;
+use channel::{Channel, Wire};
+use reflection::Asking;
+pub use reflection::Described;
 
 /// What one message may be of `size-max`: 4 MiB by default, as everywhere in gRPC. Decoded it takes far more memory than on
 /// the wire: some fifty times for a list of booleans.
 const MESSAGE_PART: u64 = 8;
-/// How long what a server has said of itself is believed.
-const DESCRIBED_FOR: Duration = Duration::from_secs(60 * 60);
-
-/// A method as the server described it, and when.
-#[derive(Debug)]
-pub struct Described {
-    method: MethodDescriptor,
-    at: Instant,
-}
+/// Where calls go: its path stands before theirs.
+const TARGET: Form<Value> = Form::new(Shape::Value, read_target);
 
 /// A source as the file defines it.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,6 +68,8 @@ pub struct Source {
     request: Option<JsonBody>,
     /// `None`: the server is asked.
     descriptors: Option<Descriptors>,
+    /// Fields at their default are written.
+    defaults: bool,
     pub transport: Transport,
 }
 
@@ -95,8 +95,9 @@ keys! {
               "not": { "required": ["descriptors"] } }
         ] }"#
     );
-    /// A value; `https://`, or `http://` for HTTP/2 without TLS (h2c).
-    need TARGET: Value = "target", target::URL, "target = \"https://grpc.example.com\"";
+    /// A value; `https://`, or `http://` for HTTP/2 without TLS (h2c). A path in it stands before that of each call,
+    /// reflection included: `"https://example.com/grpc/v1"`.
+    need TARGET: Value = "target", super::TARGET, "target = \"https://grpc.example.com\"";
     /// `"pkg.Service/Method"`.
     need METHOD: (String, String) = "method",
         Form::new(Shape::Pattern("/"), |item| item.parse_text(name, "a method such as \"shop.Orders/List\"")),
@@ -109,6 +110,9 @@ keys! {
     or REFLECTION: bool = "reflection", BOOLEAN, || false;
     /// The path of a descriptor set, from `protoc --include_imports --descriptor_set_out`.
     maybe DESCRIPTORS: () = "descriptors", Form::raw(Shape::Text), "this or `reflection`";
+    /// `true`: fields at their default (0, `""`, `false`, the first word of an enum, an empty list) are written, unless
+    /// they are `optional`, in a `oneof` or a message.
+    or DEFAULTS: bool = "defaults", BOOLEAN, || false;
     + requests::FAMILY;
 }
 
@@ -139,6 +143,7 @@ impl Source {
                 None
             }
         };
+        let defaults = table.or(&grpc::DEFAULTS);
         let transport = Transport::read(&mut table, &grpc::METADATA, Over::Grpc);
         for auth in transport.auth.iter().filter(|auth| auth.signs_a_body()) {
             let message =
@@ -154,6 +159,7 @@ impl Source {
             method,
             request,
             descriptors: descriptors?,
+            defaults,
             transport,
         })
     }
@@ -165,13 +171,16 @@ impl Source {
         text.put_some("request", self.request.as_ref());
         text.put_all("metadata", &self.transport.headers);
         text.put_some("descriptors", self.descriptors.as_ref().map(|set| set.hash.to_string()));
+        text.put_some("defaults", self.defaults.then_some(true));
     }
 
     /// As 0.1.0 wrote it.
     pub fn definition_0_1(&self) -> String {
         let Self { target, service, method, request, .. } = self;
         let set = self.descriptors.as_ref().map(|d| d.hash);
-        format!("grpc {target:?} {service}/{method} {request:?} {:?} {set:?}", self.transport.headers)
+        // It wrote no field at its default.
+        let defaults = if self.defaults { " defaults" } else { "" };
+        format!("grpc {target:?} {service}/{method} {request:?} {:?} {set:?}{defaults}", self.transport.headers)
     }
 
     pub fn describe(&self) -> String {
@@ -205,17 +214,25 @@ impl Source {
         let text = self.target.resolve(&input).await.map_err(ErrorKind::Expr)?.into_iter().next();
         let text = text.ok_or_else(|| ErrorKind::Request("`target` gives nothing".into()))?;
         let target = made_url(&text).map_err(|e| ErrorKind::Request(format!("`target`: {e}")))?;
+        if let Some(why) = beyond_a_path(&target) {
+            return Err(ErrorKind::Request(format!("`target`: {why}")).into());
+        }
         let (origin, deadline) = (origin(&target), self.transport.deadline);
-        match tokio::time::timeout(deadline, self.call(&mut ask, &input, target)).await {
+        let began = Instant::now();
+        let ends = began + deadline;
+        match tokio::time::timeout_at(ends, self.call(&mut ask, &input, target, ends)).await {
             Ok(result) => result,
-            Err(_) => Err(ErrorKind::Deadline { origin, after: deadline }.into()),
+            Err(_) => {
+                ask.client.doubt(&origin, began);
+                Err(ErrorKind::Deadline { origin, after: deadline }.into())
+            }
         }
     }
 
     /// Once more where a token was refused that a login brought.
-    async fn call(&self, ask: &mut Ask<'_>, input: &Json, target: Url) -> Result<Fetched, Error> {
+    async fn call(&self, ask: &mut Ask<'_>, input: &Json, target: Url, ends: Instant) -> Result<Fetched, Error> {
         let (request, used) = self.head(ask, input, target.clone()).await?;
-        let first = self.once(ask, input, request.clone()).await;
+        let first = self.once(ask, input, request.clone(), ends).await;
         let Err(Error { kind: ErrorKind::Grpc { code: Code::Unauthenticated, .. }, .. }) = &first else { return first };
         let answer =
             http::Answer { status: 401, headers: HeaderMap::new(), body: Bytes::new(), url: request.url.clone() };
@@ -224,23 +241,23 @@ impl Source {
             return first;
         }
         let (request, _) = self.head(ask, input, target).await?;
-        self.once(ask, input, request).await
+        self.once(ask, input, request, ends).await
     }
 
-    async fn once(&self, ask: &mut Ask<'_>, input: &Json, request: Request) -> Result<Fetched, Error> {
+    async fn once(&self, ask: &mut Ask<'_>, input: &Json, request: Request, ends: Instant) -> Result<Fetched, Error> {
         let from = origin(&request.url);
-        let mut channel = self.channel(ask, request).await?;
+        let channel = self.channel(ask, request, ends).await?;
         // Taken out: after a failure the next poll asks again what an edited service looks like.
-        let described = ask.memo.described.take().filter(|described| described.at.elapsed() < DESCRIBED_FOR);
-        let described = match (&self.descriptors, described) {
-            (Some(set), _) => Described { method: set.method.clone(), at: Instant::now() },
+        let described = ask.memo.described.take().filter(Described::is_believed);
+        let mut described = match (&self.descriptors, described) {
+            (Some(set), _) => Described::fixed(set.method.clone()),
             (None, Some(described)) => described,
             (None, None) => {
-                let method = reflection::method(&mut channel, &self.service, &self.method, &from, ask.share).await?;
-                Described { method, at: Instant::now() }
+                let mut asking = Asking { channel: &channel, origin: &from, share: ask.share };
+                Described::ask(&mut asking, &self.service, &self.method).await?
             }
         };
-        let body = Bytes::from(self.answers(ask, input, &mut channel, &described.method, &from).await?);
+        let body = Bytes::from(self.answers(ask, input, &channel, &mut described, &from).await?);
         ask.memo.described = Some(described);
         let url = format!("{from}/{}/{}", self.service, self.method);
         let page = Page { url, content_type: Some("application/json".into()), hash: Hash::of(&body), body };
@@ -265,22 +282,22 @@ impl Source {
     }
 
     /// The way to the server.
-    async fn channel(&self, ask: &Ask<'_>, request: Request) -> Result<Channel, Error> {
+    async fn channel(&self, ask: &Ask<'_>, request: Request, ends: Instant) -> Result<Channel, Error> {
         let client = self.client(ask)?;
-        let turn = client.turn(&request.url, self.transport.rate).await;
+        let turn = Arc::new(client.turn(&request.url, self.transport.rate).await);
         let message_max = usize::try_from(self.transport.size_max / MESSAGE_PART).unwrap_or(usize::MAX);
-        Ok(Channel::new(client, turn, request.url, request.headers, message_max))
+        let Request { url: target, headers, .. } = request;
+        Ok(Channel::new(Wire { client, target, headers, message_max, ends, clock: ask.clock.clone(), _turn: turn }))
     }
 
-    /// The answer as JSON, of a stream as an array.
-    async fn answers(
+    /// What is asked.
+    async fn message(
         &self,
-        ask: &mut Ask<'_>,
+        ask: &Ask<'_>,
         input: &Json,
-        channel: &mut Channel,
+        channel: &Channel,
         method: &MethodDescriptor,
-        from: &str,
-    ) -> Result<String, Error> {
+    ) -> Result<DynamicMessage, Error> {
         let mut request = match &self.request {
             None => None,
             Some(JsonBody::Fixed(value)) => Some(value.clone()),
@@ -292,20 +309,35 @@ impl Source {
         }
         let request = request.unwrap_or_else(|| json!({}));
         let wrong = |e| ErrorKind::Request(format!("`request` is not a {}: {e}", method.input().full_name()));
-        let message = DynamicMessage::deserialize(method.input(), request).map_err(wrong)?;
+        Ok(DynamicMessage::deserialize(method.input(), request).map_err(wrong)?)
+    }
+
+    /// The answer as JSON, of a stream as an array.
+    async fn answers(
+        &self,
+        ask: &mut Ask<'_>,
+        input: &Json,
+        channel: &Channel,
+        described: &mut Described,
+        from: &str,
+    ) -> Result<String, Error> {
+        let method = described.method.clone();
+        let message = self.message(ask, input, channel, &method).await?;
         let path = format!("/{}/{}", self.service, self.method);
         let path = PathAndQuery::try_from(path).map_err(|e| ErrorKind::Request(format!("`method`: {e}")))?;
-        let failed = |status: Status| failure(status, from);
-        let mut grpc = channel.grpc().await.map_err(ErrorKind::Http)?;
+        let failed = |status: Status| channel.failure(&status);
+        let mut grpc = channel.grpc().await?;
         let stream = grpc.server_streaming(tonic::Request::new(message), path, Dynamic(method.output())).await;
         let mut stream = stream.map_err(failed)?.into_inner();
+        let mut asking = Asking { channel, origin: from, share: ask.share };
         let streams = method.is_server_streaming();
         let (mut body, mut count) = (String::from(if streams { "[" } else { "" }), 0u64);
         while let Some(message) = stream.message().await.map_err(failed)? {
             if streams && count > 0 {
                 body.push(',');
             }
-            let text = serde_json::to_string(&message).map_err(|e| ErrorKind::Request(e.to_string()))?;
+            let place = if streams { format!(".[{count}]") } else { String::new() };
+            let text = self.written(&message, place, described, &mut asking).await?;
             body.push_str(&text);
             count += 1;
             let size = u64::try_from(body.len()).unwrap_or(u64::MAX);
@@ -313,7 +345,7 @@ impl Source {
                 let (origin, limit) = (from.to_owned(), self.transport.size_max);
                 return Err(ErrorKind::Http(crate::http::Error::TooLarge { origin, limit }).into());
             }
-            if !ask.share.take(u64::try_from(text.len()).unwrap_or(u64::MAX)) {
+            if !asking.share.take(u64::try_from(text.len()).unwrap_or(u64::MAX)) {
                 return Err(ErrorKind::Http(crate::http::Error::Memory { origin: from.to_owned() }).into());
             }
         }
@@ -325,22 +357,44 @@ impl Source {
         }
         Ok(body)
     }
+
+    /// A message as JSON. The server is asked for a type in it that it did not describe.
+    async fn written(
+        &self,
+        message: &DynamicMessage,
+        place: String,
+        described: &mut Described,
+        asking: &mut Asking<'_>,
+    ) -> Result<String, Error> {
+        loop {
+            let written = json::write(message, &described.types, self.defaults, place.clone());
+            let written = written.map_err(|e| ErrorKind::Request(format!("the answer of {}: {e}", asking.origin)))?;
+            if written.missing.is_empty() || !described.learn(asking, written.missing).await? {
+                return Ok(written.text);
+            }
+        }
+    }
 }
 
-/// What a status means: the transport's own error where it is one, else the server's.
-fn failure(status: Status, origin: &str) -> Error {
-    let mut cause = std::error::Error::source(&status);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<crate::http::Error>() {
-            return ErrorKind::Http(error.clone()).into();
-        }
-        cause = error.source();
+/// The `target` of the file.
+fn read_target(item: &Item<'_>) -> Option<Value> {
+    let value = read_url(item, HTTP)?;
+    let url = value.fixed().first().and_then(|text| text.parse::<Url>().ok());
+    if let Some(why) = url.as_ref().and_then(beyond_a_path) {
+        let help = "the path of a call follows it: \"https://example.com/grpc/v1\"".into();
+        item.error(format!("`{}`: {why}", item.path)).help(help).report();
+        return None;
     }
-    // gRFC A6: how long the server wants no other attempt.
-    let pushback = status.metadata().get("grpc-retry-pushback-ms").and_then(|ms| ms.to_str().ok()?.parse().ok());
-    let hint = pushback.map(|ms| std::time::Duration::from_millis(ms).min(crate::schedule::HINT_MAX));
-    let message = super::http::excerpt(status.message());
-    Error { kind: ErrorKind::Grpc { origin: origin.to_owned(), code: status.code(), message }, hint }
+    Some(value)
+}
+
+/// What a target has that nothing can follow.
+fn beyond_a_path(target: &Url) -> Option<&'static str> {
+    match (target.query(), target.fragment()) {
+        (Some(_), _) => Some("it has a query, which no call of gRPC has"),
+        (None, Some(_)) => Some("it has a fragment, which no call of gRPC has"),
+        (None, None) => None,
+    }
 }
 
 /// `pkg.Service/Method`.

@@ -46,6 +46,7 @@ mod conversation;
 mod command;
 mod fan;
 mod grpc;
+mod silence;
 mod soap;
 mod auth;
 mod recipe;
