@@ -158,7 +158,7 @@ keys! {
     get HTML: () = "html", Form::raw(Shape::Table(&html::html::FAMILY));
     /// Server-sent events of a stream that ends: `[{ event, id, data, retry }]` (WHATWG's grammar). `event` is
     /// `message` where the stream names none, `id` the last one that it named, or null, `data` a text (`.data |
-    /// fromjson`), and `retry` milliseconds, only where the event has it. What no empty line ends is no event.
+    /// fromjson`), and `retry` milliseconds, only where the event has it. What no empty line ends does not count.
     get SSE: () = "sse", Form::raw(Shape::Table(&bare::FAMILY));
     /// One string.
     get TEXT: () = "text", Form::raw(Shape::Table(&bare::FAMILY));

@@ -269,7 +269,8 @@ impl Source {
         let mut headers = HeaderMap::new();
         self.transport.put_headers(input, &mut headers).await?;
         let mut request = Request { method: Method::POST, url: target, headers, body: None };
-        let client = self.client(ask)?;
+        // A login is plain HTTP, of any version.
+        let client = ask.client.identified(&self.transport.identity).map_err(ErrorKind::Request)?;
         let mut with = With { client: &client, clock: ask.clock, vault: ask.vault };
         let used = auth::apply(&self.transport.auth, &mut request, &mut with).await?;
         Ok((request, used))

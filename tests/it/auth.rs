@@ -380,9 +380,9 @@ impl Words {
     async fn start(&self, answers: usize) -> (Api, World) {
         let (good, (status, kind, bad)) = (self.good, self.bad);
         let api = Api::start(move |request, before| match request.path.as_str() {
-            "/login" => Answer::json(format!(r#"{{"t":"session-{before}"}}"#)),
+            "/login" => Answer::json(format!(r#"{{"t":"k9-q7-{before}"}}"#)),
             // Each session is refused the answer behind its last one, and that request comes with the next session.
-            _ if request.header("x-session").and_then(|t| t.strip_prefix("session-"))
+            _ if request.header("x-session").and_then(|t| t.strip_prefix("k9-q7-"))
                 == Some(&session_of(before, answers).to_string()) =>
             {
                 Answer::new(200, good)

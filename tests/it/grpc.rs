@@ -434,7 +434,8 @@ async fn an_answer_in_plain_http_is_what_it_says() {
     ] {
         shop.head(status, content_type, headers);
         let outcome = world.rig.poll().await;
-        let error = outcome.result.expect_err("a failed poll").to_string();
+        outcome.result.expect_err("a failed poll");
+        let error = world.rig.polled().progress.last_error.clone().expect("as status shows it");
         assert!(error.contains(told) && error.contains(&shop.origin), "{told}: {error}");
         assert!(!error.contains("hunter2"), "{error}");
         assert_eq!(outcome.hint, hint.map(Duration::from_secs), "{status}");
