@@ -459,7 +459,7 @@ async fn a_401_in_plain_http_starts_one_login() {
     }))
     .await;
     let shop = Shop::start(Reflection::V1).await;
-    shop.orders(json!([]));
+    shop.orders(json!([order("1", "STATUS_OPEN")]));
     let lines = format!(
         "reflection = true\nauth.oauth2 = {{ token-url = \"{}/token\", client-id = \"me\", client-secret = {{ value = \"s3cret-s3cret\" }} }}",
         login.origin()
