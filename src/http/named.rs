@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn a_certificate_that_is_named_is_its_servers_by_its_name_and_dates_only() {
         for is_ca in [any(), IsCa::ExplicitNoCa, IsCa::NoCa] {
-            let (cert, other) = (own(is_ca.clone()), own(is_ca.clone()));
+            let (cert, other) = (own(is_ca), own(is_ca));
             for (named, name, at, good) in [
                 (&[&cert][..], "box.example", IN_2025, true),
                 (&[&cert], "10.0.0.7", IN_2025, true),

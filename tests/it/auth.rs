@@ -472,10 +472,8 @@ async fn a_receiver_refuses_a_token_in_words() {
             _ => items(),
         })
         .await;
-        let endpoint = format!(
-            "[endpoint.me]\nurl = \"API/hook\"\nretry.schedule = [\"1h\"]\nauth.session = {{ request.url = \"API/login\", token = \".t\", \
-             inject.header = \"x-session\", refused = '.error? == \"invalid_auth\"' }}\n"
-        );
+        let endpoint = "[endpoint.me]\nurl = \"API/hook\"\nretry.schedule = [\"1h\"]\nauth.session = { request.url = \"API/login\", token = \".t\", \
+             inject.header = \"x-session\", refused = '.error? == \"invalid_auth\"' }\n";
         let text = api.text("first-poll = \"emit\"") + &endpoint.replace("API", &api.server.origin());
         let mut world = World::start(&text).await;
         world.poll().await;
@@ -704,8 +702,8 @@ async fn a_client_certificate_is_shown_to_who_asks_for_it() {
 #[tokio::test]
 async fn a_server_with_the_certificate_that_tls_ca_names_is_asked() {
     for is_ca in [IsCa::Ca(BasicConstraints::Unconstrained), IsCa::ExplicitNoCa, IsCa::NoCa] {
-        let server = SelfSigned::start("[{\"id\":1}]", "127.0.0.1", is_ca.clone()).await;
-        let twin = SelfSigned::start("[]", "127.0.0.1", is_ca.clone()).await;
+        let server = SelfSigned::start("[{\"id\":1}]", "127.0.0.1", is_ca).await;
+        let twin = SelfSigned::start("[]", "127.0.0.1", is_ca).await;
         let misnamed = SelfSigned::start("[]", "box.example", is_ca).await;
         let text = |server: &SelfSigned, tls: &str| {
             list(&format!("source.http.tls = {{ {tls} }}")).replace("UPSTREAM", &format!("https://{}", server.addr))

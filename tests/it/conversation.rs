@@ -756,6 +756,7 @@ async fn a_handshake_that_is_refused_for_a_while_waits_so_long() {
 
 /// A server may choose one of those that are offered, or none; another one is an error.
 #[tokio::test]
+#[expect(clippy::result_large_err, reason = "tungstenite's own callback")]
 async fn subprotocols_are_offered_and_the_choice_is_checked() {
     for (chosen, error) in [(Some("b.v2"), None), (None, None), (Some("soap"), Some("the subprotocol \"soap\""))] {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

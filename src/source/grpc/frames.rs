@@ -201,7 +201,9 @@ mod tests {
     #[tokio::test]
     async fn messages_come_whole_whatever_the_pieces_are() {
         let sent: Vec<Vec<u8>> = (0..6u8).map(|n| vec![n; usize::from(n) * 7]).collect();
-        for (encoding, pack) in [("gzip", gzip as fn(&[u8]) -> Vec<u8>), ("deflate", deflate)] {
+        type Pack = fn(&[u8]) -> Vec<u8>;
+        let (gzip, deflate): (Pack, Pack) = (gzip, deflate);
+        for (encoding, pack) in [("gzip", gzip), ("deflate", deflate)] {
             let bytes: Vec<u8> = sent
                 .iter()
                 .enumerate()
