@@ -30,9 +30,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const BODY_WITHIN: Duration = Duration::from_secs(60);
 
 /// The daemon's answers, while its store is open.
-struct OpenAdmin(Admin);
+struct Opened(Admin);
 
-impl FromRequestParts<Web> for OpenAdmin {
+impl FromRequestParts<Web> for Opened {
     type Rejection = Response;
 
     async fn from_request_parts(_: &mut Parts, web: &Web) -> Result<Self, Response> {
@@ -113,81 +113,81 @@ struct To {
 /// What is under `/api`.
 pub fn api() -> Router<Web> {
     Router::new()
-        .route("/api/status", get(|OpenAdmin(a): OpenAdmin| async move { answer(a.status().await) }))
-        .route("/api/bridges", get(|OpenAdmin(a): OpenAdmin| async move { answer(a.bridges().await) }))
-        .route("/api/endpoints", get(|OpenAdmin(a): OpenAdmin| async move { answer(a.endpoints().await) }))
-        .route("/api/strip.svg", get(|OpenAdmin(a): OpenAdmin| async move { svg(a.strip(None)) }))
+        .route("/api/status", get(|Opened(a): Opened| async move { answer(a.status().await) }))
+        .route("/api/bridges", get(|Opened(a): Opened| async move { answer(a.bridges().await) }))
+        .route("/api/endpoints", get(|Opened(a): Opened| async move { answer(a.endpoints().await) }))
+        .route("/api/strip.svg", get(|Opened(a): Opened| async move { svg(a.strip(None)) }))
         .route(
             "/api/bridges/{name}/strip.svg",
-            get(|OpenAdmin(a): OpenAdmin, At(name): At<String>| async move { svg(a.strip(Some(&name))) }),
+            get(|Opened(a): Opened, At(name): At<String>| async move { svg(a.strip(Some(&name))) }),
         )
-        .route("/api/stream", get(|OpenAdmin(a): OpenAdmin, State(web): State<Web>| async move { stream(&a, &web) }))
-        .route("/api/export", get(|OpenAdmin(a): OpenAdmin| async move { export(a.export().await) }))
+        .route("/api/stream", get(|Opened(a): Opened, State(web): State<Web>| async move { stream(&a, &web) }))
+        .route("/api/export", get(|Opened(a): Opened| async move { export(a.export().await) }))
         .route("/api/openapi.json", get(|| async { Body(api::openapi()) }))
         .route(
             "/api/bridges/{name}/pause",
-            post(|OpenAdmin(a): OpenAdmin, At(name): At<String>| async move { answer(a.pause(&name, true).await) }),
+            post(|Opened(a): Opened, At(name): At<String>| async move { answer(a.pause(&name, true).await) }),
         )
         .route(
             "/api/bridges/{name}/resume",
-            post(|OpenAdmin(a): OpenAdmin, At(name): At<String>| async move { answer(a.pause(&name, false).await) }),
+            post(|Opened(a): Opened, At(name): At<String>| async move { answer(a.pause(&name, false).await) }),
         )
         .route(
             "/api/bridges/{name}",
-            get(|OpenAdmin(a): OpenAdmin, At(name): At<String>| async move { answer(a.bridge(&name).await) }),
+            get(|Opened(a): Opened, At(name): At<String>| async move { answer(a.bridge(&name).await) }),
         )
         .route(
             "/api/bridges/{name}/poll",
-            post(|OpenAdmin(a): OpenAdmin, At(name): At<String>| async move { answer(a.poll(&name).await) }),
+            post(|Opened(a): Opened, At(name): At<String>| async move { answer(a.poll(&name).await) }),
         )
         .route(
             "/api/bridges/{name}/dry-run",
-            post(|OpenAdmin(a): OpenAdmin, At(name): At<String>, InTime(request): InTime<DryRun>| async move {
+            post(|Opened(a): Opened, At(name): At<String>, InTime(request): InTime<DryRun>| async move {
                 answer(a.dry_run(&name, request).await)
             })
             .layer(axum::extract::DefaultBodyLimit::max(RESPONSE_BYTES_MAX)),
         )
         .route(
             "/api/bridges/{name}/accept",
-            post(|OpenAdmin(a): OpenAdmin, At(name): At<String>, Query(held): Query<Held>| async move {
+            post(|Opened(a): Opened, At(name): At<String>, Query(held): Query<Held>| async move {
                 answer(a.accept(&name, held.hash).await)
             }),
         )
         .route(
             "/api/bridges/{name}/reject",
-            post(|OpenAdmin(a): OpenAdmin, At(name): At<String>, Query(held): Query<Held>| async move {
+            post(|Opened(a): Opened, At(name): At<String>, Query(held): Query<Held>| async move {
                 answer(a.reject(&name, held.hash).await)
             }),
         )
         .route(
             "/api/bridges/{name}/resend",
-            post(|OpenAdmin(a): OpenAdmin, At(name): At<String>, Query(to): Query<To>| async move {
+            post(|Opened(a): Opened, At(name): At<String>, Query(to): Query<To>| async move {
                 answer(a.resend(&name, &to.endpoint).await)
             }),
         )
         .route(
             "/api/endpoints/{name}/enable",
-            post(|OpenAdmin(a): OpenAdmin, At(name): At<String>| async move { answer(a.enable(&name, true).await) }),
+            post(|Opened(a): Opened, At(name): At<String>| async move { answer(a.enable(&name, true).await) }),
         )
         .route(
             "/api/endpoints/{name}/disable",
-            post(|OpenAdmin(a): OpenAdmin, At(name): At<String>| async move { answer(a.enable(&name, false).await) }),
+            post(|Opened(a): Opened, At(name): At<String>| async move { answer(a.enable(&name, false).await) }),
         )
         .route(
             "/api/endpoints/{name}/test",
-            post(|OpenAdmin(a): OpenAdmin, At(name): At<String>| async move { answer(a.test(&name).await) }),
+            post(|Opened(a): Opened, At(name): At<String>| async move { answer(a.test(&name).await) }),
         )
         .route(
             "/api/events",
-            get(|OpenAdmin(a): OpenAdmin, Query(query): Query<EventQuery>| async move { answer(a.events(query).await) }),
+            get(|Opened(a): Opened, Query(query): Query<EventQuery>| async move { answer(a.events(query).await) }),
         )
         .route(
             "/api/events/{id}",
-            get(|OpenAdmin(a): OpenAdmin, At(id): At<String>| async move { answer(a.event(&id).await) }),
+            get(|Opened(a): Opened, At(id): At<String>| async move { answer(a.event(&id).await) }),
         )
         .route(
             "/api/deliveries",
-            get(|OpenAdmin(a): OpenAdmin, Query(query): Query<DeliveryQuery>| async move {
+            get(|Opened(a): Opened, Query(query): Query<DeliveryQuery>| async move {
                 let (rows, total) = match a.deliveries(query).await {
                     Ok(listed) => (Ok(listed.rows), listed.total),
                     Err(error) => (Err(error), None),
@@ -198,7 +198,7 @@ pub fn api() -> Router<Web> {
         )
         .route(
             "/api/replay",
-            post(|OpenAdmin(a): OpenAdmin, InTime(request): InTime<Replay>| async move { answer(a.replay(request).await) }),
+            post(|Opened(a): Opened, InTime(request): InTime<Replay>| async move { answer(a.replay(request).await) }),
         )
 }
 
