@@ -64,13 +64,13 @@ type Answering = watch::Receiver<Option<Found>>;
 /// What is known of a name.
 #[derive(Debug)]
 struct KnownName {
-    stage: LookupStage,
+    stage: Phase,
     /// The last look-up took long.
     slow: bool,
 }
 
 #[derive(Debug)]
-enum LookupStage {
+enum Phase {
     Waits(watch::Sender<Option<Found>>),
     Asked(Instant, watch::Sender<Option<Found>>),
     Answered(Found, Instant),
@@ -100,12 +100,12 @@ impl Lookups {
         if let Some(known) = self.names.get(name) {
             slow = known.slow;
             match &known.stage {
-                LookupStage::Answered(answer, until) if now < *until => return Reply::Answer(answer.clone()),
-                LookupStage::Answered(..) => {}
-                LookupStage::Asked(since, _) if now.duration_since(*since) >= WITHIN => {
+                Phase::Answered(answer, until) if now < *until => return Reply::Answer(answer.clone()),
+                Phase::Answered(..) => {}
+                Phase::Asked(since, _) if now.duration_since(*since) >= WITHIN => {
                     return Reply::Answer(Err(Error::Late { name: name.to_owned() }));
                 }
-                LookupStage::Asked(_, answer) | LookupStage::Waits(answer) => return Reply::Wait(answer.subscribe()),
+                Phase::Asked(_, answer) | Phase::Waits(answer) => return Reply::Wait(answer.subscribe()),
             }
         }
         if self.stuck(now) == THREADS_MAX {
@@ -118,7 +118,7 @@ impl Lookups {
             return Reply::Answer(Err(Error::Full { name: name.to_owned() }));
         }
         let (answer, answering) = watch::channel(None);
-        self.names.insert(name.to_owned(), KnownName { stage: LookupStage::Waits(answer), slow });
+        self.names.insert(name.to_owned(), KnownName { stage: Phase::Waits(answer), slow });
         let line = if slow { &mut self.slow } else { &mut self.quick };
         line.push_back(name.to_owned());
         Reply::Wait(answering)
@@ -130,14 +130,14 @@ impl Lookups {
             let may_be_slow = self.running_slow < SLOW_MAX;
             let name = self.quick.pop_front().or_else(|| may_be_slow.then(|| self.slow.pop_front()).flatten())?;
             let Some(KnownName { stage, slow }) = self.names.get_mut(&name) else { continue };
-            let LookupStage::Waits(answer) = stage else { continue };
+            let Phase::Waits(answer) = stage else { continue };
             if answer.is_closed() {
                 // All who waited for it have given up.
                 self.names.remove(&name);
                 continue;
             }
             let answer = answer.clone();
-            *stage = LookupStage::Asked(now, answer);
+            *stage = Phase::Asked(now, answer);
             self.running += 1;
             self.running_slow += usize::from(*slow);
             return Some(name);
@@ -149,10 +149,10 @@ impl Lookups {
     fn ended(&mut self, name: &str, answer: Found, now: Instant) {
         let Some(known) = self.names.get_mut(name) else { return };
         let until = now + if answer.is_ok() { KNOWN_FOR } else { FAILED_FOR };
-        let stage = std::mem::replace(&mut known.stage, LookupStage::Answered(answer.clone(), until));
+        let stage = std::mem::replace(&mut known.stage, Phase::Answered(answer.clone(), until));
         self.running -= 1;
         self.running_slow -= usize::from(known.slow);
-        if let LookupStage::Asked(since, waiting) = stage {
+        if let Phase::Asked(since, waiting) = stage {
             known.slow = now.duration_since(since) >= SLOW_FROM;
             waiting.send_replace(Some(answer));
         }
@@ -163,20 +163,21 @@ impl Lookups {
         if self.running < THREADS_MAX {
             return 0;
         }
-        let is_stuck = |known: &&KnownName| matches!(&known.stage, LookupStage::Asked(since, _) if now.duration_since(*since) >= WITHIN);
+        let is_stuck =
+            |known: &&KnownName| matches!(&known.stage, Phase::Asked(since, _) if now.duration_since(*since) >= WITHIN);
         self.names.values().filter(is_stuck).count()
     }
 
     /// Leaves what is under way, or waited for.
     fn forget(&mut self, now: Instant) {
         self.names.retain(|_, known| match &known.stage {
-            LookupStage::Waits(answer) => !answer.is_closed(),
-            LookupStage::Asked(..) => true,
-            LookupStage::Answered(_, until) => now < *until,
+            Phase::Waits(answer) => !answer.is_closed(),
+            Phase::Asked(..) => true,
+            Phase::Answered(_, until) => now < *until,
         });
         let names = &self.names;
         for line in [&mut self.quick, &mut self.slow] {
-            line.retain(|name| matches!(names.get(name), Some(KnownName { stage: LookupStage::Waits(_), .. })));
+            line.retain(|name| matches!(names.get(name), Some(KnownName { stage: Phase::Waits(_), .. })));
         }
     }
 }
