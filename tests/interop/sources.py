@@ -422,12 +422,12 @@ reflection = true
 
 class GrpcUnary(Grpc):
     name, method, items = "grpc-unary", "List", ".orders[]"
-    title = "gRPC, PyPI's grpcio with reflection, a unary call that returns a list"
+    title = "gRPC, PyPI's grpcio with reflection and gzip, a unary call that returns a list"
 
 
 class GrpcStream(Grpc):
     name, method, items = "grpc-stream", "Stream", ".[]"
-    title = "gRPC, PyPI's grpcio with reflection, a bounded stream; trouble is its end half-way"
+    title = "gRPC, PyPI's grpcio with reflection and gzip, a bounded stream; trouble is its end half-way"
 
 
 # ---------------------------------------------------------------- WebSocket

@@ -52,7 +52,8 @@ class Orders(shop_pb2_grpc.OrdersServicer):
             yield message(order)
 
 
-server = grpc.server(ThreadPoolExecutor(max_workers=4))
+# It packs its answers whatever was offered, as grpcio does where it is told so.
+server = grpc.server(ThreadPoolExecutor(max_workers=4), compression=grpc.Compression.Gzip)
 shop_pb2_grpc.add_OrdersServicer_to_server(Orders(), server)
 service = shop_pb2.DESCRIPTOR.services_by_name["Orders"].full_name
 reflection.enable_server_reflection((service, reflection.SERVICE_NAME), server)
