@@ -32,7 +32,7 @@ keys! {
     /// An interval, `"100ms"` or more, from start to start; two polls of a bridge never overlap. Or `{ min, max }`: the interval
     /// begins at `min`, is halved after a poll that found a change, and grows by a quarter after a poll that found none.
     maybe EVERY: () = "every", Form::raw(Shape::OneOf(&[Shape::Duration, Shape::Table(&range::FAMILY)])),
-        "this or `cron`; `\"1s\"` for a WebSocket";
+        "this or `cron`; `\"1s\"` for a source that stays connected";
     /// crontab(5): five fields, or six with seconds first, or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`; 0 and 7 are
     /// Sunday; `?` is `*`; names are `MON` or `monday`. `L` is the last day of the month, `L-3` three days before it, `LW` its last
     /// working day (Monday to Friday), `15W` the working day of the month nearest to the 15th, `5#3` the third Friday, `5L` the last

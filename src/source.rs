@@ -8,6 +8,8 @@ pub mod http;
 pub mod link;
 pub mod page;
 pub mod transport;
+pub mod sse;
+pub mod stream;
 pub mod websocket;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -45,6 +47,8 @@ keys! {
     get GRPC: () = "grpc", Form::raw(Shape::Table(&super::grpc::grpc::FAMILY));
     /// A connection that stays.
     get WEBSOCKET: () = "websocket", Form::raw(Shape::Table(&super::websocket::websocket::FAMILY));
+    /// Server-sent events of a stream that goes on.
+    get SSE: () = "sse", Form::raw(Shape::Table(&super::sse::sse::FAMILY));
     /// A program whose standard output is the document.
     get COMMAND: () = "command", Form::raw(Shape::Table(&super::command::command::FAMILY));
 }
@@ -55,6 +59,7 @@ pub enum Source {
     /// Whatever is asked over HTTP: `http`, `graphql`, `soap`.
     Http(Arc<http::Source>),
     Websocket(Arc<websocket::Source>),
+    Sse(Arc<sse::Source>),
     Command(Arc<command::Source>),
     Grpc(Arc<grpc::Source>),
 }
@@ -63,12 +68,13 @@ impl Source {
     /// Reads `[bridge.NAME.source.KIND]`.
     pub fn read(mut table: Table<'_>) -> Option<Self> {
         type Read = fn(Table<'_>) -> Option<Source>;
-        let kinds: [(&Get<()>, Read); 6] = [
+        let kinds: [(&Get<()>, Read); 7] = [
             (&source::HTTP, |table| http::Source::read(table).map(|source| Self::Http(source.into()))),
             (&source::GRAPHQL, |table| http::graphql::read(table).map(|source| Self::Http(source.into()))),
             (&source::SOAP, |table| http::soap::read(table).map(|source| Self::Http(source.into()))),
             (&source::GRPC, |table| grpc::Source::read(table).map(|source| Self::Grpc(source.into()))),
             (&source::WEBSOCKET, |table| websocket::Source::read(table).map(|source| Self::Websocket(source.into()))),
+            (&source::SSE, |table| sse::Source::read(table).map(|source| Self::Sse(source.into()))),
             (&source::COMMAND, |table| command::Source::read(table).map(|source| Self::Command(source.into()))),
         ];
         let found = table.kind(&kinds);
@@ -82,6 +88,7 @@ impl Source {
         match self {
             Self::Http(source) => source.fetch(ask).await,
             Self::Websocket(source) => source.fetch(ask).await,
+            Self::Sse(source) => source.fetch(ask).await,
             Self::Command(source) => source.fetch(ask).await,
             Self::Grpc(source) => source.fetch(ask).await,
         }
@@ -92,6 +99,7 @@ impl Source {
         match self {
             Self::Http(source) => source.define(text),
             Self::Websocket(source) => source.define(text),
+            Self::Sse(source) => source.define(text),
             Self::Command(source) => source.define(text),
             Self::Grpc(source) => source.define(text),
         }
@@ -102,6 +110,8 @@ impl Source {
         match self {
             Self::Http(source) => source.definition_0_1(),
             Self::Websocket(source) => source.definition_0_1(),
+            // 0.1.0 had none.
+            Self::Sse(_) => String::new(),
             Self::Command(source) => source.definition_0_1(),
             Self::Grpc(source) => source.definition_0_1(),
         }
@@ -112,6 +122,7 @@ impl Source {
         match self {
             Self::Http(source) => source.transport.depth_max,
             Self::Websocket(source) => source.transport.depth_max,
+            Self::Sse(source) => source.transport.depth_max,
             Self::Command(_) => command::DEPTH_MAX,
             Self::Grpc(source) => source.transport.depth_max,
         }
@@ -122,7 +133,7 @@ impl Source {
         match self {
             Self::Http(source) => source.decode.clone(),
             Self::Websocket(source) => source.decoder(),
-            Self::Grpc(_) => None,
+            Self::Sse(_) | Self::Grpc(_) => None,
             Self::Command(source) => source.decode.clone(),
         }
     }
@@ -133,7 +144,7 @@ impl Source {
             Self::Http(source) => source.origin.as_deref(),
             Self::Grpc(source) => source.origin.as_deref(),
             // Its polls only look into a buffer.
-            Self::Websocket(_) | Self::Command(_) => None,
+            Self::Websocket(_) | Self::Sse(_) | Self::Command(_) => None,
         }
     }
 
@@ -147,14 +158,14 @@ impl Source {
         match self {
             Self::Http(source) => source.transport.rate,
             Self::Grpc(source) => source.transport.rate,
-            Self::Websocket(_) | Self::Command(_) => None,
+            Self::Websocket(_) | Self::Sse(_) | Self::Command(_) => None,
         }
     }
 
     /// The interval of a bridge that names none.
     pub fn every(&self) -> Option<Duration> {
         match self {
-            Self::Websocket(_) => Some(websocket::EVERY),
+            Self::Websocket(_) | Self::Sse(_) => Some(stream::EVERY),
             Self::Http(_) | Self::Command(_) | Self::Grpc(_) => None,
         }
     }
@@ -166,7 +177,7 @@ impl Source {
 
     /// Whether an answer is a batch of messages, each of which stands for itself.
     pub fn is_stream(&self) -> bool {
-        matches!(self, Self::Websocket(_))
+        matches!(self, Self::Websocket(_) | Self::Sse(_))
     }
 
     /// Whether the mark of `since` can be sent there.
@@ -174,7 +185,7 @@ impl Source {
         match (self, at) {
             (Self::Http(source), at) => source.takes_mark(at),
             (Self::Grpc(_), at) => matches!(at, At::Json(_)),
-            (Self::Websocket(_) | Self::Command(_), _) => false,
+            (Self::Websocket(_) | Self::Sse(_) | Self::Command(_), _) => false,
         }
     }
 
@@ -182,6 +193,7 @@ impl Source {
     pub fn resume(&self) -> Option<&expr::Expr> {
         match self {
             Self::Websocket(source) => source.resume.as_ref(),
+            Self::Sse(source) => Some(&source.resume),
             Self::Http(_) | Self::Command(_) | Self::Grpc(_) => None,
         }
     }
@@ -191,7 +203,7 @@ impl Source {
         match self {
             Self::Http(source) => source.misfit(at),
             Self::Grpc(source) => source.misfit(at),
-            Self::Websocket(_) | Self::Command(_) => None,
+            Self::Websocket(_) | Self::Sse(_) | Self::Command(_) => None,
         }
     }
 
@@ -200,7 +212,7 @@ impl Source {
         match self {
             Self::Http(source) => source.uses(name),
             Self::Grpc(source) => source.uses(name),
-            Self::Websocket(_) | Self::Command(_) => false,
+            Self::Websocket(_) | Self::Sse(_) | Self::Command(_) => false,
         }
     }
 
@@ -210,6 +222,7 @@ impl Source {
             Self::Http(_) => "`param` or `header`, `json` beside a JSON body, `variable` in graphql",
             Self::Grpc(_) => "`json`: a field of `request`",
             Self::Websocket(_) => "write `resume` in the source: jq over a message",
+            Self::Sse(_) => "leave `since` out: the id of the last event is sent by itself",
             Self::Command(_) => "its jq sees `mark` in no request: leave `since` out",
         }
     }
@@ -223,7 +236,7 @@ impl Source {
     pub fn shows_all(&self) -> bool {
         match self {
             Self::Http(source) => source.shows_all(),
-            Self::Websocket(_) => false,
+            Self::Websocket(_) | Self::Sse(_) => false,
             Self::Command(_) | Self::Grpc(_) => true,
         }
     }
@@ -243,6 +256,7 @@ impl Source {
         match self {
             Self::Http(source) => source.has_credentials(),
             Self::Websocket(source) => source.has_credentials(),
+            Self::Sse(source) => source.has_credentials(),
             Self::Command(source) => source.has_credentials(),
             Self::Grpc(source) => source.has_credentials(),
         }
@@ -253,6 +267,7 @@ impl Source {
         match self {
             Self::Http(source) => source.describe(),
             Self::Websocket(source) => source.describe(),
+            Self::Sse(source) => source.describe(),
             Self::Command(source) => source.describe(),
             Self::Grpc(source) => source.describe(),
         }
@@ -379,7 +394,7 @@ pub struct Memo {
     /// The gRPC method that the server described.
     described: Option<grpc::Described>,
     /// The connection of a source that stays connected.
-    live: websocket::Live,
+    live: stream::Live,
 }
 
 /// What a page's own bytes say of what follows it, as far as its kind of pages asks.

@@ -14,7 +14,10 @@ use std::{
 use async_compression::tokio::bufread::{BrotliDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder};
 use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
-use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{
+    StatusCode,
+    header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue},
+};
 use tokio::{
     io::{AsyncBufRead, AsyncRead, AsyncReadExt, BufReader},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -258,31 +261,32 @@ impl Client {
         answer
     }
 
-    /// Asks for another protocol on the connection (RFC 9110, section 7.8): the connection and the answer's headers, or the
-    /// answer of a server that does not want to.
-    pub async fn upgrade(
+    /// Asks for an answer that goes on, or for another protocol on the connection (RFC 9110, section 7.8): its head, with what the
+    /// caller reads, or the answer of a server that says something else than `expected`.
+    pub async fn begin(
         &self,
         _turn: &Turn,
         request: Request,
         within: Duration,
-    ) -> Result<Result<(HeaderMap, reqwest::Upgraded), Answer>, Error> {
+        expected: StatusCode,
+    ) -> Result<Result<reqwest::Response, Answer>, Error> {
         /// Of a refusal, for the message.
         const REFUSAL_BYTES: u64 = 256;
         let from = origin(&request.url);
-        let switch = async {
+        let begin = async {
             self.shared.egress.judge_literal(&request.url)?;
             let url = request.url.clone();
             let mut wire = reqwest::Request::new(request.method, request.url);
             *wire.headers_mut() = request.headers;
             let response = self.connections(&from).execute(wire).await.map_err(|e| classify(&e, &from))?;
-            let (status, headers) = (response.status().as_u16(), response.headers().clone());
-            if status == 101 {
-                return Ok(Ok((headers, response.upgrade().await.map_err(|e| classify(&e, &from))?)));
+            if response.status() == expected {
+                return Ok(Ok(response));
             }
+            let (status, headers) = (response.status().as_u16(), response.headers().clone());
             let body = self.shared.read_body(response, &from, BodyLimit::Head(REFUSAL_BYTES), None).await?;
             Ok(Err(Answer { status, headers, body, url }))
         };
-        timeout(within, switch).await.map_err(|_| Error::Timeout { origin: from.clone(), after: within })?
+        timeout(within, begin).await.map_err(|_| Error::Timeout { origin: from.clone(), after: within })?
     }
 
     /// Sends a request whose answer is read by the caller, with its trailers. The caller's deadline bounds it.
@@ -585,6 +589,11 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         source = cause.source();
     }
     if out.is_empty() { "no cause was given".into() } else { out.join(": ") }
+}
+
+/// The connection on which a server speaks another protocol now.
+pub async fn upgraded(response: reqwest::Response, origin: &str) -> Result<reqwest::Upgraded, Error> {
+    response.upgrade().await.map_err(|e| classify(&e, origin))
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ const fn like_http(title: &'static str, tables: &'static [(&'static str, &'stati
 }
 
 /// All keys, in the order of the reference.
-pub static SECTIONS: [Section; 14] = [
+pub static SECTIONS: [Section; 15] = [
     section(
         "[daemon], [store.sled], [network], [log]",
         &[("daemon.", "daemon"), ("store.", "store"), ("network.", "network"), ("log.", "log")],
@@ -46,6 +46,7 @@ pub static SECTIONS: [Section; 14] = [
     like_http("source.soap", &[("", "soap")]),
     like_http("source.grpc", &[("", "grpc")]),
     like_http("source.websocket", &[("", "websocket")]),
+    like_http("source.sse", &[("", "sse")]),
     section("source.command", &[("", "command")]),
     section("each", &[("", "each")]),
     section("auth", &[("auth.", "auth")]),

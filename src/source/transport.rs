@@ -1,5 +1,5 @@
 //! What every request over HTTP has, whatever is asked: headers, credentials, identity, limits and deadlines. The sources
-//! `http`, `graphql` and `soap` share it, and `grpc` and `websocket` take from it what they need.
+//! `http`, `graphql` and `soap` share it, and `grpc`, `websocket` and `sse` take from it what they need.
 
 use std::time::Duration;
 
@@ -90,8 +90,8 @@ pub enum Over {
     Http,
     /// One call with one deadline, in HTTP/2.
     Grpc,
-    /// A handshake in HTTP/1.1.
-    Websocket,
+    /// One request that opens a connection which stays.
+    Stream,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -43,6 +43,7 @@ mod manners;
 mod graphql;
 mod websocket;
 mod conversation;
+mod sse;
 mod command;
 mod fan;
 mod grpc;

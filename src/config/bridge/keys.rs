@@ -36,8 +36,8 @@ keys! {
     /// members. A bridge that already has a snapshot keeps its own. Events that wait keep the old name. A bridge that leaves the
     /// file is kept for 30 days, and `status` names it.
     get WAS: Name = "was", NAME;
-    /// [http](#sourcehttp), [graphql](#sourcegraphql), [soap](#sourcesoap), [grpc](#sourcegrpc), [websocket](#sourcewebsocket)
-    /// or [command](#sourcecommand).
+    /// [http](#sourcehttp), [graphql](#sourcegraphql), [soap](#sourcesoap), [grpc](#sourcegrpc),
+    /// [websocket](#sourcewebsocket), [sse](#sourcesse) or [command](#sourcecommand).
     need SOURCE: Source = "source", Form::table(&source::FAMILY, |item| item.table().and_then(Source::read)),
         "source.http.url = \"https://api.example.com/orders\"";
     /// One bridge over a list: [below](#each).

@@ -6,28 +6,21 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value as Json, json};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    time::{Instant, Interval, MissedTickBehavior, interval, timeout, timeout_at},
-};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout, timeout_at};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{self, Message as Frame},
 };
 
-use super::talk::{End, Heard, Message, Talk};
+use super::talk::{Heard, Message, Talk};
 use crate::{
     clock::Clock,
     compute::compute,
     expr::Expr,
     http::packed,
     settings::{secret::Secret, units},
+    source::stream::{Buffer, End, MESSAGES_MAX, len},
 };
-
-/// The unit of the buffer's bytes; a semaphore counts 32 bits.
-const UNIT_BYTES: u64 = 1024;
-/// Messages that may wait for the next poll.
-pub(super) const MESSAGES_MAX: usize = 4096;
 
 pub(super) type Stream = WebSocketStream<reqwest::Upgraded>;
 
@@ -49,14 +42,6 @@ struct Got {
     kept: Vec<Bytes>,
     awaited: Option<Json>,
     trouble: Option<String>,
-}
-
-/// A message, and its part of the buffer.
-#[derive(Debug)]
-pub(super) struct Arrived {
-    pub body: Bytes,
-    pub at: Instant,
-    _room: OwnedSemaphorePermit,
 }
 
 impl Line {
@@ -171,38 +156,12 @@ fn frame_of(frame: Option<Result<Frame, tungstenite::Error>>) -> Result<Option<(
     }
 }
 
-fn len(body: &Bytes) -> u64 {
-    u64::try_from(body.len()).unwrap_or(u64::MAX)
-}
-
-/// The room that messages have until a poll takes them.
-pub(super) struct Room {
-    units: Arc<Semaphore>,
-    all: u32,
-}
-
-impl Room {
-    pub fn new(size_max: u64) -> Self {
-        let units = u32::try_from(size_max.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX).max(1);
-        Self { units: Arc::new(Semaphore::new(usize::try_from(units).unwrap_or(usize::MAX))), all: units }
-    }
-
-    /// Waits until there is room.
-    async fn take(&self, body: Bytes) -> Option<Arrived> {
-        let at = Instant::now();
-        let units = u32::try_from(len(&body).div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX).clamp(1, self.all);
-        let room = self.units.clone().acquire_many_owned(units).await.ok()?;
-        Some(Arrived { body, at, _room: room })
-    }
-}
-
 /// Reads one connection until it ends.
 pub(super) struct Reader {
     pub line: Line,
     /// What came while the subscription was sent.
     pub first: Vec<Bytes>,
-    pub into: mpsc::Sender<Arrived>,
-    pub room: Room,
+    pub buffer: Buffer,
     /// Pings of the protocol (RFC 6455, section 5.5.2).
     pub ping: Duration,
     /// A message at an interval.
@@ -226,7 +185,7 @@ impl Reader {
         let mut beat = self.beat.as_ref().map(|(every, _)| ticks(*every));
         let mut answered = true;
         let first = std::mem::take(&mut self.first);
-        if !self.keep(first).await {
+        if !self.buffer.keep(first).await {
             return Ok(());
         }
         loop {
@@ -250,22 +209,11 @@ impl Reader {
             let Some((frame, is_packed)) = frame else { continue };
             let got = self.line.hear(frame, is_packed, None).await?;
             // Full: nothing is read before a poll has made room. A ping is not answered meanwhile, and none is missed.
-            if !self.keep(got.kept).await {
+            if !self.buffer.keep(got.kept).await {
                 return Ok(());
             }
             answered = true;
         }
-    }
-
-    /// Leaves messages to the next poll; whether there will be one.
-    async fn keep(&mut self, bodies: Vec<Bytes>) -> bool {
-        for body in bodies {
-            let Some(arrived) = self.room.take(body).await else { return false };
-            if self.into.send(arrived).await.is_err() {
-                return false;
-            }
-        }
-        true
     }
 
     async fn say_beat(&mut self) -> Result<(), End> {

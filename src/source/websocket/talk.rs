@@ -1,15 +1,11 @@
 //! What is said over a WebSocket beside records: the messages of a subscription, answers to the server's messages, how a frame
-//! becomes messages, and what the end of a connection means for the next one. No I/O, and no clock.
-
-use std::time::Duration;
+//! becomes messages. No I/O, and no clock.
 
 use bytes::Bytes;
 use serde_json::Value as Json;
 
 use crate::{
-    decode::{self, Decoder, Page},
     expr::{self, Expr},
-    model::Hash,
     settings::{
         Item, Table,
         fingerprint::Fingerprint,
@@ -18,13 +14,8 @@ use crate::{
         template::{self, Template},
         value::Value,
     },
+    source::stream::Reading,
 };
-
-/// A connection that ended sooner than this, without a record, counts as failed: the next one waits.
-pub const LIVED_MIN: Duration = Duration::from_secs(60);
-/// The first such wait; it doubles. Also the wait after a connection that did well and ended soon.
-pub const BACKOFF_FIRST: Duration = Duration::from_secs(5);
-const BACKOFF_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// A message that is said.
 const MESSAGE: Form<Message> = Form::new(Shape::Any, Message::read);
@@ -76,10 +67,9 @@ pub struct Reply {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Talk {
     pub replies: Vec<Reply>,
-    pub decode: Option<Decoder>,
+    pub reading: Reading,
     /// Stands between the messages of a frame.
     pub split: Option<String>,
-    pub depth_max: usize,
 }
 
 /// What the conversation makes of a message.
@@ -93,39 +83,6 @@ pub struct Heard {
     pub awaited: Option<Json>,
     /// Why jq of `after` failed on it.
     pub trouble: Option<expr::Error>,
-}
-
-/// How a connection ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct End {
-    pub why: String,
-    /// The server's close code (RFC 6455, section 7.4).
-    pub code: Option<u16>,
-    /// It was ended here, for something that a person has to hear of: a limit, or what cannot be answered.
-    pub is_fault: bool,
-}
-
-/// How a connection did until its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Life {
-    pub lived: Duration,
-    /// It brought records.
-    pub fruitful: bool,
-    /// A token was put on it, and no other one was asked for since a connection did well.
-    pub may_log_in: bool,
-}
-
-/// What follows the end of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
-    /// Another connection.
-    Now,
-    /// Another connection with a new token.
-    LogIn,
-    /// Another one after a while; nothing failed.
-    Wait(Duration),
-    /// It failed, and the next one waits.
-    Failed(Duration),
 }
 
 impl Message {
@@ -236,28 +193,6 @@ impl Talk {
         parts.into_iter().filter(|part| is_message(part)).map(|part| frame.slice_ref(part)).collect()
     }
 
-    /// Why a message cannot be read, if it cannot.
-    pub fn unreadable(&self, page: &Page) -> Option<decode::Error> {
-        let document = match decode::decode(self.decode.as_ref(), page, self.depth_max) {
-            Ok(document) => document,
-            Err(error) => return Some(error),
-        };
-        serde_json::from_slice::<serde::de::IgnoredAny>(&document).err().map(|e| decode::malformed(&e, &document))
-    }
-
-    /// What jq sees of a message: its document, and the text of what has none.
-    fn seen(&self, message: &Bytes) -> Json {
-        let page = Page { url: String::new(), content_type: None, hash: Hash::default(), body: message.clone() };
-        let document = decode::decode(self.decode.as_ref(), &page, self.depth_max);
-        let document = document.ok().and_then(|document| serde_json::from_slice(&document).ok());
-        document.unwrap_or_else(|| Json::String(String::from_utf8_lossy(message).into_owned()))
-    }
-
-    /// Whether jq holds for a message. May wait for another process: not for an async thread.
-    pub fn is_of(&self, expr: &Expr, message: &Bytes) -> bool {
-        expr.holds(&self.seen(message)).unwrap_or(false)
-    }
-
     /// Hears a message of the server: whether it is an answered one, and whether it is the one that is waited for. May wait for
     /// another process: not for an async thread.
     pub fn hear(
@@ -266,7 +201,7 @@ impl Talk {
         awaited: Option<&Expr>,
         token: Option<&Secret>,
     ) -> Result<Heard, template::Error> {
-        let seen = self.seen(message);
+        let seen = self.reading.seen(message);
         let mut heard = Heard::default();
         // What one kind of message has another lacks: jq that fails on it does not hold.
         if let Some(reply) = self.replies.iter().find(|reply| reply.when.holds(&seen).unwrap_or(false)) {
@@ -296,42 +231,6 @@ fn parts<'f>(frame: &'f [u8], separator: &[u8]) -> Vec<&'f [u8]> {
     parts
 }
 
-impl End {
-    pub fn new(why: impl Into<String>) -> Self {
-        Self { why: why.into(), code: None, is_fault: false }
-    }
-
-    pub fn fault(why: impl Into<String>) -> Self {
-        Self { is_fault: true, ..Self::new(why) }
-    }
-
-    /// Whether the code says that the credentials are not good: graphql-transport-ws's Unauthorized and Forbidden, and RFC 6455's
-    /// "policy violation", which is what servers without codes of their own send.
-    pub fn is_refusal(&self) -> bool {
-        matches!(self.code, Some(4401 | 4403 | 1008))
-    }
-
-    /// Whether the code asks for a wait: a restart, and "try again later" (IANA's registry of close codes).
-    fn asks_to_wait(&self) -> bool {
-        matches!(self.code, Some(1012 | 1013))
-    }
-
-    /// What follows, after so many failed connections in a row.
-    pub fn next(&self, life: Life, failed: u32) -> Next {
-        let lived_long = life.lived >= LIVED_MIN;
-        if self.is_refusal() && life.may_log_in {
-            Next::LogIn
-        } else if lived_long && !self.is_fault && !self.asks_to_wait() {
-            Next::Now
-        } else if !self.is_fault && (lived_long || life.fruitful) {
-            // It did its work: the next one need not wait longer than the first time.
-            Next::Wait(BACKOFF_FIRST)
-        } else {
-            Next::Failed(BACKOFF_FIRST.saturating_mul(2u32.saturating_pow(failed)).min(BACKOFF_MAX))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -348,7 +247,7 @@ mod tests {
     }
 
     fn talk(replies: Vec<Reply>) -> Talk {
-        Talk { replies, decode: None, split: None, depth_max: 64 }
+        Talk { replies, reading: Reading { decode: None, depth_max: 64 }, split: None }
     }
 
     fn hear(talk: &Talk, message: &str, awaited: Option<&str>) -> (bool, Vec<String>, Option<Json>) {
@@ -411,38 +310,6 @@ mod tests {
         assert_eq!(texts(Message::Json(pair)), [r#"{"auth":"t0ken-of-the-login"}"#]);
         assert_eq!(texts(Message::Json(Template::Fixed(json!(["1", {}])))), [r#"["1",{}]"#]);
         assert_eq!(texts(Message::Text(Value::Literal("CONNECT\n\n\0".into()))), ["CONNECT\n\n\0"]);
-    }
-
-    #[test]
-    fn the_end_of_a_connection_says_what_follows() {
-        let seconds = Duration::from_secs;
-        for (code, lived, fruitful, may_log_in, failed, next) in [
-            (None, 0, false, true, 0, Next::Failed(seconds(5))),
-            (None, 59, false, true, 2, Next::Failed(seconds(20))),
-            (Some(1006), 0, false, false, 60, Next::Failed(seconds(900))),
-            (None, 60, false, true, 0, Next::Now),
-            (Some(1000), 3600, true, true, 0, Next::Now),
-            // It brought records and ended soon: nothing failed, and the next one is not a flood.
-            (None, 11, true, true, 0, Next::Wait(seconds(5))),
-            // The server wants to be left alone for a moment, however long it lasted.
-            (Some(1012), 3600, true, true, 0, Next::Wait(seconds(5))),
-            (Some(1013), 3600, false, true, 0, Next::Wait(seconds(5))),
-            (Some(1013), 1, false, true, 3, Next::Failed(seconds(40))),
-            // A refusal: a new login where there is one.
-            (Some(4401), 0, false, true, 0, Next::LogIn),
-            (Some(4403), 3600, true, true, 0, Next::LogIn),
-            (Some(1008), 10, true, true, 0, Next::LogIn),
-            (Some(4401), 0, false, false, 1, Next::Failed(seconds(10))),
-            (Some(1008), 10, true, false, 0, Next::Wait(seconds(5))),
-            (Some(4400), 0, false, true, 0, Next::Failed(seconds(5))),
-        ] {
-            let life = Life { lived: seconds(lived), fruitful, may_log_in };
-            let end = End { code, ..End::new("") };
-            assert_eq!(end.next(life, failed), next, "{code:?} {life:?} {failed}");
-        }
-        // A message over `size-max`: however well it did, it is told.
-        let life = Life { lived: seconds(3600), fruitful: true, may_log_in: true };
-        assert_eq!(End::fault("too large").next(life, 0), Next::Failed(seconds(5)));
     }
 
     #[test]

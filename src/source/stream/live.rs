@@ -1,14 +1,15 @@
-//! What lives between a WebSocket's polls: the connection, what its messages were good for, and how those before it ended.
+//! What lives between a stream's polls: the connection, what its messages were good for, and how those before it ended.
 
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use tokio::{sync::mpsc, time::Instant};
-use tokio_util::sync::DropGuard;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    line::Arrived,
-    talk::{self, End, Life, Next, Talk},
+    Reading,
+    buffer::{Arrived, Buffer},
+    end::{End, LIVED_MIN, Life, Next},
 };
 use crate::{
     auth::{self, Used},
@@ -29,7 +30,7 @@ pub struct Live {
 }
 
 #[derive(Debug)]
-pub(super) struct Connection {
+pub struct Connection {
     pub(super) arrived: mpsc::Receiver<Arrived>,
     /// Why it ended, once the channel is closed.
     pub(super) ended: Arc<Mutex<Option<End>>>,
@@ -43,7 +44,7 @@ pub(super) struct Connection {
     /// What came behind the baseline, for the poll after it.
     pub(super) later: Vec<Bytes>,
     /// Ends the task.
-    pub(super) _task: DropGuard,
+    _task: DropGuard,
 }
 
 /// What a connection's messages were good for so far.
@@ -60,7 +61,7 @@ pub(super) struct Standing {
 impl Live {
     /// What follows the end of a connection.
     pub(super) fn judge(&mut self, end: &End, life: Life) -> Next {
-        if life.fruitful || life.lived >= talk::LIVED_MIN {
+        if life.fruitful || life.lived >= LIVED_MIN {
             (self.failed, self.logged_in_again) = (0, false);
         }
         let next = end.next(Life { may_log_in: life.may_log_in && !self.logged_in_again, ..life }, self.failed);
@@ -79,6 +80,48 @@ impl Live {
 }
 
 impl Connection {
+    /// Is read from now on, by what leaves its messages in a buffer of so many bytes and says how it ended.
+    pub fn read<R>(used: Vec<Used>, size_max: u64, read: impl FnOnce(Buffer) -> R) -> Self
+    where
+        R: Future<Output = End> + Send + 'static,
+    {
+        let (buffer, arrived) = Buffer::new(size_max);
+        let (connection, stop) = Self::new(used, arrived);
+        let (why, reading) = (connection.ended.clone(), read(buffer));
+        tokio::spawn(async move {
+            let mut reading = Box::pin(reading);
+            tokio::select! {
+                () = stop.cancelled() => {}
+                // Before the channel is closed.
+                end = &mut reading => *why.lock().expect("no thread panics with it") = Some(end),
+            }
+        });
+        connection
+    }
+
+    /// Ended before it was read.
+    pub fn over(used: Vec<Used>, end: End) -> Self {
+        let (_, arrived) = Buffer::new(0);
+        let (connection, _) = Self::new(used, arrived);
+        *connection.ended.lock().expect("no thread panics with it") = Some(end);
+        connection
+    }
+
+    fn new(used: Vec<Used>, arrived: mpsc::Receiver<Arrived>) -> (Self, CancellationToken) {
+        let stop = CancellationToken::new();
+        let connection = Self {
+            arrived,
+            ended: Arc::default(),
+            since: Instant::now(),
+            used,
+            standing: Standing::default(),
+            gathered: Vec::new(),
+            later: Vec::new(),
+            _task: stop.clone().drop_guard(),
+        };
+        (connection, stop)
+    }
+
     /// What is there now.
     pub fn drain(&mut self) -> Vec<Arrived> {
         let mut all = Vec::new();
@@ -91,7 +134,7 @@ impl Connection {
     /// Looks at messages until one could be read and one had records: what a connection is good for.
     pub async fn look(
         &mut self,
-        talk: &Arc<Talk>,
+        reading: &Reading,
         count: &Count,
         from: &str,
         arrived: &[Arrived],
@@ -100,13 +143,13 @@ impl Connection {
             return Ok(());
         }
         let pages: Vec<Page> = arrived.iter().map(|arrived| page(from, arrived.body.clone())).collect();
-        let (talk, count, mut standing) = (talk.clone(), count.clone(), self.standing.clone());
+        let (reading, count, mut standing) = (reading.clone(), count.clone(), self.standing.clone());
         let look = move || {
             for page in &pages {
                 if standing.understood && standing.fruitful {
                     break;
                 }
-                match talk.unreadable(page) {
+                match reading.unreadable(page) {
                     None => standing.understood = true,
                     Some(error) => {
                         standing.unread.get_or_insert(error);
