@@ -93,6 +93,23 @@ impl Decoder {
         text.put_some("charset", self.charset.map(Encoding::name));
     }
 
+    /// CSV with this delimiter.
+    pub fn csv(delimiter: u8) -> Self {
+        Self { kind: Kind::Csv(csv::Options::with_delimiter(delimiter)), charset: None }
+    }
+
+    pub fn json() -> Self {
+        Self { kind: Kind::Json, charset: None }
+    }
+
+    pub fn ndjson() -> Self {
+        Self { kind: Kind::Ndjson, charset: None }
+    }
+
+    pub fn feed() -> Self {
+        Self { kind: Kind::Feed, charset: None }
+    }
+
     /// XML in which some elements are always arrays.
     pub fn xml(lists: BTreeSet<String>) -> Self {
         Self { kind: Kind::Xml(xml::Options::with_lists(lists)), charset: None }
