@@ -80,6 +80,11 @@ pub enum Refused {
     Status { status: u16, location: Option<String> },
     #[error("the server answered {status} with an error: {start}")]
     Says { status: u16, start: String },
+    #[error(
+        "the server takes no GET there ({status}): `try` and `init` send nothing else. Write a bridge by hand for a POST: `source.graphql` \
+         for GraphQL, otherwise `source.http` with `method` and `json`"
+    )]
+    Post { status: u16 },
     #[error("the answer is empty")]
     Empty,
     #[error("the answer is neither JSON, NDJSON, XML, a feed nor CSV; it begins: {start}")]
@@ -103,7 +108,7 @@ fn start(body: &[u8]) -> String {
 impl Guess {
     /// Of an answer, and of a second one to the same request a moment later.
     pub fn of(url: &Url, first: &Answer, second: Option<&Answer>, now: Timestamp) -> Result<Self, Refused> {
-        judge_status(first)?;
+        judge_status(url, first)?;
         let page = page(first);
         let content_type = page.content_type.clone().unwrap_or_default();
         let format = match Format::of(&content_type, &first.body) {
@@ -172,7 +177,7 @@ fn page(answer: &Answer) -> Page {
     Page { url: String::new(), content_type, body: answer.body.clone(), hash: Hash::of(&answer.body) }
 }
 
-fn judge_status(answer: &Answer) -> Result<(), Refused> {
+fn judge_status(url: &Url, answer: &Answer) -> Result<(), Refused> {
     let status = answer.status;
     match status {
         200..=299 => Ok(()),
@@ -181,6 +186,8 @@ fn judge_status(answer: &Answer) -> Result<(), Refused> {
             let location = answer.header("location").and_then(|to| answer.url.join(to).ok());
             Err(Refused::Status { status, location: location.map(|to| crate::http::origin(&to) + to.path()) })
         }
+        405 => Err(Refused::Post { status }),
+        _ if url.path().trim_end_matches('/').ends_with("graphql") => Err(Refused::Post { status }),
         _ if answer.body.trim_ascii().is_empty() => Err(Refused::Status { status, location: None }),
         _ => Err(Refused::Says { status, start: start(&answer.body) }),
     }

@@ -1,6 +1,7 @@
 //! A request as a person types it, taken apart: what may stand in a file, and what is secret and may not.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 use super::text::quoted;
@@ -12,6 +13,9 @@ const SECRET_WORDS: [&str; 12] = [
 ];
 /// Whole names of the same kind.
 const SECRET_NAMES: [&str; 6] = ["key", "appid", "auth", "sig", "pass", "pwd"];
+
+/// What is asked for, where the person says nothing of it.
+const ACCEPTED: &str = "application/json, */*;q=0.5";
 
 /// What is asked, and with which credentials.
 #[derive(Clone, PartialEq)]
@@ -91,8 +95,8 @@ impl Request {
             let wrong = || format!("-H number {} is not \"Name: value\"", at + 1);
             let (name, value) = header.split_once(':').ok_or_else(wrong)?;
             let (name, value) = (name.trim().to_ascii_lowercase(), value.trim().to_owned());
-            let is_header = reqwest::header::HeaderName::from_bytes(name.as_bytes()).is_ok()
-                && reqwest::header::HeaderValue::from_str(&value).is_ok();
+            let is_header =
+                HeaderName::from_bytes(name.as_bytes()).is_ok() && HeaderValue::from_str(&value).is_ok();
             if !is_header {
                 return Err(wrong());
             }
@@ -115,6 +119,28 @@ impl Request {
             put_query(&mut url, &kept);
         }
         url
+    }
+
+    /// As it is sent, with everything secret.
+    pub fn wire(&self) -> (Url, HeaderMap) {
+        let mut url = self.url.clone();
+        let mut headers = HeaderMap::new();
+        let mut put = |name: &str, value: String| {
+            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(&value)) {
+                headers.insert(name, value);
+            }
+        };
+        put("accept", ACCEPTED.to_owned());
+        self.headers.iter().for_each(|(name, value)| put(name, value.clone()));
+        for Credential { place, secret } in &self.credentials {
+            match place {
+                Place::Bearer => put("authorization", format!("Bearer {secret}")),
+                Place::Basic(user) => put("authorization", format!("Basic {}", STANDARD.encode(format!("{user}:{secret}")))),
+                Place::Header(name) => put(name, secret.clone()),
+                Place::Query(name) => drop(url.query_pairs_mut().append_pair(name, secret)),
+            }
+        }
+        (url, headers)
     }
 
     /// The keys of `source.http` that carry headers and credentials, a line each; `name` is the bridge's.
