@@ -21,8 +21,10 @@ pub const PLACES: [&str; 11] = [
     "response_metadata",
     "_metadata",
 ];
-pub const URLS: [&str; 7] = ["next", "next_url", "nextUrl", "nextLink", "next_link", "next_page_url", "@odata.nextLink"];
-pub const CURSORS: [&str; 8] = [
+pub const URLS: [&str; 8] =
+    ["next", "next_url", "nextUrl", "nextLink", "next_link", "next_page_url", "next_page_uri", "@odata.nextLink"];
+pub const CURSORS: [&str; 9] = [
+    "nextPaginationToken",
     "next_cursor",
     "nextCursor",
     "next_page_token",

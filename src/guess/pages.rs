@@ -153,6 +153,7 @@ fn parameter(field: &str) -> &str {
         "next_token" => "pagination_token",
         "nextToken" => "nextToken",
         "NextToken" => "NextToken",
+        "nextPaginationToken" => "paginationToken",
         "endCursor" => "after",
         _ => "cursor",
     }
