@@ -45,6 +45,7 @@ mod websocket;
 mod conversation;
 mod command;
 mod fan;
+mod first_hour;
 mod grpc;
 mod soap;
 mod auth;
