@@ -222,7 +222,18 @@ fn volatile(list: &List, again: &Json) -> (Vec<Because<String>>, Vec<String>) {
 /// Whether a name is one of a clock, or of the answer itself.
 fn tells_time(path: &str) -> bool {
     const WORDS: [&str; 12] = [
-        "now", "time", "timestamp", "uptime", "checked", "generated", "fetched", "request", "nonce", "elapsed", "served", "age",
+        "now",
+        "time",
+        "timestamp",
+        "uptime",
+        "checked",
+        "generated",
+        "fetched",
+        "request",
+        "nonce",
+        "elapsed",
+        "served",
+        "age",
     ];
     let name = path.rsplit('.').next().unwrap_or_default();
     let mut spread = String::new();
@@ -275,9 +286,8 @@ fn every(answer: &Answer, format: Format, now: Timestamp) -> Because<Duration> {
 
 /// The field that says when a record changed last.
 fn changed(list: &List) -> Option<String> {
-    const NAMES: [&str; 8] = [
-        "updatedat", "modifiedat", "lastmodified", "lastupdated", "modified", "updated", "changedat", "dateupdated",
-    ];
+    const NAMES: [&str; 8] =
+        ["updatedat", "modifiedat", "lastmodified", "lastupdated", "modified", "updated", "changedat", "dateupdated"];
     let plain = |name: &str| name.to_ascii_lowercase().replace(['_', '-'], "");
     list.items.what.as_ref()?;
     let first = list.records.first()?.as_object()?;

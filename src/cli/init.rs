@@ -159,7 +159,8 @@ fn judge_name(name: &str, path: &Path, existing: &Existing) -> Done {
         return Err(Failure::new(USAGE, message));
     }
     if existing.config.as_ref().is_some_and(|config| config.bridges.contains_key(name)) {
-        let message = format!("{}: [bridge.{name}] is there already: --name NAME gives the new one another name", path.display());
+        let message =
+            format!("{}: [bridge.{name}] is there already: --name NAME gives the new one another name", path.display());
         return Err(Failure::new(FAILED, message));
     }
     Ok(())
@@ -250,11 +251,15 @@ fn endpoint(path: &Path, args: &InitArgs, existing: &Existing, name: &str) -> Re
         return Ok((ME.to_owned(), String::new(), None, None));
     }
     let chats = CHATS.map(|(chat, _)| chat).join(", ");
-    let url: Url = to.unwrap_or(LISTEN).parse().map_err(|e| {
-        Failure::new(USAGE, format!("--to is neither a URL ({e}) nor one of {chats}"))
-    })?;
+    let url: Url = to
+        .unwrap_or(LISTEN)
+        .parse()
+        .map_err(|e| Failure::new(USAGE, format!("--to is neither a URL ({e}) nor one of {chats}")))?;
     if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some() {
-        return Err(Failure::new(USAGE, format!("--to takes an http or https URL without user and password, or one of {chats}")));
+        return Err(Failure::new(
+            USAGE,
+            format!("--to takes an http or https URL without user and password, or one of {chats}"),
+        ));
     }
     let own = if has(ME) { format!("{name}-receiver") } else { ME.to_owned() };
     if has(&own) {
@@ -284,7 +289,8 @@ fn chat_endpoint(chat: &str, name: &str) -> Result<String, Failure> {
 
 /// The variables that a text takes secrets from.
 fn named_variables(text: &str) -> Vec<String> {
-    let found = text.lines().filter(|line| !line.trim_start().starts_with('#')).flat_map(|line| line.split("env = \"").skip(1));
+    let found =
+        text.lines().filter(|line| !line.trim_start().starts_with('#')).flat_map(|line| line.split("env = \"").skip(1));
     found.filter_map(|rest| rest.split('"').next().map(str::to_owned)).collect()
 }
 
@@ -316,11 +322,13 @@ async fn write(path: &Path, existing: &Existing, plan: &Plan) -> Done {
     checked.map_err(|e| Failure::new(CONFIG, format!("nothing was written: the file would have errors:\n{e}")))?;
     if let Some((file, secret)) = &plan.secret {
         let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
-        let written = made.and_then(|mut made| made.write_all(format!("{secret}\n").as_bytes()).and_then(|()| made.sync_all()));
+        let written =
+            made.and_then(|mut made| made.write_all(format!("{secret}\n").as_bytes()).and_then(|()| made.sync_all()));
         written.map_err(|e| match e.kind() {
-            ErrorKind::AlreadyExists => {
-                Failure::new(FAILED, format!("{} is there already: remove it, or choose another --name", file.display()))
-            }
+            ErrorKind::AlreadyExists => Failure::new(
+                FAILED,
+                format!("{} is there already: remove it, or choose another --name", file.display()),
+            ),
             _ => Failure::new(IO, format!("failed to write {}: {e}", file.display())),
         })?;
     }
@@ -376,9 +384,11 @@ mod tests {
     fn each_chat_is_an_endpoint_of_its_recipe() {
         for (chat, recipe) in CHATS {
             let text = chat_endpoint(chat, recipe).unwrap_or_else(|e| panic!("{chat}: {}", e.message));
-            let bridge = "[bridge.a]\nto = [\"NAME\"]\nsource.http.url = \"https://a.example/\"\n".replace("NAME", chat);
+            let bridge =
+                "[bridge.a]\nto = [\"NAME\"]\nsource.http.url = \"https://a.example/\"\n".replace("NAME", chat);
             let file = Path::new("bridges.toml");
-            let config = config::load_text(file, bridge + &text, Secrets::FormOnly).unwrap_or_else(|e| panic!("{chat}: {e}"));
+            let config =
+                config::load_text(file, bridge + &text, Secrets::FormOnly).unwrap_or_else(|e| panic!("{chat}: {e}"));
             assert!(config.endpoints.contains_key(chat) && config.endpoints.len() == 1, "{chat}");
             assert!(!named_variables(&text).is_empty(), "{chat}: {text}");
         }

@@ -19,7 +19,13 @@ use crate::{
         credentials::{self, Request},
         draft::{Draft, Walk},
     },
-    http::{Answer, BodyLimit, Client, budget::Budget, client, egress::{Egress, Refused}, origin},
+    http::{
+        Answer, BodyLimit, Client,
+        budget::Budget,
+        client,
+        egress::{Egress, Refused},
+        origin,
+    },
     model::Name,
     poller::{Polled, Poller},
     pulse::Pulse,
@@ -83,7 +89,8 @@ impl Trial {
         let (mut url, headers) = self.request.wire();
         for _ in 0..REDIRECTS_MAX {
             let turn = self.client.turn(&url, None).await;
-            let asked = crate::http::Request { method: Method::GET, url: url.clone(), headers: headers.clone(), body: None };
+            let asked =
+                crate::http::Request { method: Method::GET, url: url.clone(), headers: headers.clone(), body: None };
             let sent = self.client.send(&turn, asked, WITHIN, BodyLimit::Whole(BYTES_MAX), None).await;
             let answer = sent.map_err(|e| Failure::new(UNAVAILABLE, e.to_string()))?;
             let next = answer.header("location").and_then(|to| answer.url.join(to).ok());

@@ -4,7 +4,10 @@ use clap::Args;
 use serde_json::{Value as Json, json};
 use tokio::time::sleep;
 
-use super::{Done, FAILED, Failure, IO, USAGE, print, show, trial::{Trial, Tried, UrlArgs}};
+use super::{
+    Done, FAILED, Failure, IO, USAGE, print, show,
+    trial::{Trial, Tried, UrlArgs},
+};
 use crate::{
     decode::Page,
     guess::{Guess, draft::Walk, list::List},
@@ -116,7 +119,8 @@ async fn watch(tried: &mut Tried, every: std::time::Duration, json: bool) -> Don
         if let Err(failure) = &outcome.result {
             let now = tried.poller.clock.now();
             let failure = tried.poller.vault.redact(&failure.to_string());
-            let line = if json { format!("{}\n", json!({ "error": failure })) } else { format!("{} {failure}\n", hour(now)) };
+            let line =
+                if json { format!("{}\n", json!({ "error": failure })) } else { format!("{} {failure}\n", hour(now)) };
             print(&line)?;
         }
         let now = tried.polled.state.sequence;
@@ -217,7 +221,8 @@ mod tests {
 
     #[test]
     fn records_are_a_table_that_fits() {
-        let record = |n: u64| json!({ "id": n, "a": "x".repeat(60), "b": { "c": 1 }, "d": "\u{1b}[31m", "e": "y".repeat(40) });
+        let record =
+            |n: u64| json!({ "id": n, "a": "x".repeat(60), "b": { "c": 1 }, "d": "\u{1b}[31m", "e": "y".repeat(40) });
         let list = List::of(&json!({ "data": (1..=7).map(record).collect::<Vec<_>>() }));
         let shown = table(&list, 60);
         assert!(shown.starts_with("ID  A"), "{shown}");

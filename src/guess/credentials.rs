@@ -8,7 +8,17 @@ use super::text::quoted;
 
 /// Parts of names under which secrets travel, in lower case.
 const SECRET_WORDS: [&str; 12] = [
-    "authorization", "token", "secret", "password", "passwd", "apikey", "api-key", "api_key", "app-key", "signature", "session",
+    "authorization",
+    "token",
+    "secret",
+    "password",
+    "passwd",
+    "apikey",
+    "api-key",
+    "api_key",
+    "app-key",
+    "signature",
+    "session",
     "cookie",
 ];
 /// Whole names of the same kind.
@@ -62,7 +72,9 @@ fn is_secret(name: &str) -> bool {
 pub fn asked(challenge: Option<&str>) -> String {
     let scheme = challenge.and_then(|text| text.split_ascii_whitespace().next()).unwrap_or_default();
     match scheme.to_ascii_lowercase().as_str() {
-        "basic" => "its WWW-Authenticate says Basic: put user and password into the URL, https://USER:PASSWORD@...".into(),
+        "basic" => {
+            "its WWW-Authenticate says Basic: put user and password into the URL, https://USER:PASSWORD@...".into()
+        }
         "digest" => "its WWW-Authenticate says Digest: write a bridge with `auth.digest`".into(),
         "bearer" => "its WWW-Authenticate says Bearer: add -H \"Authorization: Bearer TOKEN\"".into(),
         _ => "add -H \"Authorization: Bearer TOKEN\", or the header that its documents name".into(),
@@ -95,8 +107,7 @@ impl Request {
             let wrong = || format!("-H number {} is not \"Name: value\"", at + 1);
             let (name, value) = header.split_once(':').ok_or_else(wrong)?;
             let (name, value) = (name.trim().to_ascii_lowercase(), value.trim().to_owned());
-            let is_header =
-                HeaderName::from_bytes(name.as_bytes()).is_ok() && HeaderValue::from_str(&value).is_ok();
+            let is_header = HeaderName::from_bytes(name.as_bytes()).is_ok() && HeaderValue::from_str(&value).is_ok();
             if !is_header {
                 return Err(wrong());
             }
@@ -135,7 +146,9 @@ impl Request {
         for Credential { place, secret } in &self.credentials {
             match place {
                 Place::Bearer => put("authorization", format!("Bearer {secret}")),
-                Place::Basic(user) => put("authorization", format!("Basic {}", STANDARD.encode(format!("{user}:{secret}")))),
+                Place::Basic(user) => {
+                    put("authorization", format!("Basic {}", STANDARD.encode(format!("{user}:{secret}"))))
+                }
                 Place::Header(name) => put(name, secret.clone()),
                 Place::Query(name) => drop(url.query_pairs_mut().append_pair(name, secret)),
             }
@@ -242,7 +255,8 @@ pub fn bridge_name(url: &Url) -> String {
         let kept: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         kept.trim_matches('-').to_ascii_lowercase()
     };
-    let is_name = |name: &String| name.len() > 1 && name.len() <= 40 && name.starts_with(|c: char| c.is_ascii_lowercase());
+    let is_name =
+        |name: &String| name.len() > 1 && name.len() <= 40 && name.starts_with(|c: char| c.is_ascii_lowercase());
     let found = words.map(plain).find(|name| is_name(name) && name != "bellpull");
     let host = || plain(&url.host_str().unwrap_or_default().replace('.', "-"));
     found.or_else(|| Some(host()).filter(is_name)).unwrap_or_else(|| "source".to_owned())

@@ -10,8 +10,23 @@ use super::{Because, more::More, text::within};
 const DEPTH_MAX: usize = 6;
 /// What a list is called, where several could be meant.
 const LIST_NAMES: [&str; 17] = [
-    "items", "data", "results", "result", "records", "entries", "rows", "list", "value", "values", "objects", "nodes",
-    "elements", "content", "hits", "documents", "resources",
+    "items",
+    "data",
+    "results",
+    "result",
+    "records",
+    "entries",
+    "rows",
+    "list",
+    "value",
+    "values",
+    "objects",
+    "nodes",
+    "elements",
+    "content",
+    "hits",
+    "documents",
+    "resources",
 ];
 /// A list with such a name counts so many times its bytes against another.
 const NAMED_TIMES: usize = 4;
@@ -68,7 +83,12 @@ impl List {
     }
 
     fn document(document: &Json, why: &str) -> Self {
-        Self { items: Because::new(None, why.to_owned()), key: None, records: vec![document.clone()], others: Vec::new() }
+        Self {
+            items: Because::new(None, why.to_owned()),
+            key: None,
+            records: vec![document.clone()],
+            others: Vec::new(),
+        }
     }
 }
 
@@ -207,7 +227,10 @@ impl Candidate<'_> {
             return Some(key.clone());
         }
         if self.records.is_empty() {
-            return Some(Because::new(KEY_OF_EMPTY.into(), "no record was there to look at: edit it if it is not so".into()));
+            return Some(Because::new(
+                KEY_OF_EMPTY.into(),
+                "no record was there to look at: edit it if it is not so".into(),
+            ));
         }
         key_of(&self.records, &self.name).map(|(_, key)| key).or_else(|| pair_of(&self.records))
     }
@@ -218,7 +241,8 @@ pub(super) fn is_error(document: &Json) -> bool {
     let Some(map) = document.as_object() else { return false };
     let said = |name: &str| map.get(name).is_some_and(|value| !matches!(value, Json::Null | Json::Bool(false)));
     let is_about = |name: &String| {
-        let known = ["error", "errors", "message", "code", "status", "statuscode", "ok", "success", "detail", "details"];
+        let known =
+            ["error", "errors", "message", "code", "status", "statuscode", "ok", "success", "detail", "details"];
         known.contains(&name.to_ascii_lowercase().replace(['_', '-'], "").as_str())
             || map.get(name).is_some_and(Json::is_null)
     };
@@ -344,10 +368,10 @@ fn pair_of(records: &[Cow<'_, Json>]) -> Option<Because<String>> {
         return None;
     }
     let all: Vec<Field> = fields(records, "").into_iter().filter(Field::is_in_all).take(PAIRED_MAX).collect();
-    let pairs = all.iter().enumerate().flat_map(|(at, first)| all.iter().skip(at + 1).map(move |second| (first, second)));
-    let mut unique = pairs.filter(|(a, b)| {
-        a.values.iter().zip(&b.values).collect::<BTreeSet<_>>().len() == records.len()
-    });
+    let pairs =
+        all.iter().enumerate().flat_map(|(at, first)| all.iter().skip(at + 1).map(move |second| (first, second)));
+    let mut unique =
+        pairs.filter(|(a, b)| a.values.iter().zip(&b.values).collect::<BTreeSet<_>>().len() == records.len());
     let (first, second) = unique.next()?;
     let why = format!("no field alone is unique; these two together are, in all {} records", records.len());
     Some(Because::new(format!("[{}, {}]", first.path, second.path), why))

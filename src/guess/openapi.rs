@@ -9,7 +9,8 @@ const ELEMENTS: usize = 3;
 
 /// The answer to a GET of a path, such as `/v1/orders`; the example where there is one, otherwise made of the schema.
 pub fn sample(document: &Json, path: &str) -> Result<Json, String> {
-    let paths = document.get("paths").and_then(Json::as_object).ok_or("the document has no `paths`: it is not OpenAPI")?;
+    let paths =
+        document.get("paths").and_then(Json::as_object).ok_or("the document has no `paths`: it is not OpenAPI")?;
     let item = paths.get(path).ok_or_else(|| {
         let gets = paths.iter().filter(|(_, item)| item.get("get").is_some());
         let known: Vec<&str> = gets.map(|(path, _)| path.as_str()).take(20).collect();
@@ -101,9 +102,8 @@ fn made(document: &Json, schema: &Json, name: &str, number: usize, depth: usize)
 /// The fields that a schema describes, and those that it only requires.
 fn fields(document: &Json, schema: &Json, number: usize, depth: usize) -> Map<String, Json> {
     let described = schema.get("properties").and_then(Json::as_object).into_iter().flatten();
-    let mut map: Map<String, Json> = described
-        .map(|(name, schema)| (name.clone(), made(document, schema, name, number, depth + 1)))
-        .collect();
+    let mut map: Map<String, Json> =
+        described.map(|(name, schema)| (name.clone(), made(document, schema, name, number, depth + 1))).collect();
     for name in schema.get("required").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str) {
         map.entry(name).or_insert_with(|| json!(format!("{name}-{number}")));
     }

@@ -18,7 +18,14 @@ const OFFSETS: [&str; 5] = ["offset", "skip", "start", "startIndex", "$skip"];
 const SIZES: [&str; 8] = ["per_page", "page_size", "pageSize", "perPage", "limit", "size", "count", "$top"];
 /// Parameters that take a cursor.
 const CURSORS: [&str; 9] = [
-    "cursor", "page_token", "pageToken", "pagetoken", "next_token", "pagination_token", "starting_after", "after",
+    "cursor",
+    "page_token",
+    "pageToken",
+    "pagetoken",
+    "next_token",
+    "pagination_token",
+    "starting_after",
+    "after",
     "continuation",
 ];
 
@@ -29,10 +36,24 @@ pub enum Pages {
     /// jq of the next page's URL.
     NextUrl(String),
     /// The parameter, whether the URL names it, and jq of the token.
-    Cursor { param: String, is_known: bool, next: String },
+    Cursor {
+        param: String,
+        is_known: bool,
+        next: String,
+    },
     /// The parameter, that of the size with the size, and jq of the end and of the total.
-    Page { param: String, is_from_0: bool, size: Option<(String, u64)>, end: Option<String>, total: Option<String> },
-    Offset { param: String, limit: Option<(String, u64)>, total: Option<String> },
+    Page {
+        param: String,
+        is_from_0: bool,
+        size: Option<(String, u64)>,
+        end: Option<String>,
+        total: Option<String>,
+    },
+    Offset {
+        param: String,
+        limit: Option<(String, u64)>,
+        total: Option<String>,
+    },
 }
 
 impl Pages {
@@ -69,7 +90,9 @@ impl Pages {
                 let param = known.clone().unwrap_or_else(|| parameter(key).to_owned());
                 (Self::Cursor { param, is_known: known.is_some(), next: path }, format!("the answer has `{key}`"))
             }
-            Sign::Flag(key) => (Self::flagged(document, list, &path, by_number), format!("the answer says `{key}`: true")),
+            Sign::Flag(key) => {
+                (Self::flagged(document, list, &path, by_number), format!("the answer says `{key}`: true"))
+            }
             Sign::Total(key, total) => {
                 (by_number(None, Some(path)), format!("the answer says `{key}`: {total}, and {records} records came"))
             }

@@ -86,7 +86,12 @@ const RECIPES: [(&str, &str, From, Option<&str>); 21] = [
     ("stability", "stability-result", From::Contract("stability", "/v2beta/results/{id}"), None),
     ("stripe", "stripe-events", From::Contract("stripe", "/v1/events"), None),
     ("supertokens", "supertokens-users", From::Contract("supertokens", "/users"), None),
-    ("travelport", "travelport-offers", From::Fake("text/xml", OFFERS), Some("offers name their flights in another list")),
+    (
+        "travelport",
+        "travelport-offers",
+        From::Fake("text/xml", OFFERS),
+        Some("offers name their flights in another list"),
+    ),
     ("trello", "trello-cards", From::Contract("trello", "/boards/{id}/cards"), None),
     ("twilio", "twilio-messages", From::Contract("twilio", "/2010-04-01/Accounts/{AccountSid}/Messages.json"), None),
     ("weather", "weather-forecast", From::Contract("weather", "/data/2.5/forecast"), None),
@@ -95,7 +100,8 @@ const RECIPES: [(&str, &str, From, Option<&str>); 21] = [
 
 /// `items` and `key` of a recipe's bridge; `?` is for answers without the list.
 fn of_recipe(name: &str, bridge: &str) -> (Option<String>, Option<String>) {
-    let read = |path: String| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&path)).expect("a file");
+    let read =
+        |path: String| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&path)).expect("a file");
     let recipe: toml::Table = toml::from_str(&read(format!("src/recipes/{name}.toml"))).expect("TOML");
     let of = |key: &str| recipe["bridge"][bridge].get(key)?.as_str().map(|text| text.trim_end_matches('?').to_owned());
     (of("items"), of("key"))
@@ -230,13 +236,43 @@ fn how_a_list_goes_on() {
     for (query, headers, body, expected) in [
         ("", &[("link", "</x?page=2>; rel=\"next\"")][..], two.to_owned(), Some("link = {}")),
         ("", &[], format!(r#"{{"data":{two},"next":"/x?page=2"}}"#), Some("next-url = { next = \".next\" }")),
-        ("", &[], format!(r#"{{"data":{two},"next_cursor":"c"}}"#), Some("cursor = { param = \"cursor\", next = \".next_cursor\" }")),
-        ("?after=", &[], format!(r#"{{"data":{two},"meta":{{"next_cursor":"c"}}}}"#), Some("cursor = { param = \"after\", next = \".meta.next_cursor\" }")),
-        ("", &[], format!(r#"{{"object":"list","data":{two},"has_more":true}}"#), Some("cursor = { param = \"starting_after\", next = \"if .has_more then .data[-1].id else null end\" }")),
-        ("?page=1&per_page=2", &[], format!(r#"{{"data":{two},"total":9}}"#), Some("page = { param = \"page\", size-param = \"per_page\", size = 2, total = \".total\" }")),
-        ("?offset=0&limit=2", &[], format!(r#"{{"data":{two},"total":9}}"#), Some("offset = { param = \"offset\", limit-param = \"limit\", limit = 2, total = \".total\" }")),
+        (
+            "",
+            &[],
+            format!(r#"{{"data":{two},"next_cursor":"c"}}"#),
+            Some("cursor = { param = \"cursor\", next = \".next_cursor\" }"),
+        ),
+        (
+            "?after=",
+            &[],
+            format!(r#"{{"data":{two},"meta":{{"next_cursor":"c"}}}}"#),
+            Some("cursor = { param = \"after\", next = \".meta.next_cursor\" }"),
+        ),
+        (
+            "",
+            &[],
+            format!(r#"{{"object":"list","data":{two},"has_more":true}}"#),
+            Some("cursor = { param = \"starting_after\", next = \"if .has_more then .data[-1].id else null end\" }"),
+        ),
+        (
+            "?page=1&per_page=2",
+            &[],
+            format!(r#"{{"data":{two},"total":9}}"#),
+            Some("page = { param = \"page\", size-param = \"per_page\", size = 2, total = \".total\" }"),
+        ),
+        (
+            "?offset=0&limit=2",
+            &[],
+            format!(r#"{{"data":{two},"total":9}}"#),
+            Some("offset = { param = \"offset\", limit-param = \"limit\", limit = 2, total = \".total\" }"),
+        ),
         ("?page=0", &[], two.to_owned(), Some("page = { param = \"page\", start = 0 }")),
-        ("", &[], format!(r#"{{"data":{two},"hasMore":true}}"#), Some("page = { param = \"page\", end = \".hasMore | not\" }")),
+        (
+            "",
+            &[],
+            format!(r#"{{"data":{two},"hasMore":true}}"#),
+            Some("page = { param = \"page\", end = \".hasMore | not\" }"),
+        ),
         ("", &[], format!(r#"{{"data":{two},"total":2}}"#), None),
         ("?limit=2", &[], two.to_owned(), None),
     ] {
@@ -273,7 +309,8 @@ fn check_draft(first: &Answer, guess: &Guess) {
     let headers = ["X-Api-Key: s3cr3t-key".to_owned(), "Accept: a/b".to_owned()];
     let request = Request::new(first.url.as_str(), &headers).unwrap_or_else(|e| panic!("{e}"));
     let draft = Draft { name: "things", request: &request, guess, to: "me" };
-    for (secrets, walk) in [(Written::Env, Walk::All), (Written::Env, Walk::First), (Written::Inline, Walk::Within(3))] {
+    for (secrets, walk) in [(Written::Env, Walk::All), (Written::Env, Walk::First), (Written::Inline, Walk::Within(3))]
+    {
         let text = draft.bridge(secrets, walk);
         let table: toml::Table = toml::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
         assert_eq!(text.contains("s3cr3t"), secrets == Written::Inline, "{text}");
@@ -345,7 +382,8 @@ fn an_answer_is_made_of_a_schema() {
             "components": { "schemas": { "node": { "type": "object", "properties": {
                 "id": { "type": "string" }, "child": { "$ref": "#/components/schemas/node" } } } } } })
     };
-    let list = |element: Json| json!({ "type": "object", "properties": { "items": { "type": "array", "items": element } } });
+    let list =
+        |element: Json| json!({ "type": "object", "properties": { "items": { "type": "array", "items": element } } });
     for schema in [
         list(json!({ "$ref": "#/components/schemas/node" })),
         list(json!({ "allOf": [{ "$ref": "#/components/schemas/node" }, { "required": ["name"] }] })),

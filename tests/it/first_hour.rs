@@ -53,9 +53,7 @@ impl Source {
 
 /// Four orders, of which the second changes; each shows a clock, too.
 fn orders(_: &Request, changes: usize, count: usize) -> Answer {
-    let order = |id: usize| {
-        json!({ "id": id, "total": if id == 2 { 30 + changes } else { 30 }, "status": "open", "served_at": 1000 + count })
-    };
+    let order = |id: usize| json!({ "id": id, "total": if id == 2 { 30 + changes } else { 30 }, "status": "open", "served_at": 1000 + count });
     Answer::json(json!({ "data": (1..=4).map(order).collect::<Vec<_>>(), "ok": true }).to_string())
 }
 
@@ -147,7 +145,9 @@ async fn journey(api: Api, path: &str, more: &[&str], variables: &[(&str, &str)]
 #[tokio::test(flavor = "multi_thread")]
 async fn from_the_url_of_a_list_to_a_webhook() {
     let written = journey(orders, "/v1/orders", &[], &[], "orders", "2").await;
-    for line in ["items = \".data[]\" # ", "key = \".id\" # unique in all 4 records", "ignore = [\".served_at\"] # differed"] {
+    for line in
+        ["items = \".data[]\" # ", "key = \".id\" # unique in all 4 records", "ignore = [\".served_at\"] # differed"]
+    {
         assert!(written.contains(line), "{line}: {written}");
     }
 }
@@ -185,10 +185,8 @@ async fn what_cannot_be_guessed_leaves_the_file_as_it_is() {
         let place = Place::new("");
         let before = text(&place.file());
         let url = source.url(path);
-        let (ran, tried, place) = beside(move || {
-            (run(&place, &["init", &url]), run(&place, &["try", &url, "--once"]), place)
-        })
-        .await;
+        let (ran, tried, place) =
+            beside(move || (run(&place, &["init", &url]), run(&place, &["try", &url, "--once"]), place)).await;
         for ran in [ran, tried] {
             assert_eq!(ran.code, 1, "{}", ran.err);
             assert!(ran.err.contains(expected), "{expected}: {}", ran.err);
@@ -257,13 +255,16 @@ async fn an_openapi_document_says_what_a_url_would_answer() {
     let place = Place::new("");
     let url = source.url("/v1/charges");
     let contract = format!("{}/tests/data/contracts/stripe.json", env!("CARGO_MANIFEST_DIR"));
-    let arguments = ["init", &url, "--openapi", &contract, "--path", "/v1/charges", "-H", "Authorization: Bearer sk-1234"];
+    let arguments =
+        ["init", &url, "--openapi", &contract, "--path", "/v1/charges", "-H", "Authorization: Bearer sk-1234"];
     let arguments = arguments.map(str::to_owned);
     let (ran, place) = beside(move || (run(&place, &arguments.each_ref().map(String::as_str)), place)).await;
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert!(ran.out.contains("it was not tried"), "{}", ran.out);
     let written = text(&place.file());
-    for line in ["items = \".data[]\"", "key = \".id\"", "pages.cursor = { param = \"starting_after\"", "\"CHARGES_TOKEN\""] {
+    for line in
+        ["items = \".data[]\"", "key = \".id\"", "pages.cursor = { param = \"starting_after\"", "\"CHARGES_TOKEN\""]
+    {
         assert!(written.contains(line), "{line}: {written}");
     }
 }
@@ -284,7 +285,13 @@ async fn try_says_what_it_found_and_writes_nothing() {
     })
     .await;
     assert_eq!(ran.code, 0, "{}", ran.err);
-    for words in ["127.0.0.1 is", "items = .data[]", "key = .id   unique in all 4 records", "ignore .served_at", "reads 4 records"] {
+    for words in [
+        "127.0.0.1 is",
+        "items = .data[]",
+        "key = .id   unique in all 4 records",
+        "ignore .served_at",
+        "reads 4 records",
+    ] {
         assert!(ran.out.contains(words), "{words}: {}", ran.out);
     }
     assert!(ran.out.lines().any(|line| line.starts_with("ID  SERVED_AT  STATUS  TOTAL")), "{}", ran.out);
