@@ -124,13 +124,14 @@ impl Guess {
         if list::is_error(&document) {
             return Err(Refused::Says { status: first.status, start: start(&first.body) });
         }
-        let list = List::of(&document);
         let again = second.filter(|second| second.status == first.status);
         let again = again.and_then(|second| format.what.read(&self::page(second)).ok());
+        let list = steady(&document, again.as_ref().map(|(again, _)| again));
         let (ignore, mut notes) = again.map(|(again, _)| volatile(&list, &again)).unwrap_or_default();
         // A `Link` that cannot be read says nothing here; a poll tells what is wrong with it.
         let next = link(&first.headers, "next").ok().flatten();
-        let pages = Pages::of(url, next.is_some(), &document, &list);
+        let total = first.header(pages::TOTAL_HEADER).and_then(|total| total.trim().parse().ok());
+        let pages = Pages::of(url, (next.is_some(), total), &document, &list);
         if let Some(etag) = ["etag", "last-modified"].into_iter().find(|name| first.header(name).is_some()) {
             notes.push(format!("the server sends `{etag}`: an answer that did not change costs little"));
         }
@@ -191,6 +192,27 @@ fn judge_status(url: &Url, answer: &Answer) -> Result<(), Refused> {
         _ if answer.body.trim_ascii().is_empty() => Err(Refused::Status { status, location: None }),
         _ => Err(Refused::Says { status, start: start(&answer.body) }),
     }
+}
+
+/// The list of a document, with a key under which most records are found again in a second read.
+fn steady(document: &Json, again: Option<&Json>) -> List {
+    /// Fields that are tried, and are not there again.
+    const TRIED_MAX: usize = 5;
+    let first = List::of(document, &BTreeSet::new());
+    let Some(again) = again.filter(|_| first.records.len() > 1) else { return first };
+    let (mut list, mut moving) = (first.clone(), BTreeSet::new());
+    for _ in 0..TRIED_MAX {
+        let key = list.key.as_ref().map(|key| key.what.clone());
+        let Some(key) = key.filter(|key| Expr::parse(key).is_ok_and(|key| key.as_path().is_some())) else {
+            return list;
+        };
+        if pairs(&list, again).len() * 2 >= list.records.len() {
+            return list;
+        }
+        moving.insert(key);
+        list = List::of(document, &moving);
+    }
+    first
 }
 
 /// Fields that differ between two reads of the same records, though nothing happened to them; and what is worth a look.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use clap::Args;
+use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use serde_json::{Value as Json, json};
 use url::Url;
 
@@ -21,7 +22,7 @@ use crate::{
     config::{self, Config, Secrets},
     guess::{
         Guess,
-        credentials::{Secrets as Written, bridge_name},
+        credentials::{Credential, Secrets as Written, bridge_name},
         draft::{Draft, Walk},
         openapi,
         text::quoted,
@@ -83,13 +84,20 @@ struct Existing {
 }
 
 pub(super) async fn init(path: &Path, args: InitArgs, json: bool) -> Done {
-    let request = args.url.request()?;
+    let mut request = args.url.request()?;
+    let described = described(&args)?;
+    if let (Some((document, of)), true) = (&described, request.credentials.is_empty()) {
+        // Their values are not asked for: the file names variables, and the URL is asked nothing.
+        let unknown = |place| Credential { place, secret: "***".to_owned() };
+        request.credentials = openapi::credentials(document, of).into_iter().map(unknown).collect();
+    }
     let name = args.name.clone().unwrap_or_else(|| bridge_name(&request.url));
     let existing = existing(path)?;
     judge_name(&name, path, &existing)?;
     let network = existing.config.as_ref().map_or_else(client::Config::default, |config| config.network.clone());
     let trial = Trial::new(request, network).await?;
-    let (guess, is_read) = guess(&trial, &args).await?;
+    let is_read = described.is_none();
+    let guess = guess(&trial, described).await?;
     if !json {
         print(&private(&trial))?;
         print(&said(&guess))?;
@@ -111,24 +119,27 @@ pub(super) async fn init(path: &Path, args: InitArgs, json: bool) -> Done {
     print(&format!("dry run: {tried}\n\n{}", next_steps(path, &plan, &args)))
 }
 
-async fn guess(trial: &Trial, args: &InitArgs) -> Result<(Guess, bool), Failure> {
-    if let (Some(file), Some(path)) = (&args.openapi, &args.path) {
-        let text = super::read(file)?;
-        let wrong = |e: String| Failure::new(USAGE, format!("{}: {e}", file.display()));
-        let document: Json = serde_json::from_str(&text)
-            .map_err(|e| wrong(format!("it is not JSON ({e}); a YAML document has to be converted first")))?;
-        let sample = openapi::sample(&document, path).map_err(wrong)?;
-        let headers = [(reqwest::header::CONTENT_TYPE, reqwest::header::HeaderValue::from_static("application/json"))];
-        let headers = headers.into_iter().collect();
+/// The OpenAPI document, and the path in it.
+fn described(args: &InitArgs) -> Result<Option<(Json, String)>, Failure> {
+    let (Some(file), Some(path)) = (&args.openapi, &args.path) else { return Ok(None) };
+    let why = "it is not JSON; a YAML document has to be converted first";
+    let document = serde_json::from_str(&super::read(file)?);
+    let document = document.map_err(|e| Failure::new(USAGE, format!("{}: {why}: {e}", file.display())))?;
+    Ok(Some((document, path.clone())))
+}
+
+async fn guess(trial: &Trial, described: Option<(Json, String)>) -> Result<Guess, Failure> {
+    if let Some((document, path)) = described {
+        let sample = openapi::sample(&document, &path).map_err(|e| Failure::new(USAGE, e))?;
+        let headers = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))].into_iter().collect();
         let url = trial.request.url.clone();
-        let answer = Answer { status: 200, headers, body: sample.to_string().into(), url };
-        return Ok((trial.guess(&answer, None).await?, false));
+        return trial.guess(&Answer { status: 200, headers, body: sample.to_string().into(), url }, None);
     }
     let first = trial.read().await?;
     // What is refused is refused at once.
-    trial.guess(&first, None).await?;
+    trial.guess(&first, None)?;
     let second = trial.read_again().await?;
-    Ok((trial.guess(&first, Some(&second)).await?, true))
+    trial.guess(&first, Some(&second))
 }
 
 /// What is in the file, whose every error is told before anything is added to it.
@@ -378,14 +389,95 @@ fn next_steps(path: &Path, plan: &Plan, args: &InitArgs) -> String {
 
 #[cfg(test)]
 mod tests {
+    use axum::{Router, http::HeaderMap, response::IntoResponse, routing::get};
+    use clap::Parser;
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::cli::Cli;
+
+    /// Lists in pages of two, behind a token; and one whose cursor goes into a parameter that nobody can guess.
+    async fn api() -> String {
+        async fn jobs(headers: HeaderMap, uri: axum::http::Uri) -> axum::response::Response {
+            if headers.get("authorization").is_none_or(|token| token.as_bytes() != b"Bearer s3cr3t-token") {
+                return (axum::http::StatusCode::UNAUTHORIZED, [("www-authenticate", "Bearer")], "no").into_response();
+            }
+            let list = |from: u64| json!([{ "id": from, "n": 1 }, { "id": from + 1, "n": 1 }]).to_string();
+            let kind = ("content-type", "application/json");
+            match uri.query() {
+                Some("page=2") => ([kind], list(3)).into_response(),
+                _ => ([kind, ("link", "</v1/jobs?page=2>; rel=\"next\"")], list(1)).into_response(),
+            }
+        }
+        async fn odd() -> impl IntoResponse {
+            ([("content-type", "application/json")], r#"{"data":[{"id":1},{"id":2}],"next_cursor":"c"}"#)
+        }
+        let router = Router::new().route("/v1/jobs", get(jobs)).route("/v1/odd", get(odd));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let origin = format!("http://{}", listener.local_addr().expect("an address"));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        origin
+    }
+
+    async fn typed(file: &Path, words: &[&str]) -> Result<(), Failure> {
+        let file = file.to_str().expect("UTF-8");
+        let all = ["bellpull", "--config", file].into_iter().chain(words.iter().copied());
+        Cli::try_parse_from(all).unwrap_or_else(|e| panic!("{e}")).run().await
+    }
+
+    /// The whole way, except for the process and the daemon, which `tests/it/first_hour.rs` has.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_url_becomes_a_file() {
+        let (origin, dir) = (api().await, tempfile::tempdir().expect("a directory"));
+        let file = dir.path().join("bridges.toml");
+        let jobs = format!("{origin}/v1/jobs");
+        let token = ["-H", "Authorization: Bearer s3cr3t-token"];
+        let refused = typed(&file, &["init", &jobs]).await.expect_err("it wants a token");
+        assert!(refused.message.contains("-H \"Authorization: Bearer TOKEN\""), "{}", refused.message);
+        assert!(!file.exists());
+        typed(&file, &["try", &jobs, "--once", token[0], token[1]]).await.expect("it reads");
+        assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 0, "`try` writes nothing");
+
+        typed(&file, &["init", &jobs, token[0], token[1]]).await.expect("it writes");
+        let first = fs::read_to_string(&file).expect("written");
+        for line in [
+            "[network]\nallow = [\"127.0.0.0/8\"] # ",
+            "items = \".[]\" # a list: 2 records\n",
+            "key = \".id\" # another in each of both records\n",
+            "to = [\"me\"]\n",
+            "auth.bearer.secret = { env = \"JOBS_TOKEN\" }\n",
+            "pages.link = {} # the answer has a `Link` header",
+        ] {
+            assert!(first.contains(line), "{line}: {first}");
+        }
+        assert!(!first.contains("s3cr3t"), "{first}");
+        let config = config::load(&file, Secrets::FormOnly).unwrap_or_else(|e| panic!("{e}"));
+        assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+        let again = typed(&file, &["init", &jobs, token[0], token[1]]).await.expect_err("it is there");
+        assert!(again.message.contains("[bridge.jobs] is there already"), "{}", again.message);
+
+        // Asked with a parameter that it does not know, it gives the first page again.
+        typed(&file, &["init", &format!("{origin}/v1/odd"), "--to", "https://192.0.2.1/hook"])
+            .await
+            .expect_err("private");
+        typed(&file, &["init", &format!("{origin}/v1/odd"), "--to", "http://127.0.0.1:9/hook"])
+            .await
+            .expect("it writes");
+        let second = fs::read_to_string(&file).expect("written");
+        assert!(second.starts_with(&first), "{second}");
+        for line in ["# pages.cursor = { param = \"cursor\"", "window = true # ", "to = [\"odd-receiver\"]"] {
+            assert!(second.contains(line), "{line}: {second}");
+        }
+        let config = config::load(&file, Secrets::FormOnly).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!((config.bridges.len(), config.endpoints.len()), (2, 2));
+    }
 
     #[test]
     fn each_chat_is_an_endpoint_of_its_recipe() {
         for (chat, recipe) in CHATS {
             let text = chat_endpoint(chat, recipe).unwrap_or_else(|e| panic!("{chat}: {}", e.message));
-            let bridge =
-                "[bridge.a]\nto = [\"NAME\"]\nsource.http.url = \"https://a.example/\"\n".replace("NAME", chat);
+            let bridge = "[bridge.a]\nevery = \"5m\"\nto = [\"NAME\"]\nsource.http.url = \"https://a.example/\"\n"
+                .replace("NAME", chat);
             let file = Path::new("bridges.toml");
             let config =
                 config::load_text(file, bridge + &text, Secrets::FormOnly).unwrap_or_else(|e| panic!("{chat}: {e}"));

@@ -103,7 +103,7 @@ impl Trial {
     }
 
     /// A guess after one read, and after a second one a moment later.
-    pub async fn guess(&self, first: &Answer, second: Option<&Answer>) -> Result<Guess, Failure> {
+    pub fn guess(&self, first: &Answer, second: Option<&Answer>) -> Result<Guess, Failure> {
         let found = Guess::of(&self.request.url, first, second, self.clock.now());
         found.map_err(|e| Failure::new(FAILED, format!("{}: {e}", origin(&self.request.url))))
     }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     decode::Page,
-    guess::{Guess, draft::Walk, list::List},
+    guess::{Because, Guess, draft::Walk, list::List},
     http::{Answer, client},
     model::{Hash, Timestamp},
     settings::units,
@@ -44,19 +44,25 @@ pub(super) async fn try_url(args: TryArgs, json: bool) -> Done {
     }
     let trial = Trial::new(args.url.request()?, client::Config::default()).await?;
     let first = trial.read().await?;
-    let guess = trial.guess(&first, None).await?;
+    let guess = trial.guess(&first, None)?;
     if !json {
         print(&private(&trial))?;
         print(&said(&guess))?;
     }
     let second = trial.read_again().await?;
-    let guess = trial.guess(&first, Some(&second)).await?;
+    let first_key = guess.list.key;
+    let guess = trial.guess(&first, Some(&second))?;
     let mut tried = trial.bridge(&guess, &args.url.name()?, Walk::First).await?;
     // The second answer by the bridge itself: a guess that does not hold is told here.
     let counts = counted(&tried, &second).await?;
     if json {
         print(&format!("{}\n", summary(&guess, counts)))?;
     } else {
+        if let Some(Because { what, why }) = guess.list.key.as_ref().filter(|key| first_key.as_ref() != Some(*key)) {
+            print(&terminal::lines(&format!(
+                "- key = {what}   {why}; the first choice is another one in each read\n"
+            )))?;
+        }
         let differs = guess.ignore.iter().map(|path| format!("- ignore {}   {}\n", path.what, path.why));
         print(&terminal::lines(&differs.collect::<String>()))?;
         print(&format!("- a bridge made of this reads {counts} records\n"))?;
@@ -223,7 +229,8 @@ mod tests {
     fn records_are_a_table_that_fits() {
         let record =
             |n: u64| json!({ "id": n, "a": "x".repeat(60), "b": { "c": 1 }, "d": "\u{1b}[31m", "e": "y".repeat(40) });
-        let list = List::of(&json!({ "data": (1..=7).map(record).collect::<Vec<_>>() }));
+        let list =
+            List::of(&json!({ "data": (1..=7).map(record).collect::<Vec<_>>() }), &std::collections::BTreeSet::new());
         let shown = table(&list, 60);
         assert!(shown.starts_with("ID  A"), "{shown}");
         assert!(shown.ends_with("... and 2 more\n") && shown.lines().count() == 7, "{shown}");

@@ -70,7 +70,7 @@ impl Draft<'_> {
 
     fn source(&self, secrets: Secrets, walk: Walk) -> String {
         let Guess { format, needs_decode, pages, .. } = self.guess;
-        let pages = pages.as_ref().filter(|_| walk != Walk::First);
+        let (pages, left) = if walk == Walk::First { (None, pages.as_ref()) } else { (pages.as_ref(), None) };
         let params = pages.map(|pages| pages.what.params()).unwrap_or_default();
         let url = self.request.url_without(&params);
         let mut out = format!("\n[bridge.{}.source.http]\nurl = {}\n", self.name, quoted(url.as_str()));
@@ -88,6 +88,11 @@ impl Draft<'_> {
                 _ => "",
             };
             out += &because(&format!("pages.{}", what.key_within(max)), &format!("{why}{edit}"));
+        }
+        if let Some(Because { what, why }) = left {
+            // Not in force: a comment of its own is where it is edited.
+            out += &terminal::line(&format!("# pages.{} # {why}; left out, since it did not hold", what.key()));
+            out.push('\n');
         }
         out
     }

@@ -54,8 +54,8 @@ pub struct List {
 }
 
 impl List {
-    /// Of a document.
-    pub fn of(document: &Json) -> Self {
+    /// Of a document. `moving` are fields that are another one in each read, and no keys.
+    pub fn of(document: &Json, moving: &BTreeSet<String>) -> Self {
         let mut found = Vec::new();
         look(document, &mut Way::default(), &mut found);
         let bytes = document.to_string().len();
@@ -65,7 +65,7 @@ impl List {
         let mut all = found.into_iter();
         let Some(best) = all.next() else { return Self::document(document, "no list of records stands in it") };
         let mut others: Vec<String> = all.map(|candidate| candidate.items).collect();
-        match best.key() {
+        match best.key(moving) {
             Some(key) => {
                 let (count, what) = (best.records.len(), best.what);
                 let also = if others.is_empty() { "" } else { ", the largest" };
@@ -201,7 +201,7 @@ fn of_map<'d>(map: &'d Map<String, Json>, way: &Way) -> Option<Rows<'d>> {
         return None;
     }
     let values: Vec<Cow<'d, Json>> = map.values().map(Cow::Borrowed).collect();
-    if key_of(&values, way.last()).is_some_and(|(rank, _)| rank < UNNAMED) {
+    if key_of(&values, way.last(), &BTreeSet::new()).is_some_and(|(rank, _)| rank < UNNAMED) {
         return Some((way.then("[]"), "a map of records", values, None));
     }
     let entry = |(key, value): (&String, &Json)| Cow::Owned(serde_json::json!({ "key": key, "value": value }));
@@ -222,7 +222,7 @@ impl Candidate<'_> {
         is_part || is_error(document)
     }
 
-    fn key(&self) -> Option<Because<String>> {
+    fn key(&self, moving: &BTreeSet<String>) -> Option<Because<String>> {
         if let Some(key) = &self.key {
             return Some(key.clone());
         }
@@ -232,7 +232,7 @@ impl Candidate<'_> {
                 "no record was there to look at: edit it if it is not so".into(),
             ));
         }
-        key_of(&self.records, &self.name).map(|(_, key)| key).or_else(|| pair_of(&self.records))
+        key_of(&self.records, &self.name, moving).map(|(_, key)| key).or_else(|| pair_of(&self.records, moving))
     }
 }
 
@@ -304,7 +304,7 @@ impl Field {
 }
 
 /// The fields of all records, with the best names first.
-fn fields(records: &[Cow<'_, Json>], list: &str) -> Vec<Field> {
+fn fields(records: &[Cow<'_, Json>], list: &str, moving: &BTreeSet<String>) -> Vec<Field> {
     let mut all: Vec<Field> = Vec::new();
     let Some(Json::Object(first)) = records.first().map(AsRef::as_ref) else { return all };
     let mut ways: Vec<(String, usize, Vec<&str>, &Map<String, Json>)> = vec![(String::new(), 0, Vec::new(), first)];
@@ -320,7 +320,7 @@ fn fields(records: &[Cow<'_, Json>], list: &str) -> Vec<Field> {
                     let wraps = WRAPPINGS.contains(&plain.as_str()) || !stem.is_empty() && plain.starts_with(&stem);
                     ways.push((path, extra + if wraps { WRAPPED } else { NESTED }, way, inner));
                 }
-                Json::String(_) | Json::Number(_) | Json::Null => {
+                Json::String(_) | Json::Number(_) | Json::Null if !moving.contains(&path) => {
                     let values = records.iter().map(|record| text(record, &way)).collect();
                     all.push(Field { path, rank: rank(name, list) + extra, values });
                 }
@@ -343,8 +343,8 @@ fn text(record: &Json, way: &[&str]) -> Option<String> {
 }
 
 /// The best field that every record has, and no two share; with its rank.
-fn key_of(records: &[Cow<'_, Json>], list: &str) -> Option<(usize, Because<String>)> {
-    let all = fields(records, list);
+fn key_of(records: &[Cow<'_, Json>], list: &str, moving: &BTreeSet<String>) -> Option<(usize, Because<String>)> {
+    let all = fields(records, list, moving);
     // What one record has says nothing: there only a name does.
     let is_meant = |field: &&Field| field.rank < UNNAMED || records.len() > 1 && !field.is_fraction();
     let found = all.iter().filter(is_meant).find(|field| field.is_in_all() && field.is_unique())?;
@@ -363,11 +363,11 @@ fn key_of(records: &[Cow<'_, Json>], list: &str) -> Option<(usize, Because<Strin
 }
 
 /// Two fields that together tell records apart.
-fn pair_of(records: &[Cow<'_, Json>]) -> Option<Because<String>> {
+fn pair_of(records: &[Cow<'_, Json>], moving: &BTreeSet<String>) -> Option<Because<String>> {
     if records.len() < 2 {
         return None;
     }
-    let all: Vec<Field> = fields(records, "").into_iter().filter(Field::is_in_all).take(PAIRED_MAX).collect();
+    let all: Vec<Field> = fields(records, "", moving).into_iter().filter(Field::is_in_all).take(PAIRED_MAX).collect();
     let pairs =
         all.iter().enumerate().flat_map(|(at, first)| all.iter().skip(at + 1).map(move |second| (first, second)));
     let mut unique =

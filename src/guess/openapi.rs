@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use super::credentials::Place;
+
 /// References and levels that are followed; a schema may name itself.
 const DEPTH_MAX: usize = 12;
 /// Elements of a list: enough to tell a key from what is the same in each record.
@@ -27,15 +29,44 @@ pub fn sample(document: &Json, path: &str) -> Result<Json, String> {
         types.iter().find(|(name, _)| is_json(name)).map(|(_, body)| body)
     });
     let body = json.unwrap_or(response);
-    let example = body.get("example").or_else(|| {
-        let first = body.get("examples")?.as_object()?.values().next()?;
-        resolved(document, first).get("value").or(Some(first))
+    let examples = body.get("examples").and_then(Json::as_object).into_iter().flatten();
+    let examples = examples.map(|(_, example)| {
+        let example = resolved(document, example);
+        example.get("value").unwrap_or(example)
     });
+    // Of several the one that says most: others show an empty page.
+    let example = body.get("example").or_else(|| examples.max_by_key(|example| example.to_string().len()));
     if let Some(example) = example.filter(|example| example.is_object() || example.is_array()) {
         return Ok(example.clone());
     }
     let schema = body.get("schema").ok_or("its answer has no schema of JSON")?;
     Ok(made(document, schema, "", 0, 0))
+}
+
+/// The credentials that a GET of a path needs, as far as they are kinds that a header or a parameter carries.
+pub fn credentials(document: &Json, path: &str) -> Vec<Place> {
+    let own = document.get("paths").and_then(|paths| paths.get(path)?.get("get")?.get("security"));
+    let security = own.or_else(|| document.get("security")).and_then(Json::as_array);
+    // OpenAPI 3 and Swagger 2.
+    let schemes = document.pointer("/components/securitySchemes").or_else(|| document.get("securityDefinitions"));
+    let places = |needed: &Json| -> Option<Vec<Place>> {
+        needed.as_object()?.keys().map(|name| place(resolved(document, schemes?.get(name)?))).collect()
+    };
+    security.into_iter().flatten().find_map(places).unwrap_or_default()
+}
+
+/// Where the credential of a security scheme stands.
+fn place(scheme: &Json) -> Option<Place> {
+    let of = |key: &str| scheme.get(key).and_then(Json::as_str).unwrap_or_default();
+    let name = of("name").to_ascii_lowercase();
+    match (of("type"), of("scheme").to_ascii_lowercase().as_str(), of("in")) {
+        ("http", "basic", _) | ("basic", ..) => Some(Place::Basic("USER".to_owned())),
+        ("http", "bearer", _) | ("oauth2" | "openIdConnect", ..) => Some(Place::Bearer),
+        ("apiKey", _, "header") if name == "authorization" => Some(Place::Bearer),
+        ("apiKey", _, "header") => Some(Place::Header(name)),
+        ("apiKey", _, "query") => Some(Place::Query(of("name").to_owned())),
+        _ => None,
+    }
 }
 
 /// What a `$ref` within the document points to, or the value itself.

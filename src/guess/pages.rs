@@ -11,11 +11,12 @@ use super::{
 };
 
 /// Parameters that count pages, as they stand in URLs.
-const NUMBERS: [&str; 5] = ["page", "page_number", "pageNumber", "p", "pageIndex"];
+const NUMBERS: [&str; 6] = ["page", "_page", "page_number", "pageNumber", "p", "pageIndex"];
 /// Parameters that count records.
 const OFFSETS: [&str; 5] = ["offset", "skip", "start", "startIndex", "$skip"];
 /// Parameters that say how many records a page has.
-const SIZES: [&str; 8] = ["per_page", "page_size", "pageSize", "perPage", "limit", "size", "count", "$top"];
+const SIZES: [&str; 10] =
+    ["_per_page", "_limit", "per_page", "page_size", "pageSize", "perPage", "limit", "size", "count", "$top"];
 /// Parameters that take a cursor.
 const CURSORS: [&str; 9] = [
     "cursor",
@@ -28,6 +29,9 @@ const CURSORS: [&str; 9] = [
     "after",
     "continuation",
 ];
+
+/// Where servers say how many records a list has, if not in the document.
+pub(super) const TOTAL_HEADER: &str = "x-total-count";
 
 /// A kind of `pages`, and what it needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,8 +61,8 @@ pub enum Pages {
 }
 
 impl Pages {
-    /// From one page. `next` holds where a header names a next one.
-    pub fn of(url: &Url, next: bool, document: &Json, list: &List) -> Option<Because<Self>> {
+    /// From one page. Of its headers: whether they name a next one, and how many records the list has.
+    pub fn of(url: &Url, (next, said): (bool, Option<u64>), document: &Json, list: &List) -> Option<Because<Self>> {
         list.items.what.as_ref()?;
         let records = u64::try_from(list.records.len()).unwrap_or(u64::MAX);
         let link = next.then_some("<>; rel=\"next\"");
@@ -79,6 +83,10 @@ impl Pages {
             }
         };
         let Some(More { sign, path }) = more else {
+            if let Some(total) = said.filter(|total| *total > records) {
+                let why = format!("the header {TOTAL_HEADER} says {total}, and {records} records came");
+                return Some(Because::new(by_number(None, Some(format!("$headers[\"{TOTAL_HEADER}\"]"))), why));
+            }
             let (name, _) = page.as_ref().or(offset.as_ref())?;
             return Some(Because::new(by_number(None, None), format!("the URL has `{name}`")));
         };

@@ -275,6 +275,15 @@ fn how_a_list_goes_on() {
         ),
         ("", &[], format!(r#"{{"data":{two},"total":2}}"#), None),
         ("?limit=2", &[], two.to_owned(), None),
+        (
+            "?_page=1&_limit=2",
+            &[("x-total-count", "9")][..],
+            two.to_owned(),
+            Some(
+                "page = { param = \"_page\", size-param = \"_limit\", size = 2, total = '$headers[\"x-total-count\"]' }",
+            ),
+        ),
+        ("", &[("x-total-count", "2")][..], two.to_owned(), None),
     ] {
         let mut all = vec![("content-type", "application/json")];
         all.extend_from_slice(headers);
@@ -320,6 +329,19 @@ fn check_draft(first: &Answer, guess: &Guess) {
         assert!(bridge["source"]["http"].get("url").is_some(), "{text}");
         assert_eq!(table.len(), 1, "{text}");
     }
+}
+
+/// A field that is unique in each answer, and another one in the next, is a clock and no key.
+#[test]
+fn a_key_is_found_again_in_the_second_read() {
+    let read = |at: u64| {
+        let record = |n: u64| json!({ "aged": at + n, "city": format!("c{n}"), "kind": "a" });
+        answer("application/json", &json!([record(1), record(2), record(3)]).to_string())
+    };
+    assert_eq!(key(&guessed(&read(0), None)), Some(".aged"));
+    let guess = guessed(&read(0), Some(&read(100)));
+    assert_eq!(key(&guess), Some(".city"));
+    assert_eq!(guess.ignore.iter().map(|path| path.what.as_str()).collect::<Vec<_>>(), [".aged"]);
 }
 
 /// A server names its fields: none of them ends a line of the file, or a string in it.
@@ -393,6 +415,14 @@ fn an_answer_is_made_of_a_schema() {
         let guess = of_json(&openapi::sample(&document(schema.clone()), "/a").unwrap_or_else(|e| panic!("{e}")));
         assert_eq!((items(&guess), key(&guess)), (Some(".items[]"), Some(".id")), "{schema}");
     }
+    let bearer = json!({ "paths": { "/a": { "get": { "security": [{ "b": [] }] } } }, "components": { "securitySchemes": {
+        "b": { "type": "http", "scheme": "bearer" } } } });
+    assert_eq!(openapi::credentials(&bearer, "/a"), [super::credentials::Place::Bearer]);
+    let keyed = json!({ "paths": { "/a": { "get": {} } }, "security": [{ "oidc": [] }, { "k": [], "q": [] }],
+        "securityDefinitions": { "k": { "type": "apiKey", "in": "header", "name": "X-Key" },
+            "q": { "type": "apiKey", "in": "query", "name": "appKey" } } });
+    let places = [super::credentials::Place::Header("x-key".into()), super::credentials::Place::Query("appKey".into())];
+    assert_eq!(openapi::credentials(&keyed, "/a"), places);
     let swagger = json!({ "paths": { "/a": { "get": { "responses": { "200": { "schema": { "type": "array",
         "items": { "required": ["uuid"] } } } } } } } });
     assert_eq!(key(&of_json(&openapi::sample(&swagger, "/a").unwrap_or_else(|e| panic!("{e}")))), Some(".uuid"));
