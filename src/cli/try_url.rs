@@ -73,9 +73,10 @@ pub(super) async fn try_url(args: TryArgs, json: bool) -> Done {
     if !json {
         print(&format!("\npolling every {}; Ctrl-C ends it\n", args.every))?;
     }
+    let ignored = ignored(&guess);
     tokio::select! {
         _ = tokio::signal::ctrl_c() => Ok(()),
-        ended = watch(&mut tried, every, json) => ended,
+        ended = watch(&mut tried, every, json, &ignored) => ended,
     }
 }
 
@@ -118,7 +119,7 @@ async fn counted(tried: &Tried, answer: &Answer) -> Result<usize, Failure> {
 }
 
 /// Polls, and prints each change.
-async fn watch(tried: &mut Tried, every: std::time::Duration, json: bool) -> Done {
+async fn watch(tried: &mut Tried, every: std::time::Duration, json: bool, ignored: &[String]) -> Done {
     let mut known = 0;
     loop {
         let outcome = tried.poller.poll_once(&mut tried.polled).await;
@@ -142,7 +143,7 @@ async fn watch(tried: &mut Tried, every: std::time::Duration, json: bool) -> Don
             let left = (now - known).saturating_sub(crate::model::u64_of(events.len()));
             for stored in events.iter().rev() {
                 let body: Json = serde_json::from_slice(&stored.event.body).unwrap_or_default();
-                print(&if json { format!("{body}\n") } else { change(&body, stored.event.at) })?;
+                print(&if json { format!("{body}\n") } else { change(&body, stored.event.at, ignored) })?;
             }
             if left > 0 && !json {
                 print(&format!("... and {left} more changes\n"))?;
@@ -158,8 +159,14 @@ fn hour(at: Timestamp) -> String {
     at.to_utc().format("%H:%M:%S").to_string()
 }
 
-/// An event on a line, and its patch below: `  /total 30 -> 999`.
-fn change(event: &Json, at: Timestamp) -> String {
+/// The JSON pointers of what is not compared, as far as its path is made of names alone.
+fn ignored(guess: &Guess) -> Vec<String> {
+    let plain = guess.ignore.iter().map(|path| &path.what).filter(|path| !path.contains(['"', '[', '/', '~']));
+    plain.map(|path| path.replace('.', "/")).collect()
+}
+
+/// An event on a line, and its patch below, without what is not compared: `  /total 30 -> 999`.
+fn change(event: &Json, at: Timestamp, ignored: &[String]) -> String {
     let kind = event["type"].as_str().unwrap_or_default().rsplit('.').next().unwrap_or_default();
     let data = &event["data"];
     let key = data["key"].as_str().unwrap_or_default();
@@ -169,6 +176,9 @@ fn change(event: &Json, at: Timestamp) -> String {
     }
     for step in data["patch"].as_array().into_iter().flatten() {
         let path = step["path"].as_str().unwrap_or_default();
+        if ignored.iter().any(|ignored| ignored == path) {
+            continue;
+        }
         let before = data["before"].pointer(path).map(cell);
         let after = step.get("value").map(cell);
         let [before, after] = [before, after].map(|value| value.unwrap_or_else(|| "nothing".into()));
@@ -240,10 +250,10 @@ mod tests {
     #[test]
     fn a_change_is_told_in_a_line_and_its_patch() {
         let event = json!({ "type": "orders.updated", "data": { "key": "7", "before": { "total": 30, "old": 1 },
-            "after": { "total": 999, "new": "a" }, "patch": [{ "op": "replace", "path": "/total", "value": 999 },
+            "after": { "total": 999, "new": "a" }, "patch": [{ "op": "replace", "path": "/seen", "value": 7 }, { "op": "replace", "path": "/total", "value": 999 },
             { "op": "add", "path": "/new", "value": "a" }, { "op": "remove", "path": "/old" }] } });
         assert_eq!(
-            change(&event, Timestamp(0)),
+            change(&event, Timestamp(0), &["/seen".to_owned()]),
             "00:00:00 updated  7\n           /total 30 -> 999\n           /new nothing -> a\n           /old 1 -> nothing\n"
         );
     }
