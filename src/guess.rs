@@ -1,7 +1,7 @@
 //! What a bridge over a URL should say, guessed from what the URL answered. Pure: whoever asks reads the answers.
 //!
-//! Each guess has its reason in words, since a person decides about it. What an answer does not show is left out: nothing here is
-//! made up, except for the key of a list without records, which says so.
+//! Each guess has its reason in words, since a person decides about it. What an answer does not show is left out:
+//! nothing here is made up, except for the key of a list without records, which says so.
 
 pub mod credentials;
 pub mod differing;
@@ -76,13 +76,13 @@ pub struct Guess {
 pub enum Refused {
     #[error("the server answered {status}, which asks for credentials: {help}")]
     Credentials { status: u16, help: String },
-    #[error("the server answered {status}{}", .location.as_ref().map(|to| format!(": it redirects to {to}")).unwrap_or_default())]
+    #[error("the server answered {status}{}", redirects_to(.location.as_deref()))]
     Status { status: u16, location: Option<String> },
     #[error("the server answered {status} with an error: {start}")]
     Says { status: u16, start: String },
     #[error(
-        "the server takes no GET there ({status}): `try` and `init` send nothing else. Write a bridge by hand for a POST: `source.graphql` \
-         for GraphQL, otherwise `source.http` with `method` and `json`"
+        "the server takes no GET there ({status}): `try` and `init` send nothing else. Write a bridge by hand for a \
+         POST: `source.graphql` for GraphQL, otherwise `source.http` with `method` and `json`"
     )]
     Post { status: u16 },
     #[error("the answer is empty")]
@@ -92,10 +92,16 @@ pub enum Refused {
     #[error("the answer seems to be {format}, and cannot be read as such: {cause}")]
     Unreadable { format: &'static str, cause: String },
     #[error(
-        "the answer is HTML, in which only a person knows what a record is: write a bridge with `decode.{key}`, where `select` finds one \
-         element for each record, and `items = \".[]\"`, `key = \".url\"`"
+        "the answer is HTML, in which only a person knows what a record is: write a bridge with `decode.{key}`, where \
+         `select` finds one element for each record, and `items = \".[]\"`, `key = \".url\"`"
     )]
     Html { key: String },
+}
+
+fn redirects_to(location: Option<&str>) -> String {
+    location
+        .map(|to| format!(": it redirects to {to}: give that URL, if it is the one that you mean"))
+        .unwrap_or_default()
 }
 
 /// The beginning of a body, for a message.
@@ -167,7 +173,7 @@ impl Guess {
             None if items.what.is_some() => out.push("pages: nothing in the answer says that more follows".into()),
             None => {}
         }
-        out.push(format!("every = {}   {}", crate::settings::units::show(self.every.what), self.every.why));
+        out.push(format!("every = {}   {}", text::interval(self.every.what), self.every.why));
         out.extend(self.notes.iter().cloned());
         out
     }

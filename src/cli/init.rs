@@ -1,5 +1,5 @@
-//! `init`: a bridge over a URL, written into the file with an endpoint and a secret. What stands in the file stays as it is; nothing is
-//! asked, and nothing is written before all of it is checked and tried.
+//! `init`: a bridge over a URL, written into the file with an endpoint and a secret. What stands in the file stays as it
+//! is; nothing is asked, and nothing is written before all of it is checked and tried.
 
 use std::{
     fs::{self, OpenOptions},
@@ -282,7 +282,7 @@ fn endpoint(path: &Path, args: &InitArgs, existing: &Existing, name: &str) -> Re
     let shown = file.to_str().ok_or_else(|| Failure::new(IO, format!("{} is not UTF-8", file.display())))?;
     let what = if to.is_none() { " # `bellpull listen`; edit it when your own receiver is there" } else { "" };
     let text = format!(
-        "\n[endpoint.{own}]\nurl = {}{what}\nsign.standard.secrets = [{{ file = {} }}] # the receiver verifies with the same\n",
+        "\n[endpoint.{own}]\nurl = {}{what}\nsign.standard.secrets = [{{ file = {} }}] # the receiver has the same\n",
         quoted(url.as_str()),
         quoted(shown)
     );
@@ -382,7 +382,7 @@ fn next_steps(path: &Path, plan: &Plan, args: &InitArgs) -> String {
     }
     out += &format!("  bellpull{of_file} run\n");
     out += &format!(
-        "The first answer is a silent baseline. `bellpull{of_file} resend {name} --endpoint {endpoint}` sends each record of it.\n"
+        "The first answer is a silent baseline; `bellpull{of_file} resend {name} --endpoint {endpoint}` sends its records.\n"
     );
     terminal::lines(&out).into_owned()
 }

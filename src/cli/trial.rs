@@ -162,7 +162,7 @@ pub(super) struct Tried {
     _deliveries: Deliveries,
 }
 
-/// The addresses of a URL's host that are not public, beyond those that are allowed. A name that is not found says so when it is asked.
+/// The addresses of a URL's host that are neither public nor allowed. Of a name that is not found the request tells.
 pub(super) async fn private(url: &Url, allow: &[IpNet]) -> Vec<Refused> {
     let egress = Egress::new(allow.to_vec());
     let host = url.host_str().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `try`: what a URL answers, in words and as a table, and then each change. It writes nothing, and sends nothing to anybody.
+//! `try`: what a URL answers, in words and as a table, and then each change. It writes no file and sends no event.
 
 use clap::Args;
 use serde_json::{Value as Json, json};
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     decode::Page,
-    guess::{Because, Guess, draft::Walk, list::List},
+    guess::{Because, Guess, draft::Walk, list::List, text::interval},
     http::{Answer, client},
     model::{Hash, Timestamp},
     settings::units,
@@ -84,7 +84,7 @@ pub(super) async fn try_url(args: TryArgs, json: bool) -> Done {
 pub(super) fn private(trial: &Trial) -> String {
     let line = |refused: &crate::http::egress::Refused| {
         format!(
-            "{} is {}, which the daemon polls only where `network.allow` has \"{}\"; it is tried here since you named it\n",
+            "{} is {}, which the daemon polls only where `network.allow` has \"{}\"; it is tried since you named it\n",
             refused.address, refused.what, refused.range
         )
     };
@@ -102,7 +102,7 @@ fn summary(guess: &Guess, records: usize) -> Json {
     json!({
         "format": guess.format.what.name(), "items": items.what, "key": key.as_ref().map(|key| &key.what),
         "ignore": guess.ignore.iter().map(|path| &path.what).collect::<Vec<_>>(),
-        "pages": guess.pages.as_ref().map(|pages| pages.what.key()), "every": units::show(guess.every.what),
+        "pages": guess.pages.as_ref().map(|pages| pages.what.key()), "every": interval(guess.every.what),
         "others": others, "records": records, "words": guess.words(),
     })
 }

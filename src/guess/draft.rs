@@ -4,9 +4,9 @@ use super::{
     Because, Guess,
     credentials::{Request, Secrets},
     pages::Pages,
-    text::quoted,
+    text::{interval, quoted},
 };
-use crate::{settings::units, terminal};
+use crate::terminal;
 
 /// A bridge to write.
 #[derive(Clone, Copy)]
@@ -39,7 +39,7 @@ impl Draft<'_> {
     pub fn bridge(&self, secrets: Secrets, walk: Walk) -> String {
         let Guess { list, ignore, pages, every, changed, .. } = self.guess;
         let mut out = format!("[bridge.{}]\n", self.name);
-        out += &because(&format!("every = \"{}\"", units::show(every.what)), &every.why);
+        out += &because(&format!("every = \"{}\"", interval(every.what)), &every.why);
         match (&list.items, &list.key) {
             (Because { what: Some(items), why }, Some(key)) => {
                 out += &because(&format!("items = {}", quoted(items)), why);

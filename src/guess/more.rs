@@ -60,7 +60,7 @@ pub enum Sign {
 }
 
 impl More {
-    /// Of one page. `whole` holds where every record of the page counts among `records`, so that a total means something.
+    /// Of one page. `whole` holds where every record of the page counts among `records`: then a total means something.
     pub fn of(link: Option<&str>, document: &[u8], records: u64, whole: bool) -> Option<Self> {
         if link.is_some_and(has_next) {
             return Some(Self { sign: Sign::Link, path: String::new() });

@@ -1,4 +1,6 @@
-//! How a guess is written: jq paths, and strings of TOML.
+//! How a guess is written: jq paths, intervals, and strings of TOML.
+
+use std::time::Duration;
 
 use serde_json::Value as Json;
 
@@ -7,6 +9,14 @@ pub fn within(path: &str, key: &str) -> String {
     let is_plain = key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
         && key.bytes().next().is_some_and(|b| !b.is_ascii_digit());
     if is_plain { format!("{path}.{key}") } else { format!("{path}.{}", Json::from(key)) }
+}
+
+/// A time of whole seconds as the file takes it: a number and one unit.
+pub fn interval(time: Duration) -> String {
+    const UNITS: [(u64, &str); 3] = [(86_400, "d"), (3600, "h"), (60, "m")];
+    let seconds = time.as_secs();
+    let unit = UNITS.into_iter().find(|(unit, _)| seconds >= *unit && seconds.is_multiple_of(*unit));
+    unit.map_or_else(|| format!("{seconds}s"), |(unit, name)| format!("{}{name}", seconds / unit))
 }
 
 /// A string of TOML: a literal one for what would need escapes, unless that holds its own quote.
@@ -23,6 +33,16 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `1m0s`, which is how messages show a minute, is not what the file takes.
+    #[test]
+    fn an_interval_is_one_that_the_file_takes() {
+        for seconds in (1..=4000).chain([86_400, 86_405, 172_800]) {
+            let time = Duration::from_secs(seconds);
+            assert_eq!(crate::settings::units::duration(&interval(time)), Ok(time), "{seconds}");
+        }
+        assert_eq!([60, 90, 900, 21_600].map(|s| interval(Duration::from_secs(s))), ["1m", "90s", "15m", "6h"]);
+    }
 
     /// Names of fields come from servers: none of them ends its string, or its line.
     #[test]

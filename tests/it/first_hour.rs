@@ -53,7 +53,8 @@ impl Source {
 
 /// Four orders, of which the second changes; each shows a clock, too.
 fn orders(_: &Request, changes: usize, count: usize) -> Answer {
-    let order = |id: usize| json!({ "id": id, "total": if id == 2 { 30 + changes } else { 30 }, "status": "open", "served_at": 1000 + count });
+    let total = |id: usize| if id == 2 { 30 + changes } else { 30 };
+    let order = |id: usize| json!({ "id": id, "total": total(id), "status": "open", "served_at": 1000 + count });
     Answer::json(json!({ "data": (1..=4).map(order).collect::<Vec<_>>(), "ok": true }).to_string())
 }
 
