@@ -105,7 +105,8 @@ impl Trial {
     /// A guess after one read, and after a second one a moment later.
     pub fn guess(&self, first: &Answer, second: Option<&Answer>) -> Result<Guess, Failure> {
         let found = Guess::of(&self.request.url, first, second, self.clock.now());
-        found.map_err(|e| Failure::new(FAILED, format!("{}: {e}", origin(&self.request.url))))
+        let told = |e: &dyn std::fmt::Display| self.request.redact(&format!("{}: {e}", origin(&self.request.url)));
+        found.map_err(|e| Failure::new(FAILED, told(&e)))
     }
 
     /// A second read, when a clock in the answer has moved on.

@@ -112,9 +112,12 @@ async fn counted(tried: &Tried, answer: &Answer) -> Result<usize, Failure> {
     let content_type = answer.header("content-type").map(str::to_owned);
     let page = Page { url: String::new(), content_type, body: answer.body.clone(), hash: Hash::of(&answer.body) };
     let definition = &tried.polled.bridge.definition;
-    let count = definition.count(&page).map_err(|e| Failure::new(FAILED, format!("the guess does not hold: {e}")))?;
+    let wrong = |e: &dyn std::fmt::Display| {
+        Failure::new(FAILED, tried.poller.vault.redact(&format!("the guess does not hold: {e}")))
+    };
+    let count = definition.count(&page).map_err(|e| wrong(&e))?;
     let found = tried.poller.dry_run(&tried.polled, vec![page], None, None, &Json::Null, 0).await;
-    found.map_err(|e| Failure::new(FAILED, format!("the guess does not hold: {e}")))?;
+    found.map_err(|e| wrong(&e))?;
     Ok(count)
 }
 

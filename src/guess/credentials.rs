@@ -5,6 +5,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 use super::text::quoted;
+use crate::settings::secret::PART_BYTES;
 
 /// Parts of names under which secrets travel, in lower case.
 const SECRET_WORDS: [&str; 12] = [
@@ -190,6 +191,13 @@ impl Request {
         out
     }
 
+    /// A text that a server had a part in, without the credentials, which it may echo.
+    pub fn redact(&self, text: &str) -> String {
+        let secrets = self.credentials.iter().map(|credential| &credential.secret);
+        let secrets = secrets.filter(|secret| secret.len() >= PART_BYTES);
+        secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
+    }
+
     /// The variables that the file names.
     pub fn variables(&self, name: &str) -> Vec<String> {
         let has = |credential: &&Credential| !credential.secret.is_empty();
@@ -308,6 +316,14 @@ mod tests {
             let text = request.lines("orders", Secrets::Env).join("\n") + request.url.as_str();
             assert!(request.credentials.iter().all(|found| !text.contains(&found.secret)), "{text}");
         }
+    }
+
+    /// A server that shows what it was sent puts it into an error.
+    #[test]
+    fn an_echo_shows_no_credential() {
+        let headers = ["Authorization: Bearer tok-123456".to_owned(), "X-Api-Key: short".to_owned()];
+        let request = Request::new("https://me:p%40ss-word@a.example/", &headers).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(request.redact("tok-123456 p@ss-word short"), "*** *** short");
     }
 
     #[test]

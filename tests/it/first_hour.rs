@@ -96,10 +96,6 @@ fn graphql(_: &Request, _: usize, _: usize) -> Answer {
     Answer::new(400, r#"{"errors":[{"message":"Missing query"}]}"#).header("content-type", "application/json")
 }
 
-fn run(place: &Place, arguments: &[&str]) -> Ran {
-    place.run(arguments)
-}
-
 fn text(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
@@ -113,7 +109,7 @@ async fn journey(api: Api, path: &str, more: &[&str], variables: &[(&str, &str)]
     let mut arguments: Vec<String> = ["init", &url, "--to", &hook].map(str::to_owned).to_vec();
     arguments.extend(more.iter().map(|word| (*word).to_owned()));
     let at = place.clone();
-    let ran = beside(move || run(&at, &arguments.iter().map(String::as_str).collect::<Vec<_>>())).await;
+    let ran = beside(move || at.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>())).await;
     assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
     let written = text(&place.file());
     assert!(written.starts_with(&before), "what was there stays byte for byte: {written}");
@@ -123,7 +119,7 @@ async fn journey(api: Api, path: &str, more: &[&str], variables: &[(&str, &str)]
         assert!(!written.contains(secret) && !ran.out.contains(secret), "{written}{}", ran.out);
     }
     let at = place.clone();
-    let checked = beside(move || run(&at, &["check"])).await;
+    let checked = beside(move || at.run(&["check"])).await;
     assert_eq!((checked.code, checked.err.as_str()), (0, ""), "{written}");
 
     receiver.secrets(&[text(&place.path().join(format!("{name}.secret"))).trim()]);
@@ -187,7 +183,7 @@ async fn what_cannot_be_guessed_leaves_the_file_as_it_is() {
         let before = text(&place.file());
         let url = source.url(path);
         let (ran, tried, place) =
-            beside(move || (run(&place, &["init", &url]), run(&place, &["try", &url, "--once"]), place)).await;
+            beside(move || (place.run(&["init", &url]), place.run(&["try", &url, "--once"]), place)).await;
         for ran in [ran, tried] {
             assert_eq!(ran.code, 1, "{}", ran.err);
             assert!(ran.err.contains(expected), "{expected}: {}", ran.err);
@@ -244,7 +240,7 @@ async fn a_file_that_lets_no_private_address_in_is_left_alone() {
     let head = "[daemon]\nlisten = \"off\"\n[network]\nper-host = 2\n";
     std::fs::write(place.file(), head).expect("written");
     let url = source.url("/v1/orders");
-    let (ran, place) = beside(move || (run(&place, &["init", &url]), place)).await;
+    let (ran, place) = beside(move || (place.run(&["init", &url]), place)).await;
     assert_eq!(ran.code, 78, "{}", ran.err);
     assert!(ran.err.contains("write allow = [\"127.0.0.0/8\"] into [network]"), "{}", ran.err);
     assert_eq!(text(&place.file()), head);
@@ -259,7 +255,7 @@ async fn an_openapi_document_says_what_a_url_would_answer() {
     let arguments =
         ["init", &url, "--openapi", &contract, "--path", "/v1/charges", "-H", "Authorization: Bearer sk-1234"];
     let arguments = arguments.map(str::to_owned);
-    let (ran, place) = beside(move || (run(&place, &arguments.each_ref().map(String::as_str)), place)).await;
+    let (ran, place) = beside(move || (place.run(&arguments.each_ref().map(String::as_str)), place)).await;
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert!(ran.out.contains("it was not tried"), "{}", ran.out);
     let written = text(&place.file());
