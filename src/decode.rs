@@ -70,6 +70,30 @@ enum Kind {
     Text,
 }
 
+/// Those that a person names by the look of an answer.
+impl Decoder {
+    /// With this delimiter.
+    pub fn of_csv(delimiter: u8) -> Self {
+        Self { kind: Kind::Csv(csv::Options::with_delimiter(delimiter)), charset: None }
+    }
+
+    pub fn of_json() -> Self {
+        Self { kind: Kind::Json, charset: None }
+    }
+
+    pub fn of_ndjson() -> Self {
+        Self { kind: Kind::Ndjson, charset: None }
+    }
+
+    pub fn of_feed() -> Self {
+        Self { kind: Kind::Feed, charset: None }
+    }
+
+    pub fn of_xml() -> Self {
+        Self { kind: Kind::Xml(xml::Options::default()), charset: None }
+    }
+}
+
 impl Decoder {
     /// The selector of the elements of an HTML page.
     pub fn select(&self) -> Option<&str> {
@@ -91,23 +115,6 @@ impl Decoder {
             Kind::Text => text.put("decode", "text"),
         }
         text.put_some("charset", self.charset.map(Encoding::name));
-    }
-
-    /// CSV with this delimiter.
-    pub fn csv(delimiter: u8) -> Self {
-        Self { kind: Kind::Csv(csv::Options::with_delimiter(delimiter)), charset: None }
-    }
-
-    pub fn json() -> Self {
-        Self { kind: Kind::Json, charset: None }
-    }
-
-    pub fn ndjson() -> Self {
-        Self { kind: Kind::Ndjson, charset: None }
-    }
-
-    pub fn feed() -> Self {
-        Self { kind: Kind::Feed, charset: None }
     }
 
     /// XML in which some elements are always arrays.

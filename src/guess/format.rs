@@ -51,11 +51,11 @@ impl Format {
 
     fn decoder(self) -> Option<Decoder> {
         match self {
-            Self::Json => Some(Decoder::json()),
-            Self::Ndjson => Some(Decoder::ndjson()),
-            Self::Csv(delimiter) => Some(Decoder::csv(delimiter)),
-            Self::Feed => Some(Decoder::feed()),
-            Self::Xml => Some(Decoder::xml(std::collections::BTreeSet::new())),
+            Self::Json => Some(Decoder::of_json()),
+            Self::Ndjson => Some(Decoder::of_ndjson()),
+            Self::Csv(delimiter) => Some(Decoder::of_csv(delimiter)),
+            Self::Feed => Some(Decoder::of_feed()),
+            Self::Xml => Some(Decoder::of_xml()),
             Self::Html => None,
         }
     }
