@@ -2,11 +2,14 @@
 
 mod backup;
 mod client;
+mod init;
 mod listen;
 mod manual;
 mod monitor;
 mod show;
 mod sign;
+mod trial;
+mod try_url;
 mod waiting;
 
 use std::{
@@ -82,6 +85,10 @@ enum Command {
         #[arg(long)]
         once: bool,
     },
+    /// See what a URL answers: records, key, pages, and then each change; nothing is written or sent
+    Try(try_url::TryArgs),
+    /// Write a bridge over a URL, with an endpoint and a secret, and the reason beside each line
+    Init(init::InitArgs),
     /// Poll one bridge now
     Poll {
         #[arg(required_unless_present = "failing")]
@@ -328,6 +335,8 @@ impl Cli {
                 telemetry::init(Some(telemetry::Format::Text), None);
                 demo::run(once, &mut std::io::stdout()).await.map_err(|e| Failure::new(FAILED, e))
             }
+            Command::Try(args) => try_url::try_url(args, self.json).await,
+            Command::Init(args) => init::init(&path?, args, self.json).await,
             Command::Listen(args) => listen::listen(args).await,
             Command::Recipe { name } => recipe(name.as_deref(), self.json),
             Command::Schema { of } => print(&of.text()),

@@ -29,7 +29,7 @@ pub use each::{Each, MEMBERS_MAX};
 pub use endpoint::{
     Answers, Batch, DeliveryOrder, Endpoint, Format, METHODS, Operational, QueueFull, RETRY_SCHEDULE, Verb,
 };
-pub use load::{Failed, Secrets, daemon, load};
+pub use load::{Failed, Secrets, daemon, load, load_text};
 
 /// The keys of the file, and of its `defaults`.
 pub static FILE: &Family = &load::file::FAMILY;

@@ -76,6 +76,30 @@ enum Kind {
     Text,
 }
 
+/// Those that a person names by the look of an answer.
+impl Decoder {
+    /// With this delimiter.
+    pub fn of_csv(delimiter: u8) -> Self {
+        Self { kind: Kind::Csv(csv::Options::with_delimiter(delimiter)), charset: None }
+    }
+
+    pub fn of_json() -> Self {
+        Self { kind: Kind::Json, charset: None }
+    }
+
+    pub fn of_ndjson() -> Self {
+        Self { kind: Kind::Ndjson, charset: None }
+    }
+
+    pub fn of_feed() -> Self {
+        Self { kind: Kind::Feed, charset: None }
+    }
+
+    pub fn of_xml() -> Self {
+        Self { kind: Kind::Xml(xml::Options::default()), charset: None }
+    }
+}
+
 impl Decoder {
     /// The selector of the elements of an HTML page.
     pub fn select(&self) -> Option<&str> {

@@ -20,6 +20,7 @@ pub mod decode;
 pub mod auth;
 pub mod source;
 pub mod extract;
+pub mod guess;
 pub mod guard;
 pub mod sign;
 pub mod config;

@@ -51,6 +51,14 @@ pub fn lines(text: &str) -> Cow<'_, str> {
     out.into()
 }
 
+/// Columns that a table may take: those that the shell tells in `COLUMNS`, otherwise what fits into most windows.
+pub fn width() -> usize {
+    const WIDTHS: std::ops::RangeInclusive<usize> = 40..=400;
+    const USUAL: usize = 100;
+    let told = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
+    told.unwrap_or(USUAL).clamp(*WIDTHS.start(), *WIDTHS.end())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

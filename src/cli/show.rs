@@ -102,7 +102,7 @@ fn paint(word: &str, colour: bool) -> String {
 }
 
 /// Columns as wide as their widest cell.
-fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let visible = |cell: &str| cell.chars().count().saturating_sub(if cell.contains('\x1b') { PAINT_CHARS } else { 0 });
     let mut widths: Vec<usize> = head.iter().map(|h| h.len()).collect();
     for row in rows {

@@ -99,21 +99,27 @@ impl std::error::Error for Failed {}
 
 /// Reads a file and all that it includes. Blocking; for the start, a reload and `check`.
 pub fn load(path: &Path, secrets: Secrets) -> Result<Config, Failed> {
+    let main = std::fs::read_to_string(path).map_err(|e| unreadable(path, &e))?;
+    load_text(path, main, secrets)
+}
+
+fn unreadable(path: &Path, e: &std::io::Error) -> Failed {
+    let text = format!("{}: error: failed to read it: {e}\n", path.display());
+    Failed(vec![Rendered {
+        severity: Severity::Error,
+        file: path.to_owned(),
+        line: 0,
+        column: 0,
+        message: text.clone(),
+        help: None,
+        text,
+    }])
+}
+
+/// The same with the text of the main file given: one that is not written yet.
+pub fn load_text(path: &Path, main: String, secrets: Secrets) -> Result<Config, Failed> {
     let mut sources = Sources::default();
     let context = Context::new(secrets == Secrets::Read);
-    let unreadable = |path: &Path, e: &std::io::Error| {
-        let text = format!("{}: error: failed to read it: {e}\n", path.display());
-        Failed(vec![Rendered {
-            severity: Severity::Error,
-            file: path.to_owned(),
-            line: 0,
-            column: 0,
-            message: text.clone(),
-            help: None,
-            text,
-        }])
-    };
-    let main = std::fs::read_to_string(path).map_err(|e| unreadable(path, &e))?;
     let (includes, early) = include::files(path, &main);
     sources.files.push((path.to_owned(), main));
     for found in includes {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value as Json;
 
-use super::{Failure, Polled, Poller, Polling, Verdict, detect::Detected, hints::Differing, known::value_of};
+use super::{Failure, Polled, Poller, Polling, Verdict, detect::Detected, known::value_of};
 use crate::{
     compute::compute,
     config::{Bridge, DefinitionChanged, FirstPoll},
@@ -13,6 +13,7 @@ use crate::{
     event::{Change, Maker},
     extract::{Definition, Seen},
     guard::Counts,
+    guess::differing::Differing,
     model::{ChangeKind, Entry, Event, Hash, Name, Record, Timestamp, u64_of},
     source::Answer,
     store::{self, BridgeState, HoldChange, Progress, Queued},

@@ -1,123 +1,22 @@
 //! Hints: what an answer, or a row of them, shows that the file most likely should say. Pure; they decide nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use serde_json::{Map, Value as Json, value::RawValue};
+use serde_json::{Map, Value as Json};
 
-use crate::{config::Bridge, decode::Decoder, expr::Expr, extract};
-
-/// What an answer says of its pages is short; the list in it is not, and is not looked into.
-const SAID_BYTES_MAX: usize = 4096;
-
-/// Where answers keep what they say of their pages, beside the top.
-const PLACES: [&str; 11] = [
-    "meta",
-    "metadata",
-    "pagination",
-    "paging",
-    "page",
-    "pageInfo",
-    "page_info",
-    "links",
-    "_links",
-    "response_metadata",
-    "_metadata",
-];
-const URLS: [&str; 7] = ["next", "next_url", "nextUrl", "nextLink", "next_link", "next_page_url", "@odata.nextLink"];
-const CURSORS: [&str; 8] = [
-    "next_cursor",
-    "nextCursor",
-    "next_page_token",
-    "nextPageToken",
-    "next_token",
-    "nextToken",
-    "NextToken",
-    "endCursor",
-];
-const FLAGS: [&str; 6] = ["has_more", "hasMore", "has_next", "hasNext", "hasNextPage", "has_next_page"];
-const TOTALS: [&str; 5] = ["total", "total_count", "totalCount", "total_results", "count"];
+use crate::{
+    config::Bridge,
+    decode::Decoder,
+    expr::Expr,
+    guess::{
+        differing::{Differing, FIELDS_MAX},
+        more::{More, Sign},
+        text::quoted,
+    },
+};
 
 /// So many polls, one behind the other, of which each found a change in nearly all records, are no coincidence.
 const CHURN_POLLS: u32 = 5;
-/// Fields of a record that most likely say nothing; more of them are a change.
-const CHURN_PATHS_MAX: usize = 3;
-/// A path that is longer is of no use in a hint.
-const PATH_CHARS_MAX: usize = 200;
-
-/// Where records differ from what they were, as long as these are a few fields.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Differing {
-    /// As jq paths.
-    paths: BTreeSet<String>,
-    is_more: bool,
-}
-
-impl Differing {
-    /// A record as it is compared, before and after.
-    pub fn note(&mut self, before: &Json, after: &Json) {
-        self.at(String::new(), before, after);
-    }
-
-    /// Something that cannot be compared.
-    pub fn give_up(&mut self) {
-        (self.is_more, self.paths) = (true, BTreeSet::new());
-    }
-
-    pub fn add(&mut self, other: Self) {
-        other.paths.into_iter().for_each(|path| self.found(path));
-        if other.is_more {
-            self.give_up();
-        }
-    }
-
-    fn found(&mut self, path: String) {
-        if self.is_more {
-            return;
-        }
-        let is_field = path.len() > 1 && path.chars().count() <= PATH_CHARS_MAX;
-        self.paths.insert(path);
-        if !is_field || self.paths.len() > CHURN_PATHS_MAX {
-            self.give_up();
-        }
-    }
-
-    fn at(&mut self, path: String, before: &Json, after: &Json) {
-        if self.is_more {
-            return;
-        }
-        match (before, after) {
-            (Json::Object(before), Json::Object(after)) => {
-                let gone = before.keys().filter(|key| !after.contains_key(*key));
-                for key in after.keys().chain(gone) {
-                    match (before.get(key), after.get(key)) {
-                        (Some(before), Some(after)) if before == after => {}
-                        (Some(before), Some(after)) => self.at(within(&path, key), before, after),
-                        _ => self.found(within(&path, key)),
-                    }
-                }
-            }
-            (Json::Array(before), Json::Array(after)) if before.len() == after.len() => {
-                let pairs = before.iter().zip(after).enumerate().filter(|(_, (before, after))| before != after);
-                let pairs: Vec<_> = pairs.collect();
-                let root = if path.is_empty() { "." } else { &path };
-                for (index, (before, after)) in &pairs {
-                    // Of several elements any may be the next one.
-                    let index = if pairs.len() == 1 { index.to_string() } else { String::new() };
-                    self.at(format!("{root}[{index}]"), before, after);
-                }
-            }
-            (before, after) if extract::is_same(before, after) => {}
-            _ => self.found(path),
-        }
-    }
-}
-
-/// The path of a key.
-fn within(path: &str, key: &str) -> String {
-    let is_plain = key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-        && key.bytes().next().is_some_and(|b| !b.is_ascii_digit());
-    if is_plain { format!("{path}.{key}") } else { format!("{path}.{}", Json::from(key)) }
-}
 
 /// What changed in the last polls, as long as each of them found the same few fields in nearly all records.
 #[derive(Debug, Default)]
@@ -134,7 +33,7 @@ impl Churn {
             return *self = Self::default();
         };
         let together: BTreeSet<String> = self.paths.union(&paths).cloned().collect();
-        *self = match together.len() <= CHURN_PATHS_MAX {
+        *self = match together.len() <= FIELDS_MAX {
             true => Self { polls: self.polls.saturating_add(1), paths: together },
             false => Self { polls: 1, paths },
         };
@@ -145,11 +44,6 @@ impl Churn {
         if self.polls < CHURN_POLLS {
             return None;
         }
-        // TOML takes a literal string for what would need escapes, unless that holds its own quote.
-        let quoted = |path: &str| match path.contains(['"', '\\']) && !path.contains('\'') {
-            true => format!("'{path}'"),
-            false => format!("{path:?}"),
-        };
         let all = ignored.iter().map(|expr| quoted(expr.text())).chain(self.paths.iter().map(|path| quoted(path)));
         let (line, paths) = (all.collect::<Vec<_>>().join(", "), self.paths.iter().cloned().collect::<Vec<_>>());
         Some(format!(
@@ -193,69 +87,33 @@ fn finds_nothing(select: &str, document: &[u8]) -> Option<String> {
 /// Of a list that is read as one page: what says that more follows, with the line to write. `whole` holds where `items` takes
 /// every record of the page, so that a count of them means something.
 pub(super) fn unread(link: Option<&str>, document: &[u8], records: u64, whole: bool) -> Option<String> {
-    let says = |what: String, line: String| {
-        Some(format!("{what}, and nobody reads the next page: write source.http.pages.{line}, or `window = true`"))
+    let more = More::of(link, document, records, whole)?;
+    let what = match &more.sign {
+        Sign::Link => "the answer has a `Link` header with rel=\"next\"".into(),
+        Sign::Url(key) | Sign::Cursor(key) => format!("the answer has `{key}`"),
+        Sign::Flag(key) => format!("the answer says `{key}`: true"),
+        Sign::Total(key, total) => format!("the answer says `{key}`: {total}, and {records} records came"),
     };
-    if link.is_some_and(has_next) {
-        return says("the answer has a `Link` header with rel=\"next\"".into(), "link = {}".into());
-    }
-    let top: BTreeMap<String, &RawValue> = serde_json::from_slice(document).ok()?;
-    let short = top.into_iter().filter(|(_, raw)| raw.get().len() <= SAID_BYTES_MAX);
-    let top: Map<String, Json> =
-        short.filter_map(|(key, raw)| Some((key, serde_json::from_str(raw.get()).ok()?))).collect();
-    let inner = PLACES.iter().filter_map(|place| Some((format!(".{place}"), top.get(*place)?.as_object()?)));
-    for (way, map) in std::iter::once((String::new(), &top)).chain(inner) {
-        if let Some((key, path)) = next_url(map) {
-            let path = format!("{way}{path}");
-            return says(format!("the answer has `{key}`"), format!("next-url = {{ next = '{path}' }}"));
+    let path = &more.path;
+    let line = match &more.sign {
+        Sign::Link => "link = {}".into(),
+        Sign::Url(_) => format!("next-url = {{ next = '{path}' }}"),
+        Sign::Cursor(_) => {
+            format!("cursor = {{ param = \"cursor\", next = '{path}' }} with the API's own parameter")
         }
-        if let Some(key) = CURSORS.into_iter().find(|key| is_token(map.get(*key))) {
-            let line = format!("cursor = {{ param = \"cursor\", next = '{way}.{key}' }} with the API's own parameter");
-            return says(format!("the answer has `{key}`"), line);
-        }
-        if let Some(key) = FLAGS.into_iter().find(|key| map.get(*key) == Some(&Json::Bool(true))) {
-            let line = format!("page = {{ end = '{way}.{key} | not' }}");
-            return says(format!("the answer says `{key}`: true"), line);
-        }
-        let more = |key: &&str| map.get(*key).and_then(Json::as_u64).is_some_and(|total| total > records);
-        if let Some(key) = TOTALS.into_iter().find(more).filter(|_| whole) {
-            let total = map.get(key).and_then(Json::as_u64).unwrap_or_default();
-            let what = format!("the answer says `{key}`: {total}, and {records} records came");
-            return says(what, format!("page = {{ total = '{way}.{key}' }}"));
-        }
-    }
-    None
-}
-
-/// Whether a header names a next page, whatever else it says.
-fn has_next(link: &str) -> bool {
-    let rels = link.split(';').filter_map(|part| part.trim().strip_prefix("rel="));
-    rels.filter_map(|rel| rel.split(',').next())
-        .any(|rel| rel.trim().trim_matches(['"', '\'']).split_ascii_whitespace().any(|word| word == "next"))
-}
-
-/// A key whose value leads to the next page, and the path of the URL.
-fn next_url(map: &Map<String, Json>) -> Option<(&'static str, String)> {
-    let is_url = |value: &Json| {
-        value.as_str().is_some_and(|text| text.starts_with("http") || text.starts_with('/') || text.starts_with('?'))
+        Sign::Flag(_) => format!("page = {{ end = '{path} | not' }}"),
+        Sign::Total(..) => format!("page = {{ total = '{path}' }}"),
     };
-    URLS.into_iter().find_map(|key| {
-        let path = if key.contains('@') { format!(".\"{key}\"") } else { format!(".{key}") };
-        let value = map.get(key)?;
-        if is_url(value) {
-            return Some((key, path));
-        }
-        value.get("href").filter(|href| is_url(href)).map(|_| (key, format!("{path}.href")))
-    })
-}
-
-fn is_token(value: Option<&Json>) -> bool {
-    value.is_some_and(|value| value.as_str().is_some_and(|text| !text.is_empty()) || value.is_number())
+    Some(format!("{what}, and nobody reads the next page: write source.http.pages.{line}, or `window = true`"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        extract,
+        guess::more::{CURSORS, FLAGS, PLACES, TOTALS, URLS},
+    };
 
     fn of(document: &str, records: u64) -> String {
         unread(None, document.as_bytes(), records, true).unwrap_or_default()

@@ -27,7 +27,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const DEADLINE: Duration = Duration::from_secs(5 * 60);
 const SIZE_MAX: u64 = 32 << 20;
 const REDIRECTS: usize = 5;
-const DEPTH_MAX: usize = 128;
+pub const DEPTH_MAX: usize = 128;
 
 keys! {
     /// What the requests of every source have.

@@ -46,6 +46,7 @@ mod conversation;
 mod sse;
 mod command;
 mod fan;
+mod first_hour;
 mod grpc;
 mod silence;
 mod soap;
