@@ -86,7 +86,7 @@ impl Format {
             return match version.starts_with("https://jsonfeed.org/version/") {
                 true => because(Self::Feed, "its version is that of JSON Feed"),
                 // A number alone is a CSV of one field as well; nobody sends one.
-                false => because(Self::Json, "it is JSON"),
+                false => because(Self::Json, "an answer in JSON"),
             };
         }
         let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());

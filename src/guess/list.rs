@@ -307,7 +307,9 @@ impl Field {
 fn fields(records: &[Cow<'_, Json>], list: &str, moving: &BTreeSet<String>) -> Vec<Field> {
     let mut all: Vec<Field> = Vec::new();
     let Some(Json::Object(first)) = records.first().map(AsRef::as_ref) else { return all };
-    let mut ways: Vec<(String, usize, Vec<&str>, &Map<String, Json>)> = vec![(String::new(), 0, Vec::new(), first)];
+    /// The path of an object within a record, what its fields rank behind others, its names, and itself.
+    type Way<'r> = (String, usize, Vec<&'r str>, &'r Map<String, Json>);
+    let mut ways: Vec<Way<'_>> = vec![(String::new(), 0, Vec::new(), first)];
     while let Some((path, extra, names, map)) = ways.pop() {
         for (name, value) in map {
             let mut way = names.clone();

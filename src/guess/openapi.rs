@@ -125,7 +125,7 @@ fn made(document: &Json, schema: &Json, name: &str, number: usize, depth: usize)
             (0..ELEMENTS).map(|at| made(document, element, name, number * ELEMENTS + at, depth + 1)).collect()
         }
         "integer" | "number" => json!(1000 + number),
-        "boolean" => json!(number % 2 == 0),
+        "boolean" => json!(number.is_multiple_of(2)),
         _ => json!(format!("{name}-{number}")),
     }
 }

@@ -140,8 +140,10 @@ const ATOM: &str = "<feed xmlns=\"http://www.w3.org/2005/Atom\"><title>t</title>
 #[test]
 fn shapes_of_answers() {
     let json = "application/json";
+    /// What it is, its type, the answer, `items`, `key`.
+    type Answered<'a> = (&'a str, &'a str, &'a str, Option<&'a str>, Option<&'a str>);
     #[rustfmt::skip]
-    let shapes: &[(&str, &str, &str, Option<&str>, Option<&str>)] = &[
+    let shapes: &[Answered<'_>] = &[
         ("an array", json, r#"[{"id":1,"a":"x"},{"id":2,"a":"x"}]"#, Some(".[]"), Some(".id")),
         ("results within", json, r#"{"data":{"results":{"items":[{"id":1},{"id":2}]}}}"#, Some(".data.results.items[]"), Some(".id")),
         ("a map by id", json, r#"{"c-1":{"id":"c-1","n":1},"c-2":{"id":"c-2","n":1}}"#, Some(".[]"), Some(".id")),
@@ -372,7 +374,7 @@ fn any_list_is_found_wherever_it_stands() {
         let (count, unique, is_text) = (2 + draw(6), UNIQUE[draw(UNIQUE.len())], draw(2) == 0);
         let record = |n: usize| {
             let value = if is_text { json!(format!("v{n}")) } else { json!(n) };
-            json!({ unique: value, "kind": "the same in each of them", "state": n % 2 == 0, "none": null })
+            json!({ unique: value, "kind": "the same in each of them", "state": n.is_multiple_of(2), "none": null })
         };
         let mut document = json!((0..count).map(record).collect::<Vec<_>>());
         let mut way = Vec::new();
