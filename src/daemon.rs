@@ -2,6 +2,7 @@
 
 mod descriptors;
 mod heartbeat;
+mod renewing;
 mod watchdog;
 
 use std::{
@@ -19,7 +20,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
     time::{Instant, sleep, timeout, timeout_at},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use self::watchdog::Watchdog;
 use crate::{
@@ -358,8 +359,10 @@ impl Daemon {
             Ok(Err(error)) => error,
             Err(error) => store::Error::Io(format!("a part panicked: {error}")),
         };
-        // Dropped with the parts that it looks at.
+        // Dropped with the parts that they look at.
         let _watchdog = notify::watchdog().map(|within| Watchdog::start(within, parts.admin.clone()));
+        let renewing = renewing::renew(self.vault.clone(), parts.runner.clone(), parts.deliveries.clone());
+        let _renewing = AbortOnDropHandle::new(tokio::spawn(renewing));
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return End::Shutdown,

@@ -31,7 +31,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    auth::vault::Vault,
+    auth::{renewal::Places, vault::Vault},
     clock::Clock,
     config::{Bridge, Endpoint},
     http::Client,
@@ -220,6 +220,7 @@ enum Request {
     Enable(Name, bool, oneshot::Sender<Result<(), store::Error>>),
     Test(Name, oneshot::Sender<Attempt>),
     Status(oneshot::Sender<BTreeMap<Name, Status>>),
+    Renewed(Places),
     Apply(Endpoints, Client, oneshot::Sender<()>),
 }
 
@@ -267,6 +268,12 @@ impl Handle {
     pub fn full<'n>(&self, mut endpoints: impl Iterator<Item = &'n Name>) -> Option<&'n Name> {
         let full = self.full.0.lock().expect("no thread panics with it");
         if full.is_empty() { None } else { endpoints.find(|name| full.contains(*name)) }
+    }
+
+    /// Files of secrets hold others: what waits for an endpoint behind one is tried at once.
+    pub async fn renewed(&self, places: Places) {
+        // At shutdown nobody takes it.
+        let _ = self.requests.send(Request::Renewed(places)).await;
     }
 
     /// How every endpoint stands.
@@ -444,6 +451,12 @@ impl Deliveries {
                 }
                 // The one who asked may have gone.
                 let _ = answer.send(all);
+            }
+            Request::Renewed(places) => {
+                let is_of = |running: &&RunningDispatcher| running.endpoint.auth.iter().any(|auth| auth.is_of(&places));
+                for running in self.running.values().filter(is_of) {
+                    let _ = running.messages.send(Message::MayBeCured).await;
+                }
             }
             Request::Apply(endpoints, client, answer) => {
                 self.apply(endpoints, client).await?;

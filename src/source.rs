@@ -16,7 +16,7 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value as Json, json};
 
 use crate::{
-    auth::{self, vault::Vault},
+    auth::{self, Auth, vault::Vault},
     clock::Clock,
     decode::Page,
     expr::{self, Said},
@@ -104,6 +104,16 @@ impl Source {
             Self::Websocket(source) => source.definition_0_1(),
             Self::Command(source) => source.definition_0_1(),
             Self::Grpc(source) => source.definition_0_1(),
+        }
+    }
+
+    /// The credentials of its requests.
+    pub fn auth(&self) -> &[Auth] {
+        match self {
+            Self::Http(source) => &source.transport.auth,
+            Self::Websocket(source) => &source.transport.auth,
+            Self::Command(_) => &[],
+            Self::Grpc(source) => &source.transport.auth,
         }
     }
 

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use super::Error;
+use super::{Error, renewal::Renewals};
 use crate::{
     compute::compute,
     http::hint::Budget,
@@ -33,6 +33,8 @@ const UNUSED_MAX: Duration = Duration::from_secs(60);
 pub struct Vault {
     logins: Arc<Mutex<BTreeMap<Hash, Arc<tokio::sync::Mutex<Login>>>>>,
     known: Arc<Mutex<Known>>,
+    /// What files of secrets hold that were read again.
+    pub(super) renewals: Renewals,
     /// Where replaced refresh tokens are kept; `None`: nowhere, for tests.
     dir: Option<Arc<Path>>,
 }
@@ -148,6 +150,9 @@ impl Vault {
         let mut known = self.known.lock().expect("no thread panics with it");
         known.before = std::mem::replace(&mut known.file, file);
         known.index = None;
+        drop(known);
+        // All of them were read just now.
+        self.renewals.forget();
     }
 
     /// One more that no message may hold: what a login sends or brings.

@@ -43,6 +43,8 @@ pub(super) enum Message {
     Died(Dead),
     Enable(bool, oneshot::Sender<Result<(), store::Error>>),
     Status(oneshot::Sender<Status>),
+    /// A secret that its receiver refused was replaced.
+    MayBeCured,
 }
 
 /// Why a dispatcher goes on.
@@ -124,7 +126,7 @@ impl Dispatcher {
         Ok((dispatcher, sender))
     }
 
-    /// Another file has changed the endpoint.
+    /// Another file has changed the endpoint, or a secret of it was replaced.
     pub(super) fn may_be_cured(&mut self) {
         self.queue.may_be_cured(self.shared.clock.now());
     }
@@ -497,6 +499,7 @@ impl Dispatcher {
             Message::Status(answer) => {
                 let _ = answer.send(self.status());
             }
+            Message::MayBeCured => self.may_be_cured(),
         }
         Ok(())
     }

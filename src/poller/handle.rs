@@ -10,6 +10,7 @@ use super::{
     told::{Done, Ended, Status, Tried},
 };
 use crate::{
+    auth::renewal::Places,
     config::Bridge,
     decode::Page,
     model::{Hash, Name},
@@ -18,6 +19,7 @@ use crate::{
 pub(super) enum Request {
     Job(Name, Job),
     Status(oneshot::Sender<BTreeMap<Name, Status>>),
+    Renewed(Places),
     Apply(BTreeMap<Name, Arc<Bridge>>, Box<Poller>, oneshot::Sender<()>),
 }
 
@@ -60,6 +62,12 @@ impl Handle {
 
     pub async fn resend(&self, bridge: Name, endpoint: Name) -> Result<Done, Refused> {
         self.job(bridge, |answer| Job::Resend(endpoint, answer)).await
+    }
+
+    /// Files of secrets hold others: what failed behind one is polled at once.
+    pub async fn renewed(&self, places: Places) {
+        // At shutdown nobody takes it.
+        let _ = self.requests.send(Request::Renewed(places)).await;
     }
 
     /// How every bridge stands.

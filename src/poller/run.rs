@@ -361,6 +361,7 @@ impl Runner {
                 // The one who asked may have gone.
                 let _ = answer.send(all);
             }
+            Request::Renewed(places) => self.slots.may_be_cured(&places, self.poller.clock.now()),
             Request::Apply(bridges, poller, answer) => {
                 let next = Applying { bridges, poller: *poller, answer };
                 self.fans.retain(&next.bridges);

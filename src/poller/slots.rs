@@ -15,6 +15,7 @@ use super::{
     told::Status,
 };
 use crate::{
+    auth::renewal::Places,
     config::Bridge,
     model::{Name, Timestamp},
     schedule::{HINT_MAX, Stored},
@@ -32,6 +33,8 @@ const FEW: usize = 64;
 const STORE_LOOK_MIN: Duration = Duration::from_secs(1);
 /// How soon the next window of time is asked for, where the last one ended before now (`since.window`).
 const BEHIND: Duration = Duration::from_secs(1);
+/// How much closer together than after a start those are asked whose secret was replaced: within two seconds.
+const RENEWED_SOONER: u32 = 3;
 const STORE_LOOK_MAX: Duration = Duration::from_secs(60);
 
 pub(super) struct Slot {
@@ -131,6 +134,22 @@ impl Slots {
             self.arm(&name, now);
         }
         Ok(())
+    }
+
+    /// Files of secrets hold others: what fails behind one is due at once. What is worked on has seen it, or sees it at its next
+    /// refusal.
+    pub fn may_be_cured(&mut self, places: &Places, now: Timestamp) {
+        let is_of = |slot: &Slot| slot.bridge.source.auth().iter().any(|auth| auth.is_of(places));
+        let names: Vec<Name> = self.all.iter().filter(|(_, slot)| is_of(slot)).map(|(name, _)| name.clone()).collect();
+        for name in names {
+            let Some(slot) = self.all.get_mut(&name) else { continue };
+            let Some(polled) = &mut slot.polled else { continue };
+            polled.may_be_cured();
+            if std::mem::take(&mut polled.at_once) {
+                slot.due = now.plus(now.until(soon(&slot.bridge, now)) / RENEWED_SOONER);
+                self.arm(&name, now);
+            }
+        }
     }
 
     /// Of a bridge that was not polled before.
