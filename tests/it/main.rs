@@ -49,6 +49,7 @@ mod grpc;
 mod silence;
 mod soap;
 mod auth;
+mod renewal;
 mod recipe;
 mod reference;
 mod schema;
