@@ -4,9 +4,10 @@
 //! They are put on each request again: some depend on its body, its time, or a token that was fetched before.
 
 mod digest;
+pub mod files;
 mod jwt;
 mod oauth2;
-pub mod renewal;
+mod renewal;
 mod request;
 mod rotate;
 mod session;

@@ -22,7 +22,6 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use self::watchdog::Watchdog;
 use crate::{
     admin::{self, Admin, Gate, Reloading, Reloads, Standing, Web},
     auth::vault::Vault,
@@ -360,7 +359,8 @@ impl Daemon {
             Err(error) => store::Error::Io(format!("a part panicked: {error}")),
         };
         // Dropped with the parts that they look at.
-        let _watchdog = notify::watchdog().map(|within| Watchdog::start(within, parts.admin.clone()));
+        let watchdog = |within| AbortOnDropHandle::new(tokio::spawn(watchdog::watch_over(within, parts.admin.clone())));
+        let _watchdog = notify::watchdog().map(watchdog);
         let renewing = renewing::renew(self.vault.clone(), parts.runner.clone(), parts.deliveries.clone());
         let _renewing = AbortOnDropHandle::new(tokio::spawn(renewing));
         loop {

@@ -72,6 +72,13 @@ pub struct Poll {
     pub error: Option<String>,
 }
 
+/// Whether work is due or under way, and how much of it has ended: for who looks whether it moves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Moves {
+    pub due: bool,
+    pub ended: u64,
+}
+
 /// How far the walk under way has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Walked {

@@ -107,6 +107,16 @@ impl Source {
         }
     }
 
+    /// How long a poll may take until what it asks for has come.
+    pub fn deadline(&self) -> Duration {
+        match self {
+            Self::Http(source) => source.transport.deadline,
+            Self::Websocket(source) => source.transport.deadline,
+            Self::Command(source) => source.timeout(),
+            Self::Grpc(source) => source.transport.deadline,
+        }
+    }
+
     /// The credentials of its requests.
     pub fn auth(&self) -> &[Auth] {
         match self {

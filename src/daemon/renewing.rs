@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::{
-    auth::{renewal, vault::Vault},
-    deliver, poller,
-};
+use crate::{auth::vault::Vault, deliver, poller};
 
 /// With the time that a file and a spread of bridges take, what was refused is asked again within five seconds.
 const EVERY: Duration = Duration::from_millis(2500);
@@ -18,7 +15,7 @@ pub(super) async fn renew(vault: Vault, runner: poller::Handle, deliveries: deli
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         every.tick().await;
-        let places = renewal::look(&vault).await;
+        let places = vault.replaced().await;
         if !places.is_empty() {
             deliveries.renewed(places.clone()).await;
             runner.renewed(places).await;

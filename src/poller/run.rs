@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     model::Name,
+    pulse::Moves,
     store::{self, Op, Progress},
     telemetry::kind,
 };
@@ -53,6 +54,8 @@ pub struct Runner {
     saving: JoinSet<Result<(), store::Error>>,
     fans: Fans,
     reload: Reload,
+    /// Polls that have ended.
+    ended: u64,
 }
 
 impl Runner {
@@ -67,6 +70,7 @@ impl Runner {
             saving: JoinSet::new(),
             fans: Fans::default(),
             reload: Reload::default(),
+            ended: 0,
         };
         (runner, Handle { requests: sender })
     }
@@ -175,6 +179,7 @@ impl Runner {
         }
         let Some(job) = slot.jobs.pop_front() else { return };
         slot.last = slot.status();
+        slot.in_poll = matches!(job, Job::Due | Job::Poll(_));
         let Some(mut polled) = slot.polled.take() else { return };
         if matches!(job, Job::Due) {
             let held_back = std::mem::take(&mut slot.held_back);
@@ -208,6 +213,7 @@ impl Runner {
         let Some((name, origin, life)) = self.working.remove(&id) else {
             return Ok(());
         };
+        self.ended += 1;
         let Slots { all, line, .. } = &mut self.slots;
         line.end(origin.as_deref(), |next| match all.get_mut(next) {
             Some(slot) if slot.can_start() => true,
@@ -360,6 +366,12 @@ impl Runner {
                 let all = self.slots.all.iter().map(|(name, slot)| (name.clone(), stands(slot))).collect();
                 // The one who asked may have gone.
                 let _ = answer.send(all);
+            }
+            Request::Moves(answer) => {
+                let (held, now) = (self.poller.store.scarce().borrow().is_some(), self.poller.clock.now());
+                let due = self.slots.all.values().any(|slot| slot.is_due(&self.poller, held, now));
+                // The one who asked may have gone.
+                let _ = answer.send(Moves { due, ended: self.ended });
             }
             Request::Renewed(places) => self.slots.may_be_cured(&places, self.poller.clock.now()),
             Request::Apply(bridges, poller, answer) => {

@@ -15,7 +15,7 @@ use super::{
     told::Status,
 };
 use crate::{
-    auth::renewal::Places,
+    auth::files::Places,
     config::Bridge,
     model::{Name, Timestamp},
     schedule::{HINT_MAX, Stored},
@@ -48,6 +48,8 @@ pub(super) struct Slot {
     /// Something committed under its name meanwhile: where it stands is read again.
     pub outdated: bool,
     pub jobs: VecDeque<Job>,
+    /// The work on it is a poll, which ends within its deadline.
+    pub in_poll: bool,
     /// As it stood when the work began.
     pub last: Status,
     /// The timer was cut: when it fires it is not due yet.
@@ -60,6 +62,14 @@ impl Slot {
     /// Nothing works on it, and it may be polled.
     pub fn can_start(&self) -> bool {
         self.bridge.enabled && self.polled.as_ref().is_some_and(|polled| !polled.progress.paused)
+    }
+
+    /// Whether it is to be polled now, or is being polled. `held` says that no bridge is.
+    pub fn is_due(&self, poller: &Poller, held: bool, now: Timestamp) -> bool {
+        if self.polled.is_none() {
+            return self.in_poll;
+        }
+        !held && !self.held_back && self.due <= now && self.can_start() && self.pausing(poller).is_none()
     }
 
     /// The endpoint whose full queue stops this bridge (`queue-full = "pause"`).
@@ -177,6 +187,7 @@ impl Slots {
             life: self.line.number(),
             outdated: false,
             jobs: VecDeque::new(),
+            in_poll: false,
             last: Status::default(),
             cut: false,
             held_back: false,

@@ -57,6 +57,54 @@ async fn the_watchdog_is_fed_only_while_everything_moves() {
     .await;
 }
 
+/// With a resolver that never answered no poll ended for minutes, while the scheduler answered whoever asked: the watchdog was fed.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_watchdog_is_not_fed_while_what_is_due_never_ends() {
+    let (upstream, receiver) = (Upstream::start().await, Receiver::start().await);
+    let text = configuration(&upstream, &receiver)
+        .replace("source.http.url", "source.http.deadline = \"1s\"\nsource.http.url")
+        .replace("sign.standard", "timeout = \"500ms\"\nsign.standard");
+    let place = Place::new(&text);
+    blocking(move || {
+        let points = place.path().join("points");
+        std::fs::create_dir(&points).expect("made");
+        let variables = [("WATCHDOG_USEC", "600000"), ("BELLPULL_FAILPOINTS", points.to_str().expect("a path"))];
+        let mut daemon = place.start_with(&variables);
+        let fed = "WATCHDOG=1";
+        for (number, point) in ["poll", "attempt"].into_iter().enumerate() {
+            std::fs::write(points.join(point), "").expect("on");
+            upstream.put("new", &format!(r#"{{"id":"new","v":{number}}}"#));
+            // It is fed while the slowest might still end, and then not any more.
+            assert!(daemon.tells_within(fed, Duration::from_secs(2)), "{point}");
+            let stops = (0..40).any(|_| !daemon.tells_within(fed, Duration::from_millis(900)));
+            assert!(stops && !daemon.tells_within(fed, Duration::from_millis(900)), "{point}: nothing ends");
+            std::fs::remove_file(points.join(point)).expect("off");
+            assert!(daemon.tells_within(fed, Duration::from_secs(10)), "{point} ends again");
+        }
+        let log = daemon.log();
+        assert!(log.contains("stand still"), "{log}");
+    })
+    .await;
+}
+
+/// With nothing to do nothing ends, and all is well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_with_nothing_due_is_fed() {
+    let (upstream, receiver) = (Upstream::start().await, Receiver::start().await);
+    let text = configuration(&upstream, &receiver)
+        .replace("every = \"100ms\"", "every = \"1h\"")
+        .replace("source.http.url", "source.http.deadline = \"100ms\"\nsource.http.url");
+    let place = Place::new(&text);
+    blocking(move || {
+        let mut daemon = place.start_with(&[("WATCHDOG_USEC", "300000")]);
+        for _ in 0..8 {
+            assert!(daemon.tells_within("WATCHDOG=1", Duration::from_secs(5)), "{}", daemon.log());
+            std::thread::sleep(Duration::from_millis(400));
+        }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_reload_leaves_everything_and_says_so() {
     let (upstream, receiver) = (Upstream::start().await, Receiver::start().await);
