@@ -95,6 +95,7 @@ pub async fn run(path: PathBuf, config: Config, codes: admin::Codes, shutdown: C
         reloads,
     };
     let (config, clock) = (Arc::new(config), Clock::system());
+    pulse.configured(clock.now());
     let mut daemon =
         Daemon { path, config, clock, vault, pulse, standing, web, servers: JoinSet::new(), refused: None };
     let signals = tokio::spawn(stop_on_signals(shutdown.clone()));
@@ -461,6 +462,9 @@ impl Daemon {
         });
         parts.admin.reloaded(self.refused.clone());
         self.pulse.reloaded(result.is_ok());
+        if result.is_ok() {
+            self.pulse.configured(self.clock.now());
+        }
         if let Some(Reloading { answer, .. }) = asked {
             // The one who asked may have gone.
             let _ = answer.send(result.as_ref().map(|(_, plan)| plan.to_string()).map_err(ToString::to_string));

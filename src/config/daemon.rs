@@ -46,6 +46,8 @@ keys! {
         || Some(super::LISTEN);
     /// `Host` names that are accepted in addition to the loopback names.
     or HOSTS: Vec<String> = "hosts", TEXTS, Vec::new;
+    /// Whether `/metrics` has the state and the last success of each bridge by its name.
+    maybe METRICS_BY_NAME: bool = "metrics-by-name", BOOLEAN, "up to 200 bridges";
     /// A secret of 16 characters or more: the bearer token for HTTP over TCP.
     maybe TOKEN: Secret = "token", Form::new(Shape::Secret, read_token), "made at the first start, in `state-dir/token`";
     /// A `bellpull.heartbeat` event, so that silence is noticed: `{ to = ["ops"], every = "1h" }`.
@@ -136,6 +138,7 @@ pub fn read_daemon(mut table: Table<'_>, endpoints: &BTreeMap<Name, Option<Endpo
         state_dir,
         listen: table.or(&daemon::LISTEN),
         hosts: table.or(&daemon::HOSTS).iter().map(|host| host.to_ascii_lowercase()).collect(),
+        metrics_by_name: table.get(&daemon::METRICS_BY_NAME),
         token: table.get(&daemon::TOKEN),
         heartbeat: heartbeat.and_then(|item| read_heartbeat(&item, endpoints)),
         reload_removes: table.get(&daemon::GUARD).unwrap_or_else(|| guard::RELOAD.default()),
