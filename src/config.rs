@@ -7,6 +7,7 @@ mod bridge;
 mod daemon;
 mod each;
 mod endpoint;
+mod host;
 mod include;
 mod load;
 pub mod plan;

@@ -330,6 +330,29 @@ async fn a_port_that_is_taken_stops_no_poll() {
     drop(taken);
 }
 
+/// kubelet and Prometheus ask by the pod's address, which the file cannot know.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_of_the_environment_is_one() {
+    let (upstream, receiver) = (Upstream::start().await, Receiver::start().await);
+    let toml = orders(&upstream, &receiver);
+    let started = tokio::task::spawn_blocking(move || {
+        let place = Place::new(&toml);
+        let text = std::fs::read_to_string(place.file()).expect("the file");
+        let hosts = "listen = \"127.0.0.1:0\"\nhosts = [{ env = \"POD_IPS\" }]";
+        std::fs::write(place.file(), text.replace("listen = \"off\"", hosts)).expect("written");
+        let daemon = place.start_with(&[("POD_IPS", "10.1.2.3,fd00::1")]);
+        let link = place.run(&["dashboard"]).out.trim().to_owned();
+        (place, daemon, link)
+    });
+    let (_place, _daemon, link) = started.await.expect("it starts");
+    let (base, _) = link.split_once("/#code=").expect("a link");
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    for (host, expected) in [("10.1.2.3:8642", 200), ("[fd00::1]:8642", 200), ("10.1.2.4", 421)] {
+        let asked = reqwest::Client::new().get(format!("{base}/metrics")).header("host", host).send().await;
+        assert_eq!(asked.expect("an answer").status().as_u16(), expected, "{host}");
+    }
+}
+
 /// An admin who had to watch one bridge had the sum of all: by name they are told where they are few, or where the file says so.
 #[tokio::test]
 async fn bridges_are_told_by_name_where_they_are_few_or_it_is_asked_for() {
