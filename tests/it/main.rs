@@ -35,6 +35,7 @@ mod definitions;
 mod faults;
 mod fleet;
 mod footprint;
+mod kubernetes;
 mod layers;
 mod documents;
 mod ledger;
