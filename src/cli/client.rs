@@ -10,7 +10,7 @@ use std::{
 use futures_util::TryStreamExt;
 use reqwest::header::SERVER;
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{FAILED, Failure, IO, UNAVAILABLE, waiting};
@@ -92,16 +92,28 @@ impl Client {
         Ok(None)
     }
 
+    /// Of all, or of the bridge or the endpoint of a name.
     pub(super) async fn status(&self, name: Option<&str>) -> Answer {
-        match self {
+        let Some(name) = name else {
+            return match self {
+                Self::Socket { .. } => self.get("status", &()).await,
+                Self::Alone { config, .. } => done(stored(config).await?.status().await),
+            };
+        };
+        let (bridge, endpoints) = match self {
             Self::Socket { .. } => {
-                let path = name.map_or_else(|| "status".to_owned(), |n| format!("bridges/{}", segment(n)));
-                self.get(&path, &()).await
+                let bridge = self.get(&format!("bridges/{}", segment(name)), &()).await;
+                let endpoints = if bridge.is_err() { self.get("endpoints", &()).await? } else { Json::Null };
+                (bridge, endpoints)
             }
-            Self::Alone { config, .. } => match name {
-                Some(name) => done(stored(config).await?.bridge(name).await),
-                None => done(stored(config).await?.status().await),
-            },
+            Self::Alone { config, .. } => {
+                let admin = stored(config).await?;
+                (done(admin.bridge(name).await), done(admin.endpoints().await)?)
+            }
+        };
+        match endpoints.get(name) {
+            Some(endpoint) if bridge.is_err() => Ok(json!({ "bridges": {}, "endpoints": { name: endpoint } })),
+            _ => bridge,
         }
     }
 
