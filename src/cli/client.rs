@@ -25,7 +25,7 @@ use crate::{
     model::Hash,
     poller::{Poller, Runner},
     pulse::Pulse,
-    store::{Store, memory::MemoryEngine, sled::SledEngine},
+    store::{Store, memory::MemoryEngine, sled::{Lent, SledEngine}},
     terminal,
 };
 
@@ -387,9 +387,30 @@ async fn open(config: &Config) -> Result<Store, Failure> {
 }
 
 /// What is stored, to read from.
-async fn stored(config: &Config) -> Result<Admin, Failure> {
-    let store = open(config).await?;
-    Ok(Admin::new(store, Arc::new(config.clone()), None, None, Pulse::new()))
+struct Stored {
+    admin: Admin,
+    /// Removed after its reader.
+    _copy: Option<Lent>,
+}
+
+impl std::ops::Deref for Stored {
+    type Target = Admin;
+
+    fn deref(&self) -> &Admin {
+        &self.admin
+    }
+}
+
+/// A store that cannot be written is read from a copy.
+async fn stored(config: &Config) -> Result<Stored, Failure> {
+    let (mut config, dir) = (config.clone(), config.daemon.state_dir.clone());
+    let copy = tokio::task::spawn_blocking(move || Lent::of(&dir)).await.map_err(|e| Failure::new(IO, e.to_string()))?;
+    let copy = copy.map_err(|e| Failure::new(IO, e.to_string()))?;
+    if let Some(copy) = &copy {
+        copy.dir().clone_into(&mut config.daemon.state_dir);
+    }
+    let store = open(&config).await?;
+    Ok(Stored { admin: Admin::new(store, Arc::new(config), None, None, Pulse::new()), _copy: copy })
 }
 
 /// What becomes of the names of bridges that the store knows.
