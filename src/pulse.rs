@@ -15,12 +15,7 @@ use std::{
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{
-        counter::Counter,
-        family::Family,
-        gauge::Gauge,
-        histogram::Histogram,
-    },
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
 use schemars::JsonSchema;
@@ -37,7 +32,8 @@ use process::Process;
 const FEED_MAX: usize = 1024;
 /// Of times, in seconds: from a millisecond to a day, which an outage may last.
 const BUCKETS: [f64; 17] = [
-    0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3600.0, 10_800.0, 36_000.0, 86_400.0,
+    0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3600.0, 10_800.0, 36_000.0,
+    86_400.0,
 ];
 
 /// How a poll ended.

@@ -25,7 +25,11 @@ use crate::{
     model::Hash,
     poller::{Poller, Runner},
     pulse::Pulse,
-    store::{Store, memory::MemoryEngine, sled::{Lent, SledEngine}},
+    store::{
+        Store,
+        memory::MemoryEngine,
+        sled::{Lent, SledEngine},
+    },
     terminal,
 };
 
@@ -404,7 +408,8 @@ impl std::ops::Deref for Stored {
 /// A store that cannot be written is read from a copy.
 async fn stored(config: &Config) -> Result<Stored, Failure> {
     let (mut config, dir) = (config.clone(), config.daemon.state_dir.clone());
-    let copy = tokio::task::spawn_blocking(move || Lent::of(&dir)).await.map_err(|e| Failure::new(IO, e.to_string()))?;
+    let copy =
+        tokio::task::spawn_blocking(move || Lent::of(&dir)).await.map_err(|e| Failure::new(IO, e.to_string()))?;
     let copy = copy.map_err(|e| Failure::new(IO, e.to_string()))?;
     if let Some(copy) = &copy {
         copy.dir().clone_into(&mut config.daemon.state_dir);

@@ -319,13 +319,17 @@ mod tests {
     /// `status ENDPOINT` said that no bridge is called so.
     #[test]
     fn one_endpoint_is_shown_with_the_origins_that_it_waits_for() {
-        let origin = json!({ "down": true, "next_attempt": "2026-11-24T12:00:00.000Z", "last_error": "it answered 503" });
+        let origin =
+            json!({ "down": true, "next_attempt": "2026-11-24T12:00:00.000Z", "last_error": "it answered 503" });
         let full = json!({ "down": false, "next_attempt": "2026-11-24T12:01:00.000Z", "last_error": null });
         let endpoint = json!({ "state": "failing", "waiting": 3, "dead": 0,
             "origins": { "https://a.example": origin, "https://b.example": full } });
         let shown = human(&json!({ "bridges": {}, "endpoints": { "me": endpoint } }), Kind::Status, false);
         assert!(shown.starts_with("ENDPOINT"), "{shown}");
-        assert!(shown.contains("\nme: https://a.example is down until 2026-11-24 12:00:00: it answered 503\n"), "{shown}");
+        assert!(
+            shown.contains("\nme: https://a.example is down until 2026-11-24 12:00:00: it answered 503\n"),
+            "{shown}"
+        );
         assert!(shown.contains("\nme: https://b.example is waited for until 2026-11-24 12:01:00: -\n"), "{shown}");
     }
 

@@ -53,7 +53,8 @@ fn read_hosts(item: &Item<'_>) -> Option<Vec<String>> {
         return Some(Vec::new());
     }
     let hosts = read_env(&name).and_then(|text| {
-        let hosts = text.split(',').map(|one| read(one.trim()).map_err(|why| format!("one of the hosts in {name} {why}")));
+        let hosts =
+            text.split(',').map(|one| read(one.trim()).map_err(|why| format!("one of the hosts in {name} {why}")));
         hosts.collect::<Result<Vec<_>, _>>()
     });
     // Not with what the variable holds: it may be the wrong variable.
@@ -132,7 +133,9 @@ mod tests {
             }
         }
         assert_eq!(read("fd00::1").as_deref(), Ok("[fd00::1]"));
-        for wrong in ["", " ", "*", "*.example.com", "two words", "a,b", "[fd00::1", "bell.example:", "https://", "a\nb"] {
+        for wrong in
+            ["", " ", "*", "*.example.com", "two words", "a,b", "[fd00::1", "bell.example:", "https://", "a\nb"]
+        {
             assert!(read(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -88,12 +88,18 @@ mod tests {
     #[test]
     fn what_is_due_and_does_not_end_is_stuck() {
         check("nothing is ever due", &[(0, false, 0, true), (100, false, 0, true), (100_000, false, 0, true)]);
-        check("due, and none ends", &[(0, true, 0, true), (10, true, 0, true), (11, true, 0, false), (99, true, 0, false)]);
+        check(
+            "due, and none ends",
+            &[(0, true, 0, true), (10, true, 0, true), (11, true, 0, false), (99, true, 0, false)],
+        );
         check("some end", &[(0, true, 0, true), (9, true, 1, true), (19, true, 1, true), (20, true, 1, false)]);
         check("the last one ends, and none is due", &[(0, true, 0, true), (11, false, 1, true), (99, false, 1, true)]);
         check("due again after a quiet day", &[(0, false, 7, true), (86_400, true, 7, true), (86_410, true, 7, true)]);
         check("it moves again", &[(0, true, 0, true), (11, true, 0, false), (12, true, 1, true), (22, true, 1, true)]);
-        check("one is due and goes", &[(0, true, 0, true), (5, false, 0, true), (12, true, 0, true), (22, true, 0, true)]);
+        check(
+            "one is due and goes",
+            &[(0, true, 0, true), (5, false, 0, true), (12, true, 0, true), (22, true, 0, true)],
+        );
         check("a reload counts from the start", &[(0, true, 50, true), (9, true, 0, true), (19, true, 0, true)]);
     }
 

@@ -83,7 +83,9 @@ mod tests {
         for name in ["bellpull", "a b", "x) S 1 (y", ")"] {
             assert_eq!(times(&format!("42 ({name}) {behind}")), Some((3.0, 123.45)), "{name}");
         }
-        for wrong in ["", "42 (bellpull", "42 (bellpull) S 1", "42 (bellpull) S x x x x x x x x x x x x x x x x x x x x"] {
+        for wrong in
+            ["", "42 (bellpull", "42 (bellpull) S 1", "42 (bellpull) S x x x x x x x x x x x x x x x x x x x x"]
+        {
             assert_eq!(times(wrong), None, "{wrong}");
         }
         assert_eq!(number("VmSize: 1 kB\nVmRSS:\t  2048 kB\n", "VmRSS:"), Some(2048.0));

@@ -185,7 +185,8 @@ impl Item<'_> {
                 None
             }
             Ok(secret) => {
-                let place = matches!(from, From::Credential | From::File).then(|| Place { from, name: text.to_owned() });
+                let place =
+                    matches!(from, From::Credential | From::File).then(|| Place { from, name: text.to_owned() });
                 Some(self.kept(Secret { place: place.map(Arc::new), ..Secret::new(secret) }))
             }
             Err(error) => {

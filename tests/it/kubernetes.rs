@@ -156,7 +156,16 @@ fn yaml_is_read_as_others_read_it() {
     let text = "# a\na: 1 # one\nb:\n  - c: \"x: # y\"\n    d: true\n  - e: 0440\nf: |\n  [x]\n\n    # y\n  z = 1\ng:\n  - h\n  - i/j\n";
     let expected = json!({ "a": 1, "b": [{ "c": "x: # y", "d": true }, { "e": 288 }], "f": "[x]\n\n  # y\nz = 1\n", "g": ["h", "i/j"] });
     assert_eq!(yaml::documents(text), [expected]);
-    for wrong in ["a:\n\tb: 1\n", "a: 1\na: 2\n", "a: {b: 1}\n", "a: [1]\n", "a: &x 1\n", "a: \"b\n", "a:\n  b: 1\n c: 2\n", "a: 'b'\n"] {
+    for wrong in [
+        "a:\n\tb: 1\n",
+        "a: 1\na: 2\n",
+        "a: {b: 1}\n",
+        "a: [1]\n",
+        "a: &x 1\n",
+        "a: \"b\n",
+        "a:\n  b: 1\n c: 2\n",
+        "a: 'b'\n",
+    ] {
         assert!(std::panic::catch_unwind(|| yaml::documents(wrong)).is_err(), "{wrong:?}");
     }
 }
@@ -174,7 +183,8 @@ fn python_reads_the_same() {
         println!("skipped: PyYAML is absent");
         return;
     }
-    let theirs: Vec<Json> = serde_json::from_slice(&ran.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&ran.stderr)));
+    let theirs: Vec<Json> =
+        serde_json::from_slice(&ran.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&ran.stderr)));
     assert_eq!(yaml::documents(&read(MANIFEST)), theirs);
 }
 
@@ -206,7 +216,9 @@ fn its_parts_belong_together() {
     let volume = |name: &str| volumes.iter().find(|volume| volume["name"] == name).expect("it is there");
     // Arbitrary users, and nothing to write but the volume.
     assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
-    assert!(pod["securityContext"].get("runAsUser").is_none() && container["securityContext"].get("runAsUser").is_none());
+    assert!(
+        pod["securityContext"].get("runAsUser").is_none() && container["securityContext"].get("runAsUser").is_none()
+    );
     assert!(pod["securityContext"]["fsGroup"].is_i64());
     assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
     for read_only in ["config", "secrets"] {
@@ -228,7 +240,8 @@ fn its_parts_belong_together() {
     let named = toml.matches("{ file = ").count();
     assert_eq!(named, keys.len());
     assert!(keys.iter().all(|key| toml.contains(&format!("{{ file = \"{secrets}/{key}\" }}"))), "{keys:?}: {toml}");
-    let env: Vec<&str> = container["env"].as_array().expect("env").iter().filter_map(|one| one["name"].as_str()).collect();
+    let env: Vec<&str> =
+        container["env"].as_array().expect("env").iter().filter_map(|one| one["name"].as_str()).collect();
     for name in toml.split("{ env = \"").skip(1).filter_map(|rest| rest.split('"').next()) {
         assert!(env.contains(&name), "{name} of bridges.toml is none of {env:?}");
     }
@@ -285,7 +298,8 @@ async fn a_daemon_with_it_answers_its_probes() {
     let (base, _) = link.split_once("/#code=").expect("a link");
     let _ = rustls::crypto::ring::default_provider().install_default();
     let http = reqwest::Client::new();
-    let mut asked = vec![objects["StatefulSet"]["spec"]["template"]["metadata"]["annotations"]["prometheus.io/path"].clone()];
+    let mut asked =
+        vec![objects["StatefulSet"]["spec"]["template"]["metadata"]["annotations"]["prometheus.io/path"].clone()];
     for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
         assert_eq!(container[probe]["httpGet"]["port"], "http", "{probe}");
         asked.push(container[probe]["httpGet"]["path"].clone());

@@ -91,7 +91,8 @@ fn the_older_format_says_the_same() {
     };
     assert_eq!(series(&open), series(&plain));
     let about = |what: &str| -> BTreeSet<&str> {
-        let lines = plain.lines().filter_map(|line| line.strip_prefix("# ")?.strip_prefix(what)?.trim().split_once(' '));
+        let lines =
+            plain.lines().filter_map(|line| line.strip_prefix("# ")?.strip_prefix(what)?.trim().split_once(' '));
         lines.map(|(name, _)| name).collect()
     };
     let helped = about("HELP");
@@ -103,7 +104,10 @@ fn the_older_format_says_the_same() {
     }
     assert!(!plain.contains("# UNIT") && !plain.contains("# EOF"), "{plain}");
     // Buckets are told as they are written, up to a day.
-    assert!(plain.contains("le=\"0.003\"") && plain.contains("le=\"86400.0\"") && !plain.contains("00000000"), "{plain}");
+    assert!(
+        plain.contains("le=\"0.003\"") && plain.contains("le=\"86400.0\"") && !plain.contains("00000000"),
+        "{plain}"
+    );
 }
 
 fn expressions(dashboard: &Json) -> Vec<&str> {

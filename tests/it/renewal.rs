@@ -79,8 +79,14 @@ const KINDS: [(&str, &str); 8] = [
     ("headers", "headers = { x-id = { value = \"some-id\" }, x-key = SECRET }"),
     ("query", "query = { key = SECRET }"),
     ("rotate", "rotate.of = [{ bearer.secret = SECRET }]"),
-    ("oauth2", "oauth2 = { token-url = \"API/token\", client-id = \"reader\", client-secret = SECRET, client-auth = \"body\" }"),
-    ("password", "oauth2 = { token-url = \"API/token\", client-id = \"reader\", grant = \"password\", username = \"u\", password = SECRET }"),
+    (
+        "oauth2",
+        "oauth2 = { token-url = \"API/token\", client-id = \"reader\", client-secret = SECRET, client-auth = \"body\" }",
+    ),
+    (
+        "password",
+        "oauth2 = { token-url = \"API/token\", client-id = \"reader\", grant = \"password\", username = \"u\", password = SECRET }",
+    ),
 ];
 
 /// After a rotation nothing asked with the new secret before a reload: for a daily bridge that was a day.
@@ -153,13 +159,12 @@ async fn what_was_refused_is_asked_again_when_its_file_changes() {
          [endpoint.me]\nurl = \"{origin}/hook\"\nauth.bearer.secret = {{ file = {endpoint:?} }}\n"
     );
     let place = Place::new(&text);
-    let (place, daemon) =
-        tokio::task::spawn_blocking(move || {
-            let daemon = place.start();
-            (place, daemon)
-        })
-        .await
-        .expect("it starts");
+    let (place, daemon) = tokio::task::spawn_blocking(move || {
+        let daemon = place.start();
+        (place, daemon)
+    })
+    .await
+    .expect("it starts");
     let poll = ["poll", "orders"];
     let place = Arc::new(place);
     let asked = place.clone();

@@ -230,7 +230,11 @@ fn as_nobody(place: &Place, arguments: &[&str]) -> Option<crate::support::daemon
     command.arg("--config").arg(place.file()).args(arguments).current_dir("/");
     let ran = command.output().ok()?;
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-    let ran = crate::support::daemon::Ran { code: ran.status.code().unwrap_or(-1), out: text(ran.stdout), err: text(ran.stderr) };
+    let ran = crate::support::daemon::Ran {
+        code: ran.status.code().unwrap_or(-1),
+        out: text(ran.stdout),
+        err: text(ran.stderr),
+    };
     // Who runs the tests may have put the program where nobody else gets.
     (!ran.err.starts_with("setpriv:")).then_some(ran)
 }

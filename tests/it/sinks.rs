@@ -649,7 +649,11 @@ async fn tests_and_alarms_are_taken() {
         let (now, to) = (watched.rig.poller.clock.now(), [watched.endpoint.clone()]);
         for (kind, data) in &events {
             let event = event::operational(kind, "it", data.clone(), &to, now);
-            let written = watched.rig.store.write(Op::Commit(Box::new(Commit { events: vec![event], ..Commit::default() }))).await;
+            let written = watched
+                .rig
+                .store
+                .write(Op::Commit(Box::new(Commit { events: vec![event], ..Commit::default() })))
+                .await;
             let Ok(Written::Queued(queued)) = written else { panic!("{written:?}") };
             watched.rig.deliveries.queued(queued).await;
         }
@@ -660,7 +664,8 @@ async fn tests_and_alarms_are_taken() {
         .await;
         if endpoint.payload.is_some() {
             let taken = watched.sink.state.taken.lock().unwrap().clone();
-            let says = |text: &str| taken.iter().any(|(_, request)| String::from_utf8_lossy(&request.body).contains(text));
+            let says =
+                |text: &str| taken.iter().any(|(_, request)| String::from_utf8_lossy(&request.body).contains(text));
             assert!(says("bridge held: releases: "), "{}", row.recipe);
         }
     }

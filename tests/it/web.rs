@@ -364,7 +364,9 @@ async fn bridges_are_told_by_name_where_they_are_few_or_it_is_asked_for() {
         (3, "metrics-by-name = false", 0),
     ] {
         let bridge = |n: usize| {
-            format!("[bridge.shop{n}]\nevery = \"1h\"\nitems = \".[]\"\nkey = \".id\"\nto = [\"me\"]\nsource.http.url = \"UPSTREAM/items\"\n")
+            format!(
+                "[bridge.shop{n}]\nevery = \"1h\"\nitems = \".[]\"\nkey = \".id\"\nto = [\"me\"]\nsource.http.url = \"UPSTREAM/items\"\n"
+            )
         };
         let text = format!("[daemon]\n{key}\n{}", (0..bridges).map(bridge).collect::<String>());
         let mut world = World::start(&text).await;

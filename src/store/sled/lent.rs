@@ -32,10 +32,14 @@ impl Lent {
     /// `None` where the store itself can be opened.
     pub fn of(dir: &Path) -> Result<Option<Self>, Error> {
         let writable = |path: PathBuf| !path.exists() || access(&path, Access::WRITE_OK).is_ok();
-        if [dir.to_owned(), dir.join(OWNER), dir.join(DATABASE), dir.join(DATABASE).join(FILE)].into_iter().all(writable) {
+        if [dir.to_owned(), dir.join(OWNER), dir.join(DATABASE), dir.join(DATABASE).join(FILE)]
+            .into_iter()
+            .all(writable)
+        {
             return Ok(None);
         }
-        let has_none = |name: &str| matches!(dir.join(name).symlink_metadata(), Err(e) if e.kind() == io::ErrorKind::NotFound);
+        let has_none =
+            |name: &str| matches!(dir.join(name).symlink_metadata(), Err(e) if e.kind() == io::ErrorKind::NotFound);
         if STORE.into_iter().all(has_none) {
             return Ok(None);
         }
@@ -49,7 +53,9 @@ impl Lent {
     fn copy(dir: &Path) -> Result<Self, Error> {
         let unreadable = |e: io::Error| {
             let dir = dir.display();
-            Error::Io(format!("the store in {dir} can neither be written nor be read by this user ({e}): ask as its owner, or as root"))
+            Error::Io(format!(
+                "the store in {dir} can neither be written nor be read by this user ({e}): ask as its owner, or as root"
+            ))
         };
         let owner = match File::open(dir.join(OWNER)) {
             Ok(owner) => Some(owner),
@@ -58,17 +64,20 @@ impl Lent {
         };
         // Whoever runs on it writes while it is copied.
         if owner.as_ref().is_some_and(|owner| matches!(owner.try_lock_shared(), Err(TryLockError::WouldBlock))) {
-            let why = "is in use, and its daemon's socket is not for this user: ask as a member of its group, or as root";
+            let why =
+                "is in use, and its daemon's socket is not for this user: ask as a member of its group, or as root";
             return Err(Error::Locked(format!("{} {why}", dir.display())));
         }
         let whole = [DATABASE, OLD, COPY, CUT].map(|name| dir.join(name));
-        let bytes = whole.iter().filter(|from| from.exists()).map(|from| files::size_bytes(from)).sum::<io::Result<u64>>();
+        let bytes =
+            whole.iter().filter(|from| from.exists()).map(|from| files::size_bytes(from)).sum::<io::Result<u64>>();
         let (temporary, bytes) = (std::env::temp_dir(), bytes.map_err(unreadable)?);
         let what = format!("a copy of the store, which cannot be written, in {} (`TMPDIR`)", temporary.display());
         room::require(&temporary, &what, bytes.saturating_mul(COPIES).saturating_add(SPARE_BYTES))?;
         // A name that nobody else can have made.
         let lent = Self(temporary.join(format!("bellpull-copy-{}", EventId::random())));
-        let failed = |e: io::Error| Error::Io(format!("failed to create {} for a copy of the store: {e}", lent.0.display()));
+        let failed =
+            |e: io::Error| Error::Io(format!("failed to create {} for a copy of the store: {e}", lent.0.display()));
         DirBuilder::new().mode(0o700).create(&lent.0).map_err(failed)?;
         for from in whole.iter().filter(|from| from.exists()) {
             let Some(name) = from.file_name() else { continue };
