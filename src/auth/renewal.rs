@@ -21,6 +21,10 @@ impl Auth {
         for secret in self.renewable() {
             outdated |= with.vault.is_replaced(secret).await;
         }
+        if let Some(renewed) = self.renewed(with.vault).filter(|_| outdated) {
+            // What is made of them, too, such as the pair of a name and a password.
+            renewed.secrets().into_iter().for_each(|secret| with.vault.note(secret));
+        }
         outdated
     }
 

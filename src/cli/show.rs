@@ -138,7 +138,7 @@ fn status(value: &Json, colour: bool) -> String {
             text(reset, "reason"),
         ));
     }
-    // Of one endpoint there is no bridge to show.
+    // One endpoint is shown alone.
     let is_whole = value.get("version").is_some();
     let bridges = value.get("bridges").and_then(Json::as_object);
     if let Some(bridges) = bridges.filter(|bridges| is_whole || !bridges.is_empty()) {

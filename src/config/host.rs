@@ -83,6 +83,10 @@ fn read(text: &str) -> Result<String, &'static str> {
         return Ok(format!("[{address}]"));
     }
     match Host::parse(text) {
+        // A URL may have more in it than a name has.
+        Ok(Host::Domain(name)) if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) => {
+            Err("is not the name or the address of a host")
+        }
         Ok(host) => Ok(host.to_string()),
         Err(_) if without_port(text).is_some() => Err("has a port: a name counts for each port"),
         Err(_) => Err("is not the name or the address of a host"),

@@ -6,8 +6,8 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{auth::vault::Vault, deliver, poller};
 
-/// With the time that a file and a spread of bridges take, what was refused is asked again within five seconds.
-const EVERY: Duration = Duration::from_millis(2500);
+/// A file is read every two or three seconds then: with the spread of bridges, what was refused is asked again within five.
+const EVERY: Duration = Duration::from_secs(1);
 
 /// Looks at the files of refused secrets until it is dropped.
 pub(super) async fn renew(vault: Vault, runner: poller::Handle, deliveries: deliver::Handle) {

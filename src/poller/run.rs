@@ -27,7 +27,7 @@ use super::{
     told::{State, Status},
 };
 use crate::{
-    model::Name,
+    model::{Name, u64_of},
     pulse::Moves,
     store::{self, Op, Progress},
     telemetry::kind,
@@ -54,8 +54,8 @@ pub struct Runner {
     saving: JoinSet<Result<(), store::Error>>,
     fans: Fans,
     reload: Reload,
-    /// Polls that have ended.
-    ended: u64,
+    /// Pieces of work that were begun.
+    begun: u64,
 }
 
 impl Runner {
@@ -70,7 +70,7 @@ impl Runner {
             saving: JoinSet::new(),
             fans: Fans::default(),
             reload: Reload::default(),
-            ended: 0,
+            begun: 0,
         };
         (runner, Handle { requests: sender })
     }
@@ -194,6 +194,7 @@ impl Runner {
         self.slots.line.begin(origin.as_deref());
         let life = slot.life;
         let id = self.tasks.spawn(run_job(poller, polled, job)).id();
+        self.begun += 1;
         self.working.insert(id, (name.clone(), origin, life));
     }
 
@@ -213,7 +214,6 @@ impl Runner {
         let Some((name, origin, life)) = self.working.remove(&id) else {
             return Ok(());
         };
-        self.ended += 1;
         let Slots { all, line, .. } = &mut self.slots;
         line.end(origin.as_deref(), |next| match all.get_mut(next) {
             Some(slot) if slot.can_start() => true,
@@ -371,7 +371,7 @@ impl Runner {
                 let (held, now) = (self.poller.store.scarce().borrow().is_some(), self.poller.clock.now());
                 let due = self.slots.all.values().any(|slot| slot.is_due(&self.poller, held, now));
                 // The one who asked may have gone.
-                let _ = answer.send(Moves { due, ended: self.ended });
+                let _ = answer.send(Moves { due, ended: self.begun - u64_of(self.tasks.len()) });
             }
             Request::Renewed(places) => self.slots.may_be_cured(&places, self.poller.clock.now()),
             Request::Apply(bridges, poller, answer) => {
