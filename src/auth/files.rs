@@ -94,7 +94,7 @@ impl File {
 
     /// Whether it holds another secret than the one that was refused.
     async fn look(&self, place: Arc<Place>, refused: &Secret, note: &impl Fn(&Secret)) -> bool {
-        let mut read = self.read.clone().lock_owned().await;
+        let Ok(mut read) = timeout(READ_WITHIN, self.read.clone().lock_owned()).await else { return false };
         let known = self.known();
         // Another request was refused before, and has read it.
         if known.now.as_ref().is_some_and(|now| now.expose() != refused.expose()) {
