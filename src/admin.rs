@@ -31,7 +31,7 @@ use crate::{
     deliver,
     model::{EventId, Hash, Name, Timestamp},
     poller,
-    pulse::{Notice, Pulse},
+    pulse::{Moves, Notice, Pulse},
     store::{self, DeliveryState, EventFilter, Op, Store, Written},
 };
 use export::Exports;
@@ -186,6 +186,13 @@ pub struct Admin {
     refused: Arc<Mutex<Option<String>>>,
 }
 
+/// Polls and attempts, and how long one of each may take at the most.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Moving {
+    pub polls: (Moves, Duration),
+    pub attempts: (Moves, Duration),
+}
+
 impl Admin {
     /// Without handles it only reads.
     pub fn new(
@@ -229,14 +236,22 @@ impl Admin {
         self.runner.as_ref().ok_or_else(|| Error::Refused("the daemon is not running".into()))
     }
 
-    /// Whether the scheduler, the store's writer and every delivery loop answer. While an export is made they may wait for it.
-    pub async fn moves(&self) -> bool {
+    /// What moves: `None` where the scheduler, a delivery loop or the store's writer does not answer.
+    pub async fn moves(&self) -> Option<Moving> {
+        // They may wait for it.
         if self.exports.are_made() {
-            return true;
+            return Some(Moving::default());
         }
-        let (Some(runner), Some(deliveries)) = (&self.runner, &self.deliveries) else { return false };
-        let (_, _, written) = tokio::join!(runner.status(), deliveries.status(), self.store.ping());
-        written
+        let (runner, deliveries) = (self.runner.as_ref()?, self.deliveries.as_ref()?);
+        let (polls, attempts, written) = tokio::join!(runner.moves(), deliveries.moves(), self.store.ping());
+        let config = self.config();
+        let deadlines = config.bridges.values().map(|bridge| bridge.source.deadline());
+        let longest = config.endpoints.values().map(|endpoint| endpoint.attempt_max());
+        let moving = Moving {
+            polls: (polls?, deadlines.max().unwrap_or_default()),
+            attempts: (attempts?, longest.max().unwrap_or_default()),
+        };
+        written.then_some(moving)
     }
 
     pub async fn poll(&self, bridge: &str) -> Result<poller::Ended, Error> {

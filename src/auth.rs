@@ -4,8 +4,10 @@
 //! They are put on each request again: some depend on its body, its time, or a token that was fetched before.
 
 mod digest;
+pub mod files;
 mod jwt;
 mod oauth2;
+mod renewal;
 mod request;
 mod rotate;
 mod session;
@@ -156,8 +158,9 @@ keys! {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Auth {
-    /// The password, and the pair as it is sent.
+    /// The pair is what is sent.
     Basic {
+        username: String,
         password: Secret,
         pair: Secret,
     },
@@ -195,6 +198,8 @@ pub struct Used {
     token: Option<Secret>,
     /// Of several credentials.
     choice: usize,
+    /// The credentials themselves, where files of their secrets hold others than the configuration was read with.
+    renewed: Option<Auth>,
 }
 
 /// What an answer says of the credentials, the weightiest last.
@@ -277,7 +282,7 @@ impl Auth {
     /// What is secret in it: what it is told apart by.
     pub fn secrets(&self) -> Vec<&Secret> {
         match self {
-            Self::Basic { password, pair } => vec![password, pair],
+            Self::Basic { password, pair, .. } => vec![password, pair],
             Self::Bearer { secret } => vec![secret],
             Self::Header { value, .. } => vec![value],
             Self::Headers(pairs) => pairs.iter().map(|(_, value)| value).collect(),
@@ -292,8 +297,21 @@ impl Auth {
         }
     }
 
-    /// Puts the credentials on a request.
+    /// Puts the credentials on a request, as they are now. A login that is refused has the files of its secrets read again.
     async fn apply(&self, request: &mut Request, with: &mut With<'_>) -> Result<Used, Error> {
+        let mut renewed = self.renewed(with.vault);
+        let put = renewed.as_ref().unwrap_or(self).put(request, with).await;
+        let used = match put {
+            Err(error) if error.is_refusal() && renewed.as_ref().unwrap_or(self).is_outdated(with).await => {
+                renewed = self.renewed(with.vault);
+                renewed.as_ref().unwrap_or(self).put(request, with).await?
+            }
+            put => put?,
+        };
+        Ok(Used { renewed, ..used })
+    }
+
+    async fn put(&self, request: &mut Request, with: &mut With<'_>) -> Result<Used, Error> {
         let now = with.clock.now();
         match self {
             Self::Basic { pair, .. } => {
@@ -317,7 +335,7 @@ impl Auth {
             Self::Rotate(rotate) => {
                 let choice = rotate.choose(with).await;
                 if let Some(auth) = rotate.of.get(choice) {
-                    Box::pin(auth.apply(request, with)).await?;
+                    Box::pin(auth.put(request, with)).await?;
                 }
                 return Ok(Used { choice, ..Used::default() });
             }
@@ -343,8 +361,25 @@ impl Auth {
         Ok(Used::default())
     }
 
-    /// Looks at what an answer says of the credentials. `tries` counts the requests before this one.
+    /// Looks at what an answer says of the credentials. `tries` counts the requests before this one. What a 401 refuses may have
+    /// been replaced in the file that it was read from.
     async fn learn(&self, sent: &Request, used: &Used, answer: &Answer, tries: usize, with: &mut With<'_>) -> Learned {
+        let current = used.renewed.as_ref().unwrap_or(self);
+        let learned = current.learn_as_it_is(sent, used, answer, tries, with).await;
+        if answer.status == 401 && learned != Learned::Again && current.is_outdated(with).await {
+            return Learned::Again;
+        }
+        learned
+    }
+
+    async fn learn_as_it_is(
+        &self,
+        sent: &Request,
+        used: &Used,
+        answer: &Answer,
+        tries: usize,
+        with: &mut With<'_>,
+    ) -> Learned {
         let again = |yes| if yes { Learned::Again } else { Learned::Nothing };
         match self {
             Self::Rotate(rotate) => {
@@ -378,7 +413,8 @@ impl Auth {
 
     /// Forgets a token that was refused; whether there was one.
     async fn forget(&self, used: &Used, vault: &Vault) -> bool {
-        let (Some((login, _)), Some(token)) = (self.login(), &used.token) else { return false };
+        let current = used.renewed.as_ref().unwrap_or(self);
+        let (Some((login, _)), Some(token)) = (current.login(), &used.token) else { return false };
         vault.refused(login, token).await;
         true
     }
@@ -489,7 +525,7 @@ pub async fn refused(all: &[Auth], used: &[Used], vault: &Vault) -> bool {
 
 impl From<Secret> for Used {
     fn from(token: Secret) -> Self {
-        Self { token: Some(token), choice: 0 }
+        Self { token: Some(token), ..Self::default() }
     }
 }
 
@@ -532,9 +568,14 @@ fn read_basic(table: &mut Table<'_>) -> Option<Auth> {
     // Where the name is a key, there is no password.
     let (username, password) = (table.need(&login::USERNAME), table.get(&basic::PASSWORD));
     let (username, password) = (username?, password.unwrap_or_else(|| Secret::new(String::new())));
-    let pair = Secret::new(STANDARD.encode(format!("{username}:{}", password.expose())));
+    let pair = pair(&username, &password);
     table.keep_secret(&pair);
-    Some(Auth::Basic { password, pair })
+    Some(Auth::Basic { username, password, pair })
+}
+
+/// RFC 7617, section 2.
+fn pair(username: &str, password: &Secret) -> Secret {
+    Secret::new(STANDARD.encode(format!("{username}:{}", password.expose())))
 }
 
 fn read_header(table: &mut Table<'_>) -> Option<Auth> {

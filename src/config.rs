@@ -7,6 +7,7 @@ mod bridge;
 mod daemon;
 mod each;
 mod endpoint;
+mod host;
 mod include;
 mod load;
 pub mod plan;
@@ -85,6 +86,8 @@ pub struct Daemon {
     pub listen: Option<SocketAddr>,
     /// `Host` names that are accepted beside the loopback ones.
     pub hosts: Vec<String>,
+    /// Whether `/metrics` names bridges; `None` where they are few.
+    pub metrics_by_name: Option<bool>,
     /// The bearer token of HTTP; else that of `state-dir/token`.
     pub token: Option<Secret>,
     pub heartbeat: Option<Heartbeat>,

@@ -2,6 +2,7 @@
 
 mod descriptors;
 mod heartbeat;
+mod renewing;
 mod watchdog;
 
 use std::{
@@ -19,9 +20,8 @@ use tokio::{
     task::{JoinHandle, JoinSet},
     time::{Instant, sleep, timeout, timeout_at},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use self::watchdog::Watchdog;
 use crate::{
     admin::{self, Admin, Gate, Reloading, Reloads, Standing, Web},
     auth::vault::Vault,
@@ -95,6 +95,7 @@ pub async fn run(path: PathBuf, config: Config, codes: admin::Codes, shutdown: C
         reloads,
     };
     let (config, clock) = (Arc::new(config), Clock::system());
+    pulse.configured(clock.now());
     let mut daemon =
         Daemon { path, config, clock, vault, pulse, standing, web, servers: JoinSet::new(), refused: None };
     let signals = tokio::spawn(stop_on_signals(shutdown.clone()));
@@ -358,8 +359,11 @@ impl Daemon {
             Ok(Err(error)) => error,
             Err(error) => store::Error::Io(format!("a part panicked: {error}")),
         };
-        // Dropped with the parts that it looks at.
-        let _watchdog = notify::watchdog().map(|within| Watchdog::start(within, parts.admin.clone()));
+        // Dropped with the parts that they look at.
+        let watchdog = |within| AbortOnDropHandle::new(tokio::spawn(watchdog::watch_over(within, parts.admin.clone())));
+        let _watchdog = notify::watchdog().map(watchdog);
+        let renewing = renewing::renew(self.vault.clone(), parts.runner.clone(), parts.deliveries.clone());
+        let _renewing = AbortOnDropHandle::new(tokio::spawn(renewing));
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return End::Shutdown,
@@ -458,6 +462,9 @@ impl Daemon {
         });
         parts.admin.reloaded(self.refused.clone());
         self.pulse.reloaded(result.is_ok());
+        if result.is_ok() {
+            self.pulse.configured(self.clock.now());
+        }
         if let Some(Reloading { answer, .. }) = asked {
             // The one who asked may have gone.
             let _ = answer.send(result.as_ref().map(|(_, plan)| plan.to_string()).map_err(ToString::to_string));

@@ -31,12 +31,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    auth::vault::Vault,
+    auth::{files::Places, vault::Vault},
     clock::Clock,
     config::{Bridge, Endpoint},
     http::Client,
     model::{Name, Timestamp},
-    pulse::Pulse,
+    pulse::{Moves, Pulse},
     store::{self, Attempt, EndpointState, OriginState, Position, Store, Waiting},
 };
 use attempt::Sender;
@@ -220,6 +220,8 @@ enum Request {
     Enable(Name, bool, oneshot::Sender<Result<(), store::Error>>),
     Test(Name, oneshot::Sender<Attempt>),
     Status(oneshot::Sender<BTreeMap<Name, Status>>),
+    Moves(oneshot::Sender<Moves>),
+    Renewed(Places),
     Apply(Endpoints, Client, oneshot::Sender<()>),
 }
 
@@ -269,6 +271,12 @@ impl Handle {
         if full.is_empty() { None } else { endpoints.find(|name| full.contains(*name)) }
     }
 
+    /// Files of secrets hold others: what waits for an endpoint behind one is tried at once.
+    pub async fn renewed(&self, places: Places) {
+        // At shutdown nobody takes it.
+        let _ = self.requests.send(Request::Renewed(places)).await;
+    }
+
     /// How every endpoint stands.
     pub async fn status(&self) -> BTreeMap<Name, Status> {
         let (answer, result) = oneshot::channel();
@@ -276,6 +284,13 @@ impl Handle {
             return BTreeMap::new();
         }
         result.await.unwrap_or_default()
+    }
+
+    /// Whether an attempt is due or under way, and how many have ended; `None` where nobody answers.
+    pub async fn moves(&self) -> Option<Moves> {
+        let (answer, result) = oneshot::channel();
+        self.requests.send(Request::Moves(answer)).await.ok()?;
+        result.await.ok()
     }
 
     /// Starts, restarts and stops dispatchers so that they are those of a configuration; unchanged ones go on.
@@ -444,6 +459,25 @@ impl Deliveries {
                 }
                 // The one who asked may have gone.
                 let _ = answer.send(all);
+            }
+            Request::Moves(answer) => {
+                let mut all = Moves::default();
+                for running in self.running.values() {
+                    let (one, result) = oneshot::channel();
+                    if running.messages.send(Message::Moves(one)).await.is_ok()
+                        && let Ok(moves) = result.await
+                    {
+                        all = Moves { due: all.due || moves.due, ended: all.ended + moves.ended };
+                    }
+                }
+                // The one who asked may have gone.
+                let _ = answer.send(all);
+            }
+            Request::Renewed(places) => {
+                let is_of = |running: &&RunningDispatcher| running.endpoint.auth.iter().any(|auth| auth.is_of(&places));
+                for running in self.running.values().filter(is_of) {
+                    let _ = running.messages.send(Message::MayBeCured).await;
+                }
             }
             Request::Apply(endpoints, client, answer) => {
                 self.apply(endpoints, client).await?;

@@ -68,15 +68,15 @@ impl Maker {
         let kind = change.kind;
         let patch = Some(patch(change.before.as_ref(), change.after.as_ref()));
         let (before, after) = (change.before.as_ref(), change.after.as_ref());
-        self.make(kind.as_str(), sequence, &change.key, (before, after, patch), |body| self.deliveries(kind, body))
+        self.make(kind.as_str(), sequence, &change.key, (before, after, patch), |told| self.deliveries(kind, told))
     }
 
     /// A record as it is, for `resend`: `<bridge>.present`.
     pub fn present(&self, endpoint: &str, sequence: u64, key: &str, record: &Json) -> Event {
-        self.make("present", sequence, key, (None, Some(record), None), |body| {
+        self.make("present", sequence, key, (None, Some(record), None), |told| {
             let route = self.bridge.routes.iter().find(|route| &*route.endpoint == endpoint);
             let known = self.endpoints.get(endpoint);
-            let content = known.map_or(Content::Shared, |endpoint| content(route, endpoint, &Standard::new(body)));
+            let content = known.map_or(Content::Shared, |endpoint| content(route, endpoint, told));
             vec![Delivery { endpoint: endpoint.into(), content }]
         })
     }
@@ -87,27 +87,27 @@ impl Maker {
         sequence: u64,
         key: &str,
         (before, after, patch): (Option<&Json>, Option<&Json>, Option<json_patch::Patch>),
-        deliveries: impl FnOnce(&[u8]) -> Vec<Delivery>,
+        deliveries: impl FnOnce(&Standard<'_>) -> Vec<Delivery>,
     ) -> Event {
         let kind = format!("{}.{kind}", self.bridge.type_name());
         let (bridge, stream, item) = (&self.bridge.name, &self.stream, self.bridge.item.as_ref());
         let data = EventData { bridge, key, stream, sequence, item, before, after, patch };
         let body = EventBody { r#type: &kind, timestamp: self.now.to_string(), data }.bytes();
+        let id = EventId::random();
         Event {
-            id: EventId::random(),
             bridge: bridge.clone(),
             sequence,
             key: key.to_owned(),
             at: self.now,
-            deliveries: deliveries(&body),
+            deliveries: deliveries(&Standard::new(&id, &body)),
+            id,
             kind,
             body,
         }
     }
 
     /// Per endpoint the first route whose filters hold.
-    fn deliveries(&self, kind: ChangeKind, body: &[u8]) -> Vec<Delivery> {
-        let told = Standard::new(body);
+    fn deliveries(&self, kind: ChangeKind, told: &Standard<'_>) -> Vec<Delivery> {
         let whole = told.pass(&self.bridge.filters, kind);
         if whole == Ok(false) {
             return Vec::new();
@@ -124,7 +124,7 @@ impl Maker {
                 .and_then(|holds| Ok(holds && told.pass(&endpoint.filters, kind)?));
             let content = match holds {
                 Ok(false) => continue,
-                Ok(true) => content(Some(route), endpoint, &told),
+                Ok(true) => content(Some(route), endpoint, told),
                 Err(error) => Content::Dead(format!("`when`: {error}")),
             };
             chosen.insert(route.endpoint.clone(), content);
@@ -135,8 +135,8 @@ impl Maker {
 
 /// What an endpoint would be sent of an event's standard body today: for `replay --remake`, and for what was coalesced.
 /// `None` where no route leads there.
-pub fn remake(bridge: &Bridge, endpoint: &Endpoint, body: &[u8]) -> Option<Content> {
-    let told = Standard::new(body);
+pub fn remake(bridge: &Bridge, endpoint: &Endpoint, id: &EventId, body: &[u8]) -> Option<Content> {
+    let told = Standard::new(id, body);
     let event = told.event().ok();
     let kind = event.and_then(|event| event.get("type")?.as_str()?.rsplit('.').next());
     let kinds = [ChangeKind::Created, ChangeKind::Updated, ChangeKind::Deleted];
@@ -182,20 +182,21 @@ pub fn sample(bridge: &str, stream: &str, now: Timestamp) -> Event {
     }
 }
 
-/// An event's standard body, and the JSON that it is: made only when an expression asks for it.
+/// An event's standard body, and what jq sees of it: made only when an expression asks for it.
 struct Standard<'a> {
+    id: &'a EventId,
     body: &'a [u8],
     event: OnceCell<Result<Json, String>>,
 }
 
 impl<'a> Standard<'a> {
-    fn new(body: &'a [u8]) -> Self {
-        Self { body, event: OnceCell::new() }
+    fn new(id: &'a EventId, body: &'a [u8]) -> Self {
+        Self { id, body, event: OnceCell::new() }
     }
 
     /// An error for a record that is nested too deep to be read with an event around it.
     fn event(&self) -> Result<&Json, String> {
-        let read = || serde_json::from_slice(self.body).map_err(|e| format!("the event cannot be read: {e}"));
+        let read = || seen(self.id, self.body).map_err(|e| format!("the event cannot be read: {e}"));
         self.event.get_or_init(read).as_ref().map_err(Clone::clone)
     }
 
@@ -224,7 +225,7 @@ fn content(route: Option<&Route>, endpoint: &Endpoint, told: &Standard<'_>) -> C
         Ok(value) => Ok(value.to_string().into_bytes()),
         Err(error) => Err(error),
     };
-    let of_thin = || Standard::new(&shape::thin(told.body)).event().and_then(run);
+    let of_thin = || Standard::new(told.id, &shape::thin(told.body)).event().and_then(run);
     let made = if thin { of_thin() } else { told.event().and_then(run) };
     let made = match made {
         Ok(body) if too_large(&body) && !thin => of_thin(),
@@ -253,13 +254,18 @@ fn patch(before: Option<&Json>, after: Option<&Json>) -> json_patch::Patch {
     }
 }
 
-/// An event as jq sees it at the attempt: its body, and its id.
-pub fn with_id(event: &Event) -> Json {
-    let mut seen: Json = serde_json::from_slice(&event.body).unwrap_or_default();
+/// An event as jq sees it: its body, and the id that `webhook-id` has.
+fn seen(id: &EventId, body: &[u8]) -> serde_json::Result<Json> {
+    let mut seen: Json = serde_json::from_slice(body)?;
     if let Some(fields) = seen.as_object_mut() {
-        fields.insert("id".into(), event.id.to_string().into());
+        fields.insert("id".into(), id.to_string().into());
     }
-    seen
+    Ok(seen)
+}
+
+/// As jq sees it at the attempt.
+pub fn with_id(event: &Event) -> Json {
+    seen(&event.id, &event.body).unwrap_or_default()
 }
 
 /// Whether an event tells about bellpull itself.

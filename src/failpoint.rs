@@ -2,6 +2,15 @@
 //!
 //! A point is on while the file of its name is in `$BELLPULL_FAILPOINTS`.
 
+use std::time::Duration;
+
+/// Waits while the point is on.
+pub async fn stand_still(name: &str) {
+    while is_on(name) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Whether the point is on.
 pub fn is_on(name: &str) -> bool {
     cfg!(debug_assertions)

@@ -1,24 +1,21 @@
 //! What goes on, told once by those who do it: counters for `/metrics`, the last 24 hours for the dashboard's pictures, and
 //! a live feed for `watch` and the dashboard.
 //!
-//! It decides nothing, nothing waits for it, and losing it loses no event. No label is a bridge's name: they may be a
-//! hundred thousand.
+//! It decides nothing, nothing waits for it, and losing it loses no event. Names of bridges are labels of two gauges alone, where
+//! they are few or somebody asks for them: they may be a hundred thousand.
 
 mod history;
+mod plain;
+mod process;
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicU64},
     time::Duration,
 };
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{
-        counter::Counter,
-        family::Family,
-        gauge::Gauge,
-        histogram::{Histogram, exponential_buckets},
-    },
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
 use schemars::JsonSchema;
@@ -28,9 +25,16 @@ use tokio::sync::{broadcast, watch};
 use crate::model::{Name, Timestamp};
 use history::History;
 pub use history::{Bucket, HOURS, QUARTERS};
+pub use plain::{plain, wants_openmetrics};
+use process::Process;
 
 /// Notices that a slow reader may be behind, before it misses some.
 const FEED_MAX: usize = 1024;
+/// Of times, in seconds: from a millisecond to a day, which an outage may last.
+const BUCKETS: [f64; 17] = [
+    0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3600.0, 10_800.0, 36_000.0,
+    86_400.0,
+];
 
 /// How a poll ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
@@ -70,6 +74,13 @@ pub struct Poll {
     pub took_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// Whether work is due or under way, and how much of it has ended: for who looks whether it moves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Moves {
+    pub due: bool,
+    pub ended: u64,
 }
 
 /// How far the walk under way has come.
@@ -128,6 +139,18 @@ pub struct EndpointLabel {
     pub endpoint: String,
 }
 
+/// A bridge, and the word for how it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BridgeStateLabel {
+    pub bridge: String,
+    pub state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BridgeLabel {
+    pub bridge: String,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct VersionLabel {
     version: &'static str,
@@ -155,7 +178,9 @@ struct Inner {
     latency: Histogram,
     reloads: Family<ResultLabel, Counter>,
     reload_ok: Gauge,
-    open_seconds: Gauge<f64, std::sync::atomic::AtomicU64>,
+    configured: Gauge,
+    process: Process,
+    open_seconds: Gauge<f64, AtomicU64>,
     gauges: Gauges,
     /// Held while the gauges are set and read.
     scraping: Mutex<()>,
@@ -168,15 +193,17 @@ struct Inner {
 #[derive(Debug, Default)]
 pub struct Gauges {
     pub bridges: Family<StateLabel, Gauge>,
+    pub bridge_states: Family<BridgeStateLabel, Gauge>,
+    pub bridge_successes: Family<BridgeLabel, Gauge>,
     pub records: Gauge,
     pub endpoints: Family<StateLabel, Gauge>,
     pub waiting: Family<EndpointLabel, Gauge>,
     pub oldest_seconds: Family<EndpointLabel, Gauge>,
     pub dead: Family<EndpointLabel, Gauge>,
     pub store_bytes: Gauge,
-    pub store_commits: Gauge,
-    pub store_groups: Gauge,
-    pub store_syncs: Gauge,
+    pub store_commits: Counter,
+    pub store_groups: Counter,
+    pub store_syncs: Counter,
 }
 
 impl Default for Pulse {
@@ -187,10 +214,9 @@ impl Default for Pulse {
 
 impl Pulse {
     pub fn new() -> Self {
-        // From a millisecond to about nine minutes.
-        let seconds = || Histogram::new(exponential_buckets(0.001, 3.0, 13));
+        let seconds = || Histogram::new(BUCKETS);
         let mut inner = Inner {
-            registry: Registry::with_prefix("bellpull"),
+            registry: Registry::default(),
             polls: Family::default(),
             bytes: Counter::default(),
             changes: Family::default(),
@@ -201,6 +227,8 @@ impl Pulse {
             latency: seconds(),
             reloads: Family::default(),
             reload_ok: Gauge::default(),
+            configured: Gauge::default(),
+            process: Process::default(),
             open_seconds: Gauge::default(),
             gauges: Gauges::default(),
             scraping: Mutex::default(),
@@ -275,6 +303,11 @@ impl Pulse {
         self.0.reload_ok.set(i64::from(ok));
     }
 
+    /// A configuration was read, at the start or by a reload, and counts from now on.
+    pub fn configured(&self, now: Timestamp) {
+        self.0.configured.set(now.seconds());
+    }
+
     /// The store was opened.
     pub fn opened(&self, took: Duration) {
         self.0.open_seconds.set(took.as_secs_f64());
@@ -318,6 +351,7 @@ impl Pulse {
         // Two at once would read each other's halves.
         let _scraping = self.0.scraping.lock().expect("no thread panics with it");
         set(&self.0.gauges);
+        self.0.process.look();
         let mut text = String::new();
         // Writing to a string does not fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.0.registry);
@@ -329,7 +363,8 @@ impl Inner {
     fn register(&mut self) {
         let info: Family<VersionLabel, Gauge> = Family::default();
         info.get_or_create(&VersionLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
-        let r = &mut self.registry;
+        self.process.register(&mut self.registry);
+        let r = self.registry.sub_registry_with_prefix("bellpull");
         r.register("build_info", "Which version runs; always 1", info);
         r.register("polls", "Polls by outcome", self.polls.clone());
         r.register_with_unit("answer", "Bytes of answers after decompression", Unit::Bytes, self.bytes.clone());
@@ -356,9 +391,22 @@ impl Inner {
         );
         r.register("reloads", "Reloads of the configuration by result", self.reloads.clone());
         r.register("config_ok", "Whether the last reload was taken", self.reload_ok.clone());
+        r.register_with_unit(
+            "config_last_reload_success_timestamp",
+            "When the configuration that counts was read, since 1970",
+            Unit::Seconds,
+            self.configured.clone(),
+        );
         r.register_with_unit("store_open", "How long the store took to open", Unit::Seconds, self.open_seconds.clone());
         let g = &self.gauges;
         r.register("bridges", "Bridges by state", g.bridges.clone());
+        r.register("bridge_state", "1 for the state of a bridge, by name", g.bridge_states.clone());
+        r.register_with_unit(
+            "bridge_last_success_timestamp",
+            "When a bridge's last poll was accepted, since 1970",
+            Unit::Seconds,
+            g.bridge_successes.clone(),
+        );
         r.register("records", "Records that are known", g.records.clone());
         r.register("endpoints", "Endpoints by state", g.endpoints.clone());
         r.register("outbox_events", "Events that wait for an endpoint", g.waiting.clone());

@@ -18,7 +18,7 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value as Json, json};
 
 use crate::{
-    auth::{self, vault::Vault},
+    auth::{self, Auth, vault::Vault},
     clock::Clock,
     decode::Page,
     expr::{self, Said},
@@ -114,6 +114,26 @@ impl Source {
             Self::Sse(_) => String::new(),
             Self::Command(source) => source.definition_0_1(),
             Self::Grpc(source) => source.definition_0_1(),
+        }
+    }
+
+    /// How long a poll may take until what it asks for has come.
+    pub fn deadline(&self) -> Duration {
+        match self {
+            Self::Http(source) => source.transport.deadline,
+            Self::Websocket(source) => source.transport.deadline,
+            Self::Command(source) => source.timeout(),
+            Self::Grpc(source) => source.transport.deadline,
+        }
+    }
+
+    /// The credentials of its requests.
+    pub fn auth(&self) -> &[Auth] {
+        match self {
+            Self::Http(source) => &source.transport.auth,
+            Self::Websocket(source) => &source.transport.auth,
+            Self::Command(_) => &[],
+            Self::Grpc(source) => &source.transport.auth,
         }
     }
 

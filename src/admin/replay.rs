@@ -90,7 +90,7 @@ impl Admin {
 
     fn remake(&self, config: &Config, stored: &StoredEvent, endpoint: &Name) -> Option<Content> {
         let bridge = config.bridge(&stored.event.bridge)?;
-        event::remake(bridge, config.endpoints.get(endpoint)?, &stored.event.body)
+        event::remake(bridge, config.endpoints.get(endpoint)?, &stored.event.id, &stored.event.body)
     }
 }
 

@@ -20,7 +20,7 @@ use axum::{
     extract::{DefaultBodyLimit, Query, Request, State},
     http::{
         HeaderMap, HeaderName, HeaderValue, StatusCode,
-        header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN, SERVER, WWW_AUTHENTICATE},
+        header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN, SERVER, VARY, WWW_AUTHENTICATE},
     },
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -53,6 +53,7 @@ use super::{
     standing::{Standing, Web},
 };
 use crate::{
+    pulse,
     settings::secret::Secret,
     telemetry::{LeftOut, Seldom},
 };
@@ -72,8 +73,9 @@ const HEADERS: [(&str, &str); 5] = [
 ];
 /// Of the daemon, in the `Server` header of answers on the socket.
 pub const VERSION: &str = concat!("bellpull/", env!("CARGO_PKG_VERSION"));
-/// OpenMetrics 1.0.
-const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// OpenMetrics 1.0, and what Prometheus had before.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const PLAIN_METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// How long nobody is let in after that failed, mostly for want of file descriptors: they do not come back any sooner.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 /// Connections at the same time; whoever is beyond them waits.
@@ -126,13 +128,18 @@ async fn ready(State(web): State<Web>) -> Response {
     }
 }
 
-async fn metrics(State(web): State<Web>) -> Response {
+async fn metrics(State(web): State<Web>, headers: HeaderMap) -> Response {
     let standing = web.standing.borrow().clone();
     let text = match standing {
         Standing::Running(admin) | Standing::Paused(admin, _) => admin.metrics().await,
         Standing::NotReady(_) => web.pulse.scrape(|_| ()),
     };
-    ([(CONTENT_TYPE, METRICS)], text).into_response()
+    let accept: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let (kind, text) = match pulse::wants_openmetrics(&accept.join(",")) {
+        true => (OPENMETRICS, text),
+        false => (PLAIN_METRICS, pulse::plain(&text)),
+    };
+    ([(CONTENT_TYPE, kind), (VARY, "accept")], text).into_response()
 }
 
 async fn link(State(web): State<Web>) -> Response {

@@ -173,6 +173,25 @@ impl Oauth2 {
         vault::id("oauth2", &parts)
     }
 
+    /// The same with what its secrets are now: another login.
+    pub fn with(&self, now: &dyn Fn(&Secret) -> Secret) -> Self {
+        let grant = match &self.grant {
+            Grant::ClientCredentials => Grant::ClientCredentials,
+            Grant::RefreshToken(refresh) => Grant::RefreshToken(now(refresh)),
+            Grant::Password { username, password } => {
+                Grant::Password { username: username.clone(), password: now(password) }
+            }
+        };
+        let mut oauth2 = Self {
+            client_secret: self.client_secret.as_ref().map(now),
+            params: self.params.iter().map(|(name, value)| (name.clone(), now(value))).collect(),
+            grant,
+            ..self.clone()
+        };
+        oauth2.id = oauth2.identity();
+        oauth2
+    }
+
     pub fn secrets(&self) -> Vec<&Secret> {
         let own = match &self.grant {
             Grant::ClientCredentials => None,

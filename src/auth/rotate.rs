@@ -64,6 +64,11 @@ impl Rotate {
         Some(Self { of, id })
     }
 
+    /// The same with what its secrets are now.
+    pub fn with(&self, now: &dyn Fn(&Secret) -> Secret) -> Self {
+        Self { of: self.of.iter().map(|auth| auth.with(now)).collect(), id: self.id }
+    }
+
     /// The number of the credential to use now.
     pub async fn choose(&self, with: &With<'_>) -> usize {
         let (login, now) = (with.vault.login(self.id).await, with.clock.now());

@@ -14,7 +14,10 @@ use std::{
     time::Duration,
 };
 
-use super::Error;
+use super::{
+    Error,
+    files::{Files, Places},
+};
 use crate::{
     compute::compute,
     http::hint::Budget,
@@ -33,6 +36,7 @@ const UNUSED_MAX: Duration = Duration::from_secs(60);
 pub struct Vault {
     logins: Arc<Mutex<BTreeMap<Hash, Arc<tokio::sync::Mutex<Login>>>>>,
     known: Arc<Mutex<Known>>,
+    files: Files,
     /// Where replaced refresh tokens are kept; `None`: nowhere, for tests.
     dir: Option<Arc<Path>>,
 }
@@ -148,6 +152,24 @@ impl Vault {
         let mut known = self.known.lock().expect("no thread panics with it");
         known.before = std::mem::replace(&mut known.file, file);
         known.index = None;
+        drop(known);
+        // All of them were read just now.
+        self.files.forget();
+    }
+
+    /// What the file of a secret is known to hold instead.
+    pub fn now(&self, secret: &Secret) -> Option<Secret> {
+        self.files.of(secret)
+    }
+
+    /// A server refuses a secret. Whether its file holds another one.
+    pub async fn is_replaced(&self, secret: &Secret) -> bool {
+        self.files.look(secret, &|new: &Secret| self.note(new)).await
+    }
+
+    /// Looks at the files of refused secrets: which ones hold others now.
+    pub async fn replaced(&self) -> Places {
+        self.files.look_at_refused(&|new: &Secret| self.note(new)).await
     }
 
     /// One more that no message may hold: what a login sends or brings.

@@ -10,7 +10,7 @@ use std::{
 use futures_util::TryStreamExt;
 use reqwest::header::SERVER;
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{FAILED, Failure, IO, UNAVAILABLE, waiting};
@@ -25,7 +25,11 @@ use crate::{
     model::Hash,
     poller::{Poller, Runner},
     pulse::Pulse,
-    store::{Store, memory::MemoryEngine, sled::SledEngine},
+    store::{
+        Store,
+        memory::MemoryEngine,
+        sled::{Lent, SledEngine},
+    },
     terminal,
 };
 
@@ -92,16 +96,28 @@ impl Client {
         Ok(None)
     }
 
+    /// Of all, or of the bridge or the endpoint of a name.
     pub(super) async fn status(&self, name: Option<&str>) -> Answer {
-        match self {
+        let Some(name) = name else {
+            return match self {
+                Self::Socket { .. } => self.get("status", &()).await,
+                Self::Alone { config, .. } => done(stored(config).await?.status().await),
+            };
+        };
+        let (bridge, endpoints) = match self {
             Self::Socket { .. } => {
-                let path = name.map_or_else(|| "status".to_owned(), |n| format!("bridges/{}", segment(n)));
-                self.get(&path, &()).await
+                let bridge = self.get(&format!("bridges/{}", segment(name)), &()).await;
+                let endpoints = if bridge.is_err() { self.get("endpoints", &()).await? } else { Json::Null };
+                (bridge, endpoints)
             }
-            Self::Alone { config, .. } => match name {
-                Some(name) => done(stored(config).await?.bridge(name).await),
-                None => done(stored(config).await?.status().await),
-            },
+            Self::Alone { config, .. } => {
+                let admin = stored(config).await?;
+                (done(admin.bridge(name).await), done(admin.endpoints().await)?)
+            }
+        };
+        match endpoints.get(name) {
+            Some(endpoint) if bridge.is_err() => Ok(json!({ "bridges": {}, "endpoints": { name: endpoint } })),
+            _ => bridge,
         }
     }
 
@@ -375,9 +391,31 @@ async fn open(config: &Config) -> Result<Store, Failure> {
 }
 
 /// What is stored, to read from.
-async fn stored(config: &Config) -> Result<Admin, Failure> {
-    let store = open(config).await?;
-    Ok(Admin::new(store, Arc::new(config.clone()), None, None, Pulse::new()))
+struct Stored {
+    admin: Admin,
+    /// Removed after its reader.
+    _copy: Option<Lent>,
+}
+
+impl std::ops::Deref for Stored {
+    type Target = Admin;
+
+    fn deref(&self) -> &Admin {
+        &self.admin
+    }
+}
+
+/// A store that cannot be written is read from a copy.
+async fn stored(config: &Config) -> Result<Stored, Failure> {
+    let (mut config, dir) = (config.clone(), config.daemon.state_dir.clone());
+    let copy =
+        tokio::task::spawn_blocking(move || Lent::of(&dir)).await.map_err(|e| Failure::new(IO, e.to_string()))?;
+    let copy = copy.map_err(|e| Failure::new(IO, e.to_string()))?;
+    if let Some(copy) = &copy {
+        copy.dir().clone_into(&mut config.daemon.state_dir);
+    }
+    let store = open(&config).await?;
+    Ok(Stored { admin: Admin::new(store, Arc::new(config), None, None, Pulse::new()), _copy: copy })
 }
 
 /// What becomes of the names of bridges that the store knows.

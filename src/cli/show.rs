@@ -138,7 +138,10 @@ fn status(value: &Json, colour: bool) -> String {
             text(reset, "reason"),
         ));
     }
-    if let Some(bridges) = value.get("bridges").and_then(Json::as_object) {
+    // One endpoint is shown alone.
+    let is_whole = value.get("version").is_some();
+    let bridges = value.get("bridges").and_then(Json::as_object);
+    if let Some(bridges) = bridges.filter(|bridges| is_whole || !bridges.is_empty()) {
         let rows: Vec<Vec<String>> = bridges
             .iter()
             .map(|(name, b)| {
@@ -194,7 +197,9 @@ fn status(value: &Json, colour: bool) -> String {
                 ]
             })
             .collect();
-        out.push('\n');
+        if !out.is_empty() {
+            out.push('\n');
+        }
         out.push_str(&table(&["ENDPOINT", "STATE", "WAITING", "DEAD", "OLDEST", "NEXT ATTEMPT"], &rows));
     }
     out + &notes
@@ -309,6 +314,23 @@ mod tests {
         let shown = human(&status, Kind::Next, false);
         let names: Vec<&str> = shown.lines().skip(1).filter_map(|line| line.split_whitespace().nth(2)).collect();
         assert_eq!(names, ["b", "a", "d"], "{shown}");
+    }
+
+    /// `status ENDPOINT` said that no bridge is called so.
+    #[test]
+    fn one_endpoint_is_shown_with_the_origins_that_it_waits_for() {
+        let origin =
+            json!({ "down": true, "next_attempt": "2026-11-24T12:00:00.000Z", "last_error": "it answered 503" });
+        let full = json!({ "down": false, "next_attempt": "2026-11-24T12:01:00.000Z", "last_error": null });
+        let endpoint = json!({ "state": "failing", "waiting": 3, "dead": 0,
+            "origins": { "https://a.example": origin, "https://b.example": full } });
+        let shown = human(&json!({ "bridges": {}, "endpoints": { "me": endpoint } }), Kind::Status, false);
+        assert!(shown.starts_with("ENDPOINT"), "{shown}");
+        assert!(
+            shown.contains("\nme: https://a.example is down until 2026-11-24 12:00:00: it answered 503\n"),
+            "{shown}"
+        );
+        assert!(shown.contains("\nme: https://b.example is waited for until 2026-11-24 12:01:00: -\n"), "{shown}");
     }
 
     /// Without a word about it, `status` showed a bridge that leaves records out as one that is fine.

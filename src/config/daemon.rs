@@ -10,7 +10,7 @@ use std::{
 use ipnet::IpNet;
 use url::Url;
 
-use super::{Daemon, Endpoint, Heartbeat, Log, Store, endpoint::warn_if_none_hears};
+use super::{Daemon, Endpoint, Heartbeat, Log, Store, endpoint::warn_if_none_hears, host};
 use crate::{
     http::{
         client,
@@ -44,8 +44,11 @@ keys! {
     or LISTEN: Option<SocketAddr> = "listen",
         Form::shown_by(Shape::Text, read_listen, |at| at.map_or("off".into(), |at| at.to_string().into())),
         || Some(super::LISTEN);
-    /// `Host` names that are accepted in addition to the loopback names.
-    or HOSTS: Vec<String> = "hosts", TEXTS, Vec::new;
+    /// `Host` names that are accepted in addition to the loopback names, without scheme, port or path. `{ env = "POD_IP" }` takes what a
+    /// variable of the environment holds, or the several of it between commas.
+    or HOSTS: Vec<String> = "hosts", host::HOSTS, Vec::new;
+    /// Whether `/metrics` has the state and the last success of each bridge by its name.
+    maybe METRICS_BY_NAME: bool = "metrics-by-name", BOOLEAN, "up to 200 bridges";
     /// A secret of 16 characters or more: the bearer token for HTTP over TCP.
     maybe TOKEN: Secret = "token", Form::new(Shape::Secret, read_token), "made at the first start, in `state-dir/token`";
     /// A `bellpull.heartbeat` event, so that silence is noticed: `{ to = ["ops"], every = "1h" }`.
@@ -135,7 +138,8 @@ pub fn read_daemon(mut table: Table<'_>, endpoints: &BTreeMap<Name, Option<Endpo
         socket: socket.unwrap_or_else(|| state_dir.join("admin.sock")),
         state_dir,
         listen: table.or(&daemon::LISTEN),
-        hosts: table.or(&daemon::HOSTS).iter().map(|host| host.to_ascii_lowercase()).collect(),
+        hosts: table.or(&daemon::HOSTS),
+        metrics_by_name: table.get(&daemon::METRICS_BY_NAME),
         token: table.get(&daemon::TOKEN),
         heartbeat: heartbeat.and_then(|item| read_heartbeat(&item, endpoints)),
         reload_removes: table.get(&daemon::GUARD).unwrap_or_else(|| guard::RELOAD.default()),

@@ -25,6 +25,8 @@ pub use body::{Batch, Format, Operational};
 use body::{Body, bodies, is_plain, read_inject};
 use keys::{endpoint, retry};
 
+/// Of one kind of credentials in an attempt: a login, and another one after a 401.
+const LOGINS_MAX: Duration = Duration::from_secs(60);
 const TIMEOUT: Duration = Duration::from_secs(15);
 const DISABLE_AFTER: Duration = Duration::from_secs(5 * 24 * 60 * 60);
 /// Between probes of an endpoint that is down: whoever was away for hours has its events a few minutes after it is back.
@@ -174,6 +176,12 @@ pub enum QueueFull {
 }
 
 impl Endpoint {
+    /// What an attempt may take: the question of CloudEvents, the request, once more on a new connection, and logins.
+    pub fn attempt_max(&self) -> Duration {
+        let logins: Duration = self.auth.iter().filter(|auth| auth.has_token()).map(|_| LOGINS_MAX).sum();
+        self.timeout * 3 + logins
+    }
+
     /// Whether events about bellpull itself come here.
     pub fn takes_alarms(&self) -> bool {
         self.operational != Operational::Never

@@ -306,7 +306,7 @@ impl Sender {
             Err(_) => return Coalesced::No,
         };
         // Likewise where no route leads there any more, or a payload cannot be made of it.
-        match event::remake(bridge, &self.endpoint, &body) {
+        match event::remake(bridge, &self.endpoint, &last.event.id, &body) {
             None | Some(Content::Dead(_)) => Coalesced::No,
             Some(content) => Coalesced::One(Piece::new(Event { body, ..last.event.clone() }, content)),
         }

@@ -29,7 +29,7 @@ use crate::{
     config::{Endpoint, Format, QueueFull},
     event, failpoint,
     model::{Name, Timestamp},
-    pulse,
+    pulse::{self, Moves},
     store::{self, Commit, EndpointState, Op, OriginState, Position, Settlement, Waiting, Written},
     telemetry::{LeftOut, Seldom, kind},
 };
@@ -43,6 +43,9 @@ pub(super) enum Message {
     Died(Dead),
     Enable(bool, oneshot::Sender<Result<(), store::Error>>),
     Status(oneshot::Sender<Status>),
+    Moves(oneshot::Sender<Moves>),
+    /// A secret that its receiver refused was replaced.
+    MayBeCured,
 }
 
 /// Why a dispatcher goes on.
@@ -72,6 +75,8 @@ pub(super) struct Dispatcher {
     dead: Seldom,
     origins: Seldom,
     untold: Untold,
+    /// Attempts that have ended.
+    ended: u64,
 }
 
 impl Dispatcher {
@@ -120,11 +125,12 @@ impl Dispatcher {
             dead: Seldom::default(),
             origins: Seldom::default(),
             untold: Untold::default(),
+            ended: 0,
         };
         Ok((dispatcher, sender))
     }
 
-    /// Another file has changed the endpoint.
+    /// Another file has changed the endpoint, or a secret of it was replaced.
     pub(super) fn may_be_cured(&mut self) {
         self.queue.may_be_cured(self.shared.clock.now());
     }
@@ -133,9 +139,7 @@ impl Dispatcher {
     pub(super) async fn run(mut self, shutdown: CancellationToken) -> Result<Queue, store::Error> {
         let (mut wall, mut monotonic) = (self.shared.clock.now(), Instant::now());
         loop {
-            while failpoint::is_on("delivery") {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+            failpoint::stand_still("delivery").await;
             self.tell_full().await?;
             let tells_in = self.tell_dead(false).await?;
             if let Some(left_out) = self.dead.overdue() {
@@ -231,6 +235,7 @@ impl Dispatcher {
         self.pace.take();
         let sender = self.sender.clone();
         self.flights.spawn(async move {
+            failpoint::stand_still("attempt").await;
             // A panic is this event's alone: it must not end the deliveries of all.
             let attempted = AssertUnwindSafe(sender.attempt(&job)).catch_unwind().await;
             drop(place);
@@ -267,6 +272,7 @@ impl Dispatcher {
                 }
                 settlements.push(Settlement { position: waiting.position, outcome, attempt });
             }
+            self.ended += 1;
             jobs.push(job);
             next = self.flights.try_join_next();
         }
@@ -497,6 +503,11 @@ impl Dispatcher {
             Message::Status(answer) => {
                 let _ = answer.send(self.status());
             }
+            Message::Moves(answer) => {
+                let due = self.asked.is_some() || !self.flights.is_empty();
+                let _ = answer.send(Moves { due, ended: self.ended });
+            }
+            Message::MayBeCured => self.may_be_cured(),
         }
         Ok(())
     }

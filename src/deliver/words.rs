@@ -9,7 +9,7 @@ use crate::{
     config::{Format, Operational},
     event,
     expr::Expr,
-    model::{Content, Name},
+    model::{Content, Event, Name},
     shape::{self, Carried, Piece},
     store::Outgoing,
 };
@@ -23,7 +23,7 @@ impl Sender {
         let all: Vec<usize> = (0..stored.len()).filter(|index| stored.get(*index).is_some_and(is_one)).collect();
         for index in all {
             let Some(outgoing) = stored.get_mut(index) else { break };
-            match self.own("operational.payload", payload, &outgoing.event.body).await {
+            match self.own("operational.payload", payload, told(&outgoing.event)).await {
                 Ok(body) => outgoing.content = Content::Own(body),
                 Err(error) if index == 0 => return Err(error),
                 Err(_) => {
@@ -35,8 +35,8 @@ impl Sender {
         Ok(())
     }
 
-    async fn own(&self, key: &'static str, payload: &Expr, body: &[u8]) -> Result<Vec<u8>, String> {
-        let (payload, body) = (payload.clone(), body.to_vec());
+    async fn own(&self, key: &'static str, payload: &Expr, body: Vec<u8>) -> Result<Vec<u8>, String> {
+        let payload = payload.clone();
         let made = compute(move || event::own(key, &payload, &body)).await;
         made.expect("an attempt that panics is one that failed")
     }
@@ -46,7 +46,7 @@ impl Sender {
         let (name, now) = (&self.endpoint.name, self.shared.clock.now());
         let test = event::operational("test", name, serde_json::json!({ "endpoint": &**name }), &[], now);
         if let Operational::Payload(payload) = &self.endpoint.operational {
-            let body = self.own("operational.payload", payload, &test.body).await?;
+            let body = self.own("operational.payload", payload, told(&test)).await?;
             return Ok(Piece::new(test, Content::Own(body)));
         }
         let (bridge, payload) = self.of_a_change();
@@ -56,7 +56,7 @@ impl Sender {
             let sent = if self.endpoint.takes_alarms() { test } else { sample };
             return Ok(Piece::new(sent, Content::Shared));
         };
-        match self.own("payload", &payload, &sample.body).await {
+        match self.own("payload", &payload, told(&sample)).await {
             Ok(body) => Ok(Piece::new(sample, Content::Own(body))),
             Err(error) => Err(format!(
                 "{error}; that was a sample of an update: with `operational.payload` the test sends what that makes"
@@ -83,7 +83,7 @@ impl Sender {
     /// What `batch.payload` makes of a batch.
     pub(super) async fn digest(&self, payload: &Expr, pieces: &[Piece]) -> Result<Carried, String> {
         let mut carried = shape::batch(Format::Standard, pieces)?;
-        carried.body = self.own("batch.payload", payload, &carried.body).await?;
+        carried.body = self.own("batch.payload", payload, std::mem::take(&mut carried.body)).await?;
         if self.endpoint.format == Format::Text {
             let text = shape::as_it_is(&carried.body);
             carried.body = text.ok_or("`batch.payload` gives no string, which `format = \"text\"` would send")?;
@@ -99,4 +99,9 @@ impl Sender {
         }
         carried
     }
+}
+
+/// What jq sees of it.
+fn told(event: &Event) -> Vec<u8> {
+    event::with_id(event).to_string().into_bytes()
 }

@@ -10,14 +10,18 @@ use super::{
     told::{Done, Ended, Status, Tried},
 };
 use crate::{
+    auth::files::Places,
     config::Bridge,
     decode::Page,
     model::{Hash, Name},
+    pulse::Moves,
 };
 
 pub(super) enum Request {
     Job(Name, Job),
     Status(oneshot::Sender<BTreeMap<Name, Status>>),
+    Moves(oneshot::Sender<Moves>),
+    Renewed(Places),
     Apply(BTreeMap<Name, Arc<Bridge>>, Box<Poller>, oneshot::Sender<()>),
 }
 
@@ -62,6 +66,12 @@ impl Handle {
         self.job(bridge, |answer| Job::Resend(endpoint, answer)).await
     }
 
+    /// Files of secrets hold others: what failed behind one is polled at once.
+    pub async fn renewed(&self, places: Places) {
+        // At shutdown nobody takes it.
+        let _ = self.requests.send(Request::Renewed(places)).await;
+    }
+
     /// How every bridge stands.
     pub async fn status(&self) -> BTreeMap<Name, Status> {
         let (answer, result) = oneshot::channel();
@@ -69,6 +79,13 @@ impl Handle {
             return BTreeMap::new();
         }
         result.await.unwrap_or_default()
+    }
+
+    /// Whether a poll is due or under way, and how many have ended; `None` where nobody answers.
+    pub async fn moves(&self) -> Option<Moves> {
+        let (answer, result) = oneshot::channel();
+        self.requests.send(Request::Moves(answer)).await.ok()?;
+        result.await.ok()
     }
 
     /// Takes the bridges of another configuration; unchanged ones keep their timing.

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     config::BadRecords,
     decode::Page,
+    failpoint,
     model::{Hash, Name},
     store::Op,
     telemetry::kind,
@@ -52,6 +53,7 @@ fn reply<T>(asked: Asked<T>, result: Result<T, String>) {
 
 /// One job. The outcome is there when it was a poll.
 pub(super) async fn run_job(poller: Poller, mut polled: Polled, job: Job) -> (Polled, Option<Outcome>) {
+    failpoint::stand_still("poll").await;
     match job {
         Job::Due => {
             let outcome = poller.poll_once(&mut polled).await;

@@ -27,7 +27,8 @@ use super::{
     told::{State, Status},
 };
 use crate::{
-    model::Name,
+    model::{Name, u64_of},
+    pulse::Moves,
     store::{self, Op, Progress},
     telemetry::kind,
 };
@@ -53,6 +54,8 @@ pub struct Runner {
     saving: JoinSet<Result<(), store::Error>>,
     fans: Fans,
     reload: Reload,
+    /// Pieces of work that were begun.
+    begun: u64,
 }
 
 impl Runner {
@@ -67,6 +70,7 @@ impl Runner {
             saving: JoinSet::new(),
             fans: Fans::default(),
             reload: Reload::default(),
+            begun: 0,
         };
         (runner, Handle { requests: sender })
     }
@@ -175,6 +179,7 @@ impl Runner {
         }
         let Some(job) = slot.jobs.pop_front() else { return };
         slot.last = slot.status();
+        slot.in_poll = matches!(job, Job::Due | Job::Poll(_));
         let Some(mut polled) = slot.polled.take() else { return };
         if matches!(job, Job::Due) {
             let held_back = std::mem::take(&mut slot.held_back);
@@ -189,6 +194,7 @@ impl Runner {
         self.slots.line.begin(origin.as_deref());
         let life = slot.life;
         let id = self.tasks.spawn(run_job(poller, polled, job)).id();
+        self.begun += 1;
         self.working.insert(id, (name.clone(), origin, life));
     }
 
@@ -361,6 +367,13 @@ impl Runner {
                 // The one who asked may have gone.
                 let _ = answer.send(all);
             }
+            Request::Moves(answer) => {
+                let (held, now) = (self.poller.store.scarce().borrow().is_some(), self.poller.clock.now());
+                let due = self.slots.all.values().any(|slot| slot.is_due(&self.poller, held, now));
+                // The one who asked may have gone.
+                let _ = answer.send(Moves { due, ended: self.begun - u64_of(self.tasks.len()) });
+            }
+            Request::Renewed(places) => self.slots.may_be_cured(&places, self.poller.clock.now()),
             Request::Apply(bridges, poller, answer) => {
                 let next = Applying { bridges, poller: *poller, answer };
                 self.fans.retain(&next.bridges);

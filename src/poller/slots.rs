@@ -15,6 +15,7 @@ use super::{
     told::Status,
 };
 use crate::{
+    auth::files::Places,
     config::Bridge,
     model::{Name, Timestamp},
     schedule::{HINT_MAX, Stored},
@@ -32,6 +33,8 @@ const FEW: usize = 64;
 const STORE_LOOK_MIN: Duration = Duration::from_secs(1);
 /// How soon the next window of time is asked for, where the last one ended before now (`since.window`).
 const BEHIND: Duration = Duration::from_secs(1);
+/// How much closer together than after a start those are asked whose secret was replaced: within two seconds.
+const RENEWED_SOONER: u32 = 3;
 const STORE_LOOK_MAX: Duration = Duration::from_secs(60);
 
 pub(super) struct Slot {
@@ -45,6 +48,8 @@ pub(super) struct Slot {
     /// Something committed under its name meanwhile: where it stands is read again.
     pub outdated: bool,
     pub jobs: VecDeque<Job>,
+    /// The work on it is a poll, which ends within its deadline.
+    pub in_poll: bool,
     /// As it stood when the work began.
     pub last: Status,
     /// The timer was cut: when it fires it is not due yet.
@@ -57,6 +62,14 @@ impl Slot {
     /// Nothing works on it, and it may be polled.
     pub fn can_start(&self) -> bool {
         self.bridge.enabled && self.polled.as_ref().is_some_and(|polled| !polled.progress.paused)
+    }
+
+    /// Whether it is to be polled now, or is being polled. `held` says that no bridge is.
+    pub fn is_due(&self, poller: &Poller, held: bool, now: Timestamp) -> bool {
+        if self.polled.is_none() {
+            return self.in_poll;
+        }
+        !held && !self.held_back && self.due <= now && self.can_start() && self.pausing(poller).is_none()
     }
 
     /// The endpoint whose full queue stops this bridge (`queue-full = "pause"`).
@@ -133,6 +146,22 @@ impl Slots {
         Ok(())
     }
 
+    /// Files of secrets hold others: what fails behind one is due at once. What is worked on has seen it, or sees it at its next
+    /// refusal.
+    pub fn may_be_cured(&mut self, places: &Places, now: Timestamp) {
+        let is_of = |slot: &Slot| slot.bridge.source.auth().iter().any(|auth| auth.is_of(places));
+        let names: Vec<Name> = self.all.iter().filter(|(_, slot)| is_of(slot)).map(|(name, _)| name.clone()).collect();
+        for name in names {
+            let Some(slot) = self.all.get_mut(&name) else { continue };
+            let Some(polled) = &mut slot.polled else { continue };
+            polled.may_be_cured();
+            if std::mem::take(&mut polled.at_once) {
+                slot.due = now.plus(now.until(soon(&slot.bridge, now)) / RENEWED_SOONER);
+                self.arm(&name, now);
+            }
+        }
+    }
+
     /// Of a bridge that was not polled before.
     fn slot(&mut self, bridge: Arc<Bridge>, stored: Option<store::Loaded>, held: Option<Held>, now: Timestamp) -> Slot {
         let known = stored.as_ref().filter(|l| l.state.version > 0 || l.progress.is_some());
@@ -158,6 +187,7 @@ impl Slots {
             life: self.line.number(),
             outdated: false,
             jobs: VecDeque::new(),
+            in_poll: false,
             last: Status::default(),
             cut: false,
             held_back: false,

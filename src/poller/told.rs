@@ -78,6 +78,9 @@ pub struct Status {
     pub version: u64,
     /// RFC 3339.
     pub last_poll: Option<String>,
+    /// When a poll was last accepted, for metrics.
+    #[serde(skip)]
+    pub last_success: Option<Timestamp>,
     /// RFC 3339.
     pub next_poll: Option<String>,
     /// Failed polls in a row.
@@ -109,6 +112,7 @@ impl Status {
             sequence: stored.sequence,
             version: stored.version,
             last_poll: progress.last_poll.map(|at| at.to_string()),
+            last_success: progress.accepted_at.filter(|_| stored.version > 0),
             next_poll: bridge.enabled.then(|| due.to_string()),
             failures: progress.failures,
             held_again: progress.held_again,

@@ -5,6 +5,7 @@ use std::{
     io::Read,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use secrecy::{ExposeSecret, SecretString};
@@ -55,16 +56,46 @@ pub const PART_BYTES: usize = 6;
 
 /// A secret's text. It has no way into a log, a message or a stored row.
 #[derive(Clone)]
-pub struct Secret(SecretString);
+pub struct Secret {
+    text: SecretString,
+    /// `None` where it does not stand in a file.
+    place: Option<Arc<Place>>,
+}
 
 impl Secret {
     pub fn new(text: String) -> Self {
-        Self(text.into())
+        Self { text: text.into(), place: None }
     }
 
     /// The text, for the one who signs or sends it.
     pub fn expose(&self) -> &str {
-        self.0.expose_secret()
+        self.text.expose_secret()
+    }
+
+    /// The file that it was read from.
+    pub fn place(&self) -> Option<&Arc<Place>> {
+        self.place.as_ref()
+    }
+}
+
+/// A file that holds a secret: somebody may write another one into it while the daemon runs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    from: From,
+    name: String,
+}
+
+impl Place {
+    /// What it holds now.
+    pub fn read(&self) -> Result<Secret, String> {
+        let text = read(self.from, &self.name)?;
+        Ok(Secret { text: text.into(), place: Some(Arc::new(self.clone())) })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
     }
 }
 
@@ -77,7 +108,7 @@ impl fmt::Debug for Secret {
 /// A secret takes part in comparing an old and a new file.
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
-        self.expose() == other.expose()
+        self.expose() == other.expose() && self.place == other.place
     }
 }
 
@@ -87,7 +118,7 @@ const UNRESOLVED: &str = "***";
 const SECRET_BYTES_MAX: u64 = 64 << 10;
 
 /// Where a secret stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum From {
     Credential,
     File,
@@ -143,7 +174,7 @@ impl Item<'_> {
                 format!("`{}` holds its secret in the file", self.path),
                 "use { credential }, { file } or { env }",
             );
-            return Some(self.kept(text.to_owned()));
+            return Some(self.kept(Secret::new(text.to_owned())));
         }
         if !self.context().resolve {
             return Some(Secret::new(UNRESOLVED.into()));
@@ -153,7 +184,11 @@ impl Item<'_> {
                 item.error(format!("`{}`: {} of the environment is empty", self.path, shown(text))).report();
                 None
             }
-            Ok(secret) => Some(self.kept(secret)),
+            Ok(secret) => {
+                let place =
+                    matches!(from, From::Credential | From::File).then(|| Place { from, name: text.to_owned() });
+                Some(self.kept(Secret { place: place.map(Arc::new), ..Secret::new(secret) }))
+            }
             Err(error) => {
                 item.error(format!("`{}`: {error}", self.path)).report();
                 None
@@ -162,13 +197,12 @@ impl Item<'_> {
     }
 
     /// On the list of what no message may hold.
-    fn kept(&self, text: String) -> Secret {
-        if text.len() < PART_BYTES {
+    fn kept(&self, secret: Secret) -> Secret {
+        if secret.expose().len() < PART_BYTES {
             let message =
                 format!("`{}` has fewer than {PART_BYTES} characters: it cannot be taken out of messages", self.path);
             self.warn(message, "use a longer one");
         }
-        let secret = Secret::new(text);
         self.context().keep_secret(&secret);
         secret
     }

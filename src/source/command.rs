@@ -84,6 +84,10 @@ keys! {
 }
 
 impl Source {
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// Reads `[bridge.NAME.source.command]`.
     pub fn read(mut table: Table<'_>) -> Option<Self> {
         let (argv, env) = (table.need(&command::ARGV), table.get(&command::ENV).unwrap_or_default());

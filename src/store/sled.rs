@@ -16,6 +16,7 @@ mod files;
 mod freeze;
 mod group;
 pub mod import;
+mod lent;
 mod mark;
 mod names;
 mod open;
@@ -43,6 +44,7 @@ use std::{
 
 use ::sled::Db;
 
+pub use self::lent::Lent;
 use self::{
     freeze::Readers,
     group::{Cursors, Group, Looked},

@@ -30,6 +30,8 @@ kinds! {
         "A reload is done."
     RELOAD_REFUSED = "reload-refused" "9b079bb8bdca443781271021f52d33dd"
         "The file has errors, and the old configuration goes on."
+    SECRET_RENEWED = "secret-renewed" "5d0c1be7a94f4c0f8e63b1f27a90d84e"
+        "A server refused a secret, and its file holds another one, which is used from now on."
     STUCK = "stuck" "178e92f8ffd74e1f8c1f838c92e6e958"
         "Scheduler, store or deliveries stand still, and the watchdog is not fed."
     CLOCK_SET = "clock-set" "37356eb9e14e4e0aa420de88220b53a8"

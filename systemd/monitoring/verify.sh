@@ -1,6 +1,6 @@
 #!/bin/bash
 # The alerts and the dashboard of this directory: promtool reads the rules, runs their tests, and reads each expression of the dashboard; then
-# `cargo test` compares the names of metrics with those that bellpull tells (tests/it/monitoring.rs).
+# `cargo test` compares the names of metrics with those that bellpull tells (tests/it/monitoring.rs), and promtool looks at what is told.
 #
 # Usage: systemd/monitoring/verify.sh
 #
@@ -37,6 +37,7 @@ expressions() {
     echo ']}]'
 }
 
+promtool=
 if promtool=$(find_promtool); then
     "$promtool" --version 2>&1 | head -1
     timeout "$limit_s" "$promtool" check rules "$here/bellpull.rules.yml" || failed=1
@@ -45,11 +46,16 @@ if promtool=$(find_promtool); then
     echo "expressions of bellpull.json:"
     timeout "$limit_s" "$promtool" check rules "$work/panels.yml" || failed=1
 else
+    promtool=
     echo "skipped: promtool is absent, and prometheus cannot be had from the archive"
 fi
 
 echo "names of metrics:"
-(cd "$here/../.." && cargo test --quiet --locked --test it monitoring::) || failed=1
+(cd "$here/../.." && BELLPULL_METRICS=$work/metrics cargo test --quiet --locked --test it monitoring::) || failed=1
+if [[ -n $promtool ]]; then
+    echo "lint of /metrics:"
+    timeout "$limit_s" "$promtool" check metrics <"$work/metrics" || failed=1
+fi
 
 if ((failed)); then
     echo "systemd/monitoring/verify.sh: failed"

@@ -74,6 +74,27 @@ fn alarms_that_nobody_takes_are_warned_of() {
     }
 }
 
+/// A pod's address is not known when the file is written, and `hosts` took it from nowhere.
+#[test]
+fn hosts_may_stand_in_the_environment() {
+    // One that is there wherever tests run, and holds no host.
+    let read = |hosts: &str, secrets| {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("bridges.toml");
+        std::fs::write(&file, format!("[daemon]\nhosts = [{hosts}]\n")).expect("written");
+        config::load(&file, secrets).map(|config| config.daemon.hosts).map_err(|failed| failed.to_string())
+    };
+    let absent = r#""bell.example", { env = "BELLPULL_NO_SUCH_VARIABLE" }"#;
+    assert_eq!(read(absent, Secrets::FormOnly), Ok(vec!["bell.example".to_owned()]));
+    let error = read(absent, Secrets::Read).expect_err("it is not there");
+    assert!(error.contains("`daemon.hosts[1]`: the environment has no BELLPULL_NO_SUCH_VARIABLE"), "{error}");
+    let error = read(r#"{ env = "CARGO_MANIFEST_DIR" }"#, Secrets::Read).expect_err("a path is not a host");
+    assert!(error.contains("one of the hosts in CARGO_MANIFEST_DIR has a path"), "{error}");
+    assert!(!error.contains(env!("CARGO_MANIFEST_DIR")), "what the variable holds is not told: {error}");
+    let error = read("{ env = 3 }", Secrets::Read).expect_err("not a name");
+    assert!(error.contains("must be a string"), "{error}");
+}
+
 #[test]
 fn right_files_load() {
     let mut files = files("tests/config/good");

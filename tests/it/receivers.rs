@@ -91,6 +91,45 @@ async fn a_verdict_stays_with_its_address() {
     eventually("nothing is down", async || status(&world, "me").await == bellpull::deliver::Status::default()).await;
 }
 
+/// An Idempotency-Key could be made of the event's id at the attempt only: `payload` and `when` did not see it.
+#[tokio::test]
+async fn jq_sees_the_id_that_webhook_id_has() {
+    let mut world = world(
+        "when = '.id | startswith(\"evt_\")'\npayload = '{ id, key: .data.key, type }'\noperational.payload = '{ id, type }'\n\
+         headers = { x-id = { jq = \".id\" } }\nquery = { id = { jq = \".id\" } }",
+    )
+    .await;
+    world.upstream.fill(3);
+    world.poll().await;
+    let is_right = |received: &crate::support::receiver::Received| {
+        assert_eq!(received.body["id"], received.id, "{:?}", received.body);
+        assert_eq!(received.request.header("x-id"), Some(received.id.as_str()));
+        assert_eq!(received.request.query["id"], received.id);
+    };
+    let taken = world.receiver.wait_taken("/me", 3).await;
+    taken.iter().for_each(is_right);
+    world.rig.deliveries.test("me".into()).await.expect("an endpoint");
+    let taken = world.receiver.wait_taken("/me", 4).await;
+    taken.iter().for_each(is_right);
+}
+
+/// In a batch each event has its own, in its payload and in what `batch.payload` sees.
+#[tokio::test]
+async fn in_a_batch_each_event_has_its_own_id() {
+    let lines = "payload = '{ own: .id, key: .data.key }'\nbatch = { max = 10, wait = \"100ms\" }";
+    let mut world = world(lines).await;
+    world.upstream.fill(4);
+    world.poll().await;
+    let taken = world.receiver.wait_taken("/me", 1).await;
+    let sent = taken[0].body.as_array().expect("a batch").clone();
+    assert_eq!(sent.len(), 4);
+    let stored = world.rig.stored_events().await;
+    for one in sent {
+        let event = stored.iter().find(|stored| one["key"] == stored.event.key.as_str()).expect("it is stored");
+        assert_eq!(one["own"], event.event.id.to_string(), "{one}");
+    }
+}
+
 /// Nobody was told that retries were used up.
 #[tokio::test]
 async fn dead_letters_are_told_and_alarms_about_alarms_are_not() {

@@ -57,6 +57,54 @@ async fn the_watchdog_is_fed_only_while_everything_moves() {
     .await;
 }
 
+/// With a resolver that never answered no poll ended for minutes, while the scheduler answered whoever asked: the watchdog was fed.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_watchdog_is_not_fed_while_what_is_due_never_ends() {
+    let (upstream, receiver) = (Upstream::start().await, Receiver::start().await);
+    let text = configuration(&upstream, &receiver)
+        .replace("source.http.url", "source.http.deadline = \"1s\"\nsource.http.url")
+        .replace("sign.standard", "timeout = \"500ms\"\nsign.standard");
+    let place = Place::new(&text);
+    blocking(move || {
+        let points = place.path().join("points");
+        std::fs::create_dir(&points).expect("made");
+        let variables = [("WATCHDOG_USEC", "600000"), ("BELLPULL_FAILPOINTS", points.to_str().expect("a path"))];
+        let mut daemon = place.start_with(&variables);
+        let fed = "WATCHDOG=1";
+        for (number, point) in ["poll", "attempt"].into_iter().enumerate() {
+            std::fs::write(points.join(point), "").expect("on");
+            upstream.put("new", &format!(r#"{{"id":"new","v":{number}}}"#));
+            // It is fed while the slowest might still end, and then not any more.
+            assert!(daemon.tells_within(fed, Duration::from_secs(2)), "{point}");
+            let stops = (0..40).any(|_| !daemon.tells_within(fed, Duration::from_millis(900)));
+            assert!(stops && !daemon.tells_within(fed, Duration::from_millis(900)), "{point}: nothing ends");
+            std::fs::remove_file(points.join(point)).expect("off");
+            assert!(daemon.tells_within(fed, Duration::from_secs(10)), "{point} ends again");
+        }
+        let log = daemon.log();
+        assert!(log.contains("stand still"), "{log}");
+    })
+    .await;
+}
+
+/// With nothing to do nothing ends, and all is well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_with_nothing_due_is_fed() {
+    let (upstream, receiver) = (Upstream::start().await, Receiver::start().await);
+    let text = configuration(&upstream, &receiver)
+        .replace("every = \"100ms\"", "every = \"1h\"")
+        .replace("source.http.url", "source.http.deadline = \"100ms\"\nsource.http.url");
+    let place = Place::new(&text);
+    blocking(move || {
+        let mut daemon = place.start_with(&[("WATCHDOG_USEC", "300000")]);
+        for _ in 0..8 {
+            assert!(daemon.tells_within("WATCHDOG=1", Duration::from_secs(5)), "{}", daemon.log());
+            std::thread::sleep(Duration::from_millis(400));
+        }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_reload_leaves_everything_and_says_so() {
     let (upstream, receiver) = (Upstream::start().await, Receiver::start().await);
@@ -169,4 +217,94 @@ async fn a_bridge_without_an_accepted_poll_is_told_once_and_a_failure_that_lasts
     world.poll().await;
     world.receiver.wait_taken("/me", alerts.len() + 1).await;
     assert_eq!(world.rig.alerts().await.last().map(String::as_str), Some("bellpull.bridge.recovered"));
+}
+
+/// A command as a user who owns nothing: as this one, or as `nobody` where the tests are root's. `None` where that cannot be done.
+fn as_nobody(place: &Place, arguments: &[&str]) -> Option<crate::support::daemon::Ran> {
+    let binary = std::fs::canonicalize(crate::support::daemon::binary()).expect("the program");
+    let is_root = rustix::process::geteuid().is_root();
+    let mut command = std::process::Command::new(if is_root { "setpriv".as_ref() } else { binary.as_os_str() });
+    if is_root {
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(&binary);
+    }
+    command.arg("--config").arg(place.file()).args(arguments).current_dir("/");
+    let ran = command.output().ok()?;
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    let ran = crate::support::daemon::Ran {
+        code: ran.status.code().unwrap_or(-1),
+        out: text(ran.stdout),
+        err: text(ran.stderr),
+    };
+    // Who runs the tests may have put the program where nobody else gets.
+    (!ran.err.starts_with("setpriv:")).then_some(ran)
+}
+
+/// Every path below a directory, with its bytes.
+fn everything(dir: &std::path::Path, out: &mut std::collections::BTreeMap<std::path::PathBuf, Vec<u8>>) {
+    for entry in std::fs::read_dir(dir).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            everything(&path, out);
+        } else {
+            out.insert(path.clone(), std::fs::read(&path).unwrap_or_default());
+        }
+    }
+}
+
+fn modes(dir: &std::path::Path, directory: u32, file: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    for entry in std::fs::read_dir(dir).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            modes(&path, directory, file);
+        } else {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(file)).expect("its mode");
+        }
+    }
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(directory)).expect("its mode");
+}
+
+/// A store that was mounted for reading, or another user's, could not be looked at: `opening owner: Permission denied`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_cannot_be_written_is_read_from_a_copy() {
+    let (upstream, receiver) = (Upstream::start().await, Receiver::start().await);
+    upstream.fill(3);
+    let place = Place::new(&configuration(&upstream, &receiver));
+    blocking(move || {
+        let daemon = place.start();
+        assert_eq!(place.run(&["poll", "orders"]).code, 0);
+        upstream.put("1", r#"{"id":1,"v":2}"#);
+        assert_eq!(place.run(&["poll", "orders"]).code, 0);
+        daemon.stop();
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o755)).expect("its mode");
+        let state = place.path().join("state");
+        modes(&state, 0o555, 0o444);
+        let mut before = std::collections::BTreeMap::new();
+        everything(&state, &mut before);
+        let Some(status) = as_nobody(&place, &["--json", "status"]) else {
+            println!("skipped: nobody else can run the program here");
+            modes(&state, 0o700, 0o600);
+            return;
+        };
+        assert_eq!(status.code, 0, "{}", status.err);
+        let status: serde_json::Value = serde_json::from_str(&status.out).expect("JSON");
+        assert_eq!(status["bridges"]["orders"]["records"], 3, "{status}");
+        let events = as_nobody(&place, &["events"]).expect("it ran before");
+        assert!(events.code == 0 && events.out.contains("orders.updated"), "{events:?}");
+        let mut after = std::collections::BTreeMap::new();
+        everything(&state, &mut after);
+        assert!(before == after, "nothing in it was changed");
+        // What writes says why it does not.
+        let polled = as_nobody(&place, &["poll", "orders"]).expect("it ran before");
+        assert!(polled.code == 74 && polled.err.contains("cannot be written by this user"), "{polled:?}");
+        // Of a directory of its owner's alone nothing can be read.
+        if rustix::process::geteuid().is_root() {
+            std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o700)).expect("its mode");
+            let status = as_nobody(&place, &["status"]).expect("it ran before");
+            assert!(status.code == 74 && status.err.contains("neither be written nor be read"), "{status:?}");
+        }
+        modes(&state, 0o700, 0o600);
+    })
+    .await;
 }

@@ -199,16 +199,23 @@ async fn every_metric_is_documented() {
     eventually("a poll", async || site.api("/api/bridges").await["orders"]["records"] == 3).await;
     site.upstream.put("1", r#"{"id":1,"v":10}"#);
     site.receiver.wait_taken("/me", 1).await;
-    let text = site.ask("/metrics", &[]).await.1;
+    let text = site.ask("/metrics", &[("accept", "application/openmetrics-text")]).await.1;
     assert!(text.ends_with("# EOF\n"));
+    let plain = site.ask("/metrics", &[("accept", "text/plain;version=0.0.4")]).await.1;
+    assert!(plain.contains("# TYPE bellpull_polls_total counter") && !plain.contains("# EOF"), "{plain}");
     let told: BTreeSet<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operating.md")).expect("the page");
-    let rows = page.lines().filter_map(|line| line.strip_prefix("| `bellpull_")?.split_once('`'));
-    let documented: BTreeSet<String> = rows.map(|(name, _)| format!("bellpull_{name}")).collect();
+    let names = page.lines().filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0));
+    let is_metric = |name: &&str| name.starts_with("bellpull_") || name.starts_with("process_");
+    let documented: BTreeSet<String> = names.filter(is_metric).map(str::to_owned).collect();
     let told: BTreeSet<String> = told.into_iter().map(str::to_owned).collect();
     assert_eq!(told, documented);
-    assert!(!text.contains("orders"), "no label is a bridge's name: {text}");
+    assert!(text.contains("bellpull_bridge_state{bridge=\"orders\",state=\"ok\"} 1"), "{text}");
+    let success = text.lines().find_map(|line| {
+        line.strip_prefix("bellpull_bridge_last_success_timestamp_seconds{bridge=\"orders\"} ")?.parse::<i64>().ok()
+    });
+    assert!(success.is_some_and(|at| at > 1_700_000_000), "{text}");
     assert!(
         text.contains("bellpull_attempts_total{class=\"taken\"} 1")
             && text.contains("bellpull_bridges{state=\"ok\"} 1"),
@@ -321,6 +328,60 @@ async fn a_port_that_is_taken_stops_no_poll() {
     let log = std::fs::read_to_string(place.path().join("log")).expect("a log");
     assert!(log.contains("cannot be listened on") && log.contains(&port.to_string()), "{log}");
     drop(taken);
+}
+
+/// kubelet and Prometheus ask by the pod's address, which the file cannot know.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_of_the_environment_is_one() {
+    let (upstream, receiver) = (Upstream::start().await, Receiver::start().await);
+    let toml = orders(&upstream, &receiver);
+    let started = tokio::task::spawn_blocking(move || {
+        let place = Place::new(&toml);
+        let text = std::fs::read_to_string(place.file()).expect("the file");
+        let hosts = "listen = \"127.0.0.1:0\"\nhosts = [{ env = \"POD_IPS\" }]";
+        std::fs::write(place.file(), text.replace("listen = \"off\"", hosts)).expect("written");
+        let daemon = place.start_with(&[("POD_IPS", "10.1.2.3,fd00::1")]);
+        let link = place.run(&["dashboard"]).out.trim().to_owned();
+        (place, daemon, link)
+    });
+    let (_place, _daemon, link) = started.await.expect("it starts");
+    let (base, _) = link.split_once("/#code=").expect("a link");
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    for (host, expected) in [("10.1.2.3:8642", 200), ("[fd00::1]:8642", 200), ("10.1.2.4", 421)] {
+        let asked = reqwest::Client::new().get(format!("{base}/metrics")).header("host", host).send().await;
+        assert_eq!(asked.expect("an answer").status().as_u16(), expected, "{host}");
+    }
+}
+
+/// An admin who had to watch one bridge had the sum of all: by name they are told where they are few, or where the file says so.
+#[tokio::test]
+async fn bridges_are_told_by_name_where_they_are_few_or_it_is_asked_for() {
+    for (bridges, key, told) in [
+        (3, "", 3),
+        (200, "", 200),
+        (201, "", 0),
+        (201, "metrics-by-name = true", 201),
+        (3, "metrics-by-name = false", 0),
+    ] {
+        let bridge = |n: usize| {
+            format!(
+                "[bridge.shop{n}]\nevery = \"1h\"\nitems = \".[]\"\nkey = \".id\"\nto = [\"me\"]\nsource.http.url = \"UPSTREAM/items\"\n"
+            )
+        };
+        let text = format!("[daemon]\n{key}\n{}", (0..bridges).map(bridge).collect::<String>());
+        let mut world = World::start(&text).await;
+        world.upstream.fill(1);
+        let handle = world.rig.run().await;
+        handle.poll("shop1".into()).await.expect("polled");
+        let (store, config) = (world.rig.store.clone(), Arc::new(world.rig.config.clone()));
+        let (deliveries, pulse) = (world.rig.deliveries.clone(), world.rig.poller.pulse.clone());
+        let text = Admin::new(store, config, Some(handle), Some(deliveries), pulse).metrics().await;
+        let of = |name: &str| text.lines().filter(|line| line.starts_with(&format!("{name}{{"))).count();
+        assert_eq!(of("bellpull_bridge_state"), told, "{bridges} {key}");
+        let succeeded = of("bellpull_bridge_last_success_timestamp_seconds");
+        assert_eq!(succeeded > 0, told > 0, "{bridges} {key}: {text}");
+        assert!(succeeded <= told, "one that was not polled had no success");
+    }
 }
 
 /// As many series as states, outcomes and classes, whatever the number of bridges; of endpoints 200 have a name.

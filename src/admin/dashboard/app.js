@@ -445,6 +445,11 @@ async function replay(request) {
   return `${count(deliveries, "delivery", "deliveries")} of ${count(events, "event")} wait to be sent again`;
 }
 
+// Where jq makes the URL: an origin that does not answer, or has no room.
+function originText({ down, next_attempt: next, last_error: error }) {
+  return h("span", {}, down ? "down" : "waited for", ...(next ? [" until ", time(next, true)] : []), error ? `: ${error}` : "");
+}
+
 function endpointPage(name) {
   const state = badge();
   const list = h("dl");
@@ -509,6 +514,7 @@ function endpointPage(name) {
             ["Last error", now.disabled && now.last_error ? now.last_error : undefined],
             ["Failing since", now.failing_since && time(now.failing_since, true)],
             ["Next attempt", now.next_attempt && time(now.next_attempt, true)],
+            ...Object.entries(now.origins ?? {}).map(([origin, stands]) => [origin, originText(stands)]),
             ["Waiting", (now.waiting ?? 0).toLocaleString("en")],
             ["Oldest of them", now.oldest && time(now.oldest, true)],
             ["Under way", now.in_flight || undefined],

@@ -34,7 +34,8 @@ keys! {
     /// A string, a secret (if knowing the URL is what gives access), or `{ jq = "..." }` over the event. If jq makes it, outages,
     /// waits and budgets are those of the URL's origin, and 410 makes that event a dead letter at once and disables nothing. At most
     /// 100 origins are waited for; events of further ones wait for themselves. A login that fails still holds all. `status` shows
-    /// the origins that are down. jq of `url`, `query`, `headers` and `method` sees the event with its id as `.id`.
+    /// the origins that are down. jq of `url`, `query`, `headers`, `method`, `payload` and `when` sees the event with
+    /// its id as `.id`, which `webhook-id` has; in a batch each event has its own.
     need URL: Value = "url", Form::new(Shape::OneOf(&[Shape::Text, Shape::Secret, Shape::Jq]), read_url),
         "url = \"https://example.com/hooks\"";
     /// `false`: events queue up and wait.

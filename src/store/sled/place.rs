@@ -16,7 +16,9 @@ use super::{
 use crate::store::Error;
 
 /// The old database, until the new one is in its place.
-const OLD: &str = "sled-before-compact";
+pub(super) const OLD: &str = "sled-before-compact";
+/// Locked by who has the store open.
+pub(super) const OWNER: &str = "owner";
 /// What is there where a store is: itself, its mark, or the one that another was about to replace.
 pub(super) const STORE: [&str; 3] = [DATABASE, MARK, OLD];
 /// The copy that is made before opening, and what it is put back over.
@@ -80,7 +82,7 @@ pub(super) fn put(work: &Path, dir: &Path) -> io::Result<()> {
 pub(super) fn lock_in(dir: &Path) -> Result<File, Error> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.map_err(|e| io_error("creating the state directory", &e))?;
-    let path = dir.join("owner");
+    let path = dir.join(OWNER);
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -88,7 +90,14 @@ pub(super) fn lock_in(dir: &Path) -> Result<File, Error> {
         .truncate(false)
         .mode(0o600)
         .open(&path)
-        .map_err(|e| io_error("opening `owner`", &e))?;
+        .map_err(|e| match e.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Error::Io(format!(
+                "the store in {} cannot be written by this user ({e}): it takes its owner, or root, and a file system that \
+                 can be written",
+                dir.display()
+            )),
+            _ => io_error("opening `owner`", &e),
+        })?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {

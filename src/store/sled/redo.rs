@@ -20,7 +20,7 @@ use super::{
 use crate::store::Error;
 
 /// The file's name in the state directory.
-const REDO: &str = "redo";
+pub(super) const REDO: &str = "redo";
 
 /// The rows of one tree, with their new values.
 pub type Rows = (Table, Vec<(IVec, Option<IVec>)>);
