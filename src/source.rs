@@ -122,6 +122,7 @@ impl Source {
         match self {
             Self::Http(source) => source.transport.deadline,
             Self::Websocket(source) => source.transport.deadline,
+            Self::Sse(source) => source.transport.deadline,
             Self::Command(source) => source.timeout(),
             Self::Grpc(source) => source.transport.deadline,
         }
@@ -132,6 +133,7 @@ impl Source {
         match self {
             Self::Http(source) => &source.transport.auth,
             Self::Websocket(source) => &source.transport.auth,
+            Self::Sse(source) => &source.transport.auth,
             Self::Command(_) => &[],
             Self::Grpc(source) => &source.transport.auth,
         }
