@@ -1,0 +1,426 @@
+//! What another file would do to what runs, for a look before a reload. Pure: `plan` of the command line shows it, and nothing is
+//! changed by it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Bridge, Config, DefinitionChanged, Keys,
+    plan::{changes, judge_removed},
+    written::{differing, needs_restart},
+};
+use crate::model::{Hash, Name};
+
+/// What runs. Where no daemon does, what the store knows.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Running {
+    /// What the daemon's files say; absent where none runs.
+    pub outline: Option<Outline>,
+    /// Snapshots. Those of members count for their bridge.
+    pub bridges: BTreeMap<String, Snapshot>,
+    pub endpoints: BTreeMap<String, Queue>,
+}
+
+/// A configuration by the keys of its files, without a value of them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Outline {
+    pub bridges: BTreeMap<String, Part>,
+    pub endpoints: BTreeMap<String, Part>,
+    /// Of `daemon`, `store`, `network` and `log`.
+    #[schemars(with = "Vec<(String, u64)>")]
+    pub settings: Keys,
+}
+
+/// A bridge or an endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Part {
+    pub enabled: bool,
+    #[schemars(with = "Vec<(String, u64)>")]
+    pub keys: Keys,
+    /// Of a bridge: the hash of all that its snapshot depends on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub definition: Option<Hash>,
+}
+
+/// What is stored of a bridge.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Snapshot {
+    /// Absent before the first commit.
+    pub records: Option<u64>,
+    pub members: u64,
+    /// Under which the snapshot was taken.
+    #[schemars(with = "Option<String>")]
+    pub definition: Option<Hash>,
+    /// The bridge left the file.
+    pub removed: bool,
+}
+
+/// What is stored of an endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Queue {
+    pub waiting: u64,
+    pub dead: u64,
+    /// The endpoint left the file.
+    pub removed: bool,
+}
+
+impl Outline {
+    pub fn of(config: &Config) -> Self {
+        let keys = |of: &BTreeMap<Name, Keys>, name: &Name| of.get(name).cloned().unwrap_or_default();
+        let bridge = |(name, bridge): (&Name, &std::sync::Arc<Bridge>)| {
+            let definition = Some(bridge.fingerprint().hash());
+            let keys = keys(&config.written.bridges, name);
+            (name.to_string(), Part { enabled: bridge.enabled, keys, definition })
+        };
+        let endpoint = |(name, endpoint): (&Name, &std::sync::Arc<super::Endpoint>)| {
+            let keys = keys(&config.written.endpoints, name);
+            (name.to_string(), Part { enabled: endpoint.enabled, keys, definition: None })
+        };
+        Self {
+            bridges: config.bridges.iter().map(bridge).collect(),
+            endpoints: config.endpoints.iter().map(endpoint).collect(),
+            settings: config.written.settings.clone(),
+        }
+    }
+}
+
+/// All that would change.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Preview {
+    pub bridges: Vec<OfBridge>,
+    pub endpoints: Vec<OfEndpoint>,
+    /// Settings that a reload takes.
+    pub reloaded: Vec<String>,
+    /// Settings that count from the next start on.
+    pub restart: Vec<String>,
+    /// Why a reload would refuse the file.
+    pub refused: Option<String>,
+    /// Whether a daemon was asked; without one only names, definitions and queues are known.
+    pub running: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Edit {
+    Added,
+    Removed,
+    Renamed,
+    Enabled,
+    Disabled,
+    /// The definition is another one: the next answer is compared with the snapshot under it.
+    ComparedAnew,
+    /// Something else, such as limits or receivers.
+    Changed,
+}
+
+/// One bridge that would change.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OfBridge {
+    pub name: String,
+    /// The first is the one that counts.
+    pub edits: Vec<Edit>,
+    pub was: Option<String>,
+    /// Keys that differ; secrets and files that a key names are not looked into.
+    pub keys: Vec<String>,
+    /// Of the snapshot; absent where there is none.
+    pub records: Option<u64>,
+    pub members: u64,
+    /// What becomes of the snapshot, and what follows.
+    pub means: String,
+}
+
+/// One endpoint that would change.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OfEndpoint {
+    pub name: String,
+    pub edits: Vec<Edit>,
+    pub was: Option<String>,
+    pub keys: Vec<String>,
+    pub waiting: u64,
+    pub dead: u64,
+    /// What becomes of the queue.
+    pub means: String,
+}
+
+/// What `new` would change of what runs.
+pub fn preview(running: &Running, new: &Config) -> Preview {
+    let wanted = Outline::of(new);
+    let old = running.outline.clone().unwrap_or_else(|| stored(running, new, &wanted));
+    let mut preview = Preview { running: running.outline.is_some(), ..Preview::default() };
+    let (before, after) = (named(&old.bridges), named(&wanted.bridges));
+    let found = changes(&before, &after, |part| was(part, |name| new.bridges.get(name)?.was.as_ref()));
+    let removed = found.removed.len();
+    for (edit, was, name) in listed(found) {
+        preview.bridges.push(of_bridge(running, new, (&old, &wanted), (edit, was, name)));
+    }
+    let (before, after) = (named(&old.endpoints), named(&wanted.endpoints));
+    let found = changes(&before, &after, |part| was(part, |name| new.endpoints.get(name)?.was.as_ref()));
+    for (edit, was, name) in listed(found) {
+        preview.endpoints.push(of_endpoint(running, (&old, &wanted), (edit, was, name)));
+    }
+    if running.outline.is_some() {
+        let settings = differing(&old.settings, &wanted.settings);
+        (preview.restart, preview.reloaded) = settings.into_iter().partition(|key| needs_restart(key));
+        let judged = judge_removed(removed, old.bridges.len(), new.daemon.reload_removes);
+        preview.refused = judged.err().map(|refused| refused.to_string());
+    }
+    preview
+}
+
+/// A part with its name, which says what it `was`.
+type Named<'p> = BTreeMap<Name, (&'p str, &'p Part)>;
+
+fn named(parts: &BTreeMap<String, Part>) -> Named<'_> {
+    parts.iter().map(|(name, part)| (name.as_str().into(), (name.as_str(), part))).collect()
+}
+
+fn was<'n>(part: &(&str, &Part), of: impl Fn(&str) -> Option<&'n Name>) -> Option<&'n Name> {
+    of(part.0)
+}
+
+/// Each name with what happens to it, in the order of names.
+fn listed(found: super::plan::Changes) -> Vec<(Edit, Option<Name>, Name)> {
+    let of = |names: Vec<Name>, edit: Edit| names.into_iter().map(move |name| (edit, None, name));
+    let mut all: Vec<_> = of(found.added, Edit::Added)
+        .chain(of(found.removed, Edit::Removed))
+        .chain(of(found.changed, Edit::Changed))
+        .chain(found.renamed.into_iter().map(|(from, to)| (Edit::Renamed, Some(from), to)))
+        .collect();
+    all.sort_by(|a, b| a.2.cmp(&b.2));
+    all
+}
+
+/// What the store knows, as far as it can be told from `wanted`: the rest is taken to be the same.
+fn stored(running: &Running, new: &Config, wanted: &Outline) -> Outline {
+    let mut old = Outline { settings: wanted.settings.clone(), ..Outline::default() };
+    for (name, snapshot) in running.bridges.iter().filter(|(_, snapshot)| !snapshot.removed) {
+        let mut part = wanted.bridges.get(name).cloned().unwrap_or_default();
+        let by_0_1 = || new.bridges.get(name.as_str()).map(|bridge| bridge.fingerprint_0_1());
+        if snapshot.definition.is_some() && snapshot.definition != by_0_1() {
+            part.definition = snapshot.definition;
+        }
+        old.bridges.insert(name.clone(), part);
+    }
+    // An endpoint that was never sent anything is not stored.
+    let fresh = new.endpoints.iter().filter(|(_, endpoint)| {
+        endpoint.was.as_ref().is_none_or(|was| running.endpoints.get(&**was).is_none_or(|queue| queue.removed))
+    });
+    let known = running.endpoints.iter().filter(|(_, queue)| !queue.removed).map(|(name, _)| name.clone());
+    for name in fresh.map(|(name, _)| name.to_string()).chain(known) {
+        old.endpoints.insert(name.clone(), wanted.endpoints.get(&name).cloned().unwrap_or_default());
+    }
+    old
+}
+
+/// The parts before and after, where both are there, and how they differ.
+fn compare(old: Option<&Part>, new: Option<&Part>) -> (Vec<Edit>, Vec<String>) {
+    let (Some(old), Some(new)) = (old, new) else { return (Vec::new(), Vec::new()) };
+    let keys = differing(&old.keys, &new.keys);
+    let mut edits = match (old.enabled, new.enabled) {
+        (true, false) => vec![Edit::Disabled],
+        (false, true) => vec![Edit::Enabled],
+        _ => Vec::new(),
+    };
+    if old.definition != new.definition {
+        edits.push(Edit::ComparedAnew);
+    } else if keys.iter().any(|key| key != "enabled" && key != "was") || edits.is_empty() && !keys.is_empty() {
+        edits.push(Edit::Changed);
+    }
+    (edits, keys)
+}
+
+fn of_bridge(
+    running: &Running,
+    new: &Config,
+    (old, wanted): (&Outline, &Outline),
+    (edit, was, name): (Edit, Option<Name>, Name),
+) -> OfBridge {
+    let name = name.to_string();
+    let was = was.map(|was| was.to_string());
+    let before = was.as_ref().unwrap_or(&name);
+    let (mut edits, keys) = compare(old.bridges.get(before), wanted.bridges.get(&name));
+    if edit == Edit::Renamed {
+        // `was` itself is one key of it.
+        edits.retain(|edit| *edit != Edit::Changed || keys.iter().any(|key| key != "was"));
+    }
+    if edit != Edit::Changed {
+        edits.insert(0, edit);
+    }
+    let own = running.bridges.get(&name).cloned().unwrap_or_default();
+    let moved = running.bridges.get(before).cloned().unwrap_or_default();
+    // A bridge that already has a snapshot keeps its own.
+    let keeps_own = was.is_some() && own.records.is_some();
+    let kept = if keeps_own { own } else { moved };
+    let rebaselines =
+        new.bridges.get(name.as_str()).is_some_and(|b| b.definition_changed == DefinitionChanged::Rebaseline);
+    let means = of_snapshot(&edits, was.as_deref(), &kept, keeps_own, rebaselines);
+    OfBridge { name, edits, was, keys, records: kept.records, members: kept.members, means }
+}
+
+/// What becomes of a snapshot.
+fn of_snapshot(edits: &[Edit], was: Option<&str>, kept: &Snapshot, keeps_own: bool, rebaselines: bool) -> String {
+    let records = match (kept.records, kept.members) {
+        (None, _) => None,
+        (Some(records), 0) => Some(count(records, "record")),
+        (Some(records), members) => Some(format!("{} of {}", count(records, "record"), count(members, "member"))),
+    };
+    let mut parts: Vec<String> = Vec::new();
+    for edit in edits {
+        parts.push(match (edit, &records) {
+            (Edit::Added, None) => "its first answer is read as `first-poll` says".into(),
+            (Edit::Added, Some(records)) => format!("it left the file before, and has its snapshot again ({records})"),
+            (Edit::Removed, None) => "it has no snapshot".into(),
+            (Edit::Removed, Some(records)) => {
+                format!("its snapshot ({records}) is kept for 30 days; no record counts as deleted")
+            }
+            (Edit::Renamed, None) => "it has no snapshot".into(),
+            (Edit::Renamed, Some(records)) if keeps_own => {
+                format!("it keeps the snapshot of its own ({records}), and that of {} stays", was.unwrap_or_default())
+            }
+            (Edit::Renamed, Some(records)) => format!("it takes over snapshot and sequence ({records})"),
+            (Edit::Disabled, None) => "it is not polled".into(),
+            (Edit::Disabled, Some(records)) => format!("it is not polled, and keeps its snapshot ({records})"),
+            (Edit::Enabled, _) => "it is polled".into(),
+            (Edit::ComparedAnew, None) => "it has no snapshot to compare with yet".into(),
+            (Edit::ComparedAnew, Some(records)) if rebaselines => {
+                format!("its next answer replaces its snapshot ({records}) without events")
+            }
+            (Edit::ComparedAnew, Some(records)) => {
+                format!("its next answer is compared with its snapshot ({records}) under `guard.definition`")
+            }
+            (Edit::Changed, None) => "it goes on".into(),
+            (Edit::Changed, Some(records)) => format!("it goes on with its snapshot ({records})"),
+        });
+    }
+    parts.join("; ")
+}
+
+fn of_endpoint(
+    running: &Running,
+    (old, wanted): (&Outline, &Outline),
+    (edit, was, name): (Edit, Option<Name>, Name),
+) -> OfEndpoint {
+    let name = name.to_string();
+    let was = was.map(|was| was.to_string());
+    let before = was.as_ref().unwrap_or(&name);
+    let (mut edits, keys) = compare(old.endpoints.get(before), wanted.endpoints.get(&name));
+    if edit == Edit::Renamed {
+        edits.retain(|edit| *edit != Edit::Changed || keys.iter().any(|key| key != "was"));
+    }
+    if edit != Edit::Changed {
+        edits.insert(0, edit);
+    }
+    let Queue { waiting, dead, .. } = running.endpoints.get(before).cloned().unwrap_or_default();
+    let queue = match (waiting, dead) {
+        (0, 0) => "nothing waits".to_owned(),
+        (waiting, 0) => count(waiting, "event") + " waiting",
+        (waiting, dead) => format!("{} waiting, {dead} dead", count(waiting, "event")),
+    };
+    let mean = |edit: &Edit| match edit {
+        Edit::Added if waiting + dead == 0 => "it gets what is detected from now on".to_owned(),
+        Edit::Added => format!("it left the file before, and has its queue again ({queue})"),
+        Edit::Removed if waiting + dead == 0 => "nothing waits".to_owned(),
+        Edit::Removed => format!("its queue ({queue}) is not sent: it is kept for 30 days, and dropped then"),
+        Edit::Renamed => format!("it takes over the queue ({queue})"),
+        Edit::Disabled => format!("it is sent nothing, and its queue stays ({queue})"),
+        Edit::Enabled => format!("it is sent its queue ({queue})"),
+        Edit::ComparedAnew | Edit::Changed => format!("its queue stays ({queue})"),
+    };
+    let means = edits.iter().map(mean).collect::<Vec<_>>().join("; ");
+    OfEndpoint { name, edits, was, keys, waiting, dead, means }
+}
+
+fn count(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+impl Preview {
+    pub fn is_empty(&self) -> bool {
+        self.bridges.is_empty() && self.endpoints.is_empty() && self.reloaded.is_empty() && self.restart.is_empty()
+    }
+
+    /// How often each edit comes, of bridges and of endpoints.
+    pub fn counts(&self) -> [BTreeMap<Edit, usize>; 2] {
+        let count = |all: &mut dyn Iterator<Item = Option<&Edit>>| {
+            let mut counts = BTreeMap::new();
+            all.flatten().for_each(|edit| *counts.entry(*edit).or_default() += 1);
+            counts
+        };
+        [
+            count(&mut self.bridges.iter().map(|bridge| bridge.edits.first())),
+            count(&mut self.endpoints.iter().map(|endpoint| endpoint.edits.first())),
+        ]
+    }
+}
+
+impl Edit {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Removed => "removed",
+            Self::Renamed => "renamed",
+            Self::Enabled => "enabled",
+            Self::Disabled => "disabled",
+            Self::ComparedAnew => "compared again",
+            Self::Changed => "changed",
+        }
+    }
+}
+
+impl fmt::Display for Preview {
+    /// A line for each name, and the counts.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for OfBridge { name, edits, was, keys, means, .. } in &self.bridges {
+            line(f, &format!("bridge {name}"), edits, was.as_deref(), keys, means)?;
+        }
+        for OfEndpoint { name, edits, was, keys, means, .. } in &self.endpoints {
+            line(f, &format!("endpoint {name}"), edits, was.as_deref(), keys, means)?;
+        }
+        for (keys, means) in [
+            (&self.reloaded, "counts from the reload on"),
+            (&self.restart, "counts from the next start on: restart the daemon"),
+        ] {
+            keys.iter().try_for_each(|key| writeln!(f, "{key}: {means}"))?;
+        }
+        if let Some(refused) = &self.refused {
+            writeln!(f, "a reload would be refused: {refused}")?;
+        }
+        if !self.running {
+            writeln!(f, "no daemon runs: this is compared with the store, which knows names, definitions and queues only")?;
+        }
+        if self.is_empty() {
+            return writeln!(f, "nothing changes");
+        }
+        let settings = BTreeSet::from_iter(self.reloaded.iter().chain(&self.restart)).len();
+        let [bridges, endpoints] = self.counts().map(|counts| {
+            let counts: Vec<String> = counts.iter().map(|(edit, count)| format!("{count} {}", edit.word())).collect();
+            if counts.is_empty() { "no change".to_owned() } else { counts.join(", ") }
+        });
+        writeln!(f, "bridges: {bridges}; endpoints: {endpoints}; settings: {settings} changed")
+    }
+}
+
+fn line(
+    f: &mut fmt::Formatter<'_>,
+    what: &str,
+    edits: &[Edit],
+    was: Option<&str>,
+    keys: &[String],
+    means: &str,
+) -> fmt::Result {
+    let words: Vec<&str> = edits.iter().map(|edit| edit.word()).collect();
+    write!(f, "{what}: {}", words.join(", "))?;
+    if let Some(was) = was {
+        write!(f, ", was {was}")?;
+    }
+    if !keys.is_empty() {
+        write!(f, " ({})", keys.join(", "))?;
+    }
+    writeln!(f, ": {means}")
+}
