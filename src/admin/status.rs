@@ -204,17 +204,18 @@ impl Admin {
 fn snapshots(known: &[store::Loaded]) -> BTreeMap<String, Snapshot> {
     let mut all: BTreeMap<String, Snapshot> = BTreeMap::new();
     // Of a name that was given away there is but its number.
-    for loaded in known.iter().filter(|loaded| loaded.state.version > 0 || loaded.progress.is_some()) {
+    let known = || known.iter().filter(|loaded| loaded.state.version > 0 || loaded.progress.is_some());
+    let has_left = |loaded: &store::Loaded| loaded.progress.as_ref().is_some_and(|progress| progress.removed.is_some());
+    let here: BTreeSet<&str> = known().filter(|l| !has_left(l)).map(|l| bridge_of(&l.name)).collect();
+    for loaded in known() {
         let bridge = bridge_of(&loaded.name);
         let is_member = bridge != &*loaded.name;
-        let removed = loaded.progress.as_ref().is_some_and(|progress| progress.removed.is_some());
-        // A member that left its list is none of the bridge any more.
-        let fresh = Snapshot { removed: true, ..Snapshot::default() };
-        let snapshot = all.entry(bridge.to_owned()).or_insert(fresh);
-        if is_member && removed {
+        // A member that left its list does not count, unless its bridge left the file with all members.
+        if is_member && has_left(loaded) && here.contains(bridge) {
             continue;
         }
-        snapshot.removed &= removed;
+        let snapshot = all.entry(bridge.to_owned()).or_default();
+        snapshot.removed = !here.contains(bridge);
         if loaded.state.version > 0 {
             *snapshot.records.get_or_insert_default() += loaded.state.records;
             snapshot.members += u64::from(is_member);

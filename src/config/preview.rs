@@ -424,3 +424,208 @@ fn line(
     }
     writeln!(f, ": {means}")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{Secrets, load_text};
+
+    const BRIDGE: &str = "every = \"1h\"\nitems = \".[]\"\nkey = \".id\"\nto = [\"me\"]\n\
+        source.http.url = \"https://api.example.com/items\"\n";
+    const ME: &str = "[endpoint.me]\nurl = \"https://app.example.com/me\"\n";
+    const OPS: &str = "[endpoint.ops]\nurl = \"https://app.example.com/ops\"\n";
+
+    fn bridge(name: &str, text: &str) -> String {
+        format!("[bridge.{name}]\n{text}")
+    }
+
+    fn config(text: &str) -> Config {
+        load_text(Path::new("bridges.toml"), text.to_owned(), Secrets::FormOnly)
+            .unwrap_or_else(|failed| panic!("{failed}\n{text}"))
+    }
+
+    fn snapshot(config: &Config, name: &str, records: u64) -> Snapshot {
+        let definition = config.bridges.get(name).map(|bridge| bridge.fingerprint().hash());
+        Snapshot { records: Some(records), members: 0, definition, removed: false }
+    }
+
+    /// A daemon that runs a text; each bridge of it has 12 records, and for `ops` 7 events wait.
+    fn running(text: &str) -> Running {
+        let config = config(text);
+        let snapshots = config.bridges.keys().map(|name| (name.to_string(), snapshot(&config, name, 12)));
+        let ops = Queue { waiting: 7, dead: 2, removed: false };
+        let endpoints = config.endpoints.keys().map(|name| {
+            (name.to_string(), if &**name == "ops" { ops.clone() } else { Queue::default() })
+        });
+        Running { bridges: snapshots.collect(), endpoints: endpoints.collect(), outline: Some(Outline::of(&config)) }
+    }
+
+    #[test]
+    fn each_kind_of_edit_is_named_in_a_line() {
+        let old = bridge("a", BRIDGE) + ME + OPS;
+        let with = |line: &str| bridge("a", &format!("{line}\n{BRIDGE}")) + ME + OPS;
+        for (new, line) in [
+            (
+                bridge("b", BRIDGE) + &old,
+                "bridge b: added: its first answer is read as `first-poll` says\n\
+                 bridges: 1 added; endpoints: no change; settings: 0 changed\n",
+            ),
+            (
+                ME.to_owned() + OPS,
+                "bridge a: removed: its snapshot (12 records) is kept for 30 days; no record counts as deleted\n",
+            ),
+            (
+                old.replace("[bridge.a]", "[bridge.b]\nwas = \"a\""),
+                "bridge b: renamed, was a (was): it takes over snapshot and sequence (12 records)\n",
+            ),
+            (
+                with("enabled = false"),
+                "bridge a: disabled (enabled): it is not polled, and keeps its snapshot (12 records)\n",
+            ),
+            (
+                old.replace("/items", "/orders"),
+                "bridge a: compared again (source.http.url): its next answer is compared with its snapshot (12 records) \
+                 under `guard.definition`\n",
+            ),
+            (
+                with("definition-changed = \"rebaseline\"\nignore = [\".at\"]"),
+                "bridge a: compared again (definition-changed, ignore): its next answer replaces its snapshot (12 records) \
+                 without events\n",
+            ),
+            (old.replace("1h", "2h"), "bridge a: changed (every): it goes on with its snapshot (12 records)\n"),
+            (
+                old.replace("[\"me\"]", "[\"me\", \"ops\"]"),
+                "bridge a: changed (to): it goes on with its snapshot (12 records)\n",
+            ),
+            (
+                old.clone() + "[endpoint.new]\nurl = \"https://app.example.com/new\"\n",
+                "endpoint new: added: it gets what is detected from now on\n",
+            ),
+            (
+                bridge("a", BRIDGE) + ME,
+                "endpoint ops: removed: its queue (7 events waiting, 2 dead) is not sent: it is kept for 30 days, and \
+                 dropped then\n",
+            ),
+            (
+                old.replace("[endpoint.ops]", "[endpoint.alarm]\nwas = \"ops\""),
+                "endpoint alarm: renamed, was ops (was): it takes over the queue (7 events waiting, 2 dead)\n",
+            ),
+            (
+                old.replace("[endpoint.ops]", "[endpoint.ops]\ntimeout = \"3s\""),
+                "endpoint ops: changed (timeout): its queue stays (7 events waiting, 2 dead)\n",
+            ),
+            (
+                old.replace("[endpoint.ops]", "[endpoint.ops]\nenabled = false"),
+                "endpoint ops: disabled (enabled): it is sent nothing, and its queue stays (7 events waiting, 2 dead)\n",
+            ),
+            (
+                format!("{old}[daemon]\nlisten = \"off\"\n"),
+                "daemon.listen: counts from the next start on: restart the daemon\n",
+            ),
+            (format!("{old}[network]\nper-host = 2\n"), "network.per-host: counts from the reload on\n"),
+        ] {
+            let told = preview(&running(&old), &config(&new)).to_string();
+            assert!(told.starts_with(line), "{told}\nis not\n{line}");
+            assert_eq!(told.lines().count().max(2), 2, "{told}");
+            // Backwards it is an edit, too, and of nothing else.
+            let back = preview(&running(&new), &config(&old));
+            assert!(!back.is_empty() && back.to_string().lines().count() == 2, "{back}");
+        }
+        let same = preview(&running(&old), &config(&format!("# a comment\n{old}")));
+        assert!(same.is_empty());
+        assert_eq!(same.to_string(), "nothing changes\n");
+    }
+
+    #[test]
+    fn what_a_reload_would_refuse_is_told() {
+        let some = |count: usize| (0..count).map(|n| bridge(&format!("b{n}"), BRIDGE)).collect::<String>() + ME;
+        let told = preview(&running(&some(20)), &config(&some(9)));
+        assert!(told.refused.as_deref().is_some_and(|why| why.contains("11 of 20 bridges")), "{told}");
+        assert!(told.to_string().contains("\na reload would be refused: "), "{told}");
+        assert_eq!(preview(&running(&some(20)), &config(&some(10))).refused, None);
+        let meant = some(9) + "[daemon.guard]\nreload = 1.0\n";
+        assert_eq!(preview(&running(&some(20)), &config(&meant)).refused, None);
+    }
+
+    /// Without a daemon: what the store knows is told, and what it does not know is not.
+    #[test]
+    fn the_store_knows_names_definitions_and_queues() {
+        let old = bridge("a", BRIDGE) + ME + OPS;
+        let stored = |text: &str| Running { outline: None, ..running(text) };
+        for (new, told) in [
+            (old.replace("1h", "2h"), None),
+            (old.replace("[\"me\"]", "[\"ops\"]"), None),
+            (old.replace("/items", "/orders"), Some("bridge a: compared again: its next answer")),
+            (bridge("b", BRIDGE) + &old, Some("bridge b: added: ")),
+            (ME.to_owned() + OPS, Some("bridge a: removed: its snapshot (12 records)")),
+            (old.replace("[bridge.a]", "[bridge.b]\nwas = \"a\""), Some("bridge b: renamed, was a: ")),
+            (bridge("a", BRIDGE) + ME, Some("endpoint ops: removed: its queue (7 events waiting, 2 dead)")),
+            (
+                old.replace("[endpoint.ops]", "[endpoint.alarm]\nwas = \"ops\""),
+                Some("endpoint alarm: renamed, was ops: "),
+            ),
+        ] {
+            let found = preview(&stored(&old), &config(&new));
+            assert_eq!(found.is_empty(), told.is_none(), "{found}");
+            assert!(found.to_string().starts_with(told.unwrap_or("no daemon runs: ")), "{found}");
+        }
+        // One that comes back has its snapshot again.
+        let mut left = stored(&old);
+        left.bridges.values_mut().for_each(|snapshot| snapshot.removed = true);
+        let back = preview(&left, &config(&old)).to_string();
+        assert!(back.starts_with("bridge a: added: it left the file before, and has its snapshot again (12 records)"));
+        // Before the first start all is new.
+        let first = preview(&Running::default(), &config(&old));
+        assert_eq!(first.bridges.first().map(|bridge| bridge.edits.as_slice()), Some(&[Edit::Added][..]));
+    }
+
+    /// Bridges and what is done to each one, by a seed.
+    #[test]
+    fn whatever_is_edited_together_each_name_has_its_own_edit() {
+        for seed in 0_u64..40 {
+            let mut state = seed;
+            let mut chance = || {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 33) % 7
+            };
+            let (mut old, mut new, mut expected) = (String::from(ME), String::from(ME), BTreeMap::new());
+            for n in 0..9 {
+                let (name, heir) = (format!("b{n}"), format!("c{n}"));
+                let text = bridge(&name, BRIDGE);
+                let edit = match chance() {
+                    0 => None,
+                    1 => Some((String::new(), &name, Edit::Removed)),
+                    2 => Some((bridge(&heir, &format!("was = \"{name}\"\n{BRIDGE}")), &heir, Edit::Renamed)),
+                    3 => Some((bridge(&name, &format!("enabled = false\n{BRIDGE}")), &name, Edit::Disabled)),
+                    4 => Some((text.replace(".id", ".sku"), &name, Edit::ComparedAnew)),
+                    5 => Some((text.replace("1h", "5m"), &name, Edit::Changed)),
+                    _ => Some((text.clone() + &bridge(&heir, BRIDGE), &heir, Edit::Added)),
+                };
+                old += &text;
+                match edit {
+                    None => new += &text,
+                    Some((after, name, edit)) => {
+                        new += &after;
+                        expected.insert(name.clone(), edit);
+                    }
+                }
+            }
+            let found = preview(&running(&old), &config(&new));
+            let told = found.bridges.iter().map(|b| (b.name.clone(), *b.edits.first().expect("an edit")));
+            assert_eq!(told.collect::<BTreeMap<_, _>>(), expected, "seed {seed}");
+            assert!(found.endpoints.is_empty(), "{found}");
+        }
+    }
+
+    /// An outline goes over the socket: it holds no value of a file, and comes back as it was.
+    #[test]
+    fn an_outline_holds_no_value() {
+        let text = bridge("a", BRIDGE) + ME + "[endpoint.hook]\nurl.value = \"https://app.example.com/s3cr3t-path\"\n";
+        let running = running(&text);
+        let sent = serde_json::to_string(&running).expect("JSON");
+        assert!(!sent.contains("s3cr3t") && !sent.contains("example.com"), "{sent}");
+        assert_eq!(serde_json::from_str::<Running>(&sent).expect("JSON"), running);
+    }
+}
