@@ -2,7 +2,7 @@
 //! hash is kept; of a secret only where it stands.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     fmt::Write as _,
     sync::Arc,
 };
@@ -10,8 +10,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, DeValue};
 
+use super::bridge::keys::bridge;
 use crate::{
-    config::bridge::keys::bridge,
     model::{Hash, Name},
     settings::secret::secret,
     source::source,
@@ -66,7 +66,11 @@ impl Written {
         }
         let mut settings = BTreeMap::new();
         for name in tables.settings {
-            section(name).into_iter().for_each(|value| leaves(name, value, &mut settings));
+            if let Some(DeValue::Table(table)) = section(name) {
+                table
+                    .iter()
+                    .for_each(|(key, value)| leaves(&join(name, key.get_ref()), value.get_ref(), &mut settings));
+            }
         }
         written.settings = share(settings, &mut texts);
         written
@@ -89,7 +93,7 @@ pub fn needs_restart(key: &str) -> bool {
 /// The keys in which two differ.
 pub fn differing(old: &Keys, new: &Keys) -> Vec<String> {
     let (old, new): (BTreeMap<_, _>, BTreeMap<_, _>) = (old.iter().cloned().collect(), new.iter().cloned().collect());
-    let all: std::collections::BTreeSet<&Arc<str>> = old.keys().chain(new.keys()).collect();
+    let all: BTreeSet<&Arc<str>> = old.keys().chain(new.keys()).collect();
     all.into_iter().filter(|key| old.get(*key) != new.get(*key)).map(ToString::to_string).collect()
 }
 

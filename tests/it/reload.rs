@@ -442,8 +442,10 @@ async fn a_plan_tells_what_a_reload_then_does() {
     let (upstream, receiver) = (Upstream::start().await, Receiver::start().await);
     let spare = "[endpoint.spare]\nurl = \"http://127.0.0.1:9/spare\"\n";
     let old = bridge("a", &upstream, "") + &bridge("b", &upstream, "") + &endpoint(&receiver, "") + spare;
-    let new = bridge("a", &upstream, "ignore = [\".at\"]") + &bridge("c", &upstream, "was = \"b\"")
-        + &endpoint(&receiver, "timeout = \"3s\"") + "[store.sled]\ncache = \"9MiB\"\n";
+    let new = bridge("a", &upstream, "ignore = [\".at\"]")
+        + &bridge("c", &upstream, "was = \"b\"")
+        + &endpoint(&receiver, "timeout = \"3s\"")
+        + "[store.sled]\ncache = \"9MiB\"\n";
     let place = Place::new(&old);
     tokio::task::block_in_place(|| {
         let plan = |arguments: &[&str]| -> (i32, serde_json::Value) {
@@ -468,7 +470,7 @@ async fn a_plan_tells_what_a_reload_then_does() {
             all.map(|one| (one["name"].to_string(), one["edits"][0].to_string())).collect()
         };
         let pair = |name: &str, edit: &str| (format!("{name:?}"), format!("{edit:?}"));
-        assert_eq!(edits("bridges"), [pair("a", "compared_anew"), pair("c", "renamed")], "{found}");
+        assert_eq!(edits("bridges"), [pair("a", "compared_again"), pair("c", "renamed")], "{found}");
         assert_eq!(edits("endpoints"), [pair("me", "changed"), pair("spare", "removed")], "{found}");
         assert_eq!(found["bridges"][0]["keys"], serde_json::json!(["ignore"]));
         assert_eq!(found["bridges"][1]["was"], "b");
