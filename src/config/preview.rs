@@ -196,9 +196,10 @@ fn listed(found: super::plan::Changes) -> Vec<(Edit, Option<Name>, Name)> {
 /// What the store knows, as far as it can be told from `wanted`: the rest is taken to be the same.
 fn stored(running: &Running, new: &Config, wanted: &Outline) -> Outline {
     let mut old = Outline { settings: wanted.settings.clone(), ..Outline::default() };
+    let heirs: BTreeMap<&str, &Arc<Bridge>> =
+        new.bridges.values().filter_map(|bridge| Some((bridge.was.as_deref()?, bridge))).collect();
     for (name, snapshot) in running.bridges.iter().filter(|(_, snapshot)| !snapshot.removed) {
-        let is_heir = |bridge: &&Arc<Bridge>| bridge.was.as_deref() == Some(name);
-        let bridge = new.bridges.get(name.as_str()).or_else(|| new.bridges.values().find(is_heir));
+        let bridge = new.bridges.get(name.as_str()).or_else(|| heirs.get(name.as_str()).copied());
         let mut part = bridge.and_then(|bridge| wanted.bridges.get(&*bridge.name)).cloned().unwrap_or_default();
         let by_0_1 = bridge.map(|bridge| bridge.fingerprint_0_1());
         if snapshot.definition.is_some() && snapshot.definition != by_0_1 {
@@ -224,17 +225,20 @@ fn stored(running: &Running, new: &Config, wanted: &Outline) -> Outline {
     old
 }
 
-/// What is done to a part, the most of it first, and the keys that differ.
-fn compare(edit: Edit, old: Option<&Part>, new: Option<&Part>) -> (Vec<Edit>, Vec<String>) {
+/// What is done to a part, the most of it first, and the keys that differ. `again`: its snapshot is of another definition.
+fn compare(edit: Edit, old: Option<&Part>, new: Option<&Part>, again: bool) -> (Vec<Edit>, Vec<String>) {
     let mut edits = if edit == Edit::Changed { Vec::new() } else { vec![edit] };
-    let (Some(old), Some(new)) = (old, new) else { return (edits, Vec::new()) };
+    let (Some(old), Some(new)) = (old, new) else {
+        edits.extend(again.then_some(Edit::ComparedAgain));
+        return (edits, Vec::new());
+    };
     let keys = differing(&old.keys, &new.keys);
     match (old.enabled, new.enabled) {
         (true, false) => edits.push(Edit::Disabled),
         (false, true) => edits.push(Edit::Enabled),
         _ => {}
     }
-    if old.definition != new.definition {
+    if again {
         edits.push(Edit::ComparedAgain);
     } else if edits.is_empty() || keys.iter().any(|key| key != "enabled" && key != "was") {
         edits.push(Edit::Changed);
@@ -251,14 +255,20 @@ fn of_bridge(
     let name = name.to_string();
     let was = was.map(|was| was.to_string());
     let before = was.as_ref().unwrap_or(&name);
-    let (edits, keys) = compare(edit, old.bridges.get(before), wanted.bridges.get(&name));
     let own = running.bridges.get(&name).cloned().unwrap_or_default();
     let moved = running.bridges.get(before).cloned().unwrap_or_default();
     // A bridge that already has a snapshot keeps its own.
     let keeps_own = was.is_some() && own.records.is_some();
     let kept = if keeps_own { own } else { moved };
-    let rebaselines =
-        new.bridges.get(name.as_str()).is_some_and(|b| b.definition_changed == DefinitionChanged::Rebaseline);
+    let (from, to) = (old.bridges.get(before), wanted.bridges.get(&name));
+    let bridge = new.bridges.get(name.as_str());
+    // The snapshot counts; of members, and before the first answer, there is only what the files say.
+    let again = bridge.is_some_and(|bridge| match kept.definition {
+        Some(taken) => to.and_then(|to| to.definition) != Some(taken) && bridge.fingerprint_0_1() != taken,
+        None => from.zip(to).is_some_and(|(from, to)| from.definition != to.definition),
+    });
+    let (edits, keys) = compare(edit, from, to, again);
+    let rebaselines = bridge.is_some_and(|bridge| bridge.definition_changed == DefinitionChanged::Rebaseline);
     let means = of_snapshot(&edits, was.as_deref(), &kept, keeps_own, rebaselines);
     OfBridge { name, edits, was, keys, records: kept.records, members: kept.members, means }
 }
@@ -309,7 +319,7 @@ fn of_endpoint(
     let name = name.to_string();
     let was = was.map(|was| was.to_string());
     let before = was.as_ref().unwrap_or(&name);
-    let (edits, keys) = compare(edit, old.endpoints.get(before), wanted.endpoints.get(&name));
+    let (edits, keys) = compare(edit, old.endpoints.get(before), wanted.endpoints.get(&name), false);
     let Queue { waiting, dead, .. } = running.endpoints.get(before).cloned().unwrap_or_default();
     let queue = match (waiting, dead) {
         (0, 0) => "nothing waits".to_owned(),
@@ -533,6 +543,10 @@ mod tests {
             let lines = if new.contains("was = ") { 3 } else { 2 };
             assert!(!back.is_empty() && back.to_string().lines().count() == lines, "{back}");
         }
+        // An edit that is taken back before it was polled with: the snapshot is of this definition.
+        let edited = Running { bridges: running(&old).bridges, ..running(&old.replace("/items", "/orders")) };
+        let back = preview(&edited, &config(&old)).to_string();
+        assert!(back.starts_with("bridge a: changed (source.http.url): it goes on with its snapshot"), "{back}");
         let same = preview(&running(&old), &config(&format!("# a comment\n{old}")));
         assert!(same.is_empty());
         assert_eq!(same.to_string(), "nothing changes\n");
@@ -576,6 +590,9 @@ mod tests {
         left.bridges.values_mut().for_each(|snapshot| snapshot.removed = true);
         let back = preview(&left, &config(&old)).to_string();
         assert!(back.starts_with("bridge a: added: it left the file before, and has its snapshot again (12 records)"));
+        let edited = preview(&left, &config(&old.replace("/items", "/orders")));
+        let edits = edited.bridges.first().map(|bridge| bridge.edits.as_slice());
+        assert_eq!(edits, Some(&[Edit::Added, Edit::ComparedAgain][..]));
         // Before the first start all is new.
         let first = preview(&Running::default(), &config(&old));
         assert_eq!(first.bridges.first().map(|bridge| bridge.edits.as_slice()), Some(&[Edit::Added][..]));
