@@ -6,6 +6,7 @@ mod init;
 mod listen;
 mod manual;
 mod monitor;
+mod plan;
 mod show;
 mod sign;
 mod trial;
@@ -168,6 +169,12 @@ enum Command {
         /// Also where it removes more bridges than `daemon.guard.reload` allows
         #[arg(long)]
         force: bool,
+    },
+    /// What another file would change of what runs, before a reload does it; exit 0 if nothing does, 2 if something does
+    #[command(after_help = plan::EXAMPLE)]
+    Plan {
+        /// The file; else the one that the daemon runs with, as it is now
+        file: Option<PathBuf>,
     },
     /// Stop the polls of a bridge
     Pause { name: String },
@@ -345,6 +352,7 @@ impl Cli {
             Command::Verify(args) => sign::verify(&args),
             Command::Completions { shell } => manual::completions(shell),
             Command::Man(args) => manual::man(&args),
+            Command::Plan { file } => plan::plan(&path?, file.as_deref(), self.json).await,
             command => {
                 let path = path?;
                 let client = match load(&path, Secrets::FormOnly).await {

@@ -11,6 +11,8 @@ mod host;
 mod include;
 mod load;
 pub mod plan;
+pub mod preview;
+mod written;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,6 +33,7 @@ pub use endpoint::{
     Answers, Batch, DeliveryOrder, Endpoint, Format, METHODS, Operational, QueueFull, RETRY_SCHEDULE, Verb,
 };
 pub use load::{Failed, Secrets, daemon, load, load_text};
+pub use written::{Keys, Written};
 
 /// The keys of the file, and of its `defaults`.
 pub static FILE: &Family = &load::file::FAMILY;
@@ -53,6 +56,8 @@ pub struct Config {
     pub log: Log,
     pub bridges: BTreeMap<Name, Arc<Bridge>>,
     pub endpoints: BTreeMap<Name, Arc<Endpoint>>,
+    /// The same key by key, to compare with another one.
+    pub written: Written,
     pub warnings: Vec<Rendered>,
     /// All of the file: no message may hold a part of one.
     pub secrets: Vec<Secret>,

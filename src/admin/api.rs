@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 
 use super::{DryRun, Replay};
 use crate::{
+    config::preview::Running,
     deliver,
     model::{Content, Name},
     poller,
@@ -241,8 +242,9 @@ pub fn openapi() -> Json {
     let settings =
         SchemaSettings::draft2020_12().with(|settings| settings.definitions_path = "/components/schemas".into());
     let mut schemas = settings.into_generator();
-    let all: [fn(&mut SchemaGenerator) -> schemars::Schema; 13] = [
+    let all: [fn(&mut SchemaGenerator) -> schemars::Schema; 14] = [
         SchemaGenerator::subschema_for::<Status>,
+        SchemaGenerator::subschema_for::<Running>,
         SchemaGenerator::subschema_for::<OneBridge>,
         SchemaGenerator::subschema_for::<Event>,
         SchemaGenerator::subschema_for::<Attempt>,

@@ -114,6 +114,7 @@ struct To {
 pub fn api() -> Router<Web> {
     Router::new()
         .route("/api/status", get(|Opened(a): Opened| async move { answer(a.status().await) }))
+        .route("/api/running", get(|Opened(a): Opened| async move { answer(a.running().await) }))
         .route("/api/bridges", get(|Opened(a): Opened| async move { answer(a.bridges().await) }))
         .route("/api/endpoints", get(|Opened(a): Opened| async move { answer(a.endpoints().await) }))
         .route("/api/strip.svg", get(|Opened(a): Opened| async move { svg(a.strip(None)) }))

@@ -10,9 +10,12 @@ use super::{
     api::{BridgeStatus, EndpointStatus, OneBridge, Status},
 };
 use crate::{
-    config::{Config, Endpoint},
+    config::{
+        Config, Endpoint,
+        preview::{Outline, Queue, Running, Snapshot},
+    },
     deliver,
-    model::{Name, Timestamp},
+    model::{Name, Timestamp, bridge_of, u64_of},
     poller, store,
 };
 
@@ -49,6 +52,25 @@ impl Admin {
             bridges: self.bridges().await?,
             endpoints: self.endpoints().await?,
         })
+    }
+
+    /// What another configuration is compared with.
+    pub async fn running(&self) -> Result<Running, Error> {
+        let outline = self.runner.is_some().then(|| Outline::of(&self.config()));
+        let read = self.store.read(|engine| {
+            let states = engine.endpoints()?;
+            let queues = engine.queues()?.into_iter().map(|name| (name, false));
+            let mut names: BTreeMap<Name, bool> = queues.collect();
+            names.extend(states.into_iter().map(|(name, state)| (name, state.removed.is_some())));
+            let queue = |(name, removed): (Name, bool)| {
+                let (waiting, dead) = (u64_of(engine.waiting(&name)?.len()), engine.dead(&name)?);
+                Ok((name.to_string(), Queue { waiting, dead, removed }))
+            };
+            let endpoints = names.into_iter().map(queue).collect::<Result<_, store::Error>>()?;
+            Ok((engine.bridges()?, endpoints))
+        });
+        let (known, endpoints) = read.await?;
+        Ok(Running { outline, bridges: snapshots(&known), endpoints })
     }
 
     /// One bridge.
@@ -176,6 +198,31 @@ impl Admin {
         });
         Ok(all.await?)
     }
+}
+
+/// What is stored of each bridge, with what is stored of its members.
+fn snapshots(known: &[store::Loaded]) -> BTreeMap<String, Snapshot> {
+    let mut all: BTreeMap<String, Snapshot> = BTreeMap::new();
+    // Of a name that was given away there is but its number.
+    let known = || known.iter().filter(|loaded| loaded.state.version > 0 || loaded.progress.is_some());
+    let has_left = |loaded: &store::Loaded| loaded.progress.as_ref().is_some_and(|progress| progress.removed.is_some());
+    let here: BTreeSet<&str> = known().filter(|l| !has_left(l)).map(|l| bridge_of(&l.name)).collect();
+    for loaded in known() {
+        let bridge = bridge_of(&loaded.name);
+        let is_member = bridge != &*loaded.name;
+        // A member that left its list does not count, unless its bridge left the file with all members.
+        if is_member && has_left(loaded) && here.contains(bridge) {
+            continue;
+        }
+        let snapshot = all.entry(bridge.to_owned()).or_default();
+        snapshot.removed = !here.contains(bridge);
+        if loaded.state.version > 0 {
+            *snapshot.records.get_or_insert_default() += loaded.state.records;
+            snapshot.members += u64::from(is_member);
+            snapshot.definition = Some(loaded.state.definition).filter(|_| !is_member);
+        }
+    }
+    all
 }
 
 /// How the bridges of the file stood when they were last written, members of lists among them.

@@ -18,7 +18,7 @@ use crate::{
     admin::{self, Admin, DeliveryQuery, DryRun, EventQuery, Replay, VERSION},
     auth::vault::Vault,
     clock::Clock,
-    config::{self, Config, Secrets},
+    config::{self, Config, Secrets, preview::Running},
     daemon,
     deliver::Deliveries,
     http::budget::Budget,
@@ -118,6 +118,21 @@ impl Client {
         match endpoints.get(name) {
             Some(endpoint) if bridge.is_err() => Ok(json!({ "bridges": {}, "endpoints": { name: endpoint } })),
             _ => bridge,
+        }
+    }
+
+    /// What another configuration is compared with; without a daemon and a store that is nothing.
+    pub(super) async fn outline(&self) -> Result<Running, Failure> {
+        match self {
+            Self::Socket { .. } => {
+                let running = self.get("running", &()).await?;
+                serde_json::from_value(running)
+                    .map_err(|e| Failure::new(FAILED, format!("the daemon's answer is of another version: {e}")))
+            }
+            Self::Alone { config, .. } if !has_store(config) => Ok(Running::default()),
+            Self::Alone { config, .. } => {
+                stored(config).await?.running().await.map_err(|e| Failure::new(IO, e.to_string()))
+            }
         }
     }
 

@@ -31,9 +31,10 @@ const FILES: [(&str, &str); 4] = [
 ];
 
 /// sysexits(3), as far as it is used.
-const STATUSES: [(&str, &str); 6] = [
+const STATUSES: [(&str, &str); 7] = [
     ("0", "It went well."),
     ("1", "Refused, or not verified."),
+    ("2", "Of plan: something would change; of status --check: something fails."),
     ("64", "The command line is wrong."),
     ("69", "No daemon can be reached."),
     ("74", "Input or output failed."),

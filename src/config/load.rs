@@ -10,6 +10,7 @@ use super::{
     daemon::{daemon, log, network, read_daemon, read_log, read_network, read_store, store},
     endpoint::{keys::endpoint, warn_if_none_hears},
     include,
+    written::{self, Written},
 };
 use crate::{
     http::client,
@@ -65,6 +66,17 @@ keys! {
 /// What an included file may not hold.
 static MAIN_ONLY: [&Get<()>; 6] =
     [&file::DAEMON, &file::STORE, &file::NETWORK, &file::LOG, &file::DEFAULTS, &file::INCLUDE];
+
+/// What another configuration is compared by.
+pub(super) static TABLES: written::Tables = written::Tables {
+    bridge: file::BRIDGE.name,
+    endpoint: file::ENDPOINT.name,
+    settings: [file::DAEMON.name, file::STORE.name, file::NETWORK.name, file::LOG.name],
+    defaults: file::DEFAULTS.name,
+    of_bridge: defaults::BRIDGE.name,
+    of_endpoint: defaults::ENDPOINT.name,
+    of_http: defaults::HTTP.name,
+};
 
 /// Whether secrets are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -232,6 +244,7 @@ fn read_files(sources: &Sources, context: &Context, syntax: &mut Vec<Place>) -> 
         network: client::Config { rates: rates(bridges.values().flatten()), ..network },
         bridges: bridges.into_iter().filter_map(|(name, bridge)| Some((name, Arc::new(bridge?)))).collect(),
         endpoints: endpoints.into_iter().filter_map(|(name, endpoint)| Some((name, Arc::new(endpoint?)))).collect(),
+        written: Written::of(&parsed.iter().map(|table| table.get_ref()).collect::<Vec<_>>(), &TABLES),
         warnings: Vec::new(),
         secrets: Vec::new(),
     };

@@ -28,14 +28,14 @@ pub struct Changes {
 /// What `new` changes of `old`.
 pub fn plan(old: &Config, new: &Config) -> Plan {
     Plan {
-        bridges: changes(&old.bridges, &new.bridges, |bridge: &Bridge| bridge.was.as_ref()),
-        endpoints: changes(&old.endpoints, &new.endpoints, |endpoint: &Endpoint| endpoint.was.as_ref()),
+        bridges: changes(&old.bridges, &new.bridges, |bridge: &Arc<Bridge>| bridge.was.as_ref()),
+        endpoints: changes(&old.endpoints, &new.endpoints, |endpoint: &Arc<Endpoint>| endpoint.was.as_ref()),
     }
 }
 
-fn changes<T: PartialEq>(
-    old: &BTreeMap<Name, Arc<T>>,
-    new: &BTreeMap<Name, Arc<T>>,
+pub(super) fn changes<T: PartialEq>(
+    old: &BTreeMap<Name, T>,
+    new: &BTreeMap<Name, T>,
     was: impl Fn(&T) -> Option<&Name>,
 ) -> Changes {
     let mut changes = Changes::default();
@@ -65,7 +65,7 @@ impl Plan {
     }
 }
 
-fn judge_removed(removed: usize, of: usize, share: f64) -> Result<(), TooManyGo> {
+pub(super) fn judge_removed(removed: usize, of: usize, share: f64) -> Result<(), TooManyGo> {
     let number = |count: usize| u32::try_from(count).map_or(f64::MAX, f64::from);
     if removed >= REMOVED_MIN && number(removed) > share * number(of) {
         return Err(TooManyGo { removed, of });

@@ -408,8 +408,9 @@ fn outputs(place: &super::support::daemon::Place, bridges: usize) -> Vec<(&'stat
     };
     let event = place.json(&["events"])[0]["id"].as_str().expect("an event").to_owned();
     let names = || (0..bridges / FORMS.len()).map(|kind| format!("k{kind}-0"));
-    let api = ["status", "bridges", "endpoints", "events", "deliveries", "export", "openapi.json", "strip.svg"]
-        .map(|part| get(place, &format!("/api/{part}")));
+    let api =
+        ["status", "running", "bridges", "endpoints", "events", "deliveries", "export", "openapi.json", "strip.svg"]
+            .map(|part| get(place, &format!("/api/{part}")));
     let mut outputs = vec![
         ("status", all(&["status"])),
         ("status --json", all(&["--json", "status"])),

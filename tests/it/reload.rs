@@ -435,3 +435,66 @@ async fn a_reload_that_removes_most_bridges_has_to_be_meant() {
         until("the others are gone", || count() == 1);
     });
 }
+
+/// What a reload would do was told by the reload, when it was done.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_tells_what_a_reload_then_does() {
+    let (upstream, receiver) = (Upstream::start().await, Receiver::start().await);
+    let spare = "[endpoint.spare]\nurl = \"http://127.0.0.1:9/spare\"\n";
+    let old = bridge("a", &upstream, "") + &bridge("b", &upstream, "") + &endpoint(&receiver, "") + spare;
+    let new = bridge("a", &upstream, "ignore = [\".at\"]")
+        + &bridge("c", &upstream, "was = \"b\"")
+        + &endpoint(&receiver, "timeout = \"3s\"")
+        + "[store.sled]\ncache = \"9MiB\"\n";
+    let place = Place::new(&old);
+    tokio::task::block_in_place(|| {
+        let plan = |arguments: &[&str]| -> (i32, serde_json::Value) {
+            let ran = place.run(&[&["--json", "plan"], arguments].concat());
+            (ran.code, serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}: {}{}", ran.out, ran.err)))
+        };
+        // Before the first start all is new.
+        let (code, first) = plan(&[]);
+        assert!(code == 2 && first["running"] == false && first["bridges"][0]["edits"][0] == "added", "{first}");
+        let mut daemon = place.start();
+        until("snapshots", || ["a", "b"].iter().all(|name| of(&place, name)["state"] == "ok"));
+        let (code, same) = plan(&[]);
+        assert_eq!((code, &same["bridges"]), (0, &serde_json::json!([])), "{same}");
+        // Of another file, while the daemon's own is as it was.
+        let other = place.path().join("new.toml");
+        let head = std::fs::read_to_string(place.file()).expect("the file").replace(&old, "");
+        std::fs::write(&other, head + &new).expect("written");
+        let (code, found) = plan(&[other.to_str().expect("UTF-8")]);
+        assert_eq!(code, 2, "{found}");
+        let edits = |kind: &str| -> Vec<(String, String)> {
+            let all = found[kind].as_array().expect("a list").iter();
+            all.map(|one| (one["name"].to_string(), one["edits"][0].to_string())).collect()
+        };
+        let pair = |name: &str, edit: &str| (format!("{name:?}"), format!("{edit:?}"));
+        assert_eq!(edits("bridges"), [pair("a", "compared_again"), pair("c", "renamed")], "{found}");
+        assert_eq!(edits("endpoints"), [pair("me", "changed"), pair("spare", "removed")], "{found}");
+        assert_eq!(found["bridges"][0]["keys"], serde_json::json!(["ignore"]));
+        assert_eq!(found["bridges"][1]["was"], "b");
+        assert_eq!(found["restart"], serde_json::json!(["store.sled.cache"]), "{found}");
+        let told = place.run(&["plan", other.to_str().expect("UTF-8")]);
+        assert!(told.out.contains("bridge c: renamed, was b") && !told.out.contains(SECRET), "{}", told.out);
+        // A wrong file is one, whatever runs.
+        let wrong = place.path().join("wrong.toml");
+        std::fs::write(&wrong, "[bridge.a]\n").expect("written");
+        let refused = place.run(&["plan", wrong.to_str().expect("UTF-8")]);
+        assert!(refused.code == 78 && refused.err.contains("source"), "{}", refused.err);
+        // The reload does it; what needs a restart is still to be done.
+        reload(&place, &mut daemon, &new);
+        until("it is renamed", || of(&place, "c")["state"] == "ok");
+        let (code, left) = plan(&[]);
+        assert_eq!((code, &left["bridges"]), (2, &serde_json::json!([])), "{left}");
+        assert_eq!(left["restart"], serde_json::json!(["store.sled.cache"]), "{left}");
+        daemon.stop();
+        // Without a daemon the store is asked.
+        place.write(&new.replace("[bridge.a]", "[bridge.d]"));
+        let (code, stored) = plan(&[]);
+        assert!(code == 2 && stored["running"] == false, "{stored}");
+        let bridges = stored["bridges"].as_array().expect("a list").iter();
+        let names: Vec<&str> = bridges.filter_map(|bridge| bridge["name"].as_str()).collect();
+        assert_eq!(names, ["a", "d"], "{stored}");
+    });
+}

@@ -481,6 +481,7 @@ async fn every_answer_is_as_the_openapi_document_says() {
     let event = events[0]["id"].as_str().expect("an event").to_owned();
     for (path, of) in [
         ("/api/status".to_owned(), "/api/status"),
+        ("/api/running".to_owned(), "/api/running"),
         ("/api/bridges".to_owned(), "/api/bridges"),
         ("/api/endpoints".to_owned(), "/api/endpoints"),
         ("/api/bridges/orders".to_owned(), "/api/bridges/{name}"),
