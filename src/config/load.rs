@@ -15,7 +15,7 @@ use crate::{
     http::client,
     model::Name,
     settings::{
-        Context, DefaultTable, Item, Table,
+        Context, DefaultTable, Item, Table, advice,
         diagnostic::{Diagnostic, Place, Rendered, Severity, Sources},
         key::{Get, keys},
         nearest,
@@ -182,9 +182,12 @@ fn read_files(sources: &Sources, context: &Context, syntax: &mut Vec<Place>) -> 
         .map(|(file, (_, text))| {
             let (table, errors) = DeTable::parse_recoverable(text);
             for error in errors {
-                let span = error.span().unwrap_or(0..0);
-                syntax.push(Place { file, span: span.clone() });
-                context.report(Diagnostic::error(Place { file, span }, format!("TOML: {}", error.message())));
+                let place = Place { file, span: error.span().unwrap_or(0..0) };
+                syntax.push(place.clone());
+                let line = sources.line(&place).checked_sub(1).and_then(|line| text.lines().nth(line));
+                let help = advice::toml(error.message(), line.unwrap_or_default()).map(str::to_owned);
+                let message = format!("TOML: {}", error.message());
+                context.report(Diagnostic { help, ..Diagnostic::error(place, message) });
             }
             table
         })
@@ -424,5 +427,40 @@ impl<'a> Defaults<'a> {
             table.fill_nested(&[bridge::SOURCE.name, source::HTTP.name], http);
         }
         table
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Advice that is itself refused would be worse than none.
+    #[test]
+    fn each_line_that_advice_says_is_taken_where_it_says() {
+        let synonyms = advice::SYNONYMS.iter().map(|(place, _, line)| (*place, *line));
+        for (place, line) in synonyms.chain(advice::FORMS.iter().copied()) {
+            let prose = [", or ", ", where ", " beside ", ": jq"];
+            let line = prose.iter().fold(line, |line, prose| line.split(prose).next().unwrap_or_default());
+            let heading = match place {
+                _ if line.starts_with('[') || line.contains(" in [") => continue,
+                "" => "",
+                "daemon" => "[daemon]",
+                "bridge.*.source.*" if !line.starts_with("source.") => "[bridge.a.source.http]",
+                "endpoint.*.sign.*" if !line.starts_with("sign.") => "[endpoint.a.sign.standard]",
+                "endpoint.*.sign.*.secrets" => "[endpoint.a.sign.standard]",
+                "bridge.*.source.http.headers" | "bridge.*.source.http.query" | "**.auth" => "[bridge.a.source.http]",
+                "**.auth.bearer" | "**.auth.basic" if line.starts_with("auth.") => "[bridge.a.source.http]",
+                "**.auth.bearer" => "[bridge.a.source.http.auth.bearer]",
+                "**.auth.basic" => "[bridge.a.source.http.auth.basic]",
+                _ if place.starts_with("bridge.") => "[bridge.a]",
+                _ => "[endpoint.a]",
+            };
+            let text = format!("{heading}\n{line}\n");
+            let Err(failed) = load_text(Path::new("bridges.toml"), text.clone(), Secrets::FormOnly) else { continue };
+            for found in failed.0.iter().filter(|found| found.severity == Severity::Error) {
+                let is_of_others = ["is missing", "needs `items`", "which is not defined", "matches no file"];
+                assert!(is_of_others.iter().any(|words| found.message.contains(words)), "{text}{}", found.text);
+            }
+        }
     }
 }
