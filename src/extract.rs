@@ -556,7 +556,8 @@ mod tests {
             assert!(error.ends_with(expected), "{error}");
             assert!(!error.contains("S3CRET"), "{error}");
         }
-        let wide: serde_json::Map<String, Json> = (0..1000).map(|n| (format!("{n}{}", "x".repeat(500)), n.into())).collect();
+        let wide: serde_json::Map<String, Json> =
+            (0..1000).map(|n| (format!("{n}{}", "x".repeat(500)), n.into())).collect();
         let error = key(".id", &Json::Object(wide).to_string()).expect_err("no key");
         assert!(error.len() < 1000 && error.ends_with(" and 988 more"), "{error}");
     }
@@ -569,7 +570,10 @@ mod tests {
             items_error(error, document.as_bytes()).to_string()
         };
         for (document, expected) in [
-            (r#"{"data":["S3CRET"],"meta":{"a":[]},"at":"S3CRET"}"#, "has `at`, `data`, `meta`: did you mean `.data[]`?"),
+            (
+                r#"{"data":["S3CRET"],"meta":{"a":[]},"at":"S3CRET"}"#,
+                "has `at`, `data`, `meta`: did you mean `.data[]`?",
+            ),
             (r#"{"a":[],"b":[]}"#, "the document has `a`, `b`"),
             (" [1]", "the document is a list: `.[]` gives its elements"),
             ("{}", "the document has no fields"),

@@ -124,7 +124,8 @@ impl Unknown {
             below.starts_with(&prefix) && *below != path && has(below) && (!path.is_empty() || depth(below) == 0)
         });
         let within = within.min_by_key(|below| depth(below))?;
-        Some(format!("`{key}` belongs to [{within}]"))
+        let way = within.strip_prefix(&prefix).unwrap_or(within);
+        Some(format!("`{key}` belongs to [{within}]: write `{way}.{key}`"))
     }
 }
 
@@ -441,8 +442,9 @@ impl Report<'_> {
 pub fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
     /// Jaro-Winkler similarity from which a word counts as meant; below, suggestions mislead.
     const NEAR: f64 = 0.8;
+    let word = word.to_lowercase();
     known
-        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
+        .map(|candidate| (strsim::jaro_winkler(&word, &candidate.to_lowercase()), candidate))
         .filter(|(score, _)| *score >= NEAR)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate)

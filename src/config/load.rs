@@ -376,6 +376,9 @@ fn read_bridges<'a>(
             );
             match nearest(endpoint, endpoints.keys().map(|name| &**name)) {
                 Some(near) => report.help(format!("did you mean {near:?}?")).report(),
+                None if endpoint.contains("://") => {
+                    report.help(format!("define [endpoint.me] with this `url`, and write {key} = [\"me\"]")).report();
+                }
                 None => report.help(format!("define [endpoint.{endpoint}]")).report(),
             }
         }

@@ -34,7 +34,7 @@ pub(crate) const SYNONYMS: &[(&str, &str, &str)] = &[
     ("bridge.*", "exclude ignore_fields ignored ignore_keys skip", "ignore = [\".updated_at\"]"),
     ("bridge.*", "event events event_types changes", ON),
     ("bridge.*", "initial backfill emit_initial first_run", "first-poll = \"emit\""),
-    ("bridge.*", "disabled disable paused active", "enabled = false"),
+    ("bridge.*", "disabled disable paused", "enabled = false"),
     ("bridge.*", "name title", "[bridge.NAME]: the name stands in the heading"),
     ("bridge.*", "token bearer api_key apikey access_token", "source.http.auth.bearer.secret = { env = \"TOKEN\" }"),
     ("bridge.*.source", "url uri href type kind rest https api json web", SOURCE),
@@ -51,7 +51,11 @@ pub(crate) const SYNONYMS: &[(&str, &str, &str)] = &[
     ("bridge.*.source.*", "format parser parse csv xml html feed rss content_type", "decode.csv = {}"),
     ("bridge.*.source.*", "rate_limit ratelimit rps", "rate = \"10/s\""),
     ("bridge.*.source.*", "max_size size_limit max_bytes", "size-max = \"32MiB\""),
-    ("endpoint.*", "target uri webhook webhook_url address href endpoint callback http", "url = \"https://example.com/hooks\""),
+    (
+        "endpoint.*",
+        "target uri webhook webhook_url address href endpoint callback http",
+        "url = \"https://example.com/hooks\"",
+    ),
     ("endpoint.*", "secret secrets key hmac signature signing_secret signing", SIGN),
     ("endpoint.*", "token bearer api_key apikey access_token authorization", BEARER_WHOLE),
     ("endpoint.*", "user username password basic basic_auth", BASIC),
@@ -63,7 +67,11 @@ pub(crate) const SYNONYMS: &[(&str, &str, &str)] = &[
     ("endpoint.*", "rate_limit ratelimit rps", "rate = \"10/s\""),
     ("endpoint.*", "name title", "[endpoint.NAME]: the name stands in the heading"),
     ("endpoint.*.sign", "secret secrets key keys env file credential value", SIGN),
-    ("endpoint.*.sign", "sha256 hmac_sha256 hmacsha256", "sign.hmac = { header = \"X-Signature\", secrets = [{ env = \"SECRET\" }] }"),
+    (
+        "endpoint.*.sign",
+        "sha256 hmac_sha256 hmacsha256",
+        "sign.hmac = { header = \"X-Signature\", secrets = [{ env = \"SECRET\" }] }",
+    ),
     ("endpoint.*.sign.*", "secret key env file credential value", "secrets = [{ env = \"SECRET\" }]"),
     ("**.auth", "secret token env file credential value key", BEARER_WHOLE),
     ("**.auth", "user username password", BASIC),
@@ -122,7 +130,8 @@ pub fn synonym(path: &str, key: &str) -> Option<String> {
     let plain = |key: &str| key.to_ascii_lowercase().replace('-', "_");
     let key = plain(key);
     let at = |path: &str| {
-        let mut rows = SYNONYMS.iter().filter(|(place, keys, _)| fits(place, path) && keys.split(' ').any(|k| k == key));
+        let mut rows =
+            SYNONYMS.iter().filter(|(place, keys, _)| fits(place, path) && keys.split(' ').any(|k| k == key));
         rows.next().map(|(.., line)| *line)
     };
     if let Some(line) = at(path) {
@@ -196,7 +205,9 @@ fn of_text(key: &str, text: &str, what: &str) -> Option<String> {
                 ("pages", "cursor") => Some("pages.cursor = { param = \"cursor\", next = \".next_cursor\" }".into()),
                 ("pages", "page" | "offset") => Some(format!("pages.{word} = {{ param = \"{word}\" }}")),
                 // An answer is read as JSON where nothing else is said.
-                ("decode", "json") => Some("nothing: an answer is JSON unless its Content-Type says something else".into()),
+                ("decode", "json") => {
+                    Some("no `decode`: an answer is JSON unless its Content-Type says something else".into())
+                }
                 _ => Some(format!("{key}.{word} = {{}}")),
             }
         }
@@ -253,12 +264,8 @@ fn meant(text: &str, is_list: bool) -> Vec<String> {
         all.push(format!(".{rooted}"));
     }
     all.push(rooted.to_owned());
-    let operators = text
-        .replace("===", "==")
-        .replace("!==", "!=")
-        .replace("&&", "and")
-        .replace("||", "or")
-        .replace('\'', "\"");
+    let operators =
+        text.replace("===", "==").replace("!==", "!=").replace("&&", "and").replace("||", "or").replace('\'', "\"");
     all.push(operators);
     all
 }
@@ -268,6 +275,8 @@ pub fn toml(message: &str, line: &str) -> Option<&'static str> {
     let line = line.trim();
     let heading = line.strip_prefix('[').map(|heading| heading.trim_start_matches('['));
     let colon = || line.split_once(':').is_some_and(|(key, _)| !key.is_empty() && !key.contains(['=', '"', '\'']));
+    let value = line.split_once('=').map(|(_, value)| value.trim().to_ascii_lowercase()).unwrap_or_default();
+    let is_switch = ["true", "false", "yes", "no", "on", "off"].contains(&value.as_str());
     Some(match () {
         () if message.contains("duplicate key") => {
             "a table or a key stands twice in this file: keep one, or put both tables' keys under one heading"
@@ -278,8 +287,11 @@ pub fn toml(message: &str, line: &str) -> Option<&'static str> {
         () if heading.is_none() && colon() && !line.contains('=') => {
             "write `=` between a key and its value, and [bridge.orders] for a table"
         }
-        () if message.contains("must be quoted") => "put the value in quotes, such as every = \"5m\"",
-        () if message.contains("boolean") => "write true or false, in lower case and without quotes",
+        () if is_switch => "write true or false, in lower case and without quotes",
+        // What begins as `true` does is taken for it.
+        () if message.contains("must be quoted") || message.contains("boolean") => {
+            "put the value in quotes, such as every = \"5m\""
+        }
         () if message.contains("invalid basic string") => "close the quotes: \"...\" on one line",
         () => return None,
     })
@@ -361,7 +373,8 @@ mod tests {
     fn no_secret_is_repeated() {
         let text = "abcDEF123456".to_owned();
         let value = DeValue::String(text.clone().into());
-        for path in ["bridge.a.source.http.auth.bearer", "endpoint.a.sign", "endpoint.a.sign.standard.secrets", "daemon.token"]
+        for path in
+            ["bridge.a.source.http.auth.bearer", "endpoint.a.sign", "endpoint.a.sign.standard.secrets", "daemon.token"]
         {
             for what in ["a table", "a list", "a string", "true or false"] {
                 assert!(!form(path, &value, what).unwrap_or_default().contains(&text), "{path} {what}");

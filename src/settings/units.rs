@@ -174,7 +174,8 @@ mod tests {
     /// `5 minutes`, `60` and `5MB` were refused without the spelling that is read.
     #[test]
     fn units_of_another_spelling_are_told_as_they_are_read() {
-        let written = |error: String| error.split_once("write \"").map(|(_, rest)| rest.trim_end_matches('"').to_owned());
+        let written =
+            |error: String| error.split_once("write \"").map(|(_, rest)| rest.trim_end_matches('"').to_owned());
         let spellings = |name: &str| {
             let upper = name.to_ascii_uppercase();
             ["", " "].iter().flat_map(|gap| [format!("{gap}{name}"), format!("{gap}{upper}")]).collect::<Vec<_>>()
