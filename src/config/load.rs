@@ -174,6 +174,25 @@ fn section<'a>(context: &'a Context, file: &mut Table<'a>, key: &Get<()>) -> Tab
     file.item(key).and_then(|item| item.table()).unwrap_or_else(|| Table::empty(context, key.name.to_owned(), place))
 }
 
+/// The heading that a text begins with, without what follows it.
+fn heading(text: &str) -> Option<&str> {
+    text.trim_start().starts_with('[').then(|| text.split(['#', '\n']).next())?.map(str::trim)
+}
+
+/// Where the heading that is at an offset stood before, if it is one.
+fn first_heading(text: &str, at: usize) -> Option<std::ops::Range<usize>> {
+    let start = text.get(..at)?.rfind('\n').map_or(0, |newline| newline + 1);
+    let second = heading(text.get(start..)?)?;
+    let mut offset = 0;
+    for line in text.get(..start)?.split_inclusive('\n') {
+        if heading(line) == Some(second) {
+            return Some(offset..offset + second.len());
+        }
+        offset += line.len();
+    }
+    None
+}
+
 fn read_files(sources: &Sources, context: &Context, syntax: &mut Vec<Place>) -> Option<Config> {
     let parsed: Vec<_> = sources
         .files
@@ -181,13 +200,26 @@ fn read_files(sources: &Sources, context: &Context, syntax: &mut Vec<Place>) -> 
         .enumerate()
         .map(|(file, (_, text))| {
             let (table, errors) = DeTable::parse_recoverable(text);
+            // The table that stands twice being told, its keys are not.
+            let mut told_to = 0;
             for error in errors {
-                let place = Place { file, span: error.span().unwrap_or(0..0) };
+                let span = error.span().unwrap_or(0..0);
+                let place = Place { file, span: span.clone() };
                 syntax.push(place.clone());
+                let is_double = error.message().contains("duplicate key");
+                if is_double && span.start < told_to {
+                    continue;
+                }
                 let line = sources.line(&place).checked_sub(1).and_then(|line| text.lines().nth(line));
                 let help = advice::toml(error.message(), line.unwrap_or_default()).map(str::to_owned);
                 let message = format!("TOML: {}", error.message());
-                context.report(Diagnostic { help, ..Diagnostic::error(place, message) });
+                let first = is_double.then(|| first_heading(text, span.start)).flatten();
+                if first.is_some() {
+                    let rest = text.get(span.start..).unwrap_or_default();
+                    told_to = rest.find("\n[").map_or(text.len(), |end| span.start + end);
+                }
+                let also = first.map(|span| (Place { file, span }, "first defined at".to_owned()));
+                context.report(Diagnostic { help, also, ..Diagnostic::error(place, message) });
             }
             table
         })
