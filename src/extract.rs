@@ -1,6 +1,6 @@
 //! From a document to records: `items`, `key`, and the canonical form that decides whether a record changed. Pure.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use bytes::Bytes;
 use serde_json::Value as Json;
@@ -13,6 +13,7 @@ use crate::{
         Item, Table,
         fingerprint::Fingerprint,
         key::{Form, Shape, keys},
+        nearest,
     },
 };
 
@@ -90,8 +91,8 @@ pub enum Error {
     Items(expr::Error),
     #[error("`{what}` on record {record} of {page}: {error}")]
     Expr { what: &'static str, record: usize, page: String, error: expr::Error },
-    #[error("record {record} of {page} has no key: `key` gives {found}")]
-    NoKey { record: usize, page: String, found: String },
+    #[error("record {record} of {page} has no key: `key` gives {found}{fields}")]
+    NoKey { record: usize, page: String, found: String, fields: String },
     #[error("record {record} of {page} has a key of {length} bytes; {KEY_BYTES_MAX} are allowed")]
     LongKey { record: usize, page: String, length: usize },
     #[error("records {first} and {second} of {page} have the same key {key:?}")]
@@ -178,13 +179,13 @@ impl Definition {
                 // Of no JSON at all the answer is to blame, not `items`.
                 match serde_json::from_slice::<serde::de::IgnoredAny>(&document) {
                     Err(error) => Error::Decode(decode::malformed(&error, &document)),
-                    Ok(_) => Error::Items(expr::Error::Failed { program: items.text().to_owned(), message }),
+                    Ok(_) => items_error(expr::Error::Failed { program: items.text().to_owned(), message }, &document),
                 }
             })?;
             let all = found.into_iter().map(|value| raw(value.get())).collect();
             return Ok(Records { all, document, replaced });
         }
-        let found = items.texts(&document, usize::MAX).map_err(Error::Items)?;
+        let found = items.texts(&document, usize::MAX).map_err(|error| items_error(error, &document))?;
         let made = |text: String| Raw { hash: Hash::of(text.as_bytes()), text: text.into() };
         Ok(Records { all: found.into_iter().map(made).collect(), document, replaced })
     }
@@ -228,7 +229,10 @@ impl Definition {
         };
         let found =
             expr.first(value).map_err(|error| Error::Expr { what: "key", record, page: page.to_owned(), error })?;
-        let none = |found: &str| Error::NoKey { record, page: page.to_owned(), found: found.to_owned() };
+        let none = |found: &str| {
+            let fields = fields_beside(value, expr.text());
+            Error::NoKey { record, page: page.to_owned(), found: found.to_owned(), fields }
+        };
         let key = match found {
             Some(Json::String(text)) if text.is_empty() => return Err(none("an empty string")),
             Some(Json::String(text)) => text,
@@ -339,6 +343,78 @@ pub fn value_bytes(text: &[u8]) -> u64 {
         }
     }
     bytes
+}
+
+/// Names of fields that an error names at most, and how much of one.
+const FIELDS_MAX: usize = 12;
+const FIELD_CHARS_MAX: usize = 40;
+
+/// Names of fields, for an error: never a value.
+fn names_of<'n>(mut names: impl Iterator<Item = &'n str>) -> String {
+    let shown: Vec<String> = names
+        .by_ref()
+        .take(FIELDS_MAX)
+        .map(|name| format!("`{}`", name.chars().take(FIELD_CHARS_MAX).collect::<String>().escape_debug()))
+        .collect();
+    match names.count() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// The fields of a record that has no key, and the one that was most likely meant.
+fn fields_beside(record: &Json, key: &str) -> String {
+    let Json::Object(map) = record else {
+        return "; the record is not an object".into();
+    };
+    if map.is_empty() {
+        return "; the record has no fields".into();
+    }
+    let plain = |name: &str| name.to_lowercase().replace('-', "_");
+    let wanted = plain(key.trim_start_matches('.'));
+    let of_name: BTreeMap<String, &str> = map.keys().map(|name| (plain(name), name.as_str())).collect();
+    let ends = || of_name.keys().find(|name| name.ends_with(&format!("_{wanted}"))).map(String::as_str);
+    let near = nearest(&wanted, of_name.keys().map(String::as_str)).or_else(ends);
+    // The field that `key` names is there, and holds no key.
+    let near = near.and_then(|near| of_name.get(near)).filter(|name| key != format!(".{name}"));
+    let is_bare = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let meant = near.filter(|name| name.len() <= FIELD_CHARS_MAX).map(|name| match is_bare(name) {
+        true => format!(": did you mean `.{name}`?"),
+        false => format!(": did you mean `.{name:?}`?"),
+    });
+    format!("; the record has {}{}", names_of(map.keys().map(String::as_str)), meant.unwrap_or_default())
+}
+
+/// Why `items` fails, with what the document has at its top.
+fn items_error(error: expr::Error, document: &[u8]) -> Error {
+    Error::Items(match error {
+        expr::Error::Failed { program, message } => {
+            let message = match top_of(document) {
+                Some(top) => format!("{message}; the document {top}"),
+                None => message,
+            };
+            expr::Error::Failed { program, message }
+        }
+        stopped => stopped,
+    })
+}
+
+/// What a document has at its top, and where its only list is.
+fn top_of(document: &[u8]) -> Option<String> {
+    if document.trim_ascii_start().starts_with(b"[") {
+        return Some("is a list: `.[]` gives its elements".into());
+    }
+    let map: BTreeMap<String, &serde_json::value::RawValue> = serde_json::from_slice(document).ok()?;
+    if map.is_empty() {
+        return Some("has no fields".into());
+    }
+    let mut lists = map.iter().filter(|(_, value)| value.get().starts_with('[')).map(|(name, _)| name);
+    let is_bare = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let meant = match (lists.next(), lists.next()) {
+        (Some(name), None) if is_bare(name) && name.len() <= FIELD_CHARS_MAX => format!(": did you mean `.{name}[]`?"),
+        _ => String::new(),
+    };
+    Some(format!("has {}{meant}", names_of(map.keys().map(String::as_str))))
 }
 
 fn hash_canonical(value: &Json) -> Hash {
@@ -462,6 +538,50 @@ mod tests {
             assert!(key(".id", record).is_err_and(|e| e.starts_with("record 3 of page 1 has no key")), "{record}");
         }
         assert!(key(".id", &format!(r#"{{"id":"{}"}}"#, "x".repeat(1025))).is_err());
+    }
+
+    /// `key` gives null: the answer had to be fetched by hand to see what it has.
+    #[test]
+    fn a_record_without_a_key_names_its_fields_and_no_value() {
+        let record = r#"{"sku":"S3CRET","name":"S3CRET","stock":3}"#;
+        for (path, record, expected) in [
+            (".SKU", record, "`name`, `sku`, `stock`: did you mean `.sku`?"),
+            (".id", record, "gives null; the record has `name`, `sku`, `stock`"),
+            (".id", r#"{"order_id":"S3CRET"}"#, "`order_id`: did you mean `.order_id`?"),
+            (".order_id", r#"{"order-id":"S3CRET"}"#, "did you mean `.\"order-id\"`?"),
+            (".sku", r#"{"sku":{"S3CRET":1}}"#, "gives an object; the record has `sku`"),
+            (".id", "{}", "the record has no fields"),
+        ] {
+            let error = key(path, record).expect_err("no key");
+            assert!(error.ends_with(expected), "{error}");
+            assert!(!error.contains("S3CRET"), "{error}");
+        }
+        let wide: serde_json::Map<String, Json> =
+            (0..1000).map(|n| (format!("{n}{}", "x".repeat(500)), n.into())).collect();
+        let error = key(".id", &Json::Object(wide).to_string()).expect_err("no key");
+        assert!(error.len() < 1000 && error.ends_with(" and 988 more"), "{error}");
+    }
+
+    #[test]
+    fn items_that_find_nothing_name_what_the_document_has() {
+        let failed = |items: &str, document: &str| {
+            let message = "cannot iterate over null".to_owned();
+            let error = expr::Error::Failed { program: items.to_owned(), message };
+            items_error(error, document.as_bytes()).to_string()
+        };
+        for (document, expected) in [
+            (
+                r#"{"data":["S3CRET"],"meta":{"a":[]},"at":"S3CRET"}"#,
+                "has `at`, `data`, `meta`: did you mean `.data[]`?",
+            ),
+            (r#"{"a":[],"b":[]}"#, "the document has `a`, `b`"),
+            (" [1]", "the document is a list: `.[]` gives its elements"),
+            ("{}", "the document has no fields"),
+            ("null", "cannot iterate over null"),
+        ] {
+            let error = failed(".orders[]", document);
+            assert!(error.ends_with(expected) && !error.contains("S3CRET"), "{error}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A part of bellpull reads its own keys: it takes them from a [`Table`], and what it leaves is an unknown key. Nothing
 //! here knows a key's meaning, and no error stops the reading.
 
+pub mod advice;
 pub mod diagnostic;
 pub mod fingerprint;
 pub mod key;
@@ -38,11 +39,33 @@ pub struct Context {
     pub allow: OnceCell<Vec<IpNet>>,
     /// Whether secrets are read, or only their form is checked.
     pub resolve: bool,
+    /// The keys of each table that was read.
+    known: RefCell<BTreeMap<String, Vec<&'static str>>>,
+    /// Keys that nobody took. They are told once all tables are known, since one may belong to another table.
+    unknown: RefCell<Vec<Unknown>>,
+}
+
+/// A key that its table does not have.
+#[derive(Debug)]
+struct Unknown {
+    key: String,
+    place: Place,
+    /// Of the table that it stands in.
+    path: String,
+    /// Of the table that was read: another one for a default.
+    read: String,
 }
 
 impl Context {
     pub fn new(resolve: bool) -> Self {
-        Self { diagnostics: RefCell::default(), secrets: RefCell::default(), allow: OnceCell::new(), resolve }
+        Self {
+            diagnostics: RefCell::default(),
+            secrets: RefCell::default(),
+            allow: OnceCell::new(),
+            resolve,
+            known: RefCell::default(),
+            unknown: RefCell::default(),
+        }
     }
 
     pub fn report(&self, diagnostic: Diagnostic) {
@@ -60,8 +83,62 @@ impl Context {
     }
 
     pub fn into_diagnostics(self) -> Vec<Diagnostic> {
-        self.diagnostics.into_inner()
+        let known = self.known.into_inner();
+        let mut all = self.diagnostics.into_inner();
+        all.extend(self.unknown.into_inner().iter().map(|unknown| unknown.told(&known)));
+        all
     }
+}
+
+impl Unknown {
+    /// With what was most likely meant: its name here, the table that it belongs to, a key that is spelled nearly so, or all keys.
+    fn told(&self, known: &BTreeMap<String, Vec<&'static str>>) -> Diagnostic {
+        let Self { key, path, .. } = self;
+        let mut own = known.get(&self.read).cloned().unwrap_or_default();
+        own.sort_unstable();
+        own.dedup();
+        let help = advice::synonym(path, key)
+            .map(|line| named(line, known))
+            .or_else(|| self.elsewhere(known))
+            .or_else(|| nearest(key, own.iter().copied()).map(|near| format!("did you mean `{near}`?")))
+            .unwrap_or_else(|| {
+                format!("known are {}", own.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", "))
+            });
+        let message = format!("unknown key `{key}` in {}", title(path));
+        Diagnostic { help: Some(help), ..Diagnostic::error(self.place.clone(), message) }
+    }
+
+    /// The table around it or within it that has such a key: in TOML a key belongs to the heading above it.
+    fn elsewhere(&self, known: &BTreeMap<String, Vec<&'static str>>) -> Option<String> {
+        let Self { key, path, .. } = self;
+        let has = |path: &str| known.get(path).is_some_and(|keys| keys.contains(&key.as_str()));
+        let dots = path.rmatch_indices('.').map(|(dot, _)| path.get(..dot).unwrap_or_default());
+        let around = dots.chain((!path.is_empty()).then_some("")).find(|above| has(above));
+        if let Some(around) = around {
+            return Some(format!("`{key}` belongs to {}: write it above [{path}]", title(around)));
+        }
+        let depth = |path: &str| path.matches('.').count();
+        let prefix = if path.is_empty() { String::new() } else { format!("{path}.") };
+        // At the top only the daemon's own tables are meant, not some bridge's.
+        let within = known.keys().filter(|below| {
+            below.starts_with(&prefix) && *below != path && has(below) && (!path.is_empty() || depth(below) == 0)
+        });
+        let within = within.min_by_key(|below| depth(below))?;
+        let way = within.strip_prefix(&prefix).unwrap_or(within);
+        Some(format!("`{key}` belongs to [{within}]: write `{way}.{key}`"))
+    }
+}
+
+/// A line with the name of the only bridge or endpoint there is in place of `NAME`.
+fn named(line: String, known: &BTreeMap<String, Vec<&'static str>>) -> String {
+    ["bridge", "endpoint"].into_iter().fold(line, |line, kind| {
+        let names = known.keys().filter_map(|path| path.strip_prefix(kind)?.strip_prefix('.'));
+        let mut names = names.filter(|name| !name.contains('.'));
+        match (names.next(), names.next()) {
+            (Some(name), None) => line.replace(&format!("[{kind}.NAME"), &format!("[{kind}.{name}")),
+            _ => line,
+        }
+    })
 }
 
 /// A table being read: what is left in it at the end is unknown.
@@ -302,19 +379,11 @@ impl<'a> Table<'a> {
 
     /// Reports what nobody took.
     pub fn finish(self) {
+        self.context.known.borrow_mut().entry(self.path.clone()).or_default().extend(&self.known);
         for (key, (place, item)) in &self.entries {
-            let path = item.path.strip_suffix(key).unwrap_or(&self.path);
-            let title = title(path.trim_end_matches('.'));
-            let help = match nearest(key, self.known.iter().copied()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => {
-                    let mut known = self.known.clone();
-                    known.sort_unstable();
-                    known.dedup();
-                    format!("known are {}", known.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", "))
-                }
-            };
-            self.error_at(place.clone(), format!("unknown key `{key}` in {title}")).help(help).report();
+            let path = item.path.strip_suffix(key).unwrap_or(&self.path).trim_end_matches('.').to_owned();
+            let unknown = Unknown { key: (*key).to_owned(), place: place.clone(), path, read: self.path.clone() };
+            self.context.unknown.borrow_mut().push(unknown);
         }
     }
 }
@@ -373,8 +442,9 @@ impl Report<'_> {
 pub fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
     /// Jaro-Winkler similarity from which a word counts as meant; below, suggestions mislead.
     const NEAR: f64 = 0.8;
+    let word = word.to_lowercase();
     known
-        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
+        .map(|candidate| (strsim::jaro_winkler(&word, &candidate.to_lowercase()), candidate))
         .filter(|(score, _)| *score >= NEAR)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate)
@@ -419,7 +489,11 @@ impl<'a> Item<'a> {
     }
 
     fn expected(&self, what: &str) {
-        self.error(format!("`{}` must be {what}, not {}", self.path, type_name(self.value))).report();
+        let report = self.error(format!("`{}` must be {what}, not {}", self.path, type_name(self.value)));
+        match advice::form(&self.path, self.value, what) {
+            Some(help) => report.help(help).report(),
+            None => report.report(),
+        }
     }
 
     pub fn is_table(&self) -> bool {
@@ -597,8 +671,14 @@ impl<'a> Item<'a> {
         match parse(text) {
             Ok(expr) => Some(expr),
             Err(error) => {
+                let meant = advice::jq(&self.path, text, parse);
+                // A near name among jq's functions misleads where a field was meant.
+                let help = match error.message.starts_with("undefined filter") {
+                    true => meant.or(error.help),
+                    false => error.help.or(meant),
+                };
                 let report = self.error(format!("`{}`: {}", self.path, error.message)).excerpt(error.excerpt);
-                match error.help {
+                match help {
                     Some(help) => report.help(help).report(),
                     None => report.report(),
                 }

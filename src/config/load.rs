@@ -16,7 +16,7 @@ use crate::{
     http::client,
     model::Name,
     settings::{
-        Context, DefaultTable, Item, Table,
+        Context, DefaultTable, Item, Table, advice,
         diagnostic::{Diagnostic, Place, Rendered, Severity, Sources},
         key::{Get, keys},
         nearest,
@@ -186,6 +186,25 @@ fn section<'a>(context: &'a Context, file: &mut Table<'a>, key: &Get<()>) -> Tab
     file.item(key).and_then(|item| item.table()).unwrap_or_else(|| Table::empty(context, key.name.to_owned(), place))
 }
 
+/// The heading that a text begins with, without what follows it.
+fn heading(text: &str) -> Option<&str> {
+    text.trim_start().starts_with('[').then(|| text.split(['#', '\n']).next())?.map(str::trim)
+}
+
+/// Where the heading that is at an offset stood before, if it is one.
+fn first_heading(text: &str, at: usize) -> Option<std::ops::Range<usize>> {
+    let start = text.get(..at)?.rfind('\n').map_or(0, |newline| newline + 1);
+    let second = heading(text.get(start..)?)?;
+    let mut offset = 0;
+    for line in text.get(..start)?.split_inclusive('\n') {
+        if heading(line) == Some(second) {
+            return Some(offset..offset + second.len());
+        }
+        offset += line.len();
+    }
+    None
+}
+
 fn read_files(sources: &Sources, context: &Context, syntax: &mut Vec<Place>) -> Option<Config> {
     let parsed: Vec<_> = sources
         .files
@@ -193,10 +212,26 @@ fn read_files(sources: &Sources, context: &Context, syntax: &mut Vec<Place>) -> 
         .enumerate()
         .map(|(file, (_, text))| {
             let (table, errors) = DeTable::parse_recoverable(text);
+            // The table that stands twice being told, its keys are not.
+            let mut told_to = 0;
             for error in errors {
                 let span = error.span().unwrap_or(0..0);
-                syntax.push(Place { file, span: span.clone() });
-                context.report(Diagnostic::error(Place { file, span }, format!("TOML: {}", error.message())));
+                let place = Place { file, span: span.clone() };
+                syntax.push(place.clone());
+                let is_double = error.message().contains("duplicate key");
+                if is_double && span.start < told_to {
+                    continue;
+                }
+                let line = sources.line(&place).checked_sub(1).and_then(|line| text.lines().nth(line));
+                let help = advice::toml(error.message(), line.unwrap_or_default()).map(str::to_owned);
+                let message = format!("TOML: {}", error.message());
+                let first = is_double.then(|| first_heading(text, span.start)).flatten();
+                if first.is_some() {
+                    let rest = text.get(span.start..).unwrap_or_default();
+                    told_to = rest.find("\n[").map_or(text.len(), |end| span.start + end);
+                }
+                let also = first.map(|span| (Place { file, span }, "first defined at".to_owned()));
+                context.report(Diagnostic { help, also, ..Diagnostic::error(place, message) });
             }
             table
         })
@@ -386,6 +421,9 @@ fn read_bridges<'a>(
             );
             match nearest(endpoint, endpoints.keys().map(|name| &**name)) {
                 Some(near) => report.help(format!("did you mean {near:?}?")).report(),
+                None if endpoint.contains("://") => {
+                    report.help(format!("define [endpoint.me] with this `url`, and write {key} = [\"me\"]")).report();
+                }
                 None => report.help(format!("define [endpoint.{endpoint}]")).report(),
             }
         }
@@ -437,5 +475,40 @@ impl<'a> Defaults<'a> {
             table.fill_nested(&[bridge::SOURCE.name, source::HTTP.name], http);
         }
         table
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Advice that is itself refused would be worse than none.
+    #[test]
+    fn each_line_that_advice_says_is_taken_where_it_says() {
+        let synonyms = advice::SYNONYMS.iter().map(|(place, _, line)| (*place, *line));
+        for (place, line) in synonyms.chain(advice::FORMS.iter().copied()) {
+            let prose = [", or ", ", where ", " beside ", ": jq"];
+            let line = prose.iter().fold(line, |line, prose| line.split(prose).next().unwrap_or_default());
+            let heading = match place {
+                _ if line.starts_with('[') || line.contains(" in [") => continue,
+                "" => "",
+                "daemon" => "[daemon]",
+                "bridge.*.source.*" if !line.starts_with("source.") => "[bridge.a.source.http]",
+                "endpoint.*.sign.*" if !line.starts_with("sign.") => "[endpoint.a.sign.standard]",
+                "endpoint.*.sign.*.secrets" => "[endpoint.a.sign.standard]",
+                "bridge.*.source.http.headers" | "bridge.*.source.http.query" | "**.auth" => "[bridge.a.source.http]",
+                "**.auth.bearer" | "**.auth.basic" if line.starts_with("auth.") => "[bridge.a.source.http]",
+                "**.auth.bearer" => "[bridge.a.source.http.auth.bearer]",
+                "**.auth.basic" => "[bridge.a.source.http.auth.basic]",
+                _ if place.starts_with("bridge.") => "[bridge.a]",
+                _ => "[endpoint.a]",
+            };
+            let text = format!("{heading}\n{line}\n");
+            let Err(failed) = load_text(Path::new("bridges.toml"), text.clone(), Secrets::FormOnly) else { continue };
+            for found in failed.0.iter().filter(|found| found.severity == Severity::Error) {
+                let is_of_others = ["is missing", "needs `items`", "which is not defined", "matches no file"];
+                assert!(is_of_others.iter().any(|words| found.message.contains(words)), "{text}{}", found.text);
+            }
+        }
     }
 }

@@ -121,13 +121,15 @@ impl Sources {
 const SECRET_WORDS: [&str; 10] =
     ["auth", "sign", "token", "secret", "secrets", "password", "proxy", "credential", "env", "headers"];
 
+/// Whether a key, or a way to one, may lead to a secret.
+pub(super) fn is_secret(keys: &str) -> bool {
+    let words = keys.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.into_iter().any(|word| SECRET_WORDS.contains(&word.to_ascii_lowercase().as_str()))
+}
+
 /// Which lines may hold a secret: by their keys, by the table that they are in, or since they go on with the value of such a line.
 /// Read without a parser, since the file may be none.
 fn secret_lines_of(text: &str) -> Vec<bool> {
-    let is_secret = |keys: &str| {
-        let words = keys.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        words.into_iter().any(|word| SECRET_WORDS.contains(&word.to_ascii_lowercase().as_str()))
-    };
     let (mut table, mut open) = (false, Open::default());
     let line = |line: &str| {
         let named = is_secret(line);

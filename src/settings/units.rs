@@ -12,9 +12,60 @@ fn split(text: &str) -> Option<(u64, &str)> {
     Some((number.parse().ok()?, unit))
 }
 
+/// Names of units elsewhere, beside the unit here; what has none is the first.
+const DURATION_NAMES: [(&str, &str); 5] = [
+    ("s", "s sec secs second seconds"),
+    ("ms", "ms msec msecs millis millisecond milliseconds"),
+    ("m", "m min mins minute minutes"),
+    ("h", "h hr hrs hour hours"),
+    ("d", "d day days"),
+];
+const SIZE_NAMES: [(&str, &str); 4] = [
+    ("B", "b byte bytes"),
+    ("KiB", "k kb kib kilobyte kilobytes"),
+    ("MiB", "m mb mib megabyte megabytes"),
+    ("GiB", "g gb gib gigabyte gigabytes"),
+];
+
+/// What a unit of another spelling is here.
+fn unit_of(name: &str, names: &[(&'static str, &str)]) -> Option<&'static str> {
+    let name = name.trim().to_ascii_lowercase();
+    let found = names.iter().find(|(_, all)| name.is_empty() || all.split(' ').any(|one| one == name));
+    found.map(|(unit, _)| *unit)
+}
+
+/// A number and a unit as they are spelled here, where the text means one: `5min`, `5 minutes`, `5`.
+fn mended(text: &str, names: &[(&'static str, &str)]) -> Option<String> {
+    let (number, name) = split(text.trim())?;
+    unit_of(name, names).map(|unit| format!("{number}{unit}"))
+}
+
+/// `10 per second`, `10/sec`, `10`.
+fn mended_rate(text: &str) -> Option<String> {
+    let (number, name) = split(text.trim())?;
+    let name = name.trim();
+    let name = name.strip_prefix('/').or_else(|| name.strip_prefix("per ")).unwrap_or(name);
+    let unit = unit_of(name, &DURATION_NAMES).filter(|unit| *unit != "ms" && number > 0)?;
+    Some(format!("{number}/{unit}"))
+}
+
+/// What is wrong with a text, and what to write.
+fn not(text: &str, what: &str, mended: Option<String>, help: &str) -> String {
+    match mended {
+        Some(mended) => format!("{text:?} is not {what}: write {mended:?}"),
+        None => format!("{text:?} is not {what}: {help}"),
+    }
+}
+
 /// `"300ms"`, `"30s"`, `"5m"`, `"2h"`, `"3d"`.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a duration: {DURATION_HELP}");
+    let wrong = || {
+        // A number that its unit makes too large is wrong as it is spelled here, too.
+        let meant = mended(text, &DURATION_NAMES).filter(|mended| mended != text);
+        let is_cron = text.split_whitespace().count() == 5 && text.contains('*');
+        let help = if is_cron { "that is an expression for `cron`, a key beside `every`" } else { DURATION_HELP };
+        not(text, "a duration", meant, help)
+    };
     let (number, unit) = split(text).ok_or_else(wrong)?;
     let factor = match unit {
         "ms" => 1,
@@ -29,7 +80,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 
 /// `"512B"`, `"64KiB"`, `"32MiB"`, `"1GiB"`, in bytes.
 pub fn size(text: &str) -> Result<u64, String> {
-    let wrong = || format!("{text:?} is not a size: {SIZE_HELP}");
+    let wrong = || not(text, "a size", mended(text, &SIZE_NAMES).filter(|mended| mended != text), SIZE_HELP);
     let (number, unit) = split(text).ok_or_else(wrong)?;
     let factor = match unit {
         "B" => 1,
@@ -57,7 +108,7 @@ impl Rate {
 
 /// `"10/s"`, `"100/m"`, `"5000/h"`.
 pub fn rate(text: &str) -> Result<Rate, String> {
-    let wrong = || format!("{text:?} is not a rate: {RATE_HELP}");
+    let wrong = || not(text, "a rate", mended_rate(text).filter(|mended| mended != text), RATE_HELP);
     let (requests, unit) = text.split_once('/').ok_or_else(wrong)?;
     let requests: u32 = requests.parse().ok().filter(|n| *n > 0).ok_or_else(wrong)?;
     let per = match unit {
@@ -118,5 +169,39 @@ mod tests {
         for text in ["", "5", "5MB", "MiB", "99999999999999GiB"] {
             assert!(size(text).is_err(), "{text}");
         }
+    }
+
+    /// `5 minutes`, `60` and `5MB` were refused without the spelling that is read.
+    #[test]
+    fn units_of_another_spelling_are_told_as_they_are_read() {
+        let written =
+            |error: String| error.split_once("write \"").map(|(_, rest)| rest.trim_end_matches('"').to_owned());
+        let spellings = |name: &str| {
+            let upper = name.to_ascii_uppercase();
+            ["", " "].iter().flat_map(|gap| [format!("{gap}{name}"), format!("{gap}{upper}")]).collect::<Vec<_>>()
+        };
+        for (unit, names) in DURATION_NAMES {
+            for text in names.split(' ').flat_map(spellings).map(|name| format!("5{name}")) {
+                let Err(error) = duration(&text) else { continue };
+                assert_eq!(written(error), Some(format!("5{unit}")), "{text}");
+                assert!(duration(&format!("5{unit}")).is_ok());
+            }
+        }
+        for (unit, names) in SIZE_NAMES {
+            for text in names.split(' ').flat_map(spellings).map(|name| format!("5{name}")) {
+                let Err(error) = size(&text) else { continue };
+                assert_eq!(written(error), Some(format!("5{unit}")), "{text}");
+                assert!(size(&format!("5{unit}")).is_ok());
+            }
+        }
+        for (text, meant) in [("10 per second", "10/s"), ("10/minute", "10/m"), ("10", "10/s"), ("9/hour", "9/h")] {
+            assert_eq!(rate(text).err().and_then(written).as_deref(), Some(meant), "{text}");
+            assert!(rate(meant).is_ok());
+        }
+        assert_eq!(duration("60").err().and_then(written).as_deref(), Some("60s"));
+        for text in ["soon", "-5s", "99999999999999999d", "5 fortnights", "*/5 * * * *"] {
+            assert_eq!(duration(text).err().and_then(written), None, "{text}");
+        }
+        assert!(duration("*/5 * * * *").is_err_and(|error| error.contains("`cron`")));
     }
 }

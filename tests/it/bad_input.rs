@@ -103,7 +103,8 @@ async fn statuses_that_are_no_data() {
 
 #[tokio::test]
 async fn records_without_a_key_or_with_the_same() {
-    bad("", json(r#"[{"id":1},{"no":2}]"#), &["record 2 of page 1 has no key: `key` gives null"]).await;
+    let words = ["record 2 of page 1 has no key: `key` gives null; the record has `no_id`: did you mean `.no_id`?"];
+    bad("", json(r#"[{"id":1},{"no_id":2}]"#), &words).await;
     bad("", json(r#"[{"id":1},{"id":{}}]"#), &["record 2 of page 1 has no key: `key` gives an object"]).await;
     bad("", json(r#"[{"id":1},{"id":5},{"id":1,"v":2}]"#), &["records 1 and 3 of page 1 have the same key \"1\""])
         .await;

@@ -173,10 +173,11 @@ async fn from_the_url_of_a_table_to_a_webhook() {
 /// What cannot be guessed is told, with what to write, and nothing is written.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_guessed_leaves_the_file_as_it_is() {
+    let (html, paged, graphql): (Api, Api, Api) = (html, paged, graphql);
     for (api, path, expected) in [
-        (html as Api, "/shop", "decode.html = { select"),
-        (paged as Api, "/jobs", "-H \"Authorization: Bearer TOKEN\""),
-        (graphql as Api, "/graphql", "source.graphql"),
+        (html, "/shop", "decode.html = { select"),
+        (paged, "/jobs", "-H \"Authorization: Bearer TOKEN\""),
+        (graphql, "/graphql", "source.graphql"),
     ] {
         let source = Source::start(api).await;
         let place = Place::new("");

@@ -97,27 +97,30 @@ pub(super) fn read_through(path: &Path) -> io::Result<()> {
 /// not what reads back where a sync has failed.
 pub(super) fn copy(from: &Path, to: &Path, sync: bool) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(to)?;
-    let mut block = vec![0; BLOCK_BYTES];
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let target = to.join(entry.file_name());
         if entry.file_type()?.is_dir() {
             copy(&entry.path(), &target, sync)?;
-            continue;
-        }
-        let mut source = File::open(entry.path())?;
-        let mut copy = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&target)?;
-        loop {
-            match source.read(&mut block)? {
-                0 => break,
-                read => copy.write_all(block.get(..read).expect("no more is read than there is room"))?,
-            }
-        }
-        if sync {
-            copy.sync_all()?;
+        } else {
+            copy_file(&entry.path(), &target, sync)?;
         }
     }
     if sync { sync_dir(to) } else { Ok(()) }
+}
+
+/// Copies a file, for its new owner alone, whoever might read the old one.
+pub(super) fn copy_file(from: &Path, to: &Path, sync: bool) -> io::Result<()> {
+    let mut source = File::open(from)?;
+    let mut copy = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
+    let mut block = vec![0; BLOCK_BYTES];
+    loop {
+        match source.read(&mut block)? {
+            0 => break,
+            read => copy.write_all(block.get(..read).expect("no more is read than there is room"))?,
+        }
+    }
+    if sync { copy.sync_all() } else { Ok(()) }
 }
 
 /// Brings all files in a directory to the disk.

@@ -84,7 +84,7 @@ impl Lent {
             files::copy(from, &lent.0.join(name), false).map_err(unreadable)?;
         }
         for name in [MARK, REDO].into_iter().filter(|name| dir.join(name).exists()) {
-            std::fs::copy(dir.join(name), lent.0.join(name)).map_err(unreadable)?;
+            files::copy_file(&dir.join(name), &lent.0.join(name), false).map_err(unreadable)?;
         }
         Ok(lent)
     }
