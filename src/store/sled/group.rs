@@ -1,7 +1,7 @@
 //! A group of writes before it is applied: what it changes lies over what is stored, so that each write sees those
 //! before it, and one that fails takes back only its own changes.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use ::sled::IVec;
 
@@ -19,12 +19,24 @@ use crate::{
 
 /// How far packs were looked at, for each time that they are kept.
 #[derive(Debug, Clone, Default)]
-pub struct Cursors(pub(super) BTreeMap<Duration, u64>);
+pub struct Cursors {
+    pub(super) at: BTreeMap<Duration, u64>,
+    /// For how long each endpoint keeps its events, and the others, when they were looked at.
+    kept: Arc<(Vec<(Name, Duration)>, Duration)>,
+}
 
 impl Cursors {
+    /// Where some events are kept for another time now, all are looked at from the start: a cursor may have passed over those that
+    /// belong to it now.
+    pub fn keep(&mut self, keep: &[(Name, Duration)], default_keep: Duration) {
+        if self.kept.0 != keep || self.kept.1 != default_keep {
+            *self = Self { at: BTreeMap::new(), kept: Arc::new((keep.to_vec(), default_keep)) };
+        }
+    }
+
     /// A pack is delivered that was passed over, maybe.
     pub fn settled(&mut self, pack: u64) {
-        for cursor in self.0.values_mut() {
+        for cursor in self.at.values_mut() {
             *cursor = (*cursor).min(pack);
         }
     }

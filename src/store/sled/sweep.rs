@@ -35,8 +35,7 @@ impl Group<'_> {
     ) -> Result<Written, Error> {
         let mut times: BTreeSet<Duration> = keep.iter().map(|(_, keep)| *keep).collect();
         times.insert(default_keep);
-        // A reload may have changed them: what is kept for another time now is looked for from the start.
-        self.sweep.0.retain(|time, _| times.contains(time));
+        self.sweep.keep(keep, default_keep);
         let mut kept = Keeping {
             keep: keep.iter().map(|(name, keep)| (name, *keep)).collect(),
             default_keep,
@@ -45,7 +44,7 @@ impl Group<'_> {
         let (mut packs, mut events) = (0, 0);
         for time in times {
             let mut looks = LOOKS_MAX;
-            let from = self.sweep.0.get(&time).copied().unwrap_or(0);
+            let from = self.sweep.at.get(&time).copied().unwrap_or(0);
             let mut next = self.counters.pack;
             let rows = self.tables.get(Table::Events).range(key::chunk(&key::pack(from), 0)..);
             for row in rows.keys() {
@@ -76,7 +75,7 @@ impl Group<'_> {
                 looks -= 1;
                 next = pack + 1;
             }
-            self.sweep.0.insert(time, next);
+            self.sweep.at.insert(time, next);
         }
         Ok(Written::Swept(events))
     }

@@ -48,6 +48,7 @@ for_both! {
     events_are_filtered
     a_sweep_takes_only_what_is_settled_and_old
     a_sweep_goes_on_where_it_stopped
+    a_sweep_looks_again_where_events_are_kept_for_another_time
     an_endpoint_under_another_name_keeps_its_deliveries
     a_forgotten_endpoint_leaves_its_events
     a_bridge_under_another_name_keeps_its_snapshot
@@ -610,6 +611,19 @@ fn a_sweep_goes_on_where_it_stopped(engine: &dyn Engine) {
     }
     assert_eq!(swept, 30);
     assert_eq!(all(engine), (0..40).rev().filter(|n| n % 4 == 0).collect::<Vec<_>>());
+}
+
+/// The times were swapped by a reload, and what had been passed over under the old ones stayed until a restart.
+fn a_sweep_looks_again_where_events_are_kept_for_another_time(engine: &dyn Engine) {
+    let writer = Writer::of(engine);
+    for (n, endpoint) in [(0, "crm"), (1, "app")] {
+        let queued = writer.queued(events(vec![event("shop", n, &[(endpoint, Content::Shared)])]));
+        writer.settle(endpoint, queued.first().expect("one").1.position, Outcome::Delivered);
+    }
+    let [early, late] = [9_999, 20_000];
+    assert_eq!(writer.one(sweep(&[("app", late)], early, ALL)), Written::Swept(1));
+    assert_eq!(writer.one(sweep(&[("app", early)], late, ALL)), Written::Swept(1));
+    assert_eq!(all(engine), Vec::<u64>::new());
 }
 
 /// A commit of a million records once stopped everything else while it was written: it is written ahead in parts.
