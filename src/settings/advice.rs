@@ -338,7 +338,7 @@ mod tests {
             let told = jq(&format!("bridge.a.{key}"), text, Expr::parse);
             assert_eq!(told, Some(format!("did you mean {meant}?")), "{text}");
         }
-        for text in [".[] |", ".[] | slect(.a)", "", "a b", "https://example.com/", ".id"] {
+        for text in [".[] |", ".[] | nosuch(.a)", "", "a b", "https://example.com/", ".id"] {
             assert_eq!(jq("bridge.a.items", text, Expr::parse).filter(|_| text != ".id"), None, "{text}");
         }
         assert_eq!(jq("bridge.a.source.http.headers.token.jq", "s3cret", Expr::parse), None);
