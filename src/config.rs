@@ -33,7 +33,8 @@ pub use endpoint::{
     Answers, Batch, DeliveryOrder, Endpoint, Format, METHODS, Operational, QueueFull, RETRY_SCHEDULE, Verb,
 };
 pub use load::{Failed, Secrets, daemon, load, load_text};
-pub use written::{Keys, Written};
+use written::Written;
+pub use written::{Keys, Texts};
 
 /// The keys of the file, and of its `defaults`.
 pub static FILE: &Family = &load::file::FAMILY;
@@ -56,14 +57,19 @@ pub struct Config {
     pub log: Log,
     pub bridges: BTreeMap<Name, Arc<Bridge>>,
     pub endpoints: BTreeMap<Name, Arc<Endpoint>>,
-    /// The same key by key, to compare with another one.
-    pub written: Written,
+    /// The files themselves, to compare with others.
+    pub texts: Texts,
     pub warnings: Vec<Rendered>,
     /// All of the file: no message may hold a part of one.
     pub secrets: Vec<Secret>,
 }
 
 impl Config {
+    /// What the files say, key by key. Parses them: not for an async thread.
+    fn written(&self) -> Written {
+        self.texts.written(&load::TABLES)
+    }
+
     /// The bridge of a name; of a member's, the one that it is a member of.
     pub fn bridge(&self, name: &str) -> Option<&Arc<Bridge>> {
         self.bridges.get(bridge_of(name))

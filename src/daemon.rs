@@ -520,7 +520,7 @@ impl Daemon {
         }
         // Also for a store that is opened again: another directory would be another history.
         (config.daemon, config.store) = (daemon, self.config.store.clone());
-        config.written.keep_started(&self.config.written);
+        config.texts.keep_started(&self.config.texts);
         let config = Arc::new(config);
         let plan = config::plan::plan(&self.config, &config);
         if !force {

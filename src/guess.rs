@@ -179,7 +179,8 @@ impl Guess {
     }
 }
 
-fn page(answer: &Answer) -> Page {
+/// An answer as a page of a walk.
+pub fn page(answer: &Answer) -> Page {
     let content_type = answer.header("content-type").map(str::to_owned);
     Page { url: String::new(), content_type, body: answer.body.clone(), hash: Hash::of(&answer.body) }
 }

@@ -112,8 +112,8 @@ pub struct Polled {
     pub lag: Option<Duration>,
     /// It is due now, whatever its last poll led to.
     at_once: bool,
-    /// When an answer was last read for hints, and how many records it had.
-    read_for_hints: Option<(Instant, u64)>,
+    /// When an answer was last read that gave no hint, and how many records it had.
+    hintless: Option<(Instant, u64)>,
 }
 
 /// Whether the end of a time that brought no later mark became the mark itself.
@@ -281,7 +281,7 @@ impl Polled {
             looked_at: None,
             lag: None,
             at_once: false,
-            read_for_hints: None,
+            hintless: None,
         }
     }
 
@@ -290,15 +290,10 @@ impl Polled {
         (self.watched_from, self.looked_at) = (now, Some((now, Instant::now())));
     }
 
-    /// Whether an answer is worth reading once more, for hints: it takes a fifth of a poll without a change, and what it finds
-    /// stays as it is for as long as the list is as long.
-    fn is_to_read_for_hints(&mut self, records: u64) -> bool {
-        let is_known = self.read_for_hints.is_some_and(|(at, of)| of == records && at.elapsed() < HINTS_AFTER);
-        if is_known && self.progress.hints.is_empty() {
-            return false;
-        }
-        self.read_for_hints = Some((Instant::now(), records));
-        true
+    /// Whether an answer is worth reading once more, for a hint: it takes a fifth of a poll without a change, and what gave none
+    /// gives none for as long as the list is as long.
+    fn is_to_read_for_hints(&self, records: u64) -> bool {
+        self.hintless.is_none_or(|(at, of)| of != records || at.elapsed() >= HINTS_AFTER)
     }
 
     fn definition_is_same(&self) -> bool {
@@ -562,33 +557,43 @@ impl Poller {
             }
         }
         self.tell_flaws(polled, &found.left_out.flaws);
-        if !polled.is_to_read_for_hints(found.diff.present) {
+        let (records, odd) = (found.diff.present, std::mem::take(&mut found.hints));
+        let is_read = polled.is_to_read_for_hints(records);
+        if !is_read {
             found.document = Bytes::new();
         }
-        let mut hints = self.hints(polled, &mut found, answer.pages.len(), &answer.meta).await;
+        let hint = self.hint_of_answer(polled, &mut found, answer.pages.len(), &answer.meta).await;
+        if is_read {
+            polled.hintless = hint.is_none().then(|| (Instant::now(), records));
+        }
         let pages = u32::try_from(answer.pages.len()).unwrap_or(u32::MAX);
         let polling = self.judge_and_commit(polled, found, pages, Some((hash, answer))).await;
         if matches!(polling, Ok(Polling::Same)) {
             polled.churn = hints::Churn::default();
         }
-        hints.extend(polled.churn.hint(&polled.bridge.definition.ignore).map(|hint| self.shown(&hint)));
-        self.tell_hints(polled, hints);
+        self.tell_hints(polled, self.hints(polled, odd.into_iter().chain(hint)));
         let polling = polling?;
         polled.is_behind = passed.is_some() && polling != Polling::Held;
         Ok(polling)
     }
 
-    /// What is odd about an answer, for a person.
-    async fn hints(&self, polled: &Polled, found: &mut Detected, pages: usize, meta: &Json) -> Vec<String> {
-        let document = std::mem::take(&mut found.document);
-        let mut all = std::mem::take(&mut found.hints);
-        if pages == 1 {
-            let (bridge, meta, records) = (polled.bridge.clone(), meta.clone(), found.diff.present);
-            let of_answer = compute(move || hints::of_answer(&bridge, &document, &meta, records)).await;
-            // A hint that cannot be had is none.
-            all.extend(of_answer.ok().flatten());
+    /// What is odd about an answer of one page.
+    async fn hint_of_answer(&self, polled: &Polled, found: &mut Detected, pages: usize, meta: &Json) -> Option<String> {
+        let (document, records) = (std::mem::take(&mut found.document), found.diff.present);
+        if pages != 1 {
+            return None;
         }
-        all.iter().map(|hint| self.shown(hint)).collect()
+        if document.is_empty() {
+            return hints::of_answer(&polled.bridge, &document, meta, records);
+        }
+        let (bridge, meta) = (polled.bridge.clone(), meta.clone());
+        // A hint that cannot be had is none.
+        compute(move || hints::of_answer(&bridge, &document, &meta, records)).await.ok().flatten()
+    }
+
+    /// What is odd, for a person: of an answer, and of polls one behind the other.
+    fn hints(&self, polled: &Polled, odd: impl Iterator<Item = String>) -> Vec<String> {
+        odd.chain(polled.churn.hint(&polled.bridge.definition.ignore)).map(|hint| self.shown(&hint)).collect()
     }
 
     /// Keeps hints for `status`, and logs each that the last answer did not give.

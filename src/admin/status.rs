@@ -10,6 +10,7 @@ use super::{
     api::{BridgeStatus, EndpointStatus, OneBridge, Status},
 };
 use crate::{
+    compute::compute,
     config::{
         Config, Endpoint,
         preview::{Outline, Queue, Running, Snapshot},
@@ -56,7 +57,14 @@ impl Admin {
 
     /// What another configuration is compared with.
     pub async fn running(&self) -> Result<Running, Error> {
-        let outline = self.runner.is_some().then(|| Outline::of(&self.config()));
+        let outline = match &self.runner {
+            Some(_) => {
+                let config = self.config();
+                let outline = compute(move || Outline::of(&config)).await;
+                Some(outline.map_err(|e| Error::Refused(format!("reading the configuration panicked: {e}")))?)
+            }
+            None => None,
+        };
         let read = self.store.read(|engine| {
             let states = engine.endpoints()?;
             let queues = engine.queues()?.into_iter().map(|name| (name, false));

@@ -9,10 +9,9 @@ use super::{
     trial::{Trial, Tried, UrlArgs},
 };
 use crate::{
-    decode::Page,
-    guess::{Because, Guess, draft::Walk, list::List, text::interval},
+    guess::{self, Because, Guess, draft::Walk, list::List, text::interval},
     http::{Answer, client},
-    model::{Hash, Timestamp},
+    model::Timestamp,
     settings::units,
     store::EventFilter,
     terminal,
@@ -109,8 +108,7 @@ fn summary(guess: &Guess, records: usize) -> Json {
 
 /// How many records the bridge reads in an answer.
 async fn counted(tried: &Tried, answer: &Answer) -> Result<usize, Failure> {
-    let content_type = answer.header("content-type").map(str::to_owned);
-    let page = Page { url: String::new(), content_type, body: answer.body.clone(), hash: Hash::of(&answer.body) };
+    let page = guess::page(answer);
     let definition = &tried.polled.bridge.definition;
     let wrong = |e: &dyn std::fmt::Display| {
         Failure::new(FAILED, tried.poller.vault.redact(&format!("the guess does not hold: {e}")))

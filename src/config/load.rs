@@ -10,7 +10,7 @@ use super::{
     daemon::{daemon, log, network, read_daemon, read_log, read_network, read_store, store},
     endpoint::{keys::endpoint, warn_if_none_hears},
     include,
-    written::{self, Written},
+    written::{self, Texts},
 };
 use crate::{
     http::client,
@@ -279,7 +279,7 @@ fn read_files(sources: &Sources, context: &Context, syntax: &mut Vec<Place>) -> 
         network: client::Config { rates: rates(bridges.values().flatten()), ..network },
         bridges: bridges.into_iter().filter_map(|(name, bridge)| Some((name, Arc::new(bridge?)))).collect(),
         endpoints: endpoints.into_iter().filter_map(|(name, endpoint)| Some((name, Arc::new(endpoint?)))).collect(),
-        written: Written::of(&parsed.iter().map(|table| table.get_ref()).collect::<Vec<_>>(), &TABLES),
+        texts: Texts::of(&sources.files.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>()),
         warnings: Vec::new(),
         secrets: Vec::new(),
     };

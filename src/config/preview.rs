@@ -68,21 +68,23 @@ pub struct Queue {
 }
 
 impl Outline {
+    /// Parses the files: not for an async thread.
     pub fn of(config: &Config) -> Self {
+        let written = config.written();
         let keys = |of: &BTreeMap<Name, Keys>, name: &Name| of.get(name).cloned().unwrap_or_default();
         let bridge = |(name, bridge): (&Name, &Arc<Bridge>)| {
             let definition = Some(bridge.fingerprint().hash());
-            let keys = keys(&config.written.bridges, name);
+            let keys = keys(&written.bridges, name);
             (name.to_string(), Part { enabled: bridge.enabled, keys, definition })
         };
         let endpoint = |(name, endpoint): (&Name, &Arc<super::Endpoint>)| {
-            let keys = keys(&config.written.endpoints, name);
+            let keys = keys(&written.endpoints, name);
             (name.to_string(), Part { enabled: endpoint.enabled, keys, definition: None })
         };
         Self {
             bridges: config.bridges.iter().map(bridge).collect(),
             endpoints: config.endpoints.iter().map(endpoint).collect(),
-            settings: config.written.settings.clone(),
+            settings: written.settings.clone(),
         }
     }
 }

@@ -3,11 +3,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
-    fmt::Write as _,
+    fmt::{self, Write as _},
     sync::Arc,
 };
 
-use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, DeValue};
 
 use super::bridge::keys::bridge;
@@ -17,11 +16,14 @@ use crate::{
     source::source,
 };
 
+/// Of TOML that repeats itself hardly more is to be had.
+const ZSTD_LEVEL: i32 = 1;
+
 /// Keys with dots, in order, and a hash of each one's value.
 pub type Keys = Vec<(Arc<str>, u64)>;
 
 /// All keys that the files hold, with those that `defaults` fill in.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Written {
     pub bridges: BTreeMap<Name, Keys>,
     pub endpoints: BTreeMap<Name, Keys>,
@@ -42,9 +44,56 @@ pub struct Tables {
     pub of_http: &'static str,
 }
 
+/// The files as they were read, packed: what they say key by key is made of them when somebody asks, and a daemon of 100,000
+/// bridges carries 1 MiB instead of each key of each.
+#[derive(Clone, Default)]
+pub struct Texts {
+    packed: Arc<[u8]>,
+    /// Those of the start, whose settings still count after a reload.
+    started: Option<Arc<Texts>>,
+}
+
+/// They may hold secrets.
+impl fmt::Debug for Texts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Texts({} bytes)", self.packed.len())
+    }
+}
+
+impl Texts {
+    /// `files` begins with the main one.
+    pub fn of(files: &[&str]) -> Self {
+        let json = serde_json::to_vec(files).expect("strings serialize");
+        let packed = zstd::encode_all(&*json, ZSTD_LEVEL).expect("memory takes all");
+        Self { packed: packed.into(), started: None }
+    }
+
+    /// After a reload: the settings that count from the next start on stay those of the start.
+    pub fn keep_started(&mut self, old: &Self) {
+        self.started = Some(old.started.clone().unwrap_or_else(|| Arc::new(old.clone())));
+    }
+
+    /// What they say, key by key. Parses all of them: not for an async thread.
+    pub fn written(&self, tables: &Tables) -> Written {
+        let mut written = self.read(tables);
+        if let Some(started) = &self.started {
+            written.keep_started(&started.read(tables));
+        }
+        written
+    }
+
+    fn read(&self, tables: &Tables) -> Written {
+        let json = zstd::decode_all(&*self.packed).expect("it was packed here");
+        let texts: Vec<String> = serde_json::from_slice(&json).expect("it was written here");
+        // They loaded: none has an error.
+        let parsed: Vec<_> = texts.iter().map(|text| DeTable::parse_recoverable(text).0).collect();
+        Written::of(&parsed.iter().map(|table| table.get_ref()).collect::<Vec<_>>(), tables)
+    }
+}
+
 impl Written {
     /// `files` begins with the main one.
-    pub fn of(files: &[&DeTable<'_>], tables: &Tables) -> Self {
+    fn of(files: &[&DeTable<'_>], tables: &Tables) -> Self {
         // A key of many bridges is one text.
         let mut texts = HashSet::new();
         let main = files.first().copied();
@@ -77,7 +126,7 @@ impl Written {
     }
 
     /// After a reload: the settings that count from the next start on stay those of `old`.
-    pub fn keep_started(&mut self, old: &Self) {
+    fn keep_started(&mut self, old: &Self) {
         self.settings.retain(|(key, _)| !needs_restart(key));
         self.settings.extend(old.settings.iter().filter(|(key, _)| needs_restart(key)).cloned());
         self.settings.sort();

@@ -64,8 +64,9 @@ impl Poller {
         let count = u32::try_from(page_count).unwrap_or(u32::MAX);
         let mut share = self.budget.share(pages.iter().map(|page| u64_of(page.body.len())).sum()).await;
         let mut found = self.detect(polled, pages, date, said, &mut share).await?;
-        let mut hints = self.hints(polled, &mut found, page_count, meta).await;
-        hints.extend(polled.churn.hint(&polled.bridge.definition.ignore).map(|hint| self.shown(&hint)));
+        let odd = std::mem::take(&mut found.hints);
+        let hint = self.hint_of_answer(polled, &mut found, page_count, meta).await;
+        let hints = self.hints(polled, odd.into_iter().chain(hint));
         let (deleted, _) = count_missing(polled, &found, count);
         let definition_changed = polled.state.version > 0 && !polled.definition_is_same();
         let counts = counts(polled, &found, deleted.len(), definition_changed);

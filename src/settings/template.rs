@@ -19,6 +19,15 @@ pub enum Template {
     Table(Vec<(String, Template)>),
 }
 
+/// What a table or a value of the file is, in a template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stands {
+    ForItself,
+    /// A secret, or jq.
+    ForAValue,
+    ForTheToken,
+}
+
 /// Why there is no value.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
@@ -100,25 +109,38 @@ impl From<&Template> for Json {
     }
 }
 
+/// Within a message, a table with one key stands for a value where the key is `env`, `file` or `credential` (a secret), `jq`, or a
+/// `token` that is true. A secret in the file itself (`value`) is none here: messages have keys of that name.
+pub fn in_a_message(item: &Item<'_>) -> Stands {
+    if item.stands_for_a_value() {
+        Stands::ForAValue
+    } else if item.stands_for_the_token() {
+        Stands::ForTheToken
+    } else {
+        Stands::ForItself
+    }
+}
+
 impl Item<'_> {
-    /// JSON, in which a table with one key stands for a value where the key is `env`, `file` or `credential` (a secret), `jq`, or a
-    /// `token` that is true. A secret in the file itself (`value`) is none here: messages have keys of that name.
-    pub fn template(&self) -> Option<Template> {
-        if self.is_list() {
-            return self.items()?.iter().map(Item::template).collect::<Option<_>>().map(Template::list);
+    /// JSON, in which some tables stand for something else.
+    pub fn template(&self, stands: fn(&Item<'_>) -> Stands) -> Option<Template> {
+        match stands(self) {
+            Stands::ForAValue => self.value().map(Template::Value),
+            Stands::ForTheToken => Some(Template::Token),
+            Stands::ForItself if self.is_table() => self.templates(stands).map(Template::table),
+            Stands::ForItself if self.is_list() => {
+                let all = self.items()?.iter().map(|item| item.template(stands)).collect::<Vec<_>>();
+                all.into_iter().collect::<Option<_>>().map(Template::list)
+            }
+            Stands::ForItself => self.json().map(Template::Fixed),
         }
-        if !self.is_table() {
-            return self.json().map(Template::Fixed);
-        }
-        if self.stands_for_a_value() {
-            return self.value().map(Template::Value);
-        }
-        if self.stands_for_the_token() {
-            return Some(Template::Token);
-        }
-        let pair = |(name, _, item): (&str, _, Item<'_>)| Some((name.to_owned(), item.template()?));
+    }
+
+    /// What a table holds, by its names.
+    pub fn templates(&self, stands: fn(&Item<'_>) -> Stands) -> Option<Vec<(String, Template)>> {
+        let pair = |(name, _, item): (&str, _, Item<'_>)| Some((name.to_owned(), item.template(stands)?));
         let pairs: Vec<Option<_>> = self.table()?.take_all().into_iter().map(pair).collect();
-        pairs.into_iter().collect::<Option<_>>().map(Template::table)
+        pairs.into_iter().collect()
     }
 
     /// Whether this is `{ env | file | credential | jq = ... }`, and nothing else stands in it.

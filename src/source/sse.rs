@@ -68,7 +68,7 @@ impl Source {
         let transport = Transport::read(&mut table, &headed::HEADERS, Over::Stream);
         table.finish();
         let reading = Reading { decode: None, depth_max: transport.depth_max };
-        let resume = Expr::parse(".id").ok()?;
+        let resume = Expr::parse(".id").expect("a path is an expression");
         Some(Self { url: url?, silence, baseline, reading, resume, transport })
     }
 

@@ -12,10 +12,17 @@ use url::Url;
 
 use super::{Body, Source, answers};
 use crate::{
-    expr,
+    compute::compute,
     http::{place::add_parameter, target},
-    settings::{Item, Table, fingerprint::Fingerprint, key::keys, value::Value},
+    settings::{
+        Item, Table,
+        fingerprint::Fingerprint,
+        key::keys,
+        template::{self, Stands, Template},
+        value::Value,
+    },
     source::{
+        ErrorKind,
         page::{self, Pages},
         transport::{Over, Transport, headed, over_http},
     },
@@ -28,9 +35,9 @@ const ERRORS_TOLD: usize = 3;
 #[derive(Clone, PartialEq)]
 pub struct Query {
     text: String,
-    variables: Vec<(String, Variable)>,
+    variables: Vec<(String, Template)>,
     operation: Option<String>,
-    extensions: Vec<(String, Variable)>,
+    extensions: Vec<(String, Template)>,
     /// The query's hash is sent first, and its text only to a server that does not know it.
     persisted: bool,
     /// What is asked stands in the URL.
@@ -52,16 +59,6 @@ impl fmt::Debug for Query {
     }
 }
 
-/// A variable keeps its type: `first = 50` is an Int.
-#[derive(Debug, Clone, PartialEq)]
-enum Variable {
-    Fixed(Json),
-    Value(Value),
-    /// With a secret or jq somewhere in it.
-    List(Vec<Self>),
-    Table(Vec<(String, Self)>),
-}
-
 impl Query {
     /// Writes what the snapshot depends on.
     pub fn define(&self, text: &mut Fingerprint) {
@@ -72,23 +69,11 @@ impl Query {
     }
 }
 
-fn define(all: &[(String, Variable)], [fixed, made]: [&str; 2], text: &mut Fingerprint) {
+fn define(all: &[(String, Template)], [fixed, made]: [&str; 2], text: &mut Fingerprint) {
     for (name, variable) in all {
         match variable {
-            Variable::Fixed(json) => text.put_named(fixed, name, json.clone()),
+            Template::Fixed(json) => text.put_named(fixed, name, json.clone()),
             other => text.put_named(made, name, Json::from(other)),
-        }
-    }
-}
-
-/// As a definition has it: without secrets.
-impl From<&Variable> for Json {
-    fn from(variable: &Variable) -> Self {
-        match variable {
-            Variable::Fixed(json) => json.clone(),
-            Variable::Value(value) => value.into(),
-            Variable::List(all) => all.iter().map(Self::from).collect(),
-            Variable::Table(all) => all.iter().map(|(name, variable)| (name.clone(), Self::from(variable))).collect(),
         }
     }
 }
@@ -104,11 +89,11 @@ keys! {
     need QUERY: String = "query", TEXT, "query = \"{ orders { id status } }\"";
     /// A table; what is in it keeps its type, tables and lists too. A table such as `{ env = "TOKEN" }` is a secret,
     /// which is sent as a string, and `{ jq = "..." }` is its result, which keeps its type.
-    get VARIABLES: Vec<(String, Variable)> = "variables", Form::new(Shape::Named(&Shape::Any), read_variables);
+    get VARIABLES: Vec<(String, Template)> = "variables", Form::new(Shape::Named(&Shape::Any), read_variables);
     /// The operation that is run, where `query` has several.
     get OPERATION_NAME: String = "operation-name", TEXT;
     /// A table of protocol extensions, read as `variables` is.
-    get EXTENSIONS: Vec<(String, Variable)> = "extensions", Form::new(Shape::Named(&Shape::Any), read_variables);
+    get EXTENSIONS: Vec<(String, Template)> = "extensions", Form::new(Shape::Named(&Shape::Any), read_variables);
     /// `"GET"` sends query, variables, operation name and extensions as parameters of the URL, the last three as JSON
     /// where they are tables.
     or METHOD: Method = "method", Form::words(&METHODS), || Method::POST;
@@ -145,9 +130,8 @@ pub fn read(mut table: Table<'_>) -> Option<Source> {
     Some(Source { method, pages, ..Source::post(url?, body, decode, fail, transport) })
 }
 
-fn read_variables(item: &Item<'_>) -> Option<Vec<(String, Variable)>> {
-    let read = |(name, _, item): (&str, _, Item<'_>)| Some((name.to_owned(), read_variable(&item)?));
-    item.table()?.take_all().into_iter().map(read).collect()
+fn read_variables(item: &Item<'_>) -> Option<Vec<(String, Template)>> {
+    item.templates(|item| if is_secret(item) || item.is_made() { Stands::ForAValue } else { Stands::ForItself })
 }
 
 /// Whether a table is a secret, such as `{ env = "TOKEN" }`. One with more in it, such as `{ field = "a", value = "b"
@@ -157,62 +141,20 @@ fn is_secret(item: &Item<'_>) -> bool {
     item.is_secret() && item.table().is_some_and(alone)
 }
 
-fn read_variable(item: &Item<'_>) -> Option<Variable> {
-    let fixed = |variable: &Variable| match variable {
-        Variable::Fixed(json) => Some(json.clone()),
-        _ => None,
-    };
-    if is_secret(item) || item.is_made() {
-        item.value().map(Variable::Value)
-    } else if item.is_table() {
-        let all = read_variables(item)?;
-        let json: Option<Map<_, _>> =
-            all.iter().map(|(name, variable)| Some((name.clone(), fixed(variable)?))).collect();
-        Some(json.map_or(Variable::Table(all), |json| Variable::Fixed(Json::Object(json))))
-    } else if item.is_list() {
-        let all = item.items()?.iter().map(read_variable).collect::<Option<Vec<_>>>()?;
-        let json: Option<Vec<Json>> = all.iter().map(fixed).collect();
-        Some(json.map_or(Variable::List(all), |json| Variable::Fixed(Json::Array(json))))
+/// What goes in its place: each keeps its type, `first = 50` is an Int, and what gives nothing is left out.
+async fn made(all: &[(String, Template)], input: &Json) -> Result<Json, ErrorKind> {
+    let table = Template::Table(all.to_vec());
+    let filled = if all.iter().all(|(_, part)| matches!(part, Template::Fixed(_))) {
+        table.fill(input, None)
     } else {
-        item.json().map(Variable::Fixed)
-    }
-}
-
-async fn made(all: &[(String, Variable)], input: &Json) -> Result<Map<String, Json>, expr::Error> {
-    let mut made = Map::new();
-    for (name, variable) in all {
-        if let Some(value) = Box::pin(variable.made(input)).await? {
-            made.insert(name.clone(), value);
-        }
-    }
-    Ok(made)
-}
-
-impl Variable {
-    /// jq's own type counts, and what gives nothing is left out.
-    async fn made(&self, input: &Json) -> Result<Option<Json>, expr::Error> {
-        Ok(Some(match self {
-            Self::Fixed(value) => value.clone(),
-            Self::Value(Value::Jq(expr)) => return expr.ask(input).await,
-            Self::Value(value) => value.resolve(input).await?.into_iter().next().map_or(Json::Null, Json::String),
-            Self::Table(all) => made(all, input).await?.into(),
-            Self::List(all) => {
-                let mut list = Vec::new();
-                for variable in all {
-                    list.extend(Box::pin(variable.made(input)).await?);
-                }
-                list.into()
-            }
-        }))
-    }
-
-    fn values(&self) -> Vec<&Value> {
-        match self {
-            Self::Fixed(_) => Vec::new(),
-            Self::Value(value) => vec![value],
-            Self::List(all) => all.iter().flat_map(Self::values).collect(),
-            Self::Table(all) => all.iter().flat_map(|(_, variable)| variable.values()).collect(),
-        }
+        let input = input.clone();
+        let filled = compute(move || table.fill(&input, None)).await;
+        filled.map_err(|e| ErrorKind::Request(format!("the variables cannot be made: it panicked: {e}")))?
+    };
+    match filled {
+        Ok(made) => Ok(made.unwrap_or_default()),
+        Err(template::Error::Expr(error)) => Err(ErrorKind::Expr(error)),
+        Err(error @ template::Error::NoToken) => Err(ErrorKind::Request(error.to_string())),
     }
 }
 
@@ -225,16 +167,16 @@ const NOT_FOUND_TOLD: &str = "PersistedQueryNotFound";
 
 impl Query {
     /// All that is asked, as a body has it.
-    pub async fn body(&self, input: &Json) -> Result<Json, expr::Error> {
+    pub async fn body(&self, input: &Json) -> Result<Json, ErrorKind> {
         let variables = made(&self.variables, input).await?;
         let mut extensions = made(&self.extensions, input).await?;
-        if self.persisted {
+        if let (true, Json::Object(extensions)) = (self.persisted, &mut extensions) {
             let hash: String = Sha256::digest(self.text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
             extensions.insert(PERSISTED_QUERY.into(), json!({ "version": 1, "sha256Hash": hash }));
         }
         let operation = self.operation.as_deref().map(Json::from);
-        let extensions = Some(extensions).filter(|all| !all.is_empty()).map(Json::from);
-        let own = [("query", Json::from(self.text.as_str())), ("variables", variables.into())];
+        let extensions = Some(extensions).filter(|all| all.as_object().is_some_and(|all| !all.is_empty()));
+        let own = [("query", Json::from(self.text.as_str())), ("variables", variables)];
         let more = [("operationName", operation), ("extensions", extensions)];
         let more = more.into_iter().filter_map(|(name, part)| Some((name, part?)));
         Ok(own.into_iter().chain(more).map(|(name, part)| (name.to_owned(), part)).collect::<Map<_, _>>().into())
@@ -265,7 +207,7 @@ impl Query {
 
     /// Values that may be secrets.
     pub fn values(&self) -> impl Iterator<Item = &Value> {
-        self.variables.iter().chain(&self.extensions).flat_map(|(_, variable)| variable.values())
+        self.variables.iter().chain(&self.extensions).flat_map(|(_, part)| part.values())
     }
 }
 
@@ -313,7 +255,7 @@ mod tests {
     use super::*;
 
     fn query(persisted: bool, in_url: bool) -> Query {
-        let (variables, extensions) = (Vec::new(), vec![("trace".into(), Variable::Fixed(json!({ "on": true })))]);
+        let (variables, extensions) = (Vec::new(), vec![("trace".into(), Template::Fixed(json!({ "on": true })))]);
         Query { text: "{ a }".into(), variables, operation: Some("A".into()), extensions, persisted, in_url }
     }
 

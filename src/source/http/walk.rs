@@ -113,7 +113,7 @@ impl Walk {
         match &source.body {
             Body::None | Body::Json(_) => {}
             Body::Text(value) => text = Some(one(value, "body").await?.into()),
-            Body::Graphql(query) => json = Some(query.body(&input).await.map_err(ErrorKind::Expr)?),
+            Body::Graphql(query) => json = Some(query.body(&input).await?),
             Body::Soap(envelope) => {
                 let body = one(&envelope.body, "body").await?;
                 text = Some(envelope.message(&body, url.as_str()).map_err(ErrorKind::Request)?.into());

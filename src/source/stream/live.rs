@@ -89,11 +89,10 @@ impl Connection {
         let (connection, stop) = Self::new(used, arrived);
         let (why, reading) = (connection.ended.clone(), read(buffer));
         tokio::spawn(async move {
-            let mut reading = Box::pin(reading);
             tokio::select! {
                 () = stop.cancelled() => {}
                 // Before the channel is closed.
-                end = &mut reading => *why.lock().expect("no thread panics with it") = Some(end),
+                end = reading => *why.lock().expect("no thread panics with it") = Some(end),
             }
         });
         connection

@@ -88,7 +88,7 @@ pub struct Heard {
 impl Message {
     pub fn read(item: &Item<'_>) -> Option<Self> {
         match item.is_list() || item.is_table() && !item.stands_for_a_value() {
-            true => item.template().map(Self::Json),
+            true => item.template(template::in_a_message).map(Self::Json),
             false => item.value().map(Self::Text),
         }
     }
@@ -128,7 +128,11 @@ impl Said {
             return Some(Self { message: message?, after: Some(after?) });
         }
         let is_value = !item.is_table() || item.is_secret() || item.stands_for_a_value();
-        let message = if is_value { item.value().map(Message::Text) } else { item.template().map(Message::Json) };
+        let message = if is_value {
+            item.value().map(Message::Text)
+        } else {
+            item.template(template::in_a_message).map(Message::Json)
+        };
         Some(Self { message: message?, after: None })
     }
 
